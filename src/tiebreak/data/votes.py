@@ -1,0 +1,55 @@
+"""The one schema of votes. Readers produce it, every step consumes it.
+
+A vote is a prompt, two answers (each a list of turns) and three probabilities; a hard label is a
+probability of one. Unlabelled pairs carry nulls there. A null turn is an answer that was never given.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+LABELS = ("a", "b", "tie")
+"""The order of classes everywhere: logits, probabilities, columns."""
+
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("prompt", pa.list_(pa.string())),
+        ("response_a", pa.list_(pa.string())),
+        ("response_b", pa.list_(pa.string())),
+        ("model_a", pa.string()),
+        ("model_b", pa.string()),
+        ("p_a", pa.float32()),
+        ("p_b", pa.float32()),
+        ("p_tie", pa.float32()),
+    ]
+)
+
+LOCKBOX = -1
+"""The fold of rows that no step trains, calibrates or selects on."""
+
+EXTRA = -2
+"""The fold of rows that join every training side and no other."""
+
+ROWS_SCHEMA = SCHEMA.append(pa.field("group", pa.string())).append(pa.field("fold", pa.int8()))
+"""What step 2 writes: votes with the group of their prompt and their fold."""
+
+
+def read_table(path: Path) -> pa.Table:
+    """Votes from a Parquet file that this project wrote."""
+    return pq.read_table(path)
+
+
+def write_table(table: pa.Table, path: Path) -> None:
+    """Write Parquet compressed with zstd, under a temporary name first."""
+    partial = path.with_name(path.name + ".partial")
+    pq.write_table(table, partial, compression="zstd")
+    partial.replace(path)
+
+
+def table_of(votes: Iterable[Mapping[str, Any]]) -> pa.Table:
+    """A table in SCHEMA from dicts; missing columns are null."""
+    return pa.Table.from_pylist([dict(vote) for vote in votes], schema=SCHEMA)

@@ -1,0 +1,270 @@
+"""The whole recipe in order: nine steps, expanded over teachers and folds into tasks.
+
+    votes, extra, preferences, test -> ingest -> split (2) -> rows with folds and a lockbox
+    preferences -> post_pretrain (1), for each teacher and the student
+    each fold:  teach (3) -> score (4), for each teacher -> distill (5)
+    average (6) -> quantize (7) -> predict (8) -> evaluate (9)
+
+Step 2 comes before step 1 here: it drops preference pairs whose prompt is among the votes.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from types import ModuleType
+
+from tiebreak.errors import TiebreakError, nearest
+from tiebreak.recipe import Model, Recipe, Slice
+from tiebreak.steps import (
+    average,
+    distill,
+    evaluate,
+    ingest,
+    post_pretrain,
+    predict,
+    quantize,
+    score,
+    split,
+    teach,
+)
+
+STEPS: tuple[ModuleType, ...] = (
+    ingest,
+    split,
+    post_pretrain,
+    teach,
+    score,
+    distill,
+    average,
+    quantize,
+    predict,
+    evaluate,
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Something that comes from outside: a file, a folder, or (for models) a hub id."""
+
+    location: str
+    revision: str | None = None
+    is_model: bool = False
+
+
+@dataclass(frozen=True)
+class Task:
+    """One unit of work: a step, its settings, and what it reads."""
+
+    step: ModuleType
+    name: str
+    settings: Slice
+    inputs: Mapping[str, tuple["Task | Source", ...]]
+
+    @cached_property
+    def step_name(self) -> str:
+        return self.step.__name__.rpartition(".")[2]
+
+    @cached_property
+    def id(self) -> str:
+        """How people name the task: `teach/llama-fold0`."""
+        return f"{self.step_name}/{self.name}"
+
+    def upstream(self) -> Iterator["Task"]:
+        """The tasks whose artifacts this one reads."""
+        for group in self.inputs.values():
+            yield from (item for item in group if isinstance(item, Task))
+
+
+def tasks(recipe: Recipe) -> tuple[Task, ...]:
+    """Every task of a recipe, each after all that it reads."""
+    ingested = _ingest(recipe)
+    votes = Task(
+        split,
+        "votes",
+        split.Settings(split=recipe.split, seed=recipe.seed),
+        {name: (task,) for name, task in ingested.items()},
+    )
+    pretrained = _post_pretrain(recipe, votes)
+    teachers = _teach(recipe, votes, pretrained)
+    logits = _score(recipe, votes, teachers)
+    students = _distill(recipe, votes, pretrained, logits)
+    averaged = Task(
+        average,
+        "student",
+        average.Settings(average=recipe.average, prompt=recipe.prompt, tta=recipe.tta),
+        {"base": (_base(recipe.models.student),), "rows": (votes,), "students": students},
+    )
+    quantized = Task(
+        quantize,
+        "student",
+        quantize.Settings(quantize=recipe.quantize, prompt=recipe.prompt, seed=recipe.seed),
+        {"model": (averaged,), "rows": (votes,)},
+    )
+    test = {"test": (ingested["test"],)} if "test" in ingested else {}
+    predictions = tuple(
+        Task(predict, name, predict.Settings(tta=recipe.tta), {"model": (model,), "rows": (votes,)} | test)
+        for name, model in (("averaged", averaged), ("quantized", quantized))
+    )
+    report = Task(
+        evaluate,
+        "report",
+        evaluate.Settings(name=recipe.name, evaluate=recipe.evaluate, seed=recipe.seed),
+        {
+            "rows": (votes,),
+            "teachers": tuple(task for group in logits.values() for task in group),
+            "students": students,
+            "averaged": predictions[:1],
+            "quantized": predictions[1:],
+            "model": (quantized,),
+        }
+        | test
+        | ({"solution": (Source(recipe.data.solution),)} if recipe.data.solution else {}),
+    )
+    return (
+        *ingested.values(),
+        votes,
+        *pretrained.values(),
+        *teachers.values(),
+        *(task for group in logits.values() for task in group),
+        *students,
+        averaged,
+        quantized,
+        *predictions,
+        report,
+    )
+
+
+def find(graph: tuple[Task, ...], task_id: str) -> Task:
+    """The task of that id. Raises TiebreakError with the nearest valid one."""
+    for task in graph:
+        if task.id == task_id:
+            return task
+    raise TiebreakError(f"no task {task_id!r}; {nearest(task_id, (task.id for task in graph))}")
+
+
+def _base(model: Model) -> Source:
+    return Source(model.base, model.revision, is_model=True)
+
+
+def _ingest(recipe: Recipe) -> dict[str, Task]:
+    return {
+        role: Task(
+            ingest,
+            role,
+            ingest.Settings(role=role, max_rejected_share=recipe.data.max_rejected_share),
+            {"files": tuple(Source(path) for path in getattr(recipe.data, role))},
+        )
+        for role in ("votes", "extra", "preferences", "test")
+        if getattr(recipe.data, role)
+    }
+
+
+def _post_pretrain(recipe: Recipe, votes: Task) -> dict[str, Task]:
+    if not (recipe.post_pretrain.enabled and recipe.data.preferences):
+        return {}
+    models = recipe.models.teachers | {"student": recipe.models.student}
+    return {
+        name: Task(
+            post_pretrain,
+            name,
+            post_pretrain.Settings(
+                precision=model.precision,
+                lora=model.lora,
+                prompt=recipe.prompt,
+                subset_rows=recipe.post_pretrain.subset_rows,
+                training=recipe.post_pretrain.training,
+                seed=recipe.seed,
+            ),
+            {"base": (_base(model),), "rows": (votes,)},
+        )
+        for name, model in models.items()
+    }
+
+
+def _teach(recipe: Recipe, votes: Task, pretrained: dict[str, Task]) -> dict[tuple[str, int], Task]:
+    return {
+        (name, fold): Task(
+            teach,
+            f"{name}-fold{fold}",
+            teach.Settings(
+                fold=fold,
+                precision=model.precision,
+                lora=model.lora,
+                prompt=recipe.prompt,
+                subset_rows=recipe.teach.subset_rows,
+                training=recipe.teach.training,
+                seed=recipe.seed,
+            ),
+            {"base": (_base(model),), "rows": (votes,)} | _start(pretrained, name),
+        )
+        for name, model in recipe.models.teachers.items()
+        for fold in recipe.folds("teach")
+    }
+
+
+def _score(
+    recipe: Recipe, votes: Task, teachers: dict[tuple[str, int], Task]
+) -> dict[tuple[str, int], tuple[Task, ...]]:
+    shards = recipe.logits.shards
+    return {
+        (name, fold): tuple(
+            Task(
+                score,
+                f"{name}-fold{fold}-{shard + 1}of{shards}",
+                score.Settings(
+                    teacher=name,
+                    fold=fold,
+                    shard=shard,
+                    shards=shards,
+                    subset_rows=recipe.logits.subset_rows,
+                    max_tokens=recipe.logits.max_tokens,
+                    precision=model.precision,
+                    prompt=recipe.prompt,
+                    seed=recipe.seed,
+                ),
+                {"base": (_base(model),), "adapter": (teachers[name, fold],), "rows": (votes,)},
+            )
+            for shard in range(shards)
+        )
+        for name, model in recipe.models.teachers.items()
+        for fold in recipe.folds("logits")
+    }
+
+
+def _distill(
+    recipe: Recipe,
+    votes: Task,
+    pretrained: dict[str, Task],
+    logits: dict[tuple[str, int], tuple[Task, ...]],
+) -> tuple[Task, ...]:
+    model = recipe.models.student
+    every_logit = tuple(task for group in logits.values() for task in group)
+    return tuple(
+        Task(
+            distill,
+            f"fold{fold}",
+            distill.Settings(
+                fold=fold,
+                precision=model.precision,
+                lora=model.lora,
+                prompt=recipe.prompt,
+                soft_labels=recipe.logits.soft_labels,
+                distill=recipe.distill.model_copy(update={"folds": None}),
+                seed=recipe.seed,
+            ),
+            {
+                "base": (_base(model),),
+                "rows": (votes,),
+                "logits": every_logit
+                if recipe.logits.soft_labels == "out_of_fold"
+                else tuple(task for (_, f), group in logits.items() if f == fold for task in group),
+            }
+            | _start(pretrained, "student"),
+        )
+        for fold in recipe.folds("distill")
+    )
+
+
+def _start(pretrained: dict[str, Task], model: str) -> dict[str, tuple[Task | Source, ...]]:
+    """The adapters that post-pretraining hands on, if it ran."""
+    return {"start": (pretrained[model],)} if model in pretrained else {}

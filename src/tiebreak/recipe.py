@@ -1,0 +1,278 @@
+"""The recipe: one typed tree that says everything a run does. Read from YAML, unknown keys refused.
+
+Each step receives only its own slice of this tree; a slice is part of the key of what the step makes, so
+whatever changes a result belongs here and whatever does not (scheduling, output) belongs in `Compute`.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from tiebreak.errors import TiebreakError, nearest
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(gt=0)]
+Weight = Annotated[float, Field(ge=0)]
+Folds = tuple[int, ...] | None
+
+
+class Slice(BaseModel):
+    """A part of the recipe: immutable, and strict about its keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Data(Slice):
+    """Files of votes. Paths are relative to the recipe's folder."""
+
+    votes: tuple[str, ...]
+    extra: tuple[str, ...] = Field((), description="more votes, for the training sides only")
+    preferences: tuple[str, ...] = Field((), description="preference pairs for step 1 (UltraFeedback)")
+    test: tuple[str, ...] = Field((), description="unlabelled pairs to predict for a submission")
+    solution: str | None = Field(None, description="labels of the test pairs, for the leaderboard log loss")
+    max_rejected_share: Share = Field(0.02, description="more unreadable rows than this is an error")
+
+
+class Prompt(Slice):
+    """How a pair of answers becomes tokens."""
+
+    template: Literal["published"] = "published"
+    truncation: Literal["published", "balanced"] = "published"
+    prompt_tokens: Positive = Field(256, description="cap on the prompt, only where the whole is too long")
+
+
+class Lora(Slice):
+    """Low-rank adapters on every linear layer (Hu et al. 2021, arXiv:2106.09685)."""
+
+    rank: Positive = 64
+    alpha: float = 128.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
+
+
+class Model(Slice):
+    """A pretrained decoder: a hub id, or a folder relative to the recipe's."""
+
+    base: str
+    revision: str | None = None
+    precision: Literal["auto", "fp32", "bf16", "fp16", "nf4", "fp8"] = "auto"
+    lora: Lora = Lora()
+
+
+class Models(Slice):
+    teachers: dict[str, Model] = Field(min_length=1)
+    student: Model
+
+
+class Training(Slice):
+    """One training of adapters and score head. A row is one vote shown in one order."""
+
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-5
+    epochs: Annotated[float, Field(gt=0)] = 2.0
+    max_steps: int = Field(-1, description="cap on optimizer steps; -1 for none")
+    rows_per_step: Positive = Field(64, description="the global batch, counted in rows")
+    max_tokens: Positive = Field(1024, description="tokens of one row; longer ones are truncated")
+    warmup_steps: Annotated[int, Field(ge=0)] = 100
+    weight_decay: Weight = 0.0
+    gradient_clip: Annotated[float, Field(gt=0)] = 1.0
+    orders_together: bool = Field(True, description="both orders of a vote in the same optimizer step")
+
+
+class PostPretrain(Slice):
+    """Step 1: every model learns the task on preference pairs; the adapters carry over."""
+
+    enabled: bool = True
+    subset_rows: int = Field(-1, description="votes kept, seeded; -1 for all")
+    training: Training = Training(epochs=1.0)
+
+
+class Split(Slice):
+    """Step 2: folds stratified by label and grouped by prompt, and a lockbox that nothing trains on."""
+
+    count: Annotated[int, Field(ge=2, le=20)] = 5
+    lockbox_share: Share = 0.05
+
+
+class Teach(Slice):
+    """Step 3: a teacher for each fold."""
+
+    folds: Folds = Field(None, description="folds to train; null for all")
+    subset_rows: int = Field(-1, description="votes kept of a fold's training side, seeded; -1 for all")
+    training: Training = Training()
+
+
+class Logits(Slice):
+    """Step 4: teachers score training and held-out rows in both orders."""
+
+    folds: Folds = None
+    subset_rows: int | tuple[int, int] = Field(
+        -1, description="training votes scored, seeded: a number, a range drawn from per fold, or -1 for all"
+    )
+    shards: Positive = Field(1, description="tasks that share the rows of one teacher and fold")
+    soft_labels: Literal["in_sample", "out_of_fold"] = "in_sample"
+    max_tokens: Positive = 1024
+
+
+class Distill(Slice):
+    """Step 5: loss = label CE + sum over teachers of [kl KL + cosine (1 - cos)], each with its weight."""
+
+    folds: Folds = None
+    label_weight: Weight = 0.2
+    kl_weight: Weight = 0.2
+    cosine_weight: Weight = 0.2
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    training: Training = Training(learning_rate=5e-5)
+
+
+class Average(Slice):
+    """Step 6: `exact` is the mean of the products BA; `published` averages A and B apart."""
+
+    method: Literal["exact", "published"] = "exact"
+
+
+class Quantize(Slice):
+    """Step 7: GPTQ (Frantar et al. 2022, arXiv:2210.17323); the score head is left alone."""
+
+    bits: Literal[8] = 8
+    group: Positive = 128
+    calibration_rows: Positive = 128
+    max_tokens: Positive = 1024
+
+
+class Tta(Slice):
+    """Step 8: predict in both orders, undo the swap, take the mean."""
+
+    both_orders: bool = True
+    max_tokens: Positive = 2000
+
+
+class Evaluate(Slice):
+    """Step 9: metrics with confidence intervals, the report, the submission."""
+
+    bootstrap_samples: Positive = 1000
+    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
+
+
+class Compute(Slice):
+    """Where and how the run executes. Never part of an artifact's key."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    workers: Positive = Field(1, description="tasks run side by side on this machine")
+    threads: int = Field(0, description="CPU threads of a task; 0 shares the cores among the workers")
+    train_tokens: Positive = Field(8192, description="tokens in one forward and backward")
+    score_tokens: Positive = Field(16384, description="tokens in one forward when scoring")
+    checkpoint_minutes: Weight = Field(10.0, description="time between two checkpoints")
+    log_every: Positive = Field(50, description="batches between two progress lines")
+
+
+class Recipe(Slice):
+    """Everything a run does, in the order it does it."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    seed: int = 0
+    run_dir: str = Field("run", description="where artifacts live, relative to the recipe's folder")
+    data: Data
+    models: Models
+    prompt: Prompt = Prompt()
+    post_pretrain: PostPretrain = PostPretrain()
+    split: Split = Split()
+    teach: Teach = Teach()
+    logits: Logits = Logits()
+    distill: Distill = Distill()
+    average: Average = Average()
+    quantize: Quantize = Quantize()
+    tta: Tta = Tta()
+    evaluate: Evaluate = Evaluate()
+    compute: Compute = Compute()
+
+    @model_validator(mode="after")
+    def _folds_exist(self) -> "Recipe":
+        upstream = set(range(self.split.count))
+        for step in ("teach", "logits", "distill"):
+            chosen = getattr(self, step).folds
+            folds = set(range(self.split.count)) if chosen is None else set(chosen)
+            if missing := folds - upstream:
+                raise ValueError(
+                    f"{step}.folds names {sorted(missing)}, but the step before has {sorted(upstream)}"
+                )
+            upstream = folds
+        return self
+
+    def folds(self, step: Literal["teach", "logits", "distill"]) -> tuple[int, ...]:
+        """The folds a step works on, in order."""
+        chosen: Folds = getattr(self, step).folds
+        return tuple(range(self.split.count)) if chosen is None else tuple(sorted(set(chosen)))
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe and apply overrides of the form `a.b=value` (values are YAML).
+
+    Raises TiebreakError for a missing file, broken YAML, an unknown key (with the nearest valid one) or a
+    value out of range.
+    """
+    if not path.is_file():
+        raise TiebreakError(f"no recipe at {path}. Make one with: tiebreak init NAME --preset tiny")
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise TiebreakError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(tree, dict):
+        raise TiebreakError(f"{path} holds {type(tree).__name__}, not a mapping of recipe keys")
+    for override in overrides:
+        _apply(tree, override)
+    return parse(tree, str(path))
+
+
+def parse(tree: dict[str, Any], origin: str) -> Recipe:
+    """Turn a plain tree into a Recipe; `origin` names it in errors."""
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        raise TiebreakError(f"{origin}:\n" + "\n".join(_explain(error))) from None
+
+
+def dump(recipe: Recipe) -> str:
+    """The recipe as YAML, whole: every value, defaults included."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of a recipe, for editors."""
+    return Recipe.model_json_schema()
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    path, equals, text = override.partition("=")
+    if not equals or not path:
+        raise TiebreakError(f"--set takes a.b=value, not {override!r}")
+    *parents, leaf = path.split(".")
+    for key in parents:
+        tree = tree.setdefault(key, {})
+        if not isinstance(tree, dict):
+            raise TiebreakError(f"--set {override}: {key!r} holds a value, not a section")
+    try:
+        tree[leaf] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise TiebreakError(f"--set {override}: {text!r} is not a YAML value: {error}") from None
+
+
+def _explain(error: ValidationError) -> Iterator[str]:
+    for item in error.errors():
+        where = ".".join(str(part) for part in item["loc"]) or "recipe"
+        if item["type"] == "extra_forbidden":
+            key = str(item["loc"][-1])
+            yield f"  {where}: unknown key; {nearest(key, _keys_at(item['loc'][:-1]))}"
+        else:
+            yield f"  {where}: {item['msg']} (got {item['input']!r:.200})"
+
+
+def _keys_at(location: tuple[int | str, ...]) -> list[str]:
+    """The valid keys of the section at `location`."""
+    section: Any = Recipe
+    for part in location:
+        field = section.model_fields.get(str(part)) if hasattr(section, "model_fields") else None
+        # a part that is no field is a key of a mapping such as models.teachers, whose values are models
+        section = field.annotation if field else Model
+    return list(section.model_fields)

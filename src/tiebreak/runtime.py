@@ -1,0 +1,34 @@
+"""What a step may ask of the place it runs in. Steps know nothing of schedulers, terminals or run folders."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+
+def _silent(phase: str, done: int, total: int, unit: str, **figures: float) -> None:
+    """Report to nobody."""
+
+
+def _never() -> bool:
+    return False
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """The surroundings of one running task.
+
+    device: a torch device type, "cpu" or "cuda".
+    train_tokens, score_tokens: tokens of one forward; a longer row gets a batch of its own.
+    checkpoint_minutes: time between two checkpoints.
+    scratch: a folder that survives a kill and is removed once the task is complete (checkpoints).
+    report: report(phase, done, total, unit, **figures) is called often; throttling is the callee's work.
+    should_stop: true once the task should save a checkpoint and raise `errors.Interrupted`.
+    """
+
+    device: str
+    scratch: Path
+    train_tokens: int = 8192
+    score_tokens: int = 16384
+    checkpoint_minutes: float = 10.0
+    report: Callable[..., None] = _silent
+    should_stop: Callable[[], bool] = _never
