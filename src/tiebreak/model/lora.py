@@ -1,0 +1,123 @@
+"""Low-rank adapters (Hu et al. 2021, arXiv:2106.09685) on every linear layer of a frozen decoder.
+
+y = W x + (alpha / rank) B A x. The masters A and B are fp32 and computed in the type of x. Files are peft's,
+in both directions; peft itself stays out of the forward.
+"""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from tiebreak.errors import TiebreakError
+from tiebreak.recipe import Lora
+
+PREFIX = "base_model.model."
+HEAD = "score.weight"
+WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+
+
+class LoraLinear(nn.Module):
+    """A frozen linear layer (any module with in_features and out_features) and its adapter."""
+
+    def __init__(self, base: nn.Module, lora: Lora, generator: torch.Generator) -> None:
+        super().__init__()
+        inputs, outputs = int(base.in_features), int(base.out_features)  # type: ignore[arg-type]
+        self.base = base
+        bound = math.sqrt(3 / inputs)  # kaiming_uniform with a = sqrt(5), as peft initialises A
+        a = torch.empty(lora.rank, inputs).uniform_(-bound / math.sqrt(3), bound / math.sqrt(3), generator=generator)
+        device = next(base.parameters()).device
+        self.lora_A = nn.Parameter(a.to(device))
+        self.lora_B = nn.Parameter(torch.zeros(outputs, lora.rank, device=device))
+        self.scale = lora.alpha / lora.rank
+        self.dropout = lora.dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        dropped = F.dropout(x, self.dropout, self.training) if self.dropout else x
+        low_rank = F.linear(dropped, self.lora_A.to(x.dtype))
+        return self.base(x) + F.linear(low_rank, (self.lora_B * self.scale).to(x.dtype))
+
+
+def add_adapters(model: PreTrainedModel, lora: Lora, seed: int) -> None:
+    """Put an adapter beside every linear layer of the decoder, in place; the score head gets none."""
+    generator = torch.Generator().manual_seed(seed)
+    for parent in list(model.model.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.Linear):
+                setattr(parent, name, LoraLinear(child, lora, generator))
+
+
+def adapted_layers(model: PreTrainedModel) -> Iterator[tuple[str, LoraLinear]]:
+    """Every adapted layer with its name in the plain model, such as `model.layers.0.mlp.up_proj`."""
+    return ((name, m) for name, m in model.named_modules() if isinstance(m, LoraLinear))
+
+
+def adapter_state(model: PreTrainedModel, with_head: bool) -> dict[str, Tensor]:
+    """Adapter weights in fp32 on the CPU under peft's names; `with_head` adds the score head."""
+    state = {}
+    for name, layer in adapted_layers(model):
+        state[f"{PREFIX}{name}.lora_A.weight"] = layer.lora_A.detach().float().cpu()
+        state[f"{PREFIX}{name}.lora_B.weight"] = layer.lora_B.detach().float().cpu()
+    if with_head:
+        state[PREFIX + HEAD] = model.score.weight.detach().float().cpu()
+    return {name: tensor.contiguous() for name, tensor in state.items()}
+
+
+def save_adapter(state: dict[str, Tensor], lora: Lora, folder: Path) -> None:
+    """Write an adapter folder that `peft.PeftModel.from_pretrained` reads."""
+    folder.mkdir(parents=True, exist_ok=True)
+    targets = {name.removesuffix(".lora_A.weight").rpartition(".")[2] for name in state if "lora_A" in name}
+    config = {
+        "peft_type": "LORA",
+        "task_type": "SEQ_CLS",
+        "r": lora.rank,
+        "lora_alpha": lora.alpha,
+        "lora_dropout": lora.dropout,
+        "target_modules": sorted(targets),
+        "modules_to_save": ["score"] if PREFIX + HEAD in state else None,
+        "bias": "none",
+        "inference_mode": True,
+    }
+    save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
+    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def read_adapter(folder: Path) -> tuple[dict[str, Tensor], Lora]:
+    """The weights and the shape of an adapter folder. Raises TiebreakError if there is none."""
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        state = load_file(folder / WEIGHTS)
+    except FileNotFoundError as error:
+        raise TiebreakError(f"{folder} is no adapter folder: {Path(error.filename).name} is missing") from None
+    return state, Lora(rank=config["r"], alpha=config["lora_alpha"], dropout=config["lora_dropout"])
+
+
+def load_adapter(model: PreTrainedModel, folder: Path) -> bool:
+    """Copy an adapter's weights into a model that has adapters; says whether a score head came along.
+
+    Raises TiebreakError if the adapter's layers, rank or scale differ from the model's.
+    """
+    state, lora = read_adapter(folder)
+    layers = dict(adapted_layers(model))
+    names = {name.removeprefix(PREFIX).rpartition(".lora_")[0] for name in state if ".lora_" in name}
+    if names != set(layers):
+        raise TiebreakError(f"{folder} adapts other layers: {sorted(names ^ set(layers))[:4]} differ")
+    with torch.no_grad():
+        for name, layer in layers.items():
+            a, b = (state[f"{PREFIX}{name}.lora_{x}.weight"] for x in "AB")
+            if a.shape != layer.lora_A.shape or lora.alpha / lora.rank != layer.scale:
+                raise TiebreakError(
+                    f"{folder} has rank {lora.rank} and alpha {lora.alpha}; the recipe asks for rank "
+                    f"{layer.lora_A.shape[0]} and alpha {layer.scale * layer.lora_A.shape[0]:g}"
+                )
+            layer.lora_A.copy_(a)
+            layer.lora_B.copy_(b)
+        if has_head := PREFIX + HEAD in state:
+            model.score.weight.copy_(state[PREFIX + HEAD])
+    return has_head

@@ -1,0 +1,83 @@
+"""Checkpoints of one training: atomic, verified, the last two kept."""
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+log = logging.getLogger(__name__)
+KEPT = 2
+
+
+@dataclass
+class Progress:
+    """How far a training is: optimizer steps done, and the mean loss of each."""
+
+    step: int
+    losses: list[float]
+
+
+def save(
+    folder: Path, progress: Progress, weights: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
+) -> None:
+    """Write a checkpoint under a temporary name, then rename it, then drop all but the last two."""
+    target = folder / f"step-{progress.step:08d}"
+    partial = folder / "partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    tensors = {f"weight/{name}": p.detach().cpu() for name, p in weights.items()}
+    for name, p in weights.items():
+        for key, value in optimizer.state[p].items():
+            tensors[f"{key}/{name}"] = value.detach().cpu()
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial / "state.safetensors")
+    record = {"step": progress.step, "losses": progress.losses, "sha256": _hash(partial / "state.safetensors")}
+    (partial / "progress.json").write_text(json.dumps(record), encoding="utf-8")
+    shutil.rmtree(target, ignore_errors=True)
+    partial.rename(target)
+    for old in sorted(folder.glob("step-*"))[:-KEPT]:
+        shutil.rmtree(old)
+
+
+def restore(
+    folder: Path, weights: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
+) -> Progress:
+    """Load the newest checkpoint that is whole; a damaged one is passed over with a warning."""
+    for candidate in sorted(folder.glob("step-*"), reverse=True):
+        try:
+            record = json.loads((candidate / "progress.json").read_text(encoding="utf-8"))
+            if _hash(candidate / "state.safetensors") != record["sha256"]:
+                raise ValueError("its hash differs from the one it was written with")
+            tensors = load_file(candidate / "state.safetensors")
+            _copy(tensors, weights, optimizer)
+        except (OSError, ValueError, KeyError) as error:
+            log.warning("checkpoint %s is damaged (%s); trying the one before", candidate, error)
+            continue
+        return Progress(record["step"], record["losses"])
+    return Progress(0, [])
+
+
+def _copy(
+    tensors: Mapping[str, Tensor], weights: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
+) -> None:
+    if missing := {f"weight/{name}" for name in weights} - set(tensors):
+        raise KeyError(f"no {sorted(missing)[0]}")
+    with torch.no_grad():
+        for name, p in weights.items():
+            p.copy_(tensors[f"weight/{name}"])
+            optimizer.state[p] = {
+                key: tensors[f"{key}/{name}"].to(p.device if key != "step" else "cpu")
+                for key in ("step", "exp_avg", "exp_avg_sq")
+                if f"{key}/{name}" in tensors
+            }
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

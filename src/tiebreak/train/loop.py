@@ -1,0 +1,94 @@
+"""The one training loop, for steps 1, 3 and 5; rows and loss are passed in.
+
+Everything random is a function of the seed and the step, so that a training that was stopped and resumed
+ends with the same weights as one that was not.
+"""
+
+import math
+import time
+
+import torch
+
+from tiebreak.errors import Interrupted, TiebreakError
+from tiebreak.model.classifier import Classifier
+from tiebreak.recipe import Training
+from tiebreak.runtime import Runtime
+from tiebreak.train import checkpoint
+from tiebreak.train.losses import Loss, Targets
+from tiebreak.train.rows import Rows, TrainingRows, optimizer_steps
+
+
+def train(
+    classifier: Classifier, rows: TrainingRows, loss: Loss, training: Training, runtime: Runtime, seed: int
+) -> list[float]:
+    """Train adapters and score head in place; returns the mean loss a row of each optimizer step.
+
+    Goes on from the newest checkpoint in `runtime.scratch`. Raises Interrupted, after a checkpoint, when the
+    runtime asks to stop, and TiebreakError when the loss is no longer a number.
+    """
+    steps = optimizer_steps(len(rows.votes), training, seed)
+    weights = classifier.trainable()
+    optimizer = torch.optim.AdamW(
+        weights.values(), lr=training.learning_rate, weight_decay=training.weight_decay
+    )
+    progress = checkpoint.restore(runtime.scratch, weights, optimizer)
+    saved = time.monotonic()
+    classifier.model.train()
+    for step in range(progress.step, len(steps)):
+        rate = learning_rate(step, len(steps), training)
+        torch.manual_seed(seed + step)
+        value = _step(classifier, rows, steps[step], loss, optimizer, rate, training, runtime)
+        progress = checkpoint.Progress(step + 1, [*progress.losses, value])
+        runtime.report("training", step + 1, len(steps), "steps", loss=value, learning_rate=rate)
+        stop = runtime.should_stop()
+        if stop or time.monotonic() - saved > 60 * runtime.checkpoint_minutes:
+            checkpoint.save(runtime.scratch, progress, weights, optimizer)
+            saved = time.monotonic()
+        if stop:
+            raise Interrupted(f"stopped after step {step + 1} of {len(steps)}; a checkpoint is saved")
+    classifier.model.eval()
+    classifier.head_trained = True
+    return progress.losses
+
+
+def learning_rate(step: int, steps: int, training: Training) -> float:
+    """Linear warm-up, then a cosine down to zero at the last step (Loshchilov & Hutter, arXiv:1608.03983)."""
+    warmup = min(training.warmup_steps, steps // 2)
+    if step < warmup:
+        return training.learning_rate * (step + 1) / warmup
+    return training.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+def _step(
+    classifier: Classifier,
+    rows: TrainingRows,
+    members: Rows,
+    loss: Loss,
+    optimizer: torch.optim.Optimizer,
+    rate: float,
+    training: Training,
+    runtime: Runtime,
+) -> float:
+    """One optimizer step; the loss is a mean over the rows of the whole step, however they are batched."""
+    total = torch.zeros((), device=classifier.device)
+    for packed, targets in rows.batches(members, runtime.train_tokens):
+        batch, wanted = packed.to(classifier.device), _to(targets, classifier.device)
+        value = loss(classifier.logits(batch), wanted) / len(members)
+        value.backward()  # type: ignore[no-untyped-call]
+        total += value.detach()
+    if not math.isfinite(mean := total.item()):
+        raise TiebreakError(
+            f"the loss became {mean} at learning rate {rate:.2g}; lower it, or choose precision bf16 or fp32"
+        )
+    parameters = optimizer.param_groups[0]["params"]
+    torch.nn.utils.clip_grad_norm_(parameters, training.gradient_clip)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return mean
+
+
+def _to(targets: Targets, device: str) -> Targets:
+    teachers = targets.teachers_RMC
+    return Targets(targets.labels_RC.to(device), None if teachers is None else teachers.to(device))

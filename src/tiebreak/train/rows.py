@@ -1,0 +1,78 @@
+"""Rows to train on: tokens and targets of votes, dealt out into optimizer steps.
+
+Dimension letters: N votes, O orders, M teachers, C classes, R rows (a vote in one order).
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from tiebreak.data.packing import Packed, by_budget, pack
+from tiebreak.data.prompt import TokenizedVotes
+from tiebreak.errors import TiebreakError
+from tiebreak.recipe import Training
+from tiebreak.train.losses import Targets
+
+Rows = NDArray[np.int64]
+"""(R, 2): the vote and the order it is shown in."""
+
+
+@dataclass(frozen=True)
+class TrainingRows:
+    """Votes with their targets, in both orders."""
+
+    votes: TokenizedVotes
+    labels_NOC: NDArray[np.float32]
+    teachers_NOMC: NDArray[np.float32] | None
+    max_tokens: int
+
+    def batches(self, rows: Rows, budget: int) -> Iterator[tuple[Packed, Targets]]:
+        """The rows of one optimizer step as packed batches of at most `budget` tokens, longest first."""
+        documents = [self.votes.row(vote, order, self.max_tokens) for vote, order in rows.tolist()]
+        by_length = sorted(range(len(documents)), key=lambda n: -len(documents[n]))
+        for run in by_budget([len(documents[n]) for n in by_length], budget):
+            members = [by_length[n] for n in run]
+            yield pack([documents[n] for n in members]), self._targets(rows[members])
+
+    def _targets(self, rows: Rows) -> Targets:
+        vote, order = rows.T
+        teachers = None if self.teachers_NOMC is None else torch.from_numpy(self.teachers_NOMC[vote, order])
+        return Targets(torch.from_numpy(self.labels_NOC[vote, order]), teachers)
+
+
+def labels_of(table: pa.Table) -> NDArray[np.float32]:
+    """Labels (N, O, C) of a table in data.votes.SCHEMA: as stored, and with the answers swapped.
+
+    Raises TiebreakError if a vote has no label.
+    """
+    p_NC = np.stack([table[c].to_numpy() for c in ("p_a", "p_b", "p_tie")], axis=1).astype(np.float32)
+    if unlabelled := int(np.isnan(p_NC).any(axis=1).sum()):
+        raise TiebreakError(f"{unlabelled} of {len(p_NC)} votes have no label; training needs one for each")
+    return np.stack([p_NC, p_NC[:, [1, 0, 2]]], axis=1)
+
+
+def optimizer_steps(votes: int, training: Training, seed: int) -> list[Rows]:
+    """The rows of every optimizer step, a function of the seed alone.
+
+    Each epoch shows each vote in both orders, in the same step where `orders_together` says so. The last,
+    smaller step of an epoch is kept.
+    """
+    if votes == 0:
+        raise TiebreakError("there are no votes to train on")
+    generator = np.random.default_rng(seed)
+    steps: list[Rows] = []
+    for _ in range(math.ceil(training.epochs)):
+        if training.orders_together:
+            rows = np.repeat(generator.permutation(votes), 2)
+            rows = np.stack([rows, np.tile([0, 1], votes)], axis=1)
+        else:
+            rows = generator.permutation(np.stack(np.divmod(np.arange(2 * votes), 2), axis=1))
+        size = training.rows_per_step + training.rows_per_step % 2 * training.orders_together
+        steps += [rows[start : start + size] for start in range(0, len(rows), size)]
+    count = math.ceil(len(steps) * training.epochs / math.ceil(training.epochs))
+    return steps[: count if training.max_steps < 0 else min(count, training.max_steps)]
