@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Make .venv ready. torch comes first and by itself, so that no other package chooses it. A CUDA or ROCm build
+# that the base Python already has is used where it stands: .venv sees its folder, and pip may not replace it.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+python=${PYTHON:-python3}
+
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+  echo "tiebreak needs Python 3.11 or later, but $python is: $("$python" -V 2>&1)." \
+    "Name another one: make PYTHON=/path/to/python3.11" >&2
+  exit 2
+}
+"$python" -m venv .venv
+
+base_torch=$("$python" 2>/dev/null <<'END' || true
+import pathlib, torch
+major, minor = map(int, torch.__version__.split(".")[:2])
+if (torch.version.cuda or torch.version.hip) and (major, minor) >= (2, 11):
+    print(torch.__version__, pathlib.Path(torch.__file__).parents[1])
+END
+)
+constraints=constraints.txt
+if [ -n "$base_torch" ]; then
+  read -r version folder <<<"$base_torch"
+  constraints=.venv/constraints.txt
+  sed "s/^torch==.*/torch==$version/" constraints.txt >"$constraints"
+  echo "$folder" >"$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/base_torch.pth"
+  echo "Setting up .venv beside torch $version of $folder" >&2
+else
+  echo "Setting up .venv, torch included (a minute or two)" >&2
+fi
+
+install() { .venv/bin/python -m pip install -qq --no-input --disable-pip-version-check -c "$constraints" "$@"; }
+install torch
+install -e '.[quantize,dev]'
