@@ -1,0 +1,340 @@
+"""Synthetic votes whose true probabilities are known, so that the distance to the best log loss is a number.
+
+A prompt names things of one topic and may wish for a list or for few words. An answer is a handful of short
+sentences, each about a thing and each good, plain or poor. How much an answer pleases depends on
+
+    quality     good less poor sentences
+    topic       whether its sentences take up the prompt's topic or drift to another
+    formatting  a list, where the prompt wishes for one (and the contrary where it does not)
+    length      sentences, which count against an answer where the prompt wishes for few words
+    position    the first answer's advantage
+
+and the vote follows Davidson's model of paired comparison with ties (JASA 65, 1970): for a difference d,
+P(A) : P(B) : P(tie) = exp(d/2) : exp(-d/2) : v, where v is larger for yes-or-no questions. Prompt and both
+answers have to be read; nothing else in the text tells.
+
+Dimension letters: N votes, T turns (of all votes), S sentences (of all turns).
+"""
+
+import csv
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from tiebreak.data.votes import LABELS, SCHEMA, write_table
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+TOPICS = (
+    ("oven", "bread", "soup", "pan", "salad", "cheese"),
+    ("train", "hotel", "beach", "ticket", "map", "visa"),
+    ("python", "loop", "server", "bug", "array", "cache"),
+    ("rose", "soil", "seed", "pond", "fern", "compost"),
+    ("guitar", "choir", "drum", "melody", "opera", "chord"),
+    ("loan", "tax", "budget", "stock", "rent", "invoice"),
+)
+GRADES = (
+    ("wrong", "vague", "rude", "careless", "confusing", "dubious"),
+    ("usual", "plain", "common", "brief", "general", "simple"),
+    ("clear", "correct", "useful", "precise", "careful", "complete"),
+)
+"""Words of a poor, a plain and a good sentence."""
+
+SENTENCES = (
+    "The {noun} advice is {grade}.",
+    "One {grade} word on the {noun}.",
+    "This {noun} idea is {grade}.",
+)
+ASKS = (("How should", "compare"), ("Explain why", "chose"), ("Tell me what", "sees in"))
+CLOSED = (("Is it true that", "needs"), ("Should", "keep"), ("Can", "mix"))
+WISHES = (".", ". Give a list.", ". In few words.")
+NO_WISH, LIST, BRIEF = range(3)
+PEOPLE = tuple(
+    [
+        "Ada",
+        "Ben",
+        "Cleo",
+        "Dan",
+        "Eva",
+        "Finn",
+        "Gus",
+        "Hana",
+        "Ivan",
+        "June",
+        "Kurt",
+        "Lena",
+        "Milo",
+        "Nora",
+        "Otto",
+        "Pia",
+        "Quinn",
+        "Rosa",
+        "Sam",
+        "Tara",
+        "Uma",
+        "Vera",
+        "Wes",
+        "Xena",
+        "Yuri",
+        "Zoe",
+        "Abel",
+        "Bea",
+        "Carl",
+        "Dora",
+        "Emil",
+        "Faye",
+        "Glen",
+        "Hope",
+        "Iris",
+        "Jack",
+        "Kim",
+        "Leo",
+        "Mona",
+        "Ned",
+    ]
+)
+MODELS = tuple(f"model-{letter}" for letter in "abcdefghijkl")
+
+
+@dataclass(frozen=True)
+class World:
+    """What the voters of a synthetic world like, in units of d (the log odds of A against B).
+
+    noise: share of votes that are cast at random, with the shares of a, b, tie in RANDOM_VOTE. Near 0.5 the
+    best possible log loss is that of real arena votes (about 0.95); at 0 it is about 0.8.
+    """
+
+    quality: float = 1.0
+    topic: float = 2.5
+    formatting: float = 1.5
+    length: float = 0.4
+    position: float = 0.1
+    log_tie: float = 0.3
+    closed: float = 1.0
+    strength: float = 0.5
+    drift: float = 0.3
+    multi_turn: float = 0.06
+    noise: float = 0.0
+
+
+RANDOM_VOTE = np.array([0.35, 0.34, 0.31])
+
+
+def generate(votes: int, seed: int, world: World | None = None) -> pa.Table:
+    """Votes with hard labels in `votes.SCHEMA`, and true_a, true_b, true_tie: the distribution they came from.
+
+    The same arguments give the same table. The best possible log loss is the mean entropy of the true columns
+    (`best_log_loss`).
+    """
+    world = world or World()
+    rng = np.random.default_rng(seed)
+    drawn = _draw(votes, rng, world, multi_turn=world.multi_turn)
+    d_N = drawn.liking_N["a"] - drawn.liking_N["b"] + world.position
+    true_NC = _davidson(d_N, world.log_tie + world.closed * drawn.closed_N)
+    true_NC = (1 - world.noise) * true_NC + world.noise * RANDOM_VOTE
+    label_N = (rng.random(votes)[:, None] > true_NC.cumsum(axis=1)[:, :2]).sum(axis=1)
+    hard_NC = np.eye(3, dtype=np.float32)[label_N]
+    columns = {
+        "id": _ids(seed, votes),
+        "prompt": drawn.prompt_N,
+        "response_a": drawn.answer_N["a"],
+        "response_b": drawn.answer_N["b"],
+        "model_a": drawn.model_N["a"],
+        "model_b": drawn.model_N["b"],
+    }
+    columns |= {f"p_{label}": pa.array(hard_NC[:, c]) for c, label in enumerate(LABELS)}
+    table = pa.table(columns, schema=SCHEMA)
+    for c, label in enumerate(LABELS):
+        table = table.append_column(f"true_{label}", pa.array(true_NC[:, c]))
+    return table
+
+
+def preferences(pairs: int, seed: int, world: World | None = None) -> pa.Table:
+    """Pairs of the same world as columns id, prompt, chosen, rejected (text): one turn, no ties, no chance."""
+    world = world or World()
+    drawn = _draw(pairs, np.random.default_rng(seed), world, multi_turn=0.0)
+    a_wins = pa.array(drawn.liking_N["a"] >= drawn.liking_N["b"])
+    a, b = drawn.answer_N["a"].flatten(), drawn.answer_N["b"].flatten()
+    return pa.table(
+        {
+            "id": _ids(seed, pairs),
+            "prompt": drawn.prompt_N.flatten(),
+            "chosen": pc.if_else(a_wins, a, b),
+            "rejected": pc.if_else(a_wins, b, a),
+        }
+    )
+
+
+def best_log_loss(truth: pa.Table) -> float:
+    """The mean entropy of the true probabilities, in nats: no prediction has a lower expected log loss."""
+    p_NC = np.stack([truth[f"true_{label}"].to_numpy() for label in LABELS], axis=1)
+    return float(-(p_NC * np.log(p_NC)).sum(axis=1).mean())
+
+
+def write(folder: Path, votes: int, seed: int, world: World | None = None) -> None:
+    """Write a whole data set under `folder`/data.
+
+    votes.parquet, preferences.parquet (as many pairs), test.parquet (a tenth, unlabelled), solution.csv (the
+    labels of the test pairs as Kaggle has them) and truth.parquet (id and true probabilities of every vote
+    and test pair, which no step reads).
+    """
+    data = folder / "data"
+    data.mkdir(parents=True, exist_ok=True)
+    seed_votes, seed_preferences, seed_test = (3 * seed + k for k in range(3))
+    labelled = generate(votes, seed_votes, world)
+    test = generate(max(votes // 10, 1), seed_test, world)
+    truth = ["id", *(f"true_{label}" for label in LABELS)]
+    unlabelled = test.select(SCHEMA.names)
+    for label in LABELS:
+        column = SCHEMA.get_field_index(f"p_{label}")
+        unlabelled = unlabelled.set_column(column, SCHEMA.field(column), pa.nulls(len(test), pa.float32()))
+    write_table(labelled.select(SCHEMA.names), data / "votes.parquet")
+    write_table(preferences(votes, seed_preferences, world), data / "preferences.parquet")
+    write_table(unlabelled, data / "test.parquet")
+    write_table(pa.concat_tables([labelled.select(truth), test.select(truth)]), data / "truth.parquet")
+    _write_text(_solution(test), data / "solution.csv")
+
+
+def _solution(test: pa.Table) -> str:
+    """The labels in the competition's format."""
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["id", "winner_model_a", "winner_model_b", "winner_tie"])
+    labels = [test[f"p_{label}"].to_numpy().astype(int).tolist() for label in LABELS]
+    rows.writerows(zip(test["id"].to_pylist(), *labels, strict=True))
+    return text.getvalue()
+
+
+def _write_text(text: str, path: Path) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """Pairs before anybody votes; the dictionaries are keyed by side, a and b."""
+
+    prompt_N: pa.Array
+    closed_N: Floats
+    answer_N: dict[str, pa.Array]
+    model_N: dict[str, pa.Array]
+    liking_N: dict[str, Floats]
+
+
+def _draw(votes: int, rng: np.random.Generator, world: World, multi_turn: float) -> _Drawn:
+    turns_N = 1 + (rng.random(votes) < multi_turn)
+    vote_T = np.repeat(np.arange(votes), turns_N)
+    offsets = pa.array(np.concatenate([[0], turns_N.cumsum()]), pa.int32())
+    topic_T = rng.integers(len(TOPICS), size=len(vote_T))
+    wish_T = rng.choice(3, size=len(vote_T), p=[0.5, 0.25, 0.25])
+    closed_N = rng.random(votes) < 0.4
+    prompt_T = _prompts(topic_T, wish_T, closed_N[vote_T], rng)
+    model_N = _two_models(votes, rng)
+    strength = world.strength * np.linspace(-1, 1, len(MODELS))
+    answers, liking = {}, {}
+    for side, model in model_N.items():
+        texts_T, liking_T = _answers(topic_T, wish_T, strength[model][vote_T], world, rng)
+        answers[side] = pa.ListArray.from_arrays(offsets, texts_T)
+        liking[side] = np.bincount(vote_T, weights=liking_T, minlength=votes)
+    names = pa.array(MODELS)
+    return _Drawn(
+        pa.ListArray.from_arrays(offsets, prompt_T),
+        closed_N.astype(np.float64),
+        answers,
+        {side: names.take(pa.array(model)) for side, model in model_N.items()},
+        liking,
+    )
+
+
+def _two_models(votes: int, rng: np.random.Generator) -> dict[str, Ints]:
+    first = rng.integers(len(MODELS), size=votes)
+    return {"a": first, "b": (first + rng.integers(1, len(MODELS), size=votes)) % len(MODELS)}
+
+
+def _prompts(topic_T: Ints, wish_T: Ints, closed_T: NDArray[np.bool_], rng: np.random.Generator) -> pa.Array:
+    """`How should Ada compare the oven and the soup. Give a list.`"""
+    n, nouns = len(topic_T), len(TOPICS[0])
+    first = rng.integers(nouns, size=n)
+    second = (first + rng.integers(1, nouns, size=n)) % nouns
+    ask = rng.integers(len(ASKS), size=n) + len(ASKS) * closed_T
+    starts, verbs = zip(*ASKS, *CLOSED, strict=True)
+    bank = [noun for topic in TOPICS for noun in topic]
+    parts = [
+        _take(starts, ask),
+        _take([f" {person} " for person in PEOPLE], rng.integers(len(PEOPLE), size=n)),
+        _take(verbs, ask),
+        _take([f" the {noun}" for noun in bank], topic_T * nouns + first),
+        _take([f" and the {noun}" for noun in bank], topic_T * nouns + second),
+        _take(WISHES, wish_T),
+    ]
+    return pc.binary_join_element_wise(*parts, "")
+
+
+def _answers(
+    topic_T: Ints, wish_T: Ints, strength_T: Floats, world: World, rng: np.random.Generator
+) -> tuple[pa.Array, Floats]:
+    """One answer for each turn, and how much it pleases."""
+    n = len(topic_T)
+    drifts_T = rng.random(n) < world.drift
+    about_T = (topic_T + drifts_T * rng.integers(1, len(TOPICS), size=n)) % len(TOPICS)
+    is_list_T = rng.random(n) < 0.4
+    length_T = rng.integers(1, 6, size=n)
+    turn_S = np.repeat(np.arange(n), length_T)
+    care_T = strength_T + rng.normal(size=n)
+    grade_S = np.digitize(care_T[turn_S] + rng.normal(size=len(turn_S)), [-0.6, 0.6])
+    texts_T = _join(_sentences(about_T[turn_S], grade_S, rng), length_T, is_list_T)
+    quality_T = np.bincount(turn_S, weights=grade_S - 1.0, minlength=n)
+    format_T = is_list_T * np.where(wish_T == LIST, 1.0, -0.5)
+    verbosity_T = length_T * np.where(wish_T == BRIEF, -1.0, 1.0)
+    liking_T = (
+        world.quality * quality_T
+        - world.topic * drifts_T
+        + world.formatting * format_T
+        + world.length * verbosity_T
+    )
+    return texts_T, liking_T
+
+
+def _sentences(topic_S: Ints, grade_S: Ints, rng: np.random.Generator) -> pa.Array:
+    """A sentence for each topic and grade, from the bank of all of them."""
+    bank = [
+        pattern.format(noun=noun, grade=grade)
+        for nouns in TOPICS
+        for grades in GRADES
+        for noun in nouns
+        for grade in grades
+        for pattern in SENTENCES
+    ]
+    variants = len(bank) // (len(TOPICS) * len(GRADES))
+    variant_S = rng.integers(variants, size=len(topic_S))
+    return _take(bank, (topic_S * len(GRADES) + grade_S) * variants + variant_S)
+
+
+def _join(sentences_S: pa.Array, length_T: Ints, is_list_T: NDArray[np.bool_]) -> pa.Array:
+    """Sentences to answers: a paragraph or a Markdown list."""
+    offsets = pa.array(np.concatenate([[0], length_T.cumsum()]), pa.int32())
+    lists = pa.ListArray.from_arrays(offsets, sentences_S)
+    joined = pc.binary_join(lists, _take([" ", "\n- "], is_list_T.astype(np.int64)))
+    return pc.binary_join_element_wise(_take(["", "- "], is_list_T.astype(np.int64)), joined, "")
+
+
+def _take(bank: tuple[str, ...] | list[str], index: Ints) -> pa.Array:
+    return pa.array(bank, pa.string()).take(pa.array(index))
+
+
+def _ids(seed: int, rows: int) -> pa.Array:
+    return pc.binary_join_element_wise(str(seed), pa.array(np.arange(rows)).cast(pa.string()), "-")
+
+
+def _davidson(d_N: Floats, log_tie_N: Floats) -> Floats:
+    """P(A), P(B), P(tie) of shape (n, 3)."""
+    z_NC = np.stack([d_N / 2, -d_N / 2, log_tie_N], axis=1)
+    e_NC = np.exp(z_NC - z_NC.max(axis=1, keepdims=True))
+    return np.asarray(e_NC / e_NC.sum(axis=1, keepdims=True))

@@ -1,0 +1,175 @@
+"""Tiny random decoders of the real families, with a tokenizer trained on the votes: for the demo and the tests.
+
+They differ from the real ones in size alone: special tokens, grouped-query attention, Qwen2's biases and
+Gemma-2's soft-caps, head size and sliding window are the families' own.
+"""
+
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    LlamaConfig,
+    PreTrainedConfig,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+)
+
+from tiebreak.data.prompt import TEMPLATES
+
+Family = Literal["llama", "qwen2", "gemma2"]
+MAX_POSITIONS = 8192
+
+
+@dataclass(frozen=True)
+class _Specials:
+    """A family's special tokens in the order of their ids; bos opens every text where there is one."""
+
+    bos: str | None
+    eos: str
+    pad: str | None
+    unk: str | None = None
+
+    def tokens(self) -> list[str]:
+        return [token for token in (self.pad, self.eos, self.bos, self.unk) if token]
+
+
+SPECIALS = {
+    "llama": _Specials("<|begin_of_text|>", "<|eot_id|>", pad=None),
+    "qwen2": _Specials(None, "<|im_end|>", pad="<|endoftext|>"),
+    "gemma2": _Specials("<bos>", "<eos>", pad="<pad>", unk="<unk>"),
+}
+
+WORDS = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+"""Where Llama 3 and Qwen2 cut before merging (English contractions aside)."""
+
+
+def make(
+    folder: Path,
+    family: Family,
+    texts: Iterable[str],
+    seed: int = 0,
+    *,
+    hidden: int = 64,
+    layers: int = 2,
+    vocab: int = 1024,
+    initializer_range: float = 0.02,
+) -> None:
+    """Write a random causal language model and its tokenizer as a transformers folder; no score head.
+
+    hidden is a multiple of 8 (four heads, two of keys and values). The same arguments write the same bytes.
+    A folder of that name is replaced.
+    """
+    tokenizer = _tokenizer(family, texts, vocab)
+    config = _config(family, tokenizer, hidden, layers, initializer_range)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(config)
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    model.save_pretrained(partial)
+    tokenizer.save_pretrained(partial)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+
+
+def _config(
+    family: Family, tokenizer: PreTrainedTokenizerFast, hidden: int, layers: int, initializer_range: float
+) -> PreTrainedConfig:
+    shape: dict[str, Any] = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": hidden,
+        "intermediate_size": 2 * hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": MAX_POSITIONS,
+        "initializer_range": initializer_range,
+        "tie_word_embeddings": True,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    if family == "llama":
+        return LlamaConfig(**shape)
+    if family == "qwen2":
+        return Qwen2Config(**shape)
+    head = hidden // 2  # wider than hidden / heads, as in Gemma-2
+    return Gemma2Config(
+        **shape,
+        head_dim=head,
+        query_pre_attn_scalar=head,
+        sliding_window=4096,
+        attn_logit_softcapping=50.0,
+        final_logit_softcapping=30.0,
+    )
+
+
+def _tokenizer(family: Family, texts: Iterable[str], vocab: int) -> PreTrainedTokenizerFast:
+    """BPE over the family's alphabet: bytes, or for Gemma-2 characters that fall back to bytes."""
+    specials = SPECIALS[family]
+    backend, alphabet, reserved = _by_characters() if family == "gemma2" else _by_bytes(family)
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab,
+        special_tokens=[*specials.tokens(), *reserved],
+        initial_alphabet=alphabet,
+        limit_alphabet=max(len(alphabet), 64),
+        show_progress=False,
+    )
+    backend.train_from_iterator(_with_template(texts), trainer)
+    if specials.bos:
+        bos = specials.bos
+        backend.post_processor = processors.TemplateProcessing(
+            single=f"{bos} $A",
+            pair=f"{bos} $A {bos}:1 $B:1",
+            special_tokens=[(bos, backend.token_to_id(bos))],
+        )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        bos_token=specials.bos,
+        eos_token=specials.eos,
+        pad_token=specials.pad,
+        unk_token=specials.unk,
+        padding_side="right",
+        clean_up_tokenization_spaces=False,
+        model_max_length=MAX_POSITIONS,
+    )
+
+
+def _by_bytes(family: Family) -> tuple[Tokenizer, list[str], list[str]]:
+    """A tokenizer to train, its alphabet, and its reserved tokens: Llama 3 and Qwen2."""
+    backend = Tokenizer(models.BPE())
+    if family == "qwen2":
+        backend.normalizer = normalizers.NFC()
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(WORDS), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    backend.decoder = decoders.ByteLevel()
+    return backend, sorted(pre_tokenizers.ByteLevel.alphabet()), []
+
+
+def _by_characters() -> tuple[Tokenizer, list[str], list[str]]:
+    """The same for Gemma-2: spaces are spelled ▁, what is not in the alphabet becomes bytes."""
+    backend = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    backend.normalizer = normalizers.Replace(" ", "▁")
+    backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"▁?\p{L}+|▁+|\n+|[^▁\p{L}\n]+\n?"), "isolated")
+    backend.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
+    return backend, ["▁"], [f"<0x{byte:02X}>" for byte in range(256)]
+
+
+def _with_template(texts: Iterable[str]) -> Iterator[str]:
+    """Each text with the pieces of the prompt template, so that those become few tokens."""
+    for text in texts:
+        yield text
+        yield from TEMPLATES["published"]
