@@ -1,0 +1,183 @@
+"""Calibrators in scikit-learn's habit: probabilities (n, 3) in, probabilities (n, 3) out.
+
+All are softmax(W log p + b) with W and b restricted to a linear family, so the log loss is convex and one
+damped Newton iteration fits them all. Temperature: W = I / T, b = 0 (Guo et al. 2017, arXiv:1706.04599).
+Vector: W diagonal. Matrix: W full, which is Dirichlet calibration (Kull et al. 2019, arXiv:1910.12656).
+
+A symmetric calibrator commutes with the exchange of the answers: P(A) and P(B) exchange exactly, to the
+last bit, when the inputs do. Fit on held-out rows only.
+
+Dimension letters: N rows, C classes (a, b, tie), K parameters.
+"""
+
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
+
+from tiebreak.evaluate.metrics import CLIP, targets
+
+Array = NDArray[np.float64]
+
+TEMPERATURES = (0.01, 100.0)
+"""A fitted temperature stays inside."""
+
+
+class TemperatureScaling(BaseEstimator):  # type: ignore[misc]
+    """softmax(log p / T). Symmetric as it stands. Fitted: temperature_."""
+
+    def fit(self, probabilities: ArrayLike, labels: ArrayLike) -> Self:
+        """Fit on probabilities (n, 3) and labels, class numbers (n,) or soft (n, 3).
+
+        Raises ValueError where either is malformed.
+        """
+        x_NC = _log(probabilities)
+        (inverse,) = newton(x_NC[..., None], targets(labels), np.ones(1), ridge_K=np.zeros(1))
+        # the loss is convex in 1 / T, so the nearest end is the best temperature inside
+        low, high = TEMPERATURES
+        self.temperature_ = float(np.clip(1 / inverse, low, high)) if inverse > 0 else high
+        self.classes_ = np.arange(3)
+        return self
+
+    def predict_proba(self, probabilities: ArrayLike) -> Array:
+        return _softmax(_log(probabilities) / self.temperature_)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"temperature": self.temperature_}
+
+    @classmethod
+    def from_json(cls, state: dict[str, Any]) -> Self:
+        calibrator = cls()
+        calibrator.temperature_ = float(state["temperature"])
+        calibrator.classes_ = np.arange(3)
+        return calibrator
+
+
+class _AffineScaling(BaseEstimator):  # type: ignore[misc]
+    """softmax(W log p + b) over a family of (W | b). Fitted: coef_ (3, 3), intercept_ (3,).
+
+    symmetric: only members that commute with the exchange of the answers.
+    ridge: weight of the squared distance to the identity, beside the mean log loss. It picks one among
+    the equivalent (W | b), which differ by a constant added to all classes, and keeps small fits sane.
+    """
+
+    _cells: ClassVar[tuple[tuple[int, int], ...]]  # free entries of (W | b); column 3 is b
+
+    def __init__(self, symmetric: bool = True, ridge: float = 1e-6) -> None:
+        self.symmetric = symmetric
+        self.ridge = ridge
+
+    def fit(self, probabilities: ArrayLike, labels: ArrayLike) -> Self:
+        """Fit on probabilities (n, 3) and labels, class numbers (n,) or soft (n, 3).
+
+        Raises ValueError where either is malformed.
+        """
+        x_NC = _log(probabilities)
+        basis_KCD = self._basis()
+        x1_ND = np.column_stack([x_NC, np.ones(len(x_NC))])
+        identity_K = (basis_KCD[:, range(3), range(3)].sum(axis=1) > 0).astype(np.float64)
+        features_NCK = np.einsum("nd,kcd->nck", x1_ND, basis_KCD)
+        ridge_K = self.ridge * basis_KCD.sum(axis=(1, 2))
+        theta_K = newton(features_NCK, targets(labels), identity_K, ridge_K)
+        map_CD = np.einsum("k,kcd->cd", theta_K, basis_KCD)
+        self.coef_, self.intercept_ = map_CD[:, :3], map_CD[:, 3]
+        self.classes_ = np.arange(3)
+        return self
+
+    def predict_proba(self, probabilities: ArrayLike) -> Array:
+        x_NC = _log(probabilities)
+        # a matrix product may fuse and reorder; a + b first keeps the exchange of a and b exact
+        terms_NCC = self.coef_ * x_NC[:, None, :]
+        return _softmax((terms_NCC[..., 0] + terms_NCC[..., 1]) + terms_NCC[..., 2] + self.intercept_)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"coef": self.coef_.tolist(), "intercept": self.intercept_.tolist()}
+
+    @classmethod
+    def from_json(cls, state: dict[str, Any]) -> Self:
+        calibrator = cls()
+        calibrator.coef_ = np.array(state["coef"], dtype=np.float64)
+        calibrator.intercept_ = np.array(state["intercept"], dtype=np.float64)
+        calibrator.classes_ = np.arange(3)
+        return calibrator
+
+    def _basis(self) -> Array:
+        """(K, 3, 4): the entries of (W | b) that each parameter fills with ones."""
+        exchange = (1, 0, 2, 3)
+        orbits = [
+            {(row, column), (exchange[row], exchange[column])} if self.symmetric else {(row, column)}
+            for row, column in self._cells
+        ]
+        unique = [orbit for n, orbit in enumerate(orbits) if orbit not in orbits[:n]]
+        basis_KCD = np.zeros((len(unique), 3, 4))
+        for k, orbit in enumerate(unique):
+            for row, column in orbit:
+                basis_KCD[k, row, column] = 1
+        return basis_KCD
+
+
+class VectorScaling(_AffineScaling):
+    """softmax(w log p + b) with a weight and a bias for each class (Guo et al. 2017)."""
+
+    _cells = ((0, 0), (1, 1), (2, 2), (0, 3), (1, 3), (2, 3))
+
+
+class MatrixScaling(_AffineScaling):
+    """softmax(W log p + b) with a full W: Dirichlet calibration (Kull et al. 2019)."""
+
+    _cells = tuple((row, column) for column in range(4) for row in range(3))
+
+
+def newton(features_NCK: Array, y_NC: Array, start_K: Array, ridge_K: Array) -> Array:
+    """The theta that minimises mean CE(y, softmax(features theta)) + sum_k ridge_k (theta - start)_k^2.
+
+    Newton with backtracking on a convex function. Theta is kept within 1000 of the start, which matters
+    only where the classes are separable and the minimum lies at infinity.
+    """
+
+    def objective(theta_K: Array) -> float:
+        z_NC = features_NCK @ theta_K
+        z_NC = z_NC - z_NC.max(axis=1, keepdims=True)
+        loss_N = np.log(np.exp(z_NC).sum(axis=1)) - (y_NC * z_NC).sum(axis=1)
+        return float(loss_N.mean() + ridge_K @ (theta_K - start_K) ** 2)
+
+    def derivatives(theta_K: Array) -> tuple[Array, Array]:
+        p_NC = _softmax(features_NCK @ theta_K)
+        mean_NK = np.einsum("nc,nck->nk", p_NC, features_NCK)
+        gradient_K = np.einsum("nc,nck->k", p_NC - y_NC, features_NCK) / len(y_NC)
+        second_KK = np.tensordot(features_NCK * p_NC[..., None], features_NCK, axes=([0, 1], [0, 1]))
+        hessian_KK = (second_KK - mean_NK.T @ mean_NK) / len(y_NC)
+        return gradient_K + 2 * ridge_K * (theta_K - start_K), hessian_KK + 2 * np.diag(ridge_K)
+
+    theta_K, loss = start_K, objective(start_K)
+    for _ in range(200):
+        gradient_K, hessian_KK = derivatives(theta_K)
+        step_K = np.linalg.lstsq(hessian_KK, gradient_K, rcond=1e-14)[0]
+        decrease = float(gradient_K @ step_K)
+        if decrease < 1e-18 or np.abs(theta_K - start_K).max() > 1000:
+            break
+        scale = 1.0
+        while (new := objective(theta_K - scale * step_K)) > loss - 0.1 * scale * decrease and scale > 1e-10:
+            scale /= 2
+        if new >= loss:  # what is left to gain is below rounding
+            break
+        theta_K, loss = theta_K - scale * step_K, new
+    return np.clip(theta_K, start_K - 1000, start_K + 1000)
+
+
+def _log(probabilities: ArrayLike) -> Array:
+    p_NC = np.asarray(probabilities, dtype=np.float64)
+    if p_NC.ndim != 2 or p_NC.shape[1] != 3:
+        raise ValueError(f"probabilities must have shape (n, 3), got {p_NC.shape}")
+    if not (np.isfinite(p_NC).all() and (p_NC >= 0).all()):
+        raise ValueError("probabilities must be finite and not negative")
+    return np.log(np.maximum(p_NC, CLIP))
+
+
+def _softmax(z_NC: Array) -> Array:
+    """Softmax whose sum takes a and b first, so that exchanging them changes no bit."""
+    e_NC = np.exp(z_NC - z_NC.max(axis=1, keepdims=True))
+    total_N = (e_NC[:, 0] + e_NC[:, 1]) + e_NC[:, 2]
+    softmax: Array = e_NC / total_N[:, None]
+    return softmax

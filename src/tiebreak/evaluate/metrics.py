@@ -1,0 +1,228 @@
+"""Log loss, accuracy, Brier score and calibration error, with bootstrap intervals.
+
+Dimension letters: N rows, C classes (a, b, tie), S resamples, M means, B bins, G groups.
+
+Every figure here is a function of means over rows. One set of resampled means therefore gives all the
+intervals, and two predictions resampled with the same seed are compared on the same resamples.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+CLIP = 1e-15
+"""Probabilities below this count as this in the log loss (the competition's own rule)."""
+
+BINS = 15
+"""Bins of the calibration error, as in Guo et al. 2017."""
+
+METRICS = ("log_loss", "accuracy", "brier", "ece")
+
+Array = NDArray[np.float64]
+Labels = NDArray[np.floating] | NDArray[np.integer]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure and the ends of its confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """How intervals are made: `samples` resamples of rows, or of whole groups of rows."""
+
+    samples: int = 1000
+    confidence: float = 0.95
+    seed: int = 0
+
+    def means(self, values_NM: Array, groups_N: NDArray[np.integer] | None = None) -> Array:
+        """Means (S, M) of the columns over resampled rows.
+
+        With `groups_N` (any integers) rows of one group, such as the votes on one prompt, are drawn
+        together: the cluster bootstrap (Cameron, Gelbach and Miller 2008) of a ratio of sums.
+        """
+        sums_GM, sizes_G = _by_group(values_NM, groups_N)
+        columns = np.column_stack([sums_GM, sizes_G])
+        random = np.random.default_rng(self.seed)
+        count = len(sizes_G)
+        drawn = np.stack(
+            [
+                np.bincount(random.integers(count, size=count), minlength=count) @ columns
+                for _ in range(self.samples)
+            ]
+        )
+        means: Array = drawn[:, :-1] / drawn[:, -1:]
+        return means
+
+    def percentile(self, value: float, draws_S: Array) -> Estimate:
+        """The percentile interval."""
+        low, high = self._quantiles(draws_S)
+        return Estimate(value, low, high)
+
+    def basic(self, value: float, draws_S: Array) -> Estimate:
+        """The basic interval, 2 value - quantile, not below 0: for figures that resampling biases upwards."""
+        low, high = self._quantiles(draws_S)
+        return Estimate(value, max(0.0, 2 * value - high), max(0.0, 2 * value - low))
+
+    def _quantiles(self, draws_S: Array) -> tuple[float, float]:
+        tail = (1 - self.confidence) / 2
+        low, high = np.quantile(draws_S, [tail, 1 - tail])
+        return float(low), float(high)
+
+
+def targets(labels: ArrayLike, classes: int = 3) -> Array:
+    """Labels as probabilities (n, classes): from class numbers (n,), or soft labels returned as they are.
+
+    Raises ValueError for numbers that are no class, or soft labels that are no probabilities.
+    """
+    y = np.asarray(labels)
+    if y.ndim == 1:
+        if not np.isin(y, np.arange(classes)).all():
+            raise ValueError(
+                f"labels must be 0 to {classes - 1}, got {np.setdiff1d(y, np.arange(classes))[:5]}"
+            )
+        return np.eye(classes)[y.astype(np.int64)]
+    y_NC = y.astype(np.float64)
+    if y_NC.shape[1:] != (classes,) or (y_NC < 0).any() or not np.allclose(y_NC.sum(axis=1), 1, atol=1e-4):
+        raise ValueError(f"soft labels must be probabilities of shape (n, {classes}), got shape {y.shape}")
+    return y_NC
+
+
+def row_log_loss(p_NC: Array, labels: ArrayLike) -> Array:
+    """-sum_c y_c log max(p_c, CLIP) of each row (n,)."""
+    losses: Array = -(targets(labels) * np.log(np.maximum(p_NC, CLIP))).sum(axis=1)
+    return losses
+
+
+def row_hit(p_NC: Array, labels: ArrayLike) -> Array:
+    """The label's share (0 or 1 if hard) of the most probable class (n,); the first class wins a draw."""
+    hits: Array = targets(labels)[np.arange(len(p_NC)), p_NC.argmax(axis=1)]
+    return hits
+
+
+def row_brier(p_NC: Array, labels: ArrayLike) -> Array:
+    """sum_c (p_c - y_c)^2 of each row (n,), between 0 and 2 (Brier 1950)."""
+    scores: Array = ((p_NC - targets(labels)) ** 2).sum(axis=1)
+    return scores
+
+
+def log_loss(p_NC: Array, labels: ArrayLike) -> float:
+    """Mean multi-class log loss, in nats."""
+    return float(row_log_loss(p_NC, labels).mean())
+
+
+def accuracy(p_NC: Array, labels: ArrayLike) -> float:
+    return float(row_hit(p_NC, labels).mean())
+
+
+def brier(p_NC: Array, labels: ArrayLike) -> float:
+    """Mean multi-class Brier score, between 0 and 2."""
+    return float(row_brier(p_NC, labels).mean())
+
+
+def bin_of(confidence_N: Array, bins: int = BINS, equal_mass: bool = True) -> NDArray[np.int64]:
+    """The bin (0 to bins - 1) of each confidence: bins of equal counts, or of equal width on [0, 1].
+
+    Equal confidences share a bin, so with many equal ones the counts differ and bins may be empty.
+    """
+    edges = np.arange(1, bins) / bins
+    if equal_mass:
+        edges = np.quantile(confidence_N, edges)
+    return np.searchsorted(edges, confidence_N, side="left").astype(np.int64)
+
+
+def ece(p_NC: Array, labels: ArrayLike, bins: int = BINS, equal_mass: bool = True) -> float:
+    """Expected calibration error of the most probable class (Guo et al. 2017, arXiv:1706.04599).
+
+    sum over bins of (rows in bin / n) |accuracy - mean confidence|. The absolute value makes it biased
+    upwards: a perfectly calibrated prediction scores above 0, see `ece_when_calibrated`.
+    """
+    return float(np.abs(_gaps(p_NC, labels, bins, equal_mass).mean(axis=0)).sum())
+
+
+def ece_when_calibrated(p_NC: Array, bins: int = BINS, draws: int = 100, seed: int = 0) -> float:
+    """The mean ECE that these very probabilities would get were they perfectly calibrated: its bias.
+
+    The top class is drawn right with its own probability, `draws` times.
+    """
+    top_N = p_NC.max(axis=1)
+    in_bin_NB = np.eye(bins)[bin_of(top_N, bins)]
+    hit_DN = np.random.default_rng(seed).random((draws, len(top_N))) < top_N
+    return float(np.abs((hit_DN - top_N) @ in_bin_NB).sum(axis=1).mean() / len(top_N))
+
+
+def prior_prediction(prior_C: ArrayLike, rows: int) -> Array:
+    """The same class shares for every row: (rows, 3)."""
+    return np.tile(np.asarray(prior_C, dtype=np.float64), (rows, 1))
+
+
+def summarise(
+    predictions: Sequence[Array],
+    labels: ArrayLike,
+    bootstrap: Bootstrap,
+    groups_N: NDArray[np.integer] | None = None,
+) -> dict[str, Estimate]:
+    """METRICS with intervals: each the mean over `predictions` (n, 3) of several models on the same rows."""
+    columns_NM = np.concatenate([_columns(p_NC, labels) for p_NC in predictions], axis=1)
+    value_4 = _from_means(columns_NM.mean(axis=0)[None], len(predictions))[0]
+    draws_S4 = _from_means(bootstrap.means(columns_NM, groups_N), len(predictions))
+    return {
+        name: (bootstrap.basic if name == "ece" else bootstrap.percentile)(float(value_4[m]), draws_S4[:, m])
+        for m, name in enumerate(METRICS)
+    }
+
+
+def difference(
+    predictions: Sequence[Array],
+    others: Sequence[Array],
+    labels: ArrayLike,
+    bootstrap: Bootstrap,
+    groups_N: NDArray[np.integer] | None = None,
+) -> Estimate:
+    """Log loss of `predictions` less that of `others`, paired by row; each the mean over its models."""
+    gain_N = _mean_loss(predictions, labels) - _mean_loss(others, labels)
+    return bootstrap.percentile(float(gain_N.mean()), bootstrap.means(gain_N[:, None], groups_N)[:, 0])
+
+
+def _mean_loss(predictions: Sequence[Array], labels: ArrayLike) -> Array:
+    losses: Array = np.mean([row_log_loss(p_NC, labels) for p_NC in predictions], axis=0)
+    return losses
+
+
+def _columns(p_NC: Array, labels: ArrayLike) -> Array:
+    """What METRICS are means of: loss, hit, Brier and one gap a bin, (n, 3 + BINS). Bins stay fixed."""
+    return np.column_stack(
+        [row_log_loss(p_NC, labels), row_hit(p_NC, labels), row_brier(p_NC, labels), _gaps(p_NC, labels)]
+    )
+
+
+def _from_means(means_SM: Array, models: int) -> Array:
+    """METRICS (S, 4) from resampled means of `_columns`, averaged over the models."""
+    per_model = means_SM.reshape(len(means_SM), models, 3 + BINS)
+    ece_Sm1 = np.abs(per_model[..., 3:]).sum(axis=-1, keepdims=True)
+    scores: Array = np.concatenate([per_model[..., :3], ece_Sm1], axis=-1).mean(axis=1)
+    return scores
+
+
+def _gaps(p_NC: Array, labels: ArrayLike, bins: int = BINS, equal_mass: bool = True) -> Array:
+    """(n, bins): confidence less hit in the row's own bin, 0 elsewhere."""
+    confidence_N = p_NC.max(axis=1)
+    gap_NB = np.zeros((len(p_NC), bins))
+    bin_N = bin_of(confidence_N, bins, equal_mass)
+    gap_NB[np.arange(len(p_NC)), bin_N] = confidence_N - row_hit(p_NC, labels)
+    return gap_NB
+
+
+def _by_group(values_NM: Array, groups_N: NDArray[np.integer] | None) -> tuple[Array, Array]:
+    """Sums (G, M) and sizes (G,) of the groups; without groups each row is its own."""
+    if groups_N is None:
+        return values_NM, np.ones(len(values_NM))
+    group_N = np.unique(groups_N, return_inverse=True)[1]
+    sums = [np.bincount(group_N, weights=column) for column in values_NM.T]
+    return np.stack(sums, axis=1), np.bincount(group_N).astype(np.float64)
