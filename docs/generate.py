@@ -1,0 +1,89 @@
+"""Write docs/recipe.md from the recipe's own schema: `python docs/generate.py`. A test holds it current."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tiebreak import recipe
+
+PAGE = Path(__file__).with_name("recipe.md")
+BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
+INTRODUCTION = """# The recipe
+
+A recipe is one YAML file that says everything a run does. Make one with `tiebreak init`; whatever it leaves
+out has the default below. An unknown key is an error that names the nearest valid one. Every command that
+takes a recipe also takes `--set`, as often as needed: `--set distill.temperature=2 --set teach.folds=[0]`.
+
+Everything but `compute` and `run_dir` is part of what a run makes: change a value, and `tiebreak plan` shows
+which tasks become stale (see [artifacts.md](artifacts.md)). Relative paths start at the recipe's folder.
+
+This page is generated from `src/tiebreak/recipe.py` by `python docs/generate.py`.
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    schema = recipe.schema()
+    titles = dict(_titles(schema, schema["$defs"]))
+    tables = [_table(schema, schema["$defs"], titles)]
+    for name, title in titles.items():
+        section = schema["$defs"][name]
+        tables += [f"## {title}\n", section.get("description", ""), _table(section, schema["$defs"], titles)]
+    return "\n".join([INTRODUCTION, *tables])
+
+
+def _titles(schema: dict[str, Any], sections: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Schema name and title of every section, once: the top ones by their key, those inside by their name."""
+    waiting, seen = [schema], set()
+    while waiting:
+        parent = waiting.pop(0)
+        for key, field in parent["properties"].items():
+            if (name := _reference(field)) and name not in seen:
+                seen.add(name)
+                waiting.append(sections[name])
+                yield name, key if parent is schema else name
+
+
+def _table(section: dict[str, Any], sections: dict[str, Any], titles: dict[str, str]) -> str:
+    lines = ["", "| key | type | default | meaning |", "|---|---|---|---|"]
+    for key, field in section["properties"].items():
+        default = "required" if key in section.get("required", ()) else _default(field, sections)
+        lines.append(f"| `{key}` | {_type(field, titles)} | {default} | {field.get('description', '')} |")
+    return "\n".join([*lines, ""])
+
+
+def _reference(field: dict[str, Any]) -> str | None:
+    """The section that a field holds, or that a mapping's values hold."""
+    values = field.get("additionalProperties")
+    target = (values if isinstance(values, dict) else field).get("$ref")
+    return target.rpartition("/")[2] if target else None
+
+
+def _type(field: dict[str, Any], titles: dict[str, str]) -> str:
+    if "anyOf" in field:
+        return " or ".join(_type(choice, titles) for choice in field["anyOf"])
+    if name := _reference(field):
+        link = f"[{titles[name]}](#{titles[name].lower()})"
+        return f"names, each a {link}" if "additionalProperties" in field else link
+    if choices := field.get("enum", [field["const"]] if "const" in field else None):
+        return ", ".join(f"`{choice}`" for choice in choices)
+    if field["type"] == "array":
+        items = [_type(item, titles) for item in field.get("prefixItems") or [field["items"]]]
+        return f"[{', '.join(items if 'prefixItems' in field else [*items, '...'])}]"
+    bounds = (f"{sign} {field[key]}" for key, sign in BOUNDS.items() if key in field)
+    return ", ".join([field["type"], *bounds])
+
+
+def _default(field: dict[str, Any], sections: dict[str, Any]) -> str:
+    """A plain value; of a section only what differs from the section's own defaults."""
+    default, name = field.get("default"), _reference(field)
+    if name is None or not isinstance(default, dict):
+        return f"`{json.dumps(default)}`"
+    own = sections[name]["properties"]
+    changed = {k: v for k, v in default.items() if not isinstance(v, dict) and v != own[k].get("default")}
+    return ", ".join(f"`{key}: {json.dumps(value)}`" for key, value in changed.items())
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
