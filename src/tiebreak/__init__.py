@@ -1,3 +1,21 @@
 """Learn from votes which of two answers people prefer: calibrated P(A), P(B), P(tie)."""
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tiebreak.predict.judge import Judge
+
 __version__ = "0.1.0"
+__all__ = ["load"]
+
+
+def load(folder: str | Path, device: str | None = None, score_tokens: int = 16384) -> "Judge":
+    """Load a model folder that `tiebreak run` made; `load(folder).predict(pairs)` gives an array (n, 3).
+
+    device: "cpu" or "cuda"; the GPU where there is one by default. score_tokens: tokens of one forward.
+    Raises TiebreakError if the folder is missing or no such model.
+    """
+    from tiebreak.predict.judge import load_judge
+
+    return load_judge(Path(folder), device, score_tokens)

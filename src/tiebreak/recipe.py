@@ -17,6 +17,9 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 Folds = tuple[int, ...] | None
+FoldStep = Literal["teach", "logits", "distill"]
+FOLD_STEPS: tuple[FoldStep, ...] = ("teach", "logits", "distill")
+"""The sections with folds of their own, in order."""
 
 
 class Slice(BaseModel):
@@ -98,7 +101,9 @@ class Split(Slice):
 class Teach(Slice):
     """Step 3: a teacher for each fold."""
 
-    folds: Folds = Field(None, description="folds to train; null for all")
+    folds: Folds = Field(
+        None, description="folds to train; null for all, here and below for those of the step before"
+    )
     subset_rows: int = Field(-1, description="votes kept of a fold's training side, seeded; -1 for all")
     training: Training = Training()
 
@@ -106,7 +111,7 @@ class Teach(Slice):
 class Logits(Slice):
     """Step 4: teachers score training and held-out rows in both orders."""
 
-    folds: Folds = None
+    folds: Folds = Field(None, description="folds to score; null for those of teach")
     subset_rows: int | tuple[int, int] = Field(
         -1, description="training votes scored, seeded: a number, a range drawn from per fold, or -1 for all"
     )
@@ -118,7 +123,7 @@ class Logits(Slice):
 class Distill(Slice):
     """Step 5: loss = label CE + sum over teachers of [kl KL + cosine (1 - cos)], each with its weight."""
 
-    folds: Folds = None
+    folds: Folds = Field(None, description="folds to train; null for those of logits")
     label_weight: Weight = 0.2
     kl_weight: Weight = 0.2
     cosine_weight: Weight = 0.2
@@ -190,9 +195,8 @@ class Recipe(Slice):
     @model_validator(mode="after")
     def _folds_exist(self) -> "Recipe":
         upstream = set(range(self.split.count))
-        for step in ("teach", "logits", "distill"):
-            chosen = getattr(self, step).folds
-            folds = set(range(self.split.count)) if chosen is None else set(chosen)
+        for step in FOLD_STEPS:
+            folds = set(self.folds(step))
             if missing := folds - upstream:
                 raise ValueError(
                     f"{step}.folds names {sorted(missing)}, but the step before has {sorted(upstream)}"
@@ -200,10 +204,13 @@ class Recipe(Slice):
             upstream = folds
         return self
 
-    def folds(self, step: Literal["teach", "logits", "distill"]) -> tuple[int, ...]:
-        """The folds a step works on, in order."""
-        chosen: Folds = getattr(self, step).folds
-        return tuple(range(self.split.count)) if chosen is None else tuple(sorted(set(chosen)))
+    def folds(self, step: FoldStep) -> tuple[int, ...]:
+        """The folds a step works on, in order: its own choice, or else those of the step before it."""
+        for at in range(FOLD_STEPS.index(step), -1, -1):
+            chosen: Folds = getattr(self, FOLD_STEPS[at]).folds
+            if chosen is not None:
+                return tuple(sorted(set(chosen)))
+        return tuple(range(self.split.count))
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -235,7 +242,8 @@ def parse(tree: dict[str, Any], origin: str) -> Recipe:
 
 def dump(recipe: Recipe) -> str:
     """The recipe as YAML, whole: every value, defaults included."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    text: str = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return text
 
 
 def schema() -> dict[str, Any]:

@@ -27,7 +27,7 @@ TEMPLATES = {
         '"""\n',
     )
 }
-"""The pieces around prompt, first answer and second answer, by name. A template never changes under a name."""
+"""The pieces around prompt, first and second answer. A template never changes under its name."""
 
 ENCODE_CHUNK = 4096
 Tokens = NDArray[np.int32]
@@ -103,8 +103,8 @@ def keep_lengths(prompt: int, first: int, second: int, budget: int, prompt_cap: 
     room = budget - prompt
     if room < 2:
         raise TiebreakError(
-            f"max_tokens leaves {budget} tokens for the texts, less than the prompt's cap of {prompt_cap} and "
-            "one token an answer. Raise max_tokens or lower prompt.prompt_tokens"
+            f"max_tokens leaves {budget} tokens for the texts, less than the prompt's cap of {prompt_cap} "
+            "and one token an answer. Raise max_tokens or lower prompt.prompt_tokens"
         )
     if first + second <= room:
         return prompt, first, second

@@ -3,6 +3,8 @@
 Dimension letters: T tokens of the packed row, D documents, C classes.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import logging
 
 from tiebreak.data.packing import Packed
 from tiebreak.data.votes import LABELS
@@ -42,7 +45,8 @@ class Classifier:
             use_cache=False,
             layout=batch.layout,
         ).last_hidden_state[0]
-        return self.model.score(hidden_TX[batch.ends_D].float())
+        logits_DC: Tensor = self.model.score(hidden_TX[batch.ends_D].float())
+        return logits_DC
 
     def trainable(self) -> dict[str, nn.Parameter]:
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
@@ -62,16 +66,17 @@ def load(folder: Path, precision: str = "auto", device: str = "cpu", seed: int =
         raise TiebreakError(f"{folder} is no model folder: it has no config.json")
     labels = dict(enumerate(LABELS))
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        model, info = AutoModelForSequenceClassification.from_pretrained(
-            folder,
-            num_labels=len(LABELS),
-            id2label=labels,
-            label2id={label: n for n, label in labels.items()},
-            dtype=compute_type(precision, device),
-            attn_implementation=attention.NAME,
-            output_loading_info=True,
-        )
+        with _quiet():
+            tokenizer = AutoTokenizer.from_pretrained(folder)
+            model, info = AutoModelForSequenceClassification.from_pretrained(
+                folder,
+                num_labels=len(LABELS),
+                id2label=labels,
+                label2id={label: n for n, label in labels.items()},
+                dtype=compute_type(precision, device),
+                attn_implementation=attention.NAME,
+                output_loading_info=True,
+            )
     except (OSError, ValueError, KeyError) as error:
         raise TiebreakError(f"transformers cannot load a classifier from {folder}: {error}") from None
     if missing := set(info["missing_keys"]) - {"score.weight"}:
@@ -87,6 +92,20 @@ def load(folder: Path, precision: str = "auto", device: str = "cpu", seed: int =
     return Classifier(model, tokenizer, head_trained)
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' bars and its report of a missing score head, which is expected here."""
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
 def load_adapted(
     base: Path, lora: Lora, adapter: Path | None, precision: str, device: str, seed: int = 0
 ) -> Classifier:
@@ -99,7 +118,7 @@ def load_adapted(
 
 
 def compute_type(precision: str, device: str) -> torch.dtype:
-    """The type of weights and activations. `auto`: bf16 on cards that have it, fp16 on others, fp32 on CPUs."""
+    """The type of weights and activations. `auto`: bf16 on cards that have it, else fp16; fp32 on CPUs."""
     if precision == "auto":
         if device == "cpu":
             return torch.float32
@@ -120,5 +139,3 @@ def padding_token(tokenizer: PreTrainedTokenizerBase) -> int:
     if tokenizer.bos_token_id is None:
         raise TiebreakError(f"{tokenizer.name_or_path} has no special token besides EOS to pad with")
     return int(tokenizer.bos_token_id)
-
-

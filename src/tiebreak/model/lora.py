@@ -31,7 +31,9 @@ class LoraLinear(nn.Module):
         inputs, outputs = int(base.in_features), int(base.out_features)  # type: ignore[arg-type]
         self.base = base
         bound = math.sqrt(3 / inputs)  # kaiming_uniform with a = sqrt(5), as peft initialises A
-        a = torch.empty(lora.rank, inputs).uniform_(-bound / math.sqrt(3), bound / math.sqrt(3), generator=generator)
+        a = torch.empty(lora.rank, inputs).uniform_(
+            -bound / math.sqrt(3), bound / math.sqrt(3), generator=generator
+        )
         device = next(base.parameters()).device
         self.lora_A = nn.Parameter(a.to(device))
         self.lora_B = nn.Parameter(torch.zeros(outputs, lora.rank, device=device))
@@ -41,7 +43,8 @@ class LoraLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         dropped = F.dropout(x, self.dropout, self.training) if self.dropout else x
         low_rank = F.linear(dropped, self.lora_A.to(x.dtype))
-        return self.base(x) + F.linear(low_rank, (self.lora_B * self.scale).to(x.dtype))
+        frozen: Tensor = self.base(x)
+        return frozen + F.linear(low_rank, (self.lora_B * self.scale).to(x.dtype))
 
 
 def add_adapters(model: PreTrainedModel, lora: Lora, seed: int) -> None:
@@ -73,14 +76,15 @@ def save_adapter(state: dict[str, Tensor], lora: Lora, folder: Path) -> None:
     """Write an adapter folder that `peft.PeftModel.from_pretrained` reads."""
     folder.mkdir(parents=True, exist_ok=True)
     targets = {name.removesuffix(".lora_A.weight").rpartition(".")[2] for name in state if "lora_A" in name}
+    has_head = PREFIX + HEAD in state
     config = {
         "peft_type": "LORA",
-        "task_type": "SEQ_CLS",
+        "task_type": "SEQ_CLS" if has_head else None,  # with SEQ_CLS, peft insists on a head
         "r": lora.rank,
         "lora_alpha": lora.alpha,
         "lora_dropout": lora.dropout,
         "target_modules": sorted(targets),
-        "modules_to_save": ["score"] if PREFIX + HEAD in state else None,
+        "modules_to_save": ["score"] if has_head else None,
         "bias": "none",
         "inference_mode": True,
     }
@@ -94,7 +98,9 @@ def read_adapter(folder: Path) -> tuple[dict[str, Tensor], Lora]:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         state = load_file(folder / WEIGHTS)
     except FileNotFoundError as error:
-        raise TiebreakError(f"{folder} is no adapter folder: {Path(error.filename).name} is missing") from None
+        raise TiebreakError(
+            f"{folder} is no adapter folder: {Path(error.filename).name} is missing"
+        ) from None
     return state, Lora(rank=config["r"], alpha=config["lora_alpha"], dropout=config["lora_dropout"])
 
 

@@ -1,11 +1,18 @@
 """Step 5: train one fold's student on labels and teachers, then fit its temperature."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from tiebreak.errors import TiebreakError
 from tiebreak.recipe import Distill, Lora, Prompt, Slice
 from tiebreak.runtime import Runtime
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
 
 VERSION = 1
 
@@ -23,4 +30,97 @@ class Settings(Slice):
 def run(
     settings: Settings, inputs: Mapping[str, tuple[Path, ...]], output: Path, runtime: Runtime
 ) -> dict[str, Any]:
-    raise NotImplementedError
+    """Write adapter/ with the score head, curve.json, logits.parquet (held-out and lockbox votes in both
+    orders) and calibration.json, the temperature fitted on the held-out votes.
+    """
+    from tiebreak.data import sides, votes
+    from tiebreak.model.classifier import load_adapted
+    from tiebreak.model.lora import adapter_state, save_adapter
+    from tiebreak.train.fit import fit
+    from tiebreak.train.losses import Loss
+
+    (base,), (rows,) = inputs["base"], inputs["rows"]
+    table = votes.read_table(rows / "rows.parquet")
+    scored, teachers_NOMC, origins = _soft_labels(table, settings, inputs["logits"])
+    start = inputs["start"][0] / "adapter" if "start" in inputs else None
+    classifier = load_adapted(base, settings.lora, start, settings.precision, runtime.device, settings.seed)
+    distill = settings.distill
+    loss = Loss(distill.label_weight, distill.kl_weight, distill.cosine_weight, distill.temperature)
+    seed = sides.derive(settings.seed, "distill", settings.fold)
+    losses = fit(classifier, scored, settings.prompt, distill.training, runtime, seed, loss, teachers_NOMC)
+    save_adapter(adapter_state(classifier.model, with_head=True), settings.lora, output / "adapter")
+    (output / "curve.json").write_text(json.dumps(losses), encoding="utf-8")
+    metrics = {"votes": len(scored), "steps": len(losses), "last_loss": losses[-1], **origins}
+    return metrics | _held_out(classifier, table, settings, output, runtime)
+
+
+def _soft_labels(
+    rows: "pa.Table", settings: Settings, folders: tuple[Path, ...]
+) -> tuple["pa.Table", "NDArray[np.float32]", dict[str, int]]:
+    """The training votes that every teacher scored, their logits (votes, orders, teachers, 3), and how many
+    of them are in-sample and out-of-fold.
+    """
+    import pyarrow as pa
+
+    from tiebreak.data import sides
+    from tiebreak.ensemble.soft_labels import choose, stack
+
+    logits = pa.concat_tables(_read(folder) for folder in folders)
+    side = sides.training_side(rows, settings.fold)
+    chosen = choose(logits, settings.soft_labels, settings.fold)
+    scored, teachers_NOMC = stack(side, chosen)
+    if len(scored) == 0:
+        raise TiebreakError(
+            f"no training vote of fold {settings.fold} has logits of every teacher; run step 4 for this fold "
+            "with the same logits.subset_rows for each teacher"
+        )
+    used = chosen.filter(pa.compute.is_in(chosen["id"], value_set=scored["id"].combine_chunks()))
+    counts = pa.compute.value_counts(used["origin"]).to_pylist()
+    return scored, teachers_NOMC, {f"soft_labels_{item['values']}": item["counts"] for item in counts}
+
+
+def _held_out(
+    classifier: Any, rows: "pa.Table", settings: Settings, output: Path, runtime: Runtime
+) -> dict[str, float]:
+    """Score held-out and lockbox votes, fit the temperature on the held-out ones."""
+    import pyarrow as pa
+
+    from tiebreak.data import sides, votes
+    from tiebreak.data.logits import by_vote, mean_over_orders
+    from tiebreak.evaluate.calibration import TemperatureScaling
+    from tiebreak.evaluate.metrics import log_loss
+    from tiebreak.predict.parts import score_in_parts
+    from tiebreak.train.rows import labels_of
+
+    parts = {"held_out": sides.held_out(rows, settings.fold), "lockbox": sides.lockbox(rows)}
+    table = pa.concat_tables(
+        part.append_column("split", pa.array([split] * len(part), pa.string()))
+        for split, part in parts.items()
+    )
+    logits = score_in_parts(
+        classifier,
+        table,
+        settings.prompt,
+        settings.distill.training.max_tokens,
+        "student",
+        settings.fold,
+        runtime,
+    )
+    votes.write_table(logits, output / "logits.parquet")
+    _, z_NOC = by_vote(logits.filter(pa.compute.equal(logits["split"], "held_out")))
+    p_NC, labels_NC = mean_over_orders(z_NOC), labels_of(parts["held_out"])[:, 0]
+    scaling = TemperatureScaling().fit(p_NC, labels_NC)
+    (output / "calibration.json").write_text(
+        json.dumps({"temperature": scaling.temperature_}) + "\n", encoding="utf-8"
+    )
+    return {
+        "temperature": scaling.temperature_,
+        "held_out_log_loss": log_loss(p_NC, labels_NC),
+        "held_out_log_loss_calibrated": log_loss(scaling.predict_proba(p_NC), labels_NC),
+    }
+
+
+def _read(folder: Path) -> "pa.Table":
+    from tiebreak.data import votes
+
+    return votes.read_table(folder / "logits.parquet")

@@ -1,5 +1,6 @@
 """Step 1: learn the task on preference pairs; the adapters carry over, the score head does not."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,4 +23,17 @@ class Settings(Slice):
 def run(
     settings: Settings, inputs: Mapping[str, tuple[Path, ...]], output: Path, runtime: Runtime
 ) -> dict[str, Any]:
-    raise NotImplementedError
+    """Write adapter/, without a score head, and curve.json, the loss of each optimizer step."""
+    from tiebreak.data import sides, votes
+    from tiebreak.model.classifier import load_adapted
+    from tiebreak.model.lora import adapter_state, save_adapter
+    from tiebreak.train.fit import fit
+
+    (base,), (rows,) = inputs["base"], inputs["rows"]
+    seed = sides.derive(settings.seed, "post_pretrain")
+    table = sides.subset(votes.read_table(rows / "preferences.parquet"), settings.subset_rows, seed)
+    classifier = load_adapted(base, settings.lora, None, settings.precision, runtime.device, settings.seed)
+    losses = fit(classifier, table, settings.prompt, settings.training, runtime, seed)
+    save_adapter(adapter_state(classifier.model, with_head=False), settings.lora, output / "adapter")
+    (output / "curve.json").write_text(json.dumps(losses), encoding="utf-8")
+    return {"votes": len(table), "steps": len(losses), "last_loss": losses[-1]}

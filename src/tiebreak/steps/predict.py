@@ -1,4 +1,4 @@
-"""Step 8: predict lockbox and test rows in both orders."""
+"""Step 8: predict lockbox and test votes, each in both orders, the swap undone."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,4 +17,28 @@ class Settings(Slice):
 def run(
     settings: Settings, inputs: Mapping[str, tuple[Path, ...]], output: Path, runtime: Runtime
 ) -> dict[str, Any]:
-    raise NotImplementedError
+    """Write logits.parquet, lockbox votes in both orders, and test.parquet (id, p_a, p_b, p_tie): calibrated,
+    with the TTA of the recipe.
+    """
+    import numpy as np
+    import pyarrow as pa
+
+    import tiebreak
+    from tiebreak.data import sides, votes
+    from tiebreak.predict.parts import score_in_parts
+
+    (model,), (rows,) = inputs["model"], inputs["rows"]
+    judge = tiebreak.load(model / "model", device=runtime.device, score_tokens=runtime.score_tokens)
+    lockbox = sides.lockbox(votes.read_table(rows / "rows.parquet"))
+    lockbox = lockbox.append_column("split", pa.array(["lockbox"] * len(lockbox), pa.string()))
+    logits = score_in_parts(
+        judge.classifier, lockbox, judge.package.prompt, settings.tta.max_tokens, "student", None, runtime
+    )
+    votes.write_table(logits, output / "logits.parquet")
+    if "test" not in inputs:
+        return {"lockbox_votes": len(lockbox)}
+    test = votes.read_table(inputs["test"][0] / "votes.parquet")
+    p_NC = judge.predict(test, settings.tta.both_orders, runtime.report)
+    columns = {f"p_{label}": p_NC[:, c].astype(np.float64) for c, label in enumerate(votes.LABELS)}
+    votes.write_table(pa.table({"id": test["id"], **columns}), output / "test.parquet")
+    return {"lockbox_votes": len(lockbox), "test_votes": len(test)}

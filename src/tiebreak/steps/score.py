@@ -1,13 +1,21 @@
-"""Step 4: one teacher scores its fold's rows in both orders; raw logits keyed by row and order."""
+"""Step 4: one teacher scores its fold's rows in both orders; raw logits keyed by row and order.
+
+Training rows are marked in_sample, held-out and lockbox rows out_of_fold. Work is saved every few thousand
+rows, so that a task that was killed goes on where it was.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tiebreak.recipe import Prompt, Slice
 from tiebreak.runtime import Runtime
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 VERSION = 1
+VOTES_A_PART = 2048
 
 
 class Settings(Slice):
@@ -25,4 +33,51 @@ class Settings(Slice):
 def run(
     settings: Settings, inputs: Mapping[str, tuple[Path, ...]], output: Path, runtime: Runtime
 ) -> dict[str, Any]:
-    raise NotImplementedError
+    """Write logits.parquet (data.logits.LOGITS_SCHEMA) with this shard's votes."""
+    import pyarrow as pa
+
+    from tiebreak.data import votes
+    from tiebreak.model.classifier import load_adapted
+    from tiebreak.model.lora import read_adapter
+    from tiebreak.predict.parts import score_in_parts
+
+    (base,), (adapter,), (rows,) = inputs["base"], inputs["adapter"], inputs["rows"]
+    table = _rows_to_score(votes.read_table(rows / "rows.parquet"), settings)
+    _, lora = read_adapter(adapter / "adapter")
+    classifier = load_adapted(base, lora, adapter / "adapter", settings.precision, runtime.device)
+    logits = score_in_parts(
+        classifier,
+        table,
+        settings.prompt,
+        settings.max_tokens,
+        settings.teacher,
+        settings.fold,
+        runtime,
+        VOTES_A_PART,
+    )
+    votes.write_table(logits, output / "logits.parquet")
+    splits = pa.compute.value_counts(table["split"]).to_pylist()
+    return {"votes": len(table)} | {f"votes_{item['values']}": item["counts"] for item in splits}
+
+
+def _rows_to_score(rows: "pa.Table", settings: Settings) -> "pa.Table":
+    """This shard's votes with a column `split`; the training subset is the same for every teacher."""
+    import numpy as np
+    import pyarrow as pa
+
+    from tiebreak.data import sides
+
+    seed = sides.derive(settings.seed, "score", settings.fold)
+    count = settings.subset_rows
+    if isinstance(count, tuple):
+        count = int(np.random.default_rng(seed).integers(count[0], count[1], endpoint=True))
+    parts = {
+        "train": sides.subset(sides.training_side(rows, settings.fold), count, seed),
+        "held_out": sides.held_out(rows, settings.fold),
+        "lockbox": sides.lockbox(rows),
+    }
+    table = pa.concat_tables(
+        part.append_column("split", pa.array([split] * len(part), pa.string()))
+        for split, part in parts.items()
+    )
+    return table.take(np.arange(settings.shard, len(table), settings.shards))

@@ -1,5 +1,6 @@
 """Step 3: train one teacher on the training side of one fold."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,4 +24,19 @@ class Settings(Slice):
 def run(
     settings: Settings, inputs: Mapping[str, tuple[Path, ...]], output: Path, runtime: Runtime
 ) -> dict[str, Any]:
-    raise NotImplementedError
+    """Write adapter/, with the score head in it, and curve.json, the loss of each optimizer step."""
+    from tiebreak.data import sides, votes
+    from tiebreak.model.classifier import load_adapted
+    from tiebreak.model.lora import adapter_state, save_adapter
+    from tiebreak.train.fit import fit
+
+    (base,), (rows,) = inputs["base"], inputs["rows"]
+    seed = sides.derive(settings.seed, "teach", settings.fold)
+    table = sides.training_side(votes.read_table(rows / "rows.parquet"), settings.fold)
+    table = sides.subset(table, settings.subset_rows, seed)
+    start = inputs["start"][0] / "adapter" if "start" in inputs else None
+    classifier = load_adapted(base, settings.lora, start, settings.precision, runtime.device, settings.seed)
+    losses = fit(classifier, table, settings.prompt, settings.training, runtime, seed)
+    save_adapter(adapter_state(classifier.model, with_head=True), settings.lora, output / "adapter")
+    (output / "curve.json").write_text(json.dumps(losses), encoding="utf-8")
+    return {"votes": len(table), "steps": len(losses), "last_loss": losses[-1]}

@@ -37,7 +37,11 @@ def save(
         for key, value in optimizer.state[p].items():
             tensors[f"{key}/{name}"] = value.detach().cpu()
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial / "state.safetensors")
-    record = {"step": progress.step, "losses": progress.losses, "sha256": _hash(partial / "state.safetensors")}
+    record = {
+        "step": progress.step,
+        "losses": progress.losses,
+        "sha256": _hash(partial / "state.safetensors"),
+    }
     (partial / "progress.json").write_text(json.dumps(record), encoding="utf-8")
     shutil.rmtree(target, ignore_errors=True)
     partial.rename(target)
@@ -45,9 +49,7 @@ def save(
         shutil.rmtree(old)
 
 
-def restore(
-    folder: Path, weights: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
-) -> Progress:
+def restore(folder: Path, weights: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> Progress:
     """Load the newest checkpoint that is whole; a damaged one is passed over with a warning."""
     for candidate in sorted(folder.glob("step-*"), reverse=True):
         try:

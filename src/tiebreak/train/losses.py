@@ -22,8 +22,9 @@ class Targets:
 class Loss:
     """sum over rows of label CE + sum over teachers of [kl KL(teacher_T || student_T) + cosine (1 - cos)].
 
-    CE takes soft labels; KL and the cosine compare softmax(logits / T) (Hinton et al. 2015, arXiv:1503.02531,
-    without its factor T^2, which belongs into `kl`). The published loss has two teachers and every weight 1/5.
+    CE takes soft labels; KL and the cosine compare softmax(logits / T) (Hinton et al. 2015,
+    arXiv:1503.02531, without its factor T^2, which belongs into `kl`). The published loss has two teachers
+    and every weight 1/5.
     """
 
     label: float = 1.0

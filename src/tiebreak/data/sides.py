@@ -1,0 +1,43 @@
+"""Which votes a step may see: a fold's training side, its held-out side, the lockbox."""
+
+import hashlib
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tiebreak.data.votes import EXTRA, LOCKBOX
+
+
+def training_side(rows: pa.Table, fold: int) -> pa.Table:
+    """Every vote that neither the fold holds out nor the lockbox keeps; extra votes are among them."""
+    return rows.filter(~pc.is_in(rows["fold"], value_set=pa.array([fold, LOCKBOX], pa.int8())))
+
+
+def held_out(rows: pa.Table, fold: int) -> pa.Table:
+    """The votes of one fold."""
+    return rows.filter(pc.equal(rows["fold"], fold))
+
+
+def lockbox(rows: pa.Table) -> pa.Table:
+    """The votes that no step trains, calibrates or selects on."""
+    return rows.filter(pc.equal(rows["fold"], LOCKBOX))
+
+
+def voted(rows: pa.Table) -> pa.Table:
+    """The votes that belong to a fold: neither lockbox nor extra."""
+    return rows.filter(~pc.is_in(rows["fold"], value_set=pa.array([EXTRA, LOCKBOX], pa.int8())))
+
+
+def subset(rows: pa.Table, count: int, seed: int) -> pa.Table:
+    """`count` votes drawn with the seed, in their old order; all of them where count is -1 or too large."""
+    if count < 0 or count >= len(rows):
+        return rows
+    chosen = np.random.default_rng(seed).choice(len(rows), count, replace=False)
+    return rows.take(np.sort(chosen))
+
+
+def derive(seed: int, *words: object) -> int:
+    """A seed of its own for each use, such as derive(seed, "teach", fold)."""
+    text = "/".join(map(str, (seed, *words)))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")

@@ -1,0 +1,42 @@
+"""Teachers' logits as targets for a student.
+
+In-sample: a teacher that trained on the row says what it thinks of it, as published. Out of fold: the teacher
+that held the row out says it (WSDM Cup); rows that no teacher held out, the extra votes, keep in-sample ones.
+An out-of-fold teacher of another fold has seen the labels of this student's held-out rows.
+
+Dimension letters: N votes, O orders, M teachers, C classes.
+"""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from tiebreak.data.logits import by_vote, swap_answers
+
+
+def choose(logits: pa.Table, kind: str, fold: int) -> pa.Table:
+    """The rows of teachers' logits (data.logits.LOGITS_SCHEMA) that a student of `fold` may learn from."""
+    in_sample = logits.filter(pc.and_(pc.equal(logits["fold"], fold), pc.equal(logits["split"], "train")))
+    if kind == "in_sample":
+        return in_sample
+    others = pc.and_(pc.not_equal(logits["fold"], fold), pc.equal(logits["split"], "held_out"))
+    out_of_fold = logits.filter(others)
+    never_held_out = pc.invert(pc.is_in(in_sample["id"], value_set=pc.unique(out_of_fold["id"])))
+    return pa.concat_tables([out_of_fold, in_sample.filter(never_held_out)])
+
+
+def stack(votes: pa.Table, logits: pa.Table) -> tuple[pa.Table, NDArray[np.float32]]:
+    """The votes that every teacher scored, and their raw logits (N, O, M, C) in the order shown."""
+    teachers = sorted(pc.unique(logits["model"]).to_pylist())
+    scored = [by_vote(logits.filter(pc.equal(logits["model"], name))) for name in teachers]
+    common = set.intersection(*(set(ids) for ids, _ in scored)) if scored else set()
+    kept = votes.filter(pc.is_in(votes["id"], value_set=pa.array(sorted(common), pa.string())))
+    shown = [_in_order_shown(kept["id"].to_pylist(), ids, z_NOC) for ids, z_NOC in scored]
+    return kept, np.stack(shown, axis=2) if shown else np.empty((0, 2, 0, 3), np.float32)
+
+
+def _in_order_shown(wanted: list[str], ids: list[str], z_NOC: NDArray[np.float64]) -> NDArray[np.float32]:
+    position = {vote: n for n, vote in enumerate(ids)}
+    z_NOC = z_NOC[[position[vote] for vote in wanted]]
+    return np.stack([z_NOC[:, 0], swap_answers(z_NOC[:, 1])], axis=1).astype(np.float32)

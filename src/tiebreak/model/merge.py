@@ -1,0 +1,34 @@
+"""Fold an adapter into its base, one layer at a time in fp32, then cast back."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tiebreak.errors import TiebreakError
+from tiebreak.model.classifier import Classifier
+from tiebreak.model.lora import HEAD, PREFIX
+from tiebreak.recipe import Lora
+
+
+@torch.no_grad()
+def merge(classifier: Classifier, state: dict[str, Tensor], lora: Lora) -> None:
+    """W <- cast(fp32(W) + alpha / rank B A) for each adapted layer of a plain model, in place; the score head
+    is replaced. Raises TiebreakError if the adapter brings no score head.
+    """
+    if PREFIX + HEAD not in state:
+        raise TiebreakError("the adapter holds no score head; merge adapters of step 3 or 5, not of step 1")
+    parameters = dict(classifier.model.named_parameters())
+    for name in (n for n in state if n.endswith("lora_A.weight")):
+        weight = parameters[name.removeprefix(PREFIX).replace(".lora_A", "")]
+        b, a = state[name.replace("lora_A", "lora_B")], state[name]
+        delta = (b.to(weight.device) @ a.to(weight.device)) * (lora.alpha / lora.rank)
+        weight.copy_((weight.float() + delta).to(weight.dtype))
+    parameters[HEAD].copy_(state[PREFIX + HEAD])
+    classifier.head_trained = True
+
+
+def save(classifier: Classifier, folder: Path) -> None:
+    """Write a folder that plain transformers reads as a sequence classifier, the tokenizer beside it."""
+    classifier.model.save_pretrained(folder)
+    classifier.tokenizer.save_pretrained(folder)

@@ -1,0 +1,33 @@
+"""Train a classifier on a table of votes."""
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from tiebreak.data.prompt import tokenize
+from tiebreak.model.classifier import Classifier
+from tiebreak.recipe import Prompt, Training
+from tiebreak.runtime import Runtime
+from tiebreak.train.loop import train
+from tiebreak.train.losses import Loss
+from tiebreak.train.rows import TrainingRows, labels_of
+
+LABELS_ONLY = Loss()
+
+
+def fit(
+    classifier: Classifier,
+    table: pa.Table,
+    prompt: Prompt,
+    training: Training,
+    runtime: Runtime,
+    seed: int,
+    loss: Loss = LABELS_ONLY,
+    teachers_NOMC: NDArray[np.float32] | None = None,
+) -> list[float]:
+    """Train in place on votes in data.votes.SCHEMA, and on teachers' raw logits (votes, orders, teachers, 3)
+    where given; returns the mean loss a row of each optimizer step. Raises as `train.loop.train` does.
+    """
+    votes = tokenize(table, classifier.tokenizer, prompt)
+    rows = TrainingRows(votes, labels_of(table), teachers_NOMC, training.max_tokens)
+    return train(classifier, rows, loss, training, runtime, seed)

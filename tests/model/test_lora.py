@@ -1,0 +1,90 @@
+import math
+from pathlib import Path
+
+import peft
+import pytest
+import torch
+from models import FAMILIES, base, votes
+from transformers import AutoModelForSequenceClassification
+
+from tiebreak.data.packing import pack
+from tiebreak.data.prompt import tokenize
+from tiebreak.errors import TiebreakError
+from tiebreak.model import classifier
+from tiebreak.model.lora import adapted_layers, adapter_state, load_adapter, read_adapter, save_adapter
+from tiebreak.recipe import Lora, Prompt
+
+LORA = Lora(rank=4, alpha=8.0, dropout=0.0)
+
+
+def adapted(family: str, seed: int = 3) -> classifier.Classifier:
+    """A classifier whose adapters are not zero."""
+    ours = classifier.load_adapted(base(family), LORA, None, "fp32", "cpu", seed)
+    generator = torch.Generator().manual_seed(seed)
+    for _, layer in adapted_layers(ours.model):
+        layer.lora_B.data.normal_(std=0.1, generator=generator)
+    return ours
+
+
+def document(ours: classifier.Classifier) -> torch.Tensor:
+    return tokenize(votes(1), ours.tokenizer, Prompt()).row(0, 0, 200)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_peft_reads_our_adapters(family: str, tmp_path: Path) -> None:
+    ours = adapted(family)
+    save_adapter(adapter_state(ours.model, with_head=True), LORA, tmp_path / "adapter")
+    plain = AutoModelForSequenceClassification.from_pretrained(
+        base(family), num_labels=3, dtype=torch.float32, attn_implementation="eager"
+    )
+    theirs = peft.PeftModel.from_pretrained(plain, tmp_path / "adapter").eval()
+    ids = document(ours)
+    with torch.no_grad():
+        expected = theirs(input_ids=torch.from_numpy(ids).long()[None], use_cache=False).logits
+        torch.testing.assert_close(ours.logits(pack([ids])), expected, atol=1e-5, rtol=0)
+
+
+def test_we_read_peft_adapters(tmp_path: Path) -> None:
+    plain = AutoModelForSequenceClassification.from_pretrained(
+        base("llama"), num_labels=3, dtype=torch.float32, attn_implementation="eager"
+    )
+    config = peft.LoraConfig(
+        r=4, lora_alpha=8, lora_dropout=0.0, task_type="SEQ_CLS", target_modules="all-linear", init_lora_weights=False
+    )
+    theirs = peft.get_peft_model(plain, config).eval()
+    theirs.save_pretrained(tmp_path)
+    ours = classifier.load_adapted(base("llama"), LORA, tmp_path, "fp32", "cpu")
+    ids = document(ours)
+    with torch.no_grad():
+        expected = theirs(input_ids=torch.from_numpy(ids).long()[None], use_cache=False).logits
+        torch.testing.assert_close(ours.logits(pack([ids])), expected, atol=1e-5, rtol=0)
+    assert ours.head_trained
+
+
+def test_a_fresh_adapter_changes_nothing_and_starts_like_pefts() -> None:
+    ours = classifier.load_adapted(base("llama"), LORA, None, "fp32", "cpu")
+    plain = classifier.load(base("llama"))
+    ids = document(ours)
+    with torch.no_grad():
+        torch.testing.assert_close(ours.logits(pack([ids])), plain.logits(pack([ids])), atol=0, rtol=0)
+    for _, layer in adapted_layers(ours.model):
+        bound = 1 / math.sqrt(layer.lora_A.shape[1])  # kaiming_uniform with a = sqrt(5)
+        assert 0.8 * bound < layer.lora_A.abs().max() <= bound
+
+
+def test_an_adapter_without_a_head_leaves_it_untrained(tmp_path: Path) -> None:
+    ours = adapted("qwen2")
+    save_adapter(adapter_state(ours.model, with_head=False), LORA, tmp_path)
+    again = classifier.load_adapted(base("qwen2"), LORA, tmp_path, "fp32", "cpu", seed=9)
+    assert not again.head_trained
+    state, lora = read_adapter(tmp_path)
+    assert lora == LORA
+    assert all(torch.equal(state[n], t) for n, t in adapter_state(again.model, with_head=False).items())
+
+
+def test_another_rank_is_refused(tmp_path: Path) -> None:
+    ours = adapted("llama")
+    save_adapter(adapter_state(ours.model, with_head=False), LORA, tmp_path)
+    other = classifier.load_adapted(base("llama"), Lora(rank=8, alpha=16), None, "fp32", "cpu")
+    with pytest.raises(TiebreakError, match="rank 4"):
+        load_adapter(other.model, tmp_path)

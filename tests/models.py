@@ -1,0 +1,45 @@
+"""Tiny models and votes that several tests share."""
+
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+
+import numpy as np
+import pyarrow as pa
+
+from tiebreak.data.votes import table_of
+from tiebreak.model import tiny
+
+FAMILIES = ("llama", "qwen2", "gemma2")
+WORDS = "why is the sky blue red good answer long short because light water never always code list".split()
+
+
+def votes(count: int, seed: int = 0, longest: int = 60) -> pa.Table:
+    """Random votes with hard labels and texts of very different lengths."""
+    generator = np.random.default_rng(seed)
+
+    def text() -> list[str]:
+        length = int(generator.integers(1, longest))
+        return [" ".join(generator.choice(WORDS, length))]
+
+    labels = generator.integers(0, 3, count)
+    return table_of(
+        {
+            "id": f"v{n}",
+            "prompt": text(),
+            "response_a": text(),
+            "response_b": text(),
+            "p_a": float(label == 0),
+            "p_b": float(label == 1),
+            "p_tie": float(label == 2),
+        }
+        for n, label in enumerate(labels)
+    )
+
+
+@cache
+def base(family: str) -> Path:
+    """A tiny random model folder of the family, made once a session; not to be changed."""
+    folder = Path(mkdtemp(prefix="tiebreak-model-")) / family
+    tiny.make(folder, family, [" ".join(WORDS)] * 20, seed=1, hidden=32, layers=3, vocab=400, initializer_range=0.2)
+    return folder

@@ -1,0 +1,115 @@
+"""The loop against a plain torch loop, and against itself when it is interrupted."""
+
+import logging
+import math
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from models import base, votes
+
+from tiebreak.data.packing import pack
+from tiebreak.data.prompt import tokenize
+from tiebreak.errors import Interrupted, TiebreakError
+from tiebreak.model import classifier
+from tiebreak.model.lora import adapter_state
+from tiebreak.recipe import Lora, Prompt, Training
+from tiebreak.runtime import Runtime
+from tiebreak.train.fit import fit
+from tiebreak.train.loop import learning_rate
+from tiebreak.train.rows import labels_of, optimizer_steps
+
+TRAINING = Training(learning_rate=1e-2, epochs=1, rows_per_step=6, max_tokens=150, warmup_steps=2)
+
+
+def fresh(dropout: float = 0.0) -> classifier.Classifier:
+    return classifier.load_adapted(base("llama"), Lora(rank=4, alpha=8, dropout=dropout), None, "fp32", "cpu")
+
+
+def train(folder: Path, dropout: float = 0.0, training: Training = TRAINING, **runtime: object):
+    ours = fresh(dropout)
+    surroundings = Runtime("cpu", folder, train_tokens=300, **runtime)
+    losses = fit(ours, votes(12), Prompt(), training, surroundings, seed=5)
+    return losses, adapter_state(ours.model, with_head=True)
+
+
+def test_equals_a_plain_torch_loop(tmp_path: Path) -> None:
+    losses, state = train(tmp_path)
+    reference = fresh()
+    table = votes(12)
+    tokens, labels = tokenize(table, reference.tokenizer, Prompt()), labels_of(table)
+    parameters = [p for p in reference.model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=1.0, weight_decay=0.0)
+    steps = optimizer_steps(12, TRAINING, 5)
+    for number, rows in enumerate(steps):
+        optimizer.param_groups[0]["lr"] = learning_rate(number, len(steps), TRAINING)
+        logits = reference.logits(pack([tokens.row(v, o, 150) for v, o in rows.tolist()]))
+        loss = F.cross_entropy(logits, torch.from_numpy(labels[rows[:, 0], rows[:, 1]]))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, TRAINING.gradient_clip)
+        optimizer.step()
+        optimizer.zero_grad()
+        assert losses[number] == pytest.approx(loss.item(), abs=1e-5)
+    for name, expected in adapter_state(reference.model, with_head=True).items():
+        torch.testing.assert_close(state[name], expected, atol=2e-4, rtol=1e-3, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_the_loss_falls(tmp_path: Path) -> None:
+    losses, _ = train(tmp_path, training=TRAINING.model_copy(update={"epochs": 12.0}))
+    assert sum(losses[-4:]) < 0.8 * sum(losses[:4])
+
+
+@pytest.mark.parametrize("stops", [(1,), (2, 3)])
+def test_a_stopped_training_ends_bit_identical(tmp_path: Path, stops: tuple[int, ...]) -> None:
+    expected_losses, expected = train(tmp_path / "whole", dropout=0.3)
+    for stop in stops:
+        steps_seen = []
+        with pytest.raises(Interrupted):
+            train(
+                tmp_path / "cut",
+                dropout=0.3,
+                report=lambda phase, done, *_, seen=steps_seen, **__: seen.append(done),
+                should_stop=lambda seen=steps_seen, stop=stop: seen[-1] >= stop,
+            )
+        assert steps_seen[-1] == stop
+    losses, state = train(tmp_path / "cut", dropout=0.3)
+    assert losses == expected_losses
+    assert all(torch.equal(state[name], tensor) for name, tensor in expected.items())
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected_losses, expected = train(tmp_path / "whole")
+    seen: list[int] = []
+    with pytest.raises(Interrupted):
+        train(
+            tmp_path / "cut",
+            report=lambda phase, done, *_, **__: seen.append(done),
+            should_stop=lambda: seen[-1] >= 3,
+            checkpoint_minutes=0.0,
+        )
+    kept = sorted((tmp_path / "cut").glob("step-*"))
+    assert [folder.name for folder in kept] == ["step-00000002", "step-00000003"]
+    (kept[-1] / "state.safetensors").write_bytes(b"half")
+    with caplog.at_level(logging.WARNING):
+        losses, state = train(tmp_path / "cut")
+    assert "step-00000003 is damaged" in caplog.text
+    assert losses == expected_losses
+    assert all(torch.equal(state[name], tensor) for name, tensor in expected.items())
+
+
+def test_a_diverging_loss_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(TiebreakError, match="the loss became"):
+        train(tmp_path, training=TRAINING.model_copy(update={"learning_rate": 1e30, "epochs": 3.0}))
+
+
+def test_learning_rate_warms_up_and_anneals() -> None:
+    training = Training(learning_rate=2.0, warmup_steps=4)
+    rates = [learning_rate(step, 20, training) for step in range(20)]
+    assert rates[:4] == [0.5, 1.0, 1.5, 2.0]
+    assert rates[4] == 2.0
+    assert rates[12] == pytest.approx(2.0 * 0.5 * (1 + math.cos(math.pi * 0.5)))
+    assert all(a > b for a, b in zip(rates[4:], rates[5:], strict=False))
+    assert rates[-1] > 0
