@@ -240,6 +240,18 @@ def parse(tree: dict[str, Any], origin: str) -> Recipe:
         raise TiebreakError(f"{origin}:\n" + "\n".join(_explain(error))) from None
 
 
+def fold_overrides(folds: Sequence[int], steps: Sequence[str] = ()) -> tuple[str, ...]:
+    """The overrides that confine a run to some folds, from the first of `steps` on that has folds.
+
+    Earlier steps keep theirs: with out-of-fold soft labels one student reads every fold's logits.
+    """
+    if not folds:
+        return ()
+    step_of = {"teach": "teach", "score": "logits", "distill": "distill"}
+    chosen = [FOLD_STEPS.index(step_of[step]) for step in steps if step in step_of]
+    return tuple(f"{section}.folds={list(folds)}" for section in FOLD_STEPS[min(chosen, default=0) :])
+
+
 def dump(recipe: Recipe) -> str:
     """The recipe as YAML, whole: every value, defaults included."""
     text: str = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -1,0 +1,162 @@
+"""The command line: thin calls only. Results go to stdout, all else to stderr; an error exits with 2."""
+
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from tiebreak import recipe as recipes
+from tiebreak.errors import Interrupted, TiebreakError
+from tiebreak.execute import local
+from tiebreak.execute.plan import plan as plan_tasks
+from tiebreak.execute.signals import Stop
+from tiebreak.execute.start import start
+from tiebreak.execute.status import status as status_of
+from tiebreak.execute.task import full_disk_is_clear, run_task, use_threads
+from tiebreak.execute.workspace import Workspace
+
+app = typer.Typer(
+    help="Learn from votes which of two answers people prefer: calibrated P(A), P(B), P(tie).",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+stop = Stop()
+
+RecipeFile = Annotated[Path, typer.Argument(help="The recipe, or the folder that holds its recipe.yaml.")]
+Sets = Annotated[list[str] | None, typer.Option("--set", help="Change a value of the recipe: a.b=c.")]
+Steps = Annotated[str, typer.Option(help="Only these steps, such as teach,score (and ingest, split).")]
+FoldList = Annotated[str, typer.Option("--folds", help="Only these folds, such as 0,2.")]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
+
+
+def main() -> None:
+    """The `tiebreak` command. What people can put right is one line and exit code 2, without a traceback."""
+    try:
+        with full_disk_is_clear(Path.cwd()):
+            app()
+    except TiebreakError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except (Interrupted, KeyboardInterrupt):
+        again = shlex.join(["tiebreak", *sys.argv[1:]])
+        print(f"stopped, nothing finished is lost; go on with: {again}", file=sys.stderr)
+        sys.exit(stop.exit_code)
+
+
+@app.command()
+def init(
+    name: Annotated[Path, typer.Argument(help="A new folder.")],
+    preset: Annotated[str, typer.Option(help="tiny, sc4000, published or one-gpu.")] = "tiny",
+    votes: Annotated[list[Path] | None, typer.Option(help="A file of votes; may be given again.")] = None,
+    preferences: Annotated[list[Path] | None, typer.Option(help="Preference pairs for step 1.")] = None,
+    synthetic: Annotated[int | None, typer.Option(help="Make up this many votes.")] = None,
+    seed: int = 0,
+) -> None:
+    """Write a recipe, in a new folder, from a preset."""
+    print(start(name, preset, votes or (), preferences or (), synthetic, seed))
+
+
+@app.command()
+def plan(
+    recipe: RecipeFile = Path(),
+    steps: Steps = "",
+    folds: FoldList = "",
+    set_: Sets = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say of every task whether it is fresh, missing or stale, and why."""
+    chosen = _words(steps)
+    work = _workspace(recipe, set_, folds, chosen)
+    states = plan_tasks(work, chosen)
+    _show([{"task": s.task.id, "state": s.status, "reason": s.reason} for s in states], as_json)
+
+
+@app.command()
+def run(
+    recipe: RecipeFile = Path(),
+    steps: Steps = "",
+    folds: FoldList = "",
+    set_: Sets = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make everything that is missing or stale. May be stopped and started again at any moment."""
+    stop.install()
+    chosen = _words(steps)
+    work = _workspace(recipe, set_, folds, chosen)
+    outcome = local.run(work, chosen, stop)
+    if as_json:
+        print(json.dumps(asdict(outcome)))
+    if outcome.failed:
+        print(
+            f"not finished: {len(outcome.failed)} failed, {len(outcome.skipped)} others need them; "
+            f"go on with: {shlex.join(['tiebreak', *sys.argv[1:]])}",
+            file=sys.stderr,
+        )
+        raise typer.Exit(2)
+
+
+@app.command()
+def task(
+    recipe: RecipeFile,
+    task_id: Annotated[str, typer.Argument(help="Such as teach/llama-fold0; `tiebreak plan` lists them.")],
+    redo: Annotated[bool, typer.Option(help="Even if it is complete.")] = False,
+    set_: Sets = None,
+) -> None:
+    """Run one task here, as a job of a cluster does; what it reads must be there."""
+    stop.install()
+    work = _workspace(recipe, set_)
+    use_threads(work.recipe.compute)
+    chosen = work.find(task_id)
+    run_task(work, chosen, lambda line: print(f"{task_id}: {line}", file=sys.stderr), stop, redo)
+    print(work.folder(chosen))
+
+
+@app.command()
+def status(recipe: RecipeFile = Path(), set_: Sets = None, as_json: AsJson = False) -> None:
+    """Say what every task is doing: done, running and how far, failed and why."""
+    _show([asdict(row) for row in status_of(_workspace(recipe, set_))], as_json)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of a recipe, for editors."""
+    print(json.dumps(recipes.schema(), indent=2))
+
+
+def _workspace(
+    recipe: Path, overrides: Sequence[str] | None, folds: str = "", steps: Sequence[str] = ()
+) -> Workspace:
+    path = recipe / "recipe.yaml" if recipe.is_dir() else recipe
+    return Workspace(path, (*(overrides or ()), *recipes.fold_overrides(_numbers(folds), steps)))
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word for word in text.replace(",", " ").split() if word)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(word) for word in _words(text))
+    except ValueError:
+        raise TiebreakError(f"--folds takes numbers such as 0,2, not {text!r}") from None
+
+
+def _show(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
+    """Rows with the same keys, as a table or as JSON."""
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in rows[0] if rows else ():
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(str(value) for value in row.values()))
+    Console().print(table)

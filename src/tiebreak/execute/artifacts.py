@@ -1,0 +1,217 @@
+"""Artifacts: folders that are complete once they hold a manifest.
+
+    <run_dir>/artifacts/<step>/<name>-<first 8 of the key>/
+        what the step wrote    the payload
+        manifest.json          last, by rename: hashes and sizes of the payload, where it came from
+        checkpoint/            the step's scratch, there only while the task is unfinished
+        progress.json, .lock   of the running task, no part of the payload
+
+Without a manifest an artifact is incomplete, whatever else lies in its folder.
+"""
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tiebreak.errors import TiebreakError
+
+MANIFEST = "manifest.json"
+SCRATCH = "checkpoint"
+PROGRESS = "progress.json"
+FAILURE = "error.txt"
+LOCK = ".lock"
+_NOT_PAYLOAD = {MANIFEST, SCRATCH, PROGRESS, FAILURE, LOCK}
+
+
+class Record(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class FileRecord(Record):
+    sha256: str
+    size: int
+
+
+class InputRecord(Record):
+    """What a task read. `origin` is a task's id or a source's location; `key` a task's key or a source's
+    fingerprint; `content` the hash of a task's payload.
+    """
+
+    origin: str
+    key: str
+    content: str | None = None
+
+
+class Manifest(Record):
+    """The account of a finished task."""
+
+    step: str
+    name: str
+    version: int
+    key: str
+    settings: dict[str, Any]
+    inputs: dict[str, tuple[InputRecord, ...]]
+    files: dict[str, FileRecord]
+    metrics: dict[str, Any]
+    seconds: float
+    finished: float
+    versions: dict[str, str]
+    hardware: dict[str, Any]
+
+    @property
+    def content(self) -> str:
+        """One hash for the whole payload."""
+        return digest({name: file.sha256 for name, file in self.files.items()})
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a JSON value in its canonical form."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write under a temporary name, flush to the disk, rename."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def payload(folder: Path) -> list[str]:
+    """The files a step wrote, as sorted paths relative to the artifact's folder."""
+    return sorted(
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and path.relative_to(folder).parts[0] not in _NOT_PAYLOAD
+    )
+
+
+def records(folder: Path) -> dict[str, FileRecord]:
+    """Hashes and sizes of an artifact's payload."""
+    return {
+        name: FileRecord(sha256=file_digest(folder / name), size=(folder / name).stat().st_size)
+        for name in payload(folder)
+    }
+
+
+def seal(folder: Path, manifest: Manifest) -> None:
+    """Make an artifact complete: write its manifest, then drop what only an unfinished task needs."""
+    write_atomically(folder / MANIFEST, manifest.model_dump_json(indent=2))
+    drop_leftovers(folder)
+
+
+def drop_leftovers(folder: Path) -> None:
+    """Remove what a task killed between its manifest and its end has left in a complete artifact."""
+    shutil.rmtree(folder / SCRATCH, ignore_errors=True)
+    for name in (PROGRESS, FAILURE):
+        (folder / name).unlink(missing_ok=True)
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """The manifest of an artifact, or None if it has none that can be read."""
+    try:
+        return Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValidationError):
+        return None
+
+
+def newest_manifest(step_folder: Path, name: str) -> Manifest | None:
+    """The latest finished artifact of a step and name, whatever its key."""
+    found = (read_manifest(folder) for folder in step_folder.glob(f"{name}-????????"))
+    return max(
+        (manifest for manifest in found if manifest and manifest.name == name),
+        key=lambda manifest: manifest.finished,
+        default=None,
+    )
+
+
+def wrong_size(folder: Path, manifest: Manifest) -> str | None:
+    """What is visibly damaged in an artifact, without reading its files; None if nothing."""
+    for name, record in manifest.files.items():
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is gone"
+        if (size := path.stat().st_size) != record.size:
+            return f"{name} is damaged: {size} bytes instead of {record.size}"
+    return None
+
+
+def damage(folder: Path, manifest: Manifest) -> str | None:
+    """What is damaged in an artifact, found by reading all of it; None if nothing."""
+    if problem := wrong_size(folder, manifest):
+        return problem
+    for name, record in manifest.files.items():
+        if file_digest(folder / name) != record.sha256:
+            return f"{name} is damaged: its content is not what was written"
+    return None
+
+
+def clear(folder: Path, keep_scratch: bool = True) -> None:
+    """Remove all that an earlier attempt left, but for its checkpoint."""
+    for path in folder.iterdir():
+        if path.name == LOCK or (keep_scratch and path.name == SCRATCH):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+@contextmanager
+def lock(folder: Path, patience: float = 10.0) -> Iterator[None]:
+    """Hold an artifact so that no other process writes it; a process that dies lets go.
+
+    Raises TiebreakError naming the holder if it is not free within `patience` seconds.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("a+", encoding="utf-8") as file:
+        deadline = time.monotonic() + patience
+        while not _try_lock(file.fileno()):
+            if time.monotonic() > deadline:
+                file.seek(0)
+                raise TiebreakError(
+                    f"{folder} is being written by {file.read().strip() or 'another process'}; "
+                    "wait for it or stop it, then run again"
+                )
+            time.sleep(0.1)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield
+
+
+def is_locked(folder: Path) -> bool:
+    """Is some process at work on this artifact?"""
+    try:
+        with (folder / LOCK).open("r+", encoding="utf-8") as file:
+            return not _try_lock(file.fileno())
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return False
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        # some cluster file systems know no locks; there the scheduler keeps tasks apart
+        return error.errno in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
+    return True

@@ -1,0 +1,114 @@
+"""A new recipe in a folder of its own: from a preset, with the data and, for `tiny`, the models it needs."""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from importlib.resources import files
+from itertools import islice
+from pathlib import Path
+
+import yaml
+
+from tiebreak.errors import TiebreakError, nearest
+from tiebreak.execute.artifacts import write_atomically
+from tiebreak.recipe import Recipe, parse
+
+RECIPE = "recipe.yaml"
+SYNTHETIC_VOTES = 3000
+"""How many votes the tiny preset makes up where none are given."""
+
+_TINY_FAMILIES = {"models/llama": "llama", "models/qwen": "qwen2", "models/gemma": "gemma2"}
+_TOKENIZER_TEXTS = 20_000
+
+
+def presets() -> list[str]:
+    """The recipes that come with the package."""
+    folder = files("tiebreak") / "recipes"
+    return sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
+
+
+def preset_text(name: str) -> str:
+    """A preset as it is written, comments included. Raises TiebreakError for an unknown one."""
+    if name not in presets():
+        raise TiebreakError(f"no preset {name!r}; {nearest(name, presets())}")
+    return (files("tiebreak") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def start(
+    folder: Path,
+    preset: str,
+    votes: Sequence[Path] = (),
+    preferences: Sequence[Path] = (),
+    synthetic: int | None = None,
+    seed: int = 0,
+) -> Path:
+    """Write `folder`/recipe.yaml, and what it reads: synthetic votes where asked for, tiny models for `tiny`.
+
+    The recipe comes last, so a folder with one is complete. Returns its path. Raises TiebreakError for an
+    unknown preset, a missing file of votes, or a folder that has a recipe already.
+    """
+    path = folder / RECIPE
+    text = preset_text(preset)
+    if path.exists():
+        raise TiebreakError(f"{path} exists; use it with: tiebreak run {path}, or name another")
+    if preset == "tiny" and not votes and synthetic is None:
+        synthetic = SYNTHETIC_VOTES
+    if votes and synthetic is not None:
+        raise TiebreakError("--votes and --synthetic exclude each other: votes are given or made up")
+    for file in (*votes, *preferences):
+        if not file.exists():
+            raise TiebreakError(f"no file of votes at {file}")
+    if synthetic is not None:
+        _make_votes(folder, synthetic, seed)
+    else:
+        text = _with_data(text, votes, preferences)
+    text = re.sub(r"^name: .*$", f"name: {json.dumps(folder.resolve().name)}", text, count=1, flags=re.M)
+    recipe = parse(yaml.safe_load(text), str(path))
+    folder.mkdir(parents=True, exist_ok=True)
+    if preset == "tiny":
+        _make_models(folder, recipe, seed)
+    write_atomically(path, text)
+    return path
+
+
+def _make_votes(folder: Path, votes: int, seed: int) -> None:
+    from tiebreak.data import synthetic
+
+    if votes < 100:
+        raise TiebreakError(f"--synthetic {votes} is too few for folds and a lockbox; at least 100")
+    synthetic.write(folder, votes, seed)
+
+
+def _with_data(text: str, votes: Sequence[Path], preferences: Sequence[Path]) -> str:
+    """The preset with other data: what it names itself but was not given is left out."""
+    if not votes:
+        return text
+    section = f"data:\n  votes: {_flow(votes)}\n"
+    if preferences:
+        section += f"  preferences: {_flow(preferences)}\n"
+    return re.sub(r"^data:\n(?:[ #].*\n)+", lambda _: section, text, count=1, flags=re.M)
+
+
+def _flow(paths: Sequence[Path]) -> str:
+    return json.dumps([str(path.resolve()) for path in paths], ensure_ascii=False)
+
+
+def _make_models(folder: Path, recipe: Recipe, seed: int) -> None:
+    """The tiny models that the recipe names, their tokenizers trained on its votes."""
+    from tiebreak.model import tiny
+
+    files_of_votes = [folder / name for name in recipe.data.votes]
+    texts = list(islice(_texts(files_of_votes), _TOKENIZER_TEXTS))
+    models = (*recipe.models.teachers.values(), recipe.models.student)
+    for base in sorted({model.base for model in models} & _TINY_FAMILIES.keys()):
+        (folder / base).parent.mkdir(parents=True, exist_ok=True)
+        tiny.make(folder / base, _TINY_FAMILIES[base], texts, seed)  # type: ignore[arg-type]
+
+
+def _texts(paths: Sequence[Path]) -> Iterator[str]:
+    """Every turn of every vote."""
+    from tiebreak.data import readers
+
+    for batch in readers.read(paths, "votes"):
+        for column in ("prompt", "response_a", "response_b"):
+            yield from (turn for turn in batch.votes[column].flatten().to_pylist() if turn)

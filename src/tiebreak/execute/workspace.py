@@ -1,0 +1,142 @@
+"""A recipe at its place on disk: where its sources lie, the key and the folder of each of its tasks.
+
+key = hash of (step, its version, its settings, keys of the tasks it reads, fingerprints of the sources it
+reads). Two tasks with one key make the same thing, so what one run made another takes up.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from tiebreak import pipeline, recipe
+from tiebreak.errors import TiebreakError
+from tiebreak.execute.artifacts import InputRecord, Manifest, digest, file_digest, read_manifest
+from tiebreak.model import hub
+from tiebreak.pipeline import Source, Task
+from tiebreak.recipe import Recipe
+
+_WHOLE_BELOW = 64 * 2**20
+_SAMPLE = 2**20
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The tasks of one recipe file, with overrides, and where their artifacts are.
+
+    `expand` turns the recipe into tasks. Results are kept for the life of the object: sources are read once.
+    """
+
+    path: Path
+    overrides: tuple[str, ...] = ()
+    expand: Callable[[Recipe], tuple[Task, ...]] = pipeline.tasks
+    _keys: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
+    _fingerprints: dict[Source, str] = field(default_factory=dict, repr=False, compare=False)
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        return recipe.load(self.path, self.overrides)
+
+    @cached_property
+    def tasks(self) -> tuple[Task, ...]:
+        """Every task, each after all that it reads."""
+        return self.expand(self.recipe)
+
+    @cached_property
+    def root(self) -> Path:
+        """The folder that relative locations start from."""
+        return self.path.resolve().parent
+
+    @cached_property
+    def run_dir(self) -> Path:
+        return self.root / Path(self.recipe.run_dir).expanduser()
+
+    def find(self, task_id: str) -> Task:
+        return pipeline.find(self.tasks, task_id)
+
+    def step_folder(self, task: Task) -> Path:
+        return self.run_dir / "artifacts" / task.step_name
+
+    def folder(self, task: Task) -> Path:
+        """Where the artifact of a task is, or will be."""
+        return self.step_folder(task) / f"{task.name}-{self.key(task)[:8]}"
+
+    def manifest(self, task: Task) -> Manifest | None:
+        """The manifest of a task's artifact, None while it is incomplete."""
+        return read_manifest(self.folder(task))
+
+    def key(self, task: Task) -> str:
+        if task.id not in self._keys:
+            inputs = {name: [self._input_key(item) for item in group] for name, group in task.inputs.items()}
+            self._keys[task.id] = digest(
+                [task.step_name, task.step.VERSION, task.settings.model_dump(mode="json"), inputs]
+            )
+        return self._keys[task.id]
+
+    def _input_key(self, item: Task | Source) -> str:
+        return self.fingerprint(item) if isinstance(item, Source) else self.key(item)
+
+    def inputs(self, task: Task) -> dict[str, tuple[InputRecord, ...]]:
+        """The account of what a task reads, as its manifest keeps it."""
+        return {name: tuple(self._record(item) for item in group) for name, group in task.inputs.items()}
+
+    def _record(self, item: Task | Source) -> InputRecord:
+        if isinstance(item, Source):
+            return InputRecord(origin=item.location, key=self.fingerprint(item))
+        manifest = self.manifest(item)
+        return InputRecord(origin=item.id, key=self.key(item), content=manifest.content if manifest else None)
+
+    def local(self, source: Source) -> Path | None:
+        """Where a source lies on this machine; None for a model that comes from the hub.
+
+        Raises TiebreakError if it is neither here nor a possible hub id, or is no model folder.
+        """
+        path = self.root / Path(source.location).expanduser()
+        if not source.is_model:
+            if not path.exists():
+                raise TiebreakError(f"no file {source.location!r}: looked for {path}, as {self.path} says")
+            return path
+        if path.is_dir():
+            if not (path / "config.json").is_file():
+                raise TiebreakError(f"{path} is not a model folder: it has no config.json")
+            return path
+        if not hub.is_id(source.location):
+            raise TiebreakError(
+                f"no model folder {source.location!r}: looked for {path}, as {self.path} says. "
+                "A model is a folder with config.json or a hub id of the form owner/name"
+            )
+        return None
+
+    def resolve(self, source: Source) -> Path:
+        """A source as a local path; a hub model is downloaded if it is not in the cache yet."""
+        return self.local(source) or hub.download(source.location, source.revision)
+
+    def fingerprint(self, source: Source) -> str:
+        """What tells one content of a source from another: a hash of content, or a hub commit."""
+        if source not in self._fingerprints:
+            path = self.local(source)
+            if path is None:
+                commit = hub.commit(source.location, source.revision)
+                self._fingerprints[source] = f"hub:{source.location}@{commit}"
+            else:
+                self._fingerprints[source] = file_digest(path) if path.is_file() else folder_fingerprint(path)
+        return self._fingerprints[source]
+
+
+def folder_fingerprint(folder: Path) -> str:
+    """A hash over the files of a folder, hidden ones left out; of a large file only its two ends count."""
+    files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    visible = (path for path in files if not any(part.startswith(".") for part in path.parts))
+    return digest([[path.as_posix(), _sampled_digest(folder / path)] for path in visible])
+
+
+def _sampled_digest(path: Path) -> str:
+    """SHA-256 of a file; from 64 MiB on, of its size, first and last MiB."""
+    size = path.stat().st_size
+    if size < _WHOLE_BELOW:
+        return file_digest(path)
+    with path.open("rb") as file:
+        first = file.read(_SAMPLE)
+        file.seek(size - _SAMPLE)
+        return hashlib.sha256(str(size).encode() + first + file.read(_SAMPLE)).hexdigest()
