@@ -11,7 +11,7 @@ from tiebreak.data.votes import EXTRA, LOCKBOX
 
 def training_side(rows: pa.Table, fold: int) -> pa.Table:
     """Every vote that neither the fold holds out nor the lockbox keeps; extra votes are among them."""
-    return rows.filter(~pc.is_in(rows["fold"], value_set=pa.array([fold, LOCKBOX], pa.int8())))
+    return rows.filter(pc.invert(pc.is_in(rows["fold"], value_set=pa.array([fold, LOCKBOX], pa.int8()))))
 
 
 def held_out(rows: pa.Table, fold: int) -> pa.Table:
@@ -26,7 +26,7 @@ def lockbox(rows: pa.Table) -> pa.Table:
 
 def voted(rows: pa.Table) -> pa.Table:
     """The votes that belong to a fold: neither lockbox nor extra."""
-    return rows.filter(~pc.is_in(rows["fold"], value_set=pa.array([EXTRA, LOCKBOX], pa.int8())))
+    return rows.filter(pc.invert(pc.is_in(rows["fold"], value_set=pa.array([EXTRA, LOCKBOX], pa.int8()))))
 
 
 def subset(rows: pa.Table, count: int, seed: int) -> pa.Table:

@@ -1,0 +1,32 @@
+import pyarrow as pa
+
+from tiebreak.data import sides
+from tiebreak.data.votes import EXTRA, LOCKBOX
+
+ROWS = pa.table(
+    {"id": [f"r{n}" for n in range(8)], "fold": pa.array([0, 1, 2, 0, LOCKBOX, EXTRA, 1, LOCKBOX], pa.int8())}
+)
+
+
+def ids(table: pa.Table) -> list[str]:
+    return table["id"].to_pylist()
+
+
+def test_sides_of_a_fold() -> None:
+    assert ids(sides.training_side(ROWS, 0)) == ["r1", "r2", "r5", "r6"]
+    assert ids(sides.held_out(ROWS, 0)) == ["r0", "r3"]
+    assert ids(sides.lockbox(ROWS)) == ["r4", "r7"]
+    assert ids(sides.voted(ROWS)) == ["r0", "r1", "r2", "r3", "r6"]
+
+
+def test_a_subset_is_seeded_and_keeps_its_order() -> None:
+    first = ids(sides.subset(ROWS, 3, 5))
+    assert first == ids(sides.subset(ROWS, 3, 5)) == sorted(first)
+    assert len({tuple(ids(sides.subset(ROWS, 3, seed))) for seed in range(20)}) > 5
+    assert ids(sides.subset(ROWS, -1, 5)) == ids(sides.subset(ROWS, 99, 5)) == ids(ROWS)
+
+
+def test_seeds_differ_by_use() -> None:
+    seeds = {sides.derive(0, step, fold) for step in ("teach", "distill") for fold in range(5)}
+    assert len(seeds) == 10
+    assert sides.derive(0, "teach", 1) == sides.derive(0, "teach", 1) != sides.derive(1, "teach", 1)
