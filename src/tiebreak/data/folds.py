@@ -1,0 +1,38 @@
+"""Which fold a group of votes falls into, and whether the lockbox keeps it.
+
+Both are hashes of the group and the seed, nothing else, so rows that are added later move no row that is
+already there. Exact stratification would: evening out the labels means that a new vote pushes others across.
+So folds are even in size and labels as a random draw is: sizes scatter by about sqrt(k / n) for k folds of
+n groups (0.9 % at 57,000 groups and five folds). `imbalance` says what came out.
+
+Folds are drawn by rendezvous hashing (Thaler and Ravishankar 1998): each fold bids a hash, the highest wins.
+So going from k to k + 1 folds moves only what the new fold wins, and the lockbox stays as it is.
+"""
+
+from hashlib import blake2b
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tiebreak.data.votes import LOCKBOX
+
+
+def fold_of(group: str, count: int, lockbox_share: float, seed: int) -> int:
+    """LOCKBOX, or a fold in 0..count-1, for at most 20 folds."""
+    digest = blake2b(f"{seed}/{group}".encode(), digest_size=64).digest()
+    if int.from_bytes(digest[:4], "big") < lockbox_share * 2**32:
+        return LOCKBOX
+    return max(range(count), key=lambda fold: digest[4 + 3 * fold : 7 + 3 * fold])
+
+
+def imbalance(p_FC: NDArray[np.floating]) -> tuple[float, float]:
+    """How uneven folds are, from the sum of the label probabilities in each, shape (folds, 3): (size, label).
+
+    size: the largest relative deviation of a fold's votes from the mean. label: the largest difference
+    between the share of a label in a fold and in all of them.
+    """
+    votes_F = p_FC.sum(axis=1)
+    share_FC = p_FC / votes_F[:, None]
+    size = np.abs(votes_F / votes_F.mean() - 1).max()
+    label = np.abs(share_FC - p_FC.sum(axis=0) / votes_F.sum()).max()
+    return float(size), float(label)

@@ -1,0 +1,284 @@
+"""Raw records from files of any format, told apart by content and never by name.
+
+CSV (also tab or semicolon), JSON Lines, JSON arrays and Parquet; gzip and zstd around the text formats;
+folders of such files. Everything streams. A record that cannot be read yields the reason in its place, so
+that records in = records out + rejects; data is parsed, never evaluated.
+"""
+
+import csv
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tiebreak.errors import TiebreakError
+
+Record = dict[str, Any]
+Row = tuple[int, Record | str]
+"""A record's number in its file, counted from 1, and the record, or the reason why it cannot be read."""
+
+MAX_RECORD = 64 << 20
+"""Characters of one record; a longer one is a reject. A 10 MB answer fits, its JSON escapes too."""
+
+_BATCH_BYTES = 16 << 20
+_DELIMITERS = ",\t;"
+_BROKEN_STREAM = (EOFError, OSError, zlib.error, pa.ArrowException)
+_BROKEN_PARQUET = (pa.ArrowException, OSError, ValueError, MemoryError)
+
+
+def expand(paths: Iterable[Path]) -> list[Path]:
+    """The files to read: folders stand for the files in them, hidden ones left out, sorted by name.
+
+    Raises TiebreakError if a path does not exist or a folder is empty.
+    """
+    files: list[Path] = []
+    for path in paths:
+        if not path.exists():
+            raise TiebreakError(f"no file at {path}")
+        inside = sorted(p for p in path.rglob("*") if p.is_file() and not _hidden(p.relative_to(path)))
+        if path.is_dir() and not inside:
+            raise TiebreakError(f"the folder {path} holds no files")
+        files += inside if path.is_dir() else [path]
+    return files
+
+
+def records(path: Path) -> Iterator[Row]:
+    """Stream the records of one file.
+
+    Raises TiebreakError if the file cannot be opened, or is of no format known here.
+    """
+    try:
+        with path.open("rb") as file:
+            yield from _decompressed(path, file)
+    except (IsADirectoryError, PermissionError) as error:
+        raise TiebreakError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith((".", "_")) for part in path.parts)
+
+
+def _decompressed(path: Path, file: io.BufferedReader) -> Iterator[Row]:
+    start = file.peek(6)[:6]
+    if start[:4] == b"PAR1":
+        return _parquet(path)
+    if start[:2] == b"\x1f\x8b":
+        # BinaryIO: GzipFile reads like a raw stream, the typeshed does not know it
+        return _text(path, io.BufferedReader(cast(Any, gzip.GzipFile(fileobj=file)), 1 << 20))
+    if start[:4] == b"\x28\xb5\x2f\xfd":
+        return _text(path, io.BufferedReader(cast(Any, pa.CompressedInputStream(file, "zstd")), 1 << 20))
+    for magic, name in ((b"PK\x03\x04", "zip"), (b"BZh", "bzip2"), (b"\xfd7zXZ", "xz"), (b"ARROW1", "Arrow")):
+        if start.startswith(magic):
+            raise TiebreakError(f"{path} is a {name} file; unpack it, or store it as gz, zst or Parquet")
+    return _text(path, file)
+
+
+def _text(path: Path, stream: BinaryIO) -> Iterator[Row]:
+    lines = _Lines(stream)
+    first = next((line for line in lines if line.strip()), "")
+    if "\0" in first[:4] or first.startswith(("\ufffe", "ÿþ", "þÿ")):
+        raise TiebreakError(f"{path} is UTF-16; convert it: iconv -f UTF-16 -t UTF-8 {path} > OUT")
+    if first.startswith("PAR1"):
+        raise TiebreakError(
+            f"{path} is a compressed Parquet file; unpack it first, Parquet is compressed inside"
+        )
+    rows = {"{": _json_lines, "[": _json_array}.get(first.lstrip()[:1], _csv)
+    count = 0
+    for count, record in rows(lines, first):
+        yield count, record
+    if lines.broken:
+        yield count + 1, f"the file breaks off here: {lines.broken}"
+
+
+class _Lines:
+    """Decoded lines of a byte stream.
+
+    The first line with a byte above 127 decides: UTF-8 if it decodes as such, else Latin-1 (as Windows has
+    it). `take_damage` says whether a line since the last call did not decode; `broken` why the stream ended
+    early, if it did.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.stream = stream
+        self.encoding = ""
+        self.broken = ""
+        self._damaged = False
+        self._at_start = True
+
+    def __iter__(self) -> Iterator[str]:
+        while raw := self._read():
+            if self._at_start:
+                raw = raw.removeprefix(b"\xef\xbb\xbf")
+                self._at_start = False
+            yield raw.decode("ascii") if raw.isascii() else self._decode(raw)
+
+    def take_damage(self) -> bool:
+        damaged, self._damaged = self._damaged, False
+        return damaged
+
+    def _read(self) -> bytes:
+        try:
+            return self.stream.readline(MAX_RECORD)
+        except _BROKEN_STREAM as error:
+            self.broken = str(error) or type(error).__name__
+            return b""
+
+    def _decode(self, raw: bytes) -> str:
+        if not self.encoding:
+            self.encoding = (
+                "utf-8" if _decodes(raw, "utf-8") else "cp1252" if _decodes(raw, "cp1252") else "latin-1"
+            )
+        try:
+            return raw.decode(self.encoding)
+        except UnicodeDecodeError:
+            self._damaged = True
+            return raw.decode(self.encoding, "replace")
+
+
+def _decodes(raw: bytes, encoding: str) -> bool:
+    try:
+        raw.decode(encoding)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _csv(lines: _Lines, header_line: str) -> Iterator[Row]:
+    csv.field_size_limit(MAX_RECORD)
+    delimiter = max(_DELIMITERS, key=header_line.count)
+    header = next(csv.reader([header_line], delimiter=delimiter))
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    count = 0
+    while True:
+        line = reader.line_num
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            count += 1
+            lines.take_damage()
+            yield count, f"broken quoting: {error}, lines {line + 2} to {reader.line_num + 1}"
+            continue
+        if cells is None:
+            return
+        if not cells:  # a blank line
+            continue
+        count += 1
+        if lines.take_damage():
+            yield count, "not UTF-8"
+        elif len(cells) != len(header):
+            yield count, f"wrong number of columns: {len(cells)} instead of {len(header)}"
+        else:
+            yield count, dict(zip(header, cells, strict=True))
+
+
+def _json_lines(lines: _Lines, first: str) -> Iterator[Row]:
+    count = 0
+    for line in _joined(first, lines):
+        if not line.strip():
+            continue
+        count += 1
+        yield count, "not UTF-8" if lines.take_damage() else _parsed(line)
+
+
+def _joined(first: str, lines: _Lines) -> Iterator[str]:
+    """Lines, where one longer than MAX_RECORD comes as its first piece alone, which cannot parse."""
+    previous = "\n"
+    for line in _chain(first, lines):
+        if previous.endswith("\n"):
+            yield line
+        previous = line
+
+
+def _chain(first: str, lines: _Lines) -> Iterator[str]:
+    yield first
+    yield from lines
+
+
+def _parsed(text: str) -> Record | str:
+    try:
+        record = json.loads(text, strict=False)
+    except (ValueError, RecursionError) as error:
+        return f"not JSON: {error}"
+    return record if isinstance(record, dict) else f"not a JSON object: {type(record).__name__}"
+
+
+def _json_array(lines: _Lines, first: str) -> Iterator[Row]:
+    """Objects of one array, decoded as the text arrives. Past damage there is no way back into step."""
+    decoder = json.JSONDecoder(strict=False)
+    pieces = _chain(first.lstrip()[1:], lines)
+    buffer, count = next(pieces), 0
+    while True:
+        buffer = buffer.lstrip(" \t\r\n,")
+        if buffer.startswith("]"):
+            return
+        try:
+            record, end = decoder.raw_decode(buffer)
+        except (ValueError, RecursionError) as error:
+            grown = _grow(buffer, pieces)
+            if len(grown) > len(buffer) and len(buffer) <= MAX_RECORD:
+                buffer = grown
+                continue
+            if buffer:
+                yield count + 1, f"not JSON from here to the end of the file: {error}"
+            elif not lines.broken:
+                yield count + 1, "the array is not closed"
+            return
+        count += 1
+        buffer = buffer[end:]
+        if lines.take_damage():
+            yield count, "not UTF-8"
+        else:
+            yield count, record if isinstance(record, dict) else f"not a JSON object: {type(record).__name__}"
+
+
+def _grow(buffer: str, pieces: Iterator[str]) -> str:
+    """At least twice the buffer, if there is as much, so that retrying costs linear time in all."""
+    parts, size = [buffer], 0
+    for piece in pieces:
+        parts.append(piece)
+        size += len(piece)
+        if size > len(buffer):
+            break
+    return "".join(parts)
+
+
+def _parquet(path: Path) -> Iterator[Row]:
+    try:
+        file = pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True)
+    except _BROKEN_PARQUET as error:
+        raise TiebreakError(f"{path} is a damaged Parquet file: {error}") from None
+    done = 0
+    for number in range(file.num_row_groups):
+        group = file.metadata.row_group(number)
+        rows = max(1, min(2048, _BATCH_BYTES * group.num_rows // max(group.total_byte_size, 1)))
+        end, damage = done + group.num_rows, ""
+        try:
+            for batch in file.iter_batches(rows, row_groups=[number], use_threads=False):
+                yield from _batch_rows(batch, done + 1)
+                done += batch.num_rows
+        except _BROKEN_PARQUET as error:
+            damage = str(error)
+        for row in range(done + 1, end + 1):
+            yield row, f"damaged Parquet row group: {damage}"
+        done = end
+
+
+def _batch_rows(batch: pa.RecordBatch, first: int) -> Iterator[Row]:
+    try:
+        yield from enumerate(batch.to_pylist(), first)
+    except UnicodeDecodeError:
+        for n in range(batch.num_rows):
+            yield first + n, _one_row(batch.slice(n, 1))
+
+
+def _one_row(row: pa.RecordBatch) -> Record | str:
+    try:
+        return cast(Record, row.to_pylist()[0])
+    except UnicodeDecodeError:
+        return "not UTF-8"

@@ -1,0 +1,120 @@
+from collections import defaultdict
+
+import pyarrow.parquet as pq
+import pytest
+
+from tiebreak.data.votes import EXTRA, LOCKBOX, table_of, write_table
+from tiebreak.errors import TiebreakError
+from tiebreak.recipe import Split
+from tiebreak.runtime import Runtime
+from tiebreak.steps import split
+
+
+def vote(name, prompt, label=0):
+    answers = {"response_a": ["yes"], "response_b": ["no"], "model_a": "m", "model_b": "n"}
+    p = dict(zip(("p_a", "p_b", "p_tie"), [float(label == c) for c in range(3)], strict=True))
+    return {"id": name, "prompt": [prompt], **answers, **p}
+
+
+WORDS = ["apple", "bridge", "candle", "desert", "engine", "forest", "garden", "harbour", "island", "jungle"]
+
+
+def prompts(count, start=0):
+    return [" ".join(WORDS[int(d)] for d in f"{n:05d}") for n in range(start, start + count)]
+
+
+def run(tmp_path, count=3, lockbox_share=0.1, seed=0, **roles):
+    inputs = {}
+    for role, votes in roles.items():
+        folder = tmp_path / role
+        folder.mkdir(exist_ok=True)
+        write_table(table_of(votes), folder / "votes.parquet")
+        inputs[role] = (folder,)
+    output = tmp_path / "out"
+    output.mkdir(exist_ok=True)
+    settings = split.Settings(split=Split(count=count, lockbox_share=lockbox_share), seed=seed)
+    metrics = split.run(settings, inputs, output, Runtime("cpu", output))
+    return metrics, pq.read_table(output / "rows.parquet").to_pylist()
+
+
+def labelled(texts):
+    return [vote(f"v{n}", text, n % 3) for n, text in enumerate(texts)]
+
+
+def test_every_vote_is_in_one_place_and_groups_are_never_cut(tmp_path):
+    texts = prompts(200) + [text.upper() + " ?!" for text in prompts(100)]
+    metrics, rows = run(tmp_path, votes=labelled(texts))
+    assert metrics["votes"] == len(rows) == 300
+    assert metrics["groups"] == 200
+    assert {row["fold"] for row in rows} == {LOCKBOX, 0, 1, 2}
+    places = defaultdict(set)
+    for row in rows:
+        places[row["prompt"][0].upper().strip(" ?!")].add((row["group"], row["fold"]))
+    assert {len(found) for found in places.values()} == {1}
+    sizes = [metrics["lockbox"], *(metrics[f"fold{fold}"] for fold in range(3))]
+    assert sizes == [sum(row["fold"] == fold for row in rows) for fold in (LOCKBOX, 0, 1, 2)]
+
+
+def test_rows_that_are_added_move_no_other(tmp_path):
+    few, many = labelled(prompts(150)), labelled(prompts(400))
+    _, before = run(tmp_path, votes=few)
+    _, after = run(tmp_path, votes=many[::-1])
+    fold = {row["id"]: row["fold"] for row in after}
+    assert all(fold[row["id"]] == row["fold"] for row in before)
+
+
+def test_one_more_fold_moves_only_what_it_wins(tmp_path):
+    votes = labelled(prompts(400))
+    _, three = run(tmp_path, votes=votes, count=3)
+    _, four = run(tmp_path, votes=votes, count=4)
+    moved = [b["fold"] for a, b in zip(three, four, strict=True) if a["fold"] != b["fold"]]
+    assert set(moved) == {3}
+
+
+def test_the_seed_changes_the_folds(tmp_path):
+    votes = labelled(prompts(100))
+    _, one = run(tmp_path, votes=votes, seed=1)
+    _, two = run(tmp_path, votes=votes, seed=2)
+    assert [row["fold"] for row in one] != [row["fold"] for row in two]
+
+
+def test_folds_are_even_as_a_random_draw_is(tmp_path):
+    metrics, _ = run(tmp_path, votes=labelled(prompts(3000)), lockbox_share=0.2)
+    # four standard deviations of a binomial draw
+    assert abs(metrics["lockbox"] - 600) < 4 * (3000 * 0.2 * 0.8) ** 0.5
+    assert 0 < metrics["size_imbalance"] < 4 * (2 / 2400) ** 0.5
+    assert 0 < metrics["label_imbalance"] < 4 * (2 / 9 / 800) ** 0.5
+
+
+def test_overlaps_leave_the_training_side(tmp_path):
+    texts = prompts(100)
+    metrics, rows = run(
+        tmp_path,
+        votes=labelled(texts),
+        extra=[vote("v0", "a question of its own"), vote("x", texts[1].title()), vote("y", texts[90])],
+        preferences=[vote("p", "one more question"), vote("q", texts[3]), vote("r", "unseen pair")],
+        test=[vote("t", texts[90] + "."), vote("u", "unseen pair")],
+    )
+    extra = [row for row in rows if row["fold"] == EXTRA]
+    assert [(row["id"], row["prompt"][0]) for row in extra] == [("extra/v0", "a question of its own")]
+    assert texts[90] not in [row["prompt"][0] for row in rows]
+    preferences = pq.read_table(tmp_path / "out" / "preferences.parquet").to_pylist()
+    assert [row["id"] for row in preferences] == ["p"]
+    expected = {
+        "votes": 99,
+        "votes_dropped_in_test": 1,
+        "extra": 1,
+        "extra_dropped_in_votes": 1,
+        "extra_dropped_in_test": 1,
+        "preferences": 1,
+        "preferences_dropped_in_votes": 1,
+        "preferences_dropped_in_test": 1,
+    }
+    assert {name: metrics[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize(("texts", "place"), [(["same"] * 50, "folds"), (prompts(30), "lockbox")])
+def test_an_empty_place_is_an_error_and_leaves_nothing(tmp_path, texts, place):
+    with pytest.raises(TiebreakError, match=f"no votes fall into the {place}"):
+        run(tmp_path, votes=labelled(texts), lockbox_share=0.001)
+    assert list((tmp_path / "out").iterdir()) == []
