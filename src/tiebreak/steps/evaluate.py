@@ -1,5 +1,8 @@
 """Step 9: metrics with intervals, the report, the submission, the model card."""
 
+import json
+import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +12,8 @@ from tiebreak.runtime import Runtime
 
 VERSION = 1
 
+Inputs = Mapping[str, tuple[Path, ...]]
+
 
 class Settings(Slice):
     name: str
@@ -16,7 +21,93 @@ class Settings(Slice):
     seed: int
 
 
-def run(
-    settings: Settings, inputs: Mapping[str, tuple[Path, ...]], output: Path, runtime: Runtime
-) -> dict[str, Any]:
-    raise NotImplementedError
+def run(settings: Settings, inputs: Inputs, output: Path, runtime: Runtime) -> dict[str, Any]:
+    """Write metrics.json, report.html, model/ with its card and, where there are test pairs, submission.csv.
+
+    teacher_log_loss and student_log_loss are means over models on the lockbox, answers in the order stored,
+    not calibrated; final_log_loss is the quantised model with the recipe's TTA and its temperature.
+    """
+    from tiebreak.data import votes
+    from tiebreak.evaluate import card, measure, report, stages
+    from tiebreak.evaluate.metrics import Bootstrap
+
+    shipped = inputs["model"][0] / "model"
+    package = json.loads((shipped / "tiebreak.json").read_text(encoding="utf-8"))
+    temperature = package["calibration"]["temperature"]
+    scored = measure.Stages(
+        teachers=stages.read(inputs["teachers"]),
+        students=stages.read(inputs["students"], [_temperature(folder) for folder in inputs["students"]]),
+        averaged=stages.read(inputs["averaged"], [temperature]),
+        quantized=stages.read(inputs["quantized"], [temperature]),
+    )
+    leaderboard = _submit(inputs, output)
+    bootstrap = Bootstrap(settings.evaluate.bootstrap_samples, settings.evaluate.confidence, settings.seed)
+    runtime.report("measuring", 0, 1, "ladders")
+    measured = measure.measure(
+        votes.read_table(inputs["rows"][0] / "rows.parquet"), scored, package["tta"]["both_orders"], bootstrap
+    )
+    metrics = {
+        "name": settings.name,
+        "leaderboard_log_loss": leaderboard,
+        **measured,
+        "facts": _facts(inputs, runtime),
+    }
+    (output / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    report.write(metrics, output / "report.html")
+    _ship(shipped, output / "model", card.render(metrics, package))
+    headline = {key: value for key, value in metrics.items() if key.endswith(("_rows", "_loss"))}
+    return {key: value for key, value in headline.items() if value is not None}
+
+
+def _submit(inputs: Inputs, output: Path) -> float | None:
+    """Write the submission; its log loss where the solution is known."""
+    import numpy as np
+
+    from tiebreak.data.votes import LABELS, read_table
+    from tiebreak.evaluate import submission
+
+    if "test" not in inputs:
+        return None
+    test = read_table(inputs["quantized"][0] / "test.parquet")
+    p_NC = np.stack([test[f"p_{label}"].to_numpy() for label in LABELS], axis=1)
+    path = output / "submission.csv"
+    submission.write(test["id"].to_pylist(), p_NC, path)
+    return submission.leaderboard_log_loss(path, inputs["solution"][0]) if "solution" in inputs else None
+
+
+def _temperature(folder: Path) -> float:
+    return float(json.loads((folder / "calibration.json").read_text(encoding="utf-8"))["temperature"])
+
+
+def _facts(inputs: Inputs, runtime: Runtime) -> dict[str, Any]:
+    """Hardware, versions and what each task took, as far as the manifests beside the inputs say."""
+    import platform
+    from importlib.metadata import version
+
+    seconds: dict[str, float] = {}
+    for folder in (folder for group in inputs.values() for folder in group):
+        if (folder / "manifest.json").is_file():
+            manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+            seconds[f"{manifest['step']}/{manifest['name']}"] = manifest["seconds"]
+    return {
+        "device": runtime.device,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in ("tiebreak", "torch", "transformers", "numpy")},
+        "seconds": seconds,
+    }
+
+
+def _ship(source: Path, target: Path, card: str) -> None:
+    """The model folder as hard links, or copies where the disk has none, with the card beside the weights."""
+    shutil.copytree(source, target, copy_function=_link)
+    partial = target / "README.md.partial"
+    partial.write_text(card, encoding="utf-8")
+    partial.replace(target / "README.md")  # a link to the source's README is cut, not written through
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

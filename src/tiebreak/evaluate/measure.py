@@ -1,0 +1,92 @@
+"""Everything metrics.json says about votes and logits: the ladder, the folds, the curves."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tiebreak.data.votes import LABELS, LOCKBOX
+from tiebreak.evaluate.ladder import Rung, Truth, climb, fold_results, prior_rung, reliability, rungs
+from tiebreak.evaluate.metrics import Array, Bootstrap
+from tiebreak.evaluate.stages import Scored, of_split
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The logits of every stage, in the recipe's order."""
+
+    teachers: Sequence[Scored]
+    students: Sequence[Scored]
+    averaged: Sequence[Scored]
+    quantized: Sequence[Scored]
+
+
+def measure(rows: pa.Table, stages: Stages, both_orders: bool, bootstrap: Bootstrap) -> dict[str, Any]:
+    """Measure all stages against `rows` (data.votes.ROWS_SCHEMA); votes without labels are left out.
+
+    both_orders: the recipe's TTA, which makes the last rung. Raises TiebreakError where logits are missing.
+    """
+    rows = rows.filter(pc.is_valid(rows["p_a"]))
+    votes, fold_N = truth_of(rows), rows["fold"].to_numpy()
+    lockbox = votes.only(rows.filter(pc.equal(rows["fold"], LOCKBOX))["id"].to_pylist())
+    prior_C = votes.y_NC[fold_N >= 0].mean(axis=0)  # without extra votes, which are another population
+    ladder = list(_rungs(stages, lockbox, prior_C, both_orders)) if lockbox.ids else []
+    climbed = climb(ladder, lockbox, bootstrap)
+    return {
+        "lockbox_rows": len(lockbox.ids),
+        **_headline(climbed),
+        "prior": dict(zip(LABELS, prior_C.tolist(), strict=True)),
+        "confidence": bootstrap.confidence,
+        "bootstrap_samples": bootstrap.samples,
+        "ladder": climbed,
+        "folds": fold_results([*stages.teachers, *stages.students], votes, bootstrap),
+        "reliability": [
+            {
+                "name": "after calibration" if rung.calibrated else "before calibration",
+                "classes": reliability(rung.predictions[0], lockbox.y_NC),
+            }
+            for rung in ladder[-2:]
+        ],
+    }
+
+
+def truth_of(rows: pa.Table) -> Truth:
+    """Labels and prompt groups of labelled votes."""
+    y_NC = np.stack([rows[f"p_{label}"].to_numpy() for label in LABELS], axis=1).astype(np.float64)
+    groups_N = np.unique(np.array(rows["group"].to_pylist(), dtype=str), return_inverse=True)[1]
+    return Truth(rows["id"].to_pylist(), y_NC, groups_N)
+
+
+def _rungs(stages: Stages, lockbox: Truth, prior_C: Array, both_orders: bool) -> Iterator[Rung]:
+    def on_lockbox(models: Sequence[Scored]) -> list[Scored]:
+        return [model.aligned(lockbox.ids) for model in of_split(models, "lockbox")]
+
+    yield prior_rung(prior_C, len(lockbox.ids))
+    teachers = on_lockbox(stages.teachers)
+    for name in dict.fromkeys(model.model for model in teachers):
+        yield from rungs(f"teacher {name}", [m for m in teachers if m.model == name], both_orders)
+    yield from rungs("student", on_lockbox(stages.students), both_orders)
+    yield from rungs("averaged", on_lockbox(stages.averaged), both_orders)
+    yield from rungs("quantised", on_lockbox(stages.quantized), both_orders)
+
+
+def _headline(climbed: Sequence[dict[str, Any]]) -> dict[str, float | None]:
+    """The figures that matter most; None where nothing was measured.
+
+    Those of teachers and students are means over models: answers in the order stored, not calibrated.
+    """
+    plain = {
+        rung["stage"]: rung["log_loss"]["value"]
+        for rung in climbed
+        if not (rung["both_orders"] or rung["calibrated"])
+    }
+    taught = [value for stage, value in plain.items() if stage.startswith("teacher ")]
+    return {
+        "prior_log_loss": plain.get("class prior"),
+        "teacher_log_loss": float(np.mean(taught)) if taught else None,
+        "student_log_loss": plain.get("student"),
+        "final_log_loss": climbed[-1]["log_loss"]["value"] if climbed else None,
+    }

@@ -1,0 +1,85 @@
+"""What the models of each stage said: logits as the steps wrote them, turned into probabilities.
+
+Dimension letters: N votes, O orders, C classes (a, b, tie).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from tiebreak.data.logits import by_vote, mean_over_orders, softmax
+from tiebreak.data.votes import read_table
+from tiebreak.errors import TiebreakError
+from tiebreak.evaluate.calibration import TemperatureScaling
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The logits of one model on the votes of one split, swap undone."""
+
+    model: str
+    fold: int | None  # the fold that the model held out; None after averaging
+    split: str
+    origin: str
+    ids: list[str]
+    z_NOC: Array
+    temperature: float | None = None
+
+    @property
+    def orders(self) -> int:
+        return int(self.z_NOC.shape[1])
+
+    def probabilities(self, both_orders: bool, calibrated: bool) -> Array:
+        """(n, 3): of the stored order, or the mean over both; then, if asked, at the temperature."""
+        p_NC = mean_over_orders(self.z_NOC) if both_orders else softmax(self.z_NOC[:, 0])
+        if not calibrated:
+            return p_NC
+        return TemperatureScaling.from_json({"temperature": self.temperature}).predict_proba(p_NC)
+
+    def aligned(self, ids: Sequence[str]) -> "Scored":
+        """The same on exactly these votes, in this order. Raises TiebreakError if any is missing."""
+        position = {vote: n for n, vote in enumerate(self.ids)}
+        if missing := [vote for vote in ids if vote not in position]:
+            raise TiebreakError(
+                f"{self.model} (fold {self.fold}) scored {len(ids) - len(missing)} of {len(ids)} "
+                f"{self.split} votes; {missing[0]!r} is missing, so its logits belong to other rows"
+            )
+        rows = [position[vote] for vote in ids]
+        return Scored(
+            self.model, self.fold, self.split, self.origin, list(ids), self.z_NOC[rows], self.temperature
+        )
+
+
+def read(folders: Sequence[Path], temperatures: Sequence[float | None] | None = None) -> list[Scored]:
+    """Every model and split in the `logits.parquet` of these folders; shards of a model are joined.
+
+    `temperatures` gives one for each folder, where its model has one.
+    """
+    found: dict[tuple[str, int | None, str, str], list[tuple[pa.Table, float | None]]] = {}
+    for folder, temperature in zip(folders, temperatures or [None] * len(folders), strict=True):
+        for key, table in _by_model(read_table(folder / "logits.parquet")):
+            found.setdefault(key, []).append((table, temperature))
+    return [
+        Scored(*key, *by_vote(pa.concat_tables(table for table, _ in parts)), parts[0][1])
+        for key, parts in found.items()
+    ]
+
+
+def of_split(scored: Sequence[Scored], split: str) -> list[Scored]:
+    return [item for item in scored if item.split == split]
+
+
+def _by_model(table: pa.Table) -> Iterator[tuple[tuple[str, int | None, str, str], pa.Table]]:
+    keys = ["model", "fold", "split", "origin"]
+    for key in table.group_by(keys, use_threads=False).aggregate([]).to_pylist():
+        mask = pc.is_null(table["fold"]) if key["fold"] is None else pc.equal(table["fold"], key["fold"])
+        for name in ("model", "split", "origin"):
+            mask = pc.and_(mask, pc.equal(table[name], key[name]))
+        yield (key["model"], key["fold"], key["split"], key["origin"]), table.filter(mask)

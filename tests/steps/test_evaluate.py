@@ -1,0 +1,269 @@
+"""Step 9 against hand-made folders of what the steps before it write."""
+
+import csv
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import sklearn.metrics
+import yaml
+
+from tiebreak.data.logits import mean_over_orders, softmax, swap_answers, to_table
+from tiebreak.data.votes import EXTRA, LOCKBOX, ROWS_SCHEMA, write_table
+from tiebreak.errors import TiebreakError
+from tiebreak.evaluate import report
+from tiebreak.recipe import Evaluate
+from tiebreak.runtime import Runtime
+from tiebreak.steps import evaluate
+
+FOLDS = 2
+TEMPERATURE = 1.25
+
+
+@dataclass
+class World:
+    """Votes with their labels, and logits (n, 3) that know something of them."""
+
+    folder: Path
+    ids: list[str]
+    fold: np.ndarray
+    y: np.ndarray
+    z: np.ndarray
+
+    def rows(self, fold: int) -> np.ndarray:
+        return np.flatnonzero(self.fold == fold)
+
+    def logits(self, model: str, fold: int | None, seed: int, orders: int = 2) -> dict[str, np.ndarray]:
+        """Noisy logits (n, orders, 3) of all votes, swap undone, and the same in tables by split."""
+        noise = np.random.default_rng(seed).normal(scale=0.5, size=(len(self.ids), 2, 3))
+        return {"model": model, "fold": fold, "z": (self.z[:, None] + noise)[:, :orders]}
+
+
+def world(folder: Path, lockbox: int = 60) -> World:
+    random = np.random.default_rng(0)
+    fold = np.r_[np.arange(200) % FOLDS, np.full(20, EXTRA), np.full(lockbox, LOCKBOX)]
+    z = random.normal(size=(len(fold), 3))
+    y = np.array([random.choice(3, p=p) for p in softmax(z)])
+    ids = [f"v{n}" for n in range(len(fold))]
+    columns = {
+        "id": ids,
+        "group": [f"g{n // 2}" for n in range(len(fold))],
+        "fold": fold,
+        **{f"p_{label}": (y == c).astype(np.float32) for c, label in enumerate(("a", "b", "tie"))},
+    }
+    texts = [[f"text {n}"] for n in range(len(fold))]
+    for name in ROWS_SCHEMA.names:
+        columns.setdefault(
+            name, texts if name in ("prompt", "response_a", "response_b") else [None] * len(fold)
+        )
+    (folder / "split").mkdir(parents=True)
+    write_table(pa.table(columns, schema=ROWS_SCHEMA), folder / "split" / "rows.parquet")
+    return World(folder, ids, fold, y, 1.6 * z)
+
+
+def write_logits(world: World, folder: Path, said: dict, splits: dict[str, np.ndarray]) -> None:
+    tables = []
+    for split, rows in splits.items():
+        for order in range(said["z"].shape[1]):
+            z = said["z"][rows, order]
+            z = swap_answers(z) if order else z
+            origin = "in_sample" if split == "train" else "out_of_fold"
+            n = len(rows)
+            ids = [world.ids[row] for row in rows]
+            columns = ids, [order] * n, z, [split] * n, [origin] * n
+            tables.append(to_table(*columns, said["model"], said["fold"]))
+    folder.mkdir(parents=True, exist_ok=True)
+    write_table(pa.concat_tables(tables), folder / "logits.parquet")
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> dict[str, tuple[Path, ...]]:
+    return build(world(tmp_path), orders=2)
+
+
+def build(w: World, orders: int) -> dict[str, tuple[Path, ...]]:
+    """Two shards of one teacher for each fold, a student for each fold, two averaged models."""
+    lockbox = w.rows(LOCKBOX)
+    teachers, students = [], []
+    for fold in range(FOLDS):
+        said = w.logits("llama", fold, seed=fold)
+        train = np.r_[w.rows(1 - fold), w.rows(EXTRA)]
+        for shard in range(2):
+            half = slice(shard, None, 2)
+            splits = {"train": train[half], "held_out": w.rows(fold)[half], "lockbox": lockbox[half]}
+            teachers.append(w.folder / f"llama-fold{fold}-{shard + 1}of2")
+            write_logits(w, teachers[-1], said, splits)
+        students.append(w.folder / f"student-fold{fold}")
+        splits = {"held_out": w.rows(fold), "lockbox": lockbox}
+        write_logits(w, students[-1], w.logits("student", fold, seed=10 + fold), splits)
+        (students[-1] / "calibration.json").write_text('{"temperature": 1.5}')
+    for n, name in enumerate(("averaged", "quantized")):
+        said = w.logits("student", None, seed=20 + n, orders=orders)
+        write_logits(w, w.folder / name, said, {"lockbox": lockbox})
+    model = w.folder / "quantize" / "model"
+    model.mkdir(parents=True)
+    (model / "model.safetensors").write_bytes(b"weights")
+    (model / "README.md").write_text("an older card")
+    package = {
+        "prompt": {"template": "published"},
+        "tta": {"both_orders": orders == 2, "max_tokens": 2000},
+        "calibration": {"temperature": TEMPERATURE},
+        "provenance": {"average": "exact"},
+    }
+    (model / "tiebreak.json").write_text(json.dumps(package))
+    return {
+        "rows": (w.folder / "split",),
+        "teachers": tuple(teachers),
+        "students": tuple(students),
+        "averaged": (w.folder / "averaged",),
+        "quantized": (w.folder / "quantized",),
+        "model": (w.folder / "quantize",),
+    }
+
+
+def with_test(inputs: dict[str, tuple[Path, ...]], folder: Path) -> dict[str, tuple[Path, ...]]:
+    p = np.array([[0.2, 0.3, 0.5], [0.6, 0.3, 0.1]])
+    columns = {"id": ["t1", "t2"]} | {f"p_{label}": p[:, c] for c, label in enumerate(("a", "b", "tie"))}
+    write_table(pa.table(columns), inputs["quantized"][0] / "test.parquet")
+    solution = folder / "solution.csv"
+    solution.write_text("id,winner_model_a,winner_model_b,winner_tie\nt2,1,0,0\nt1,0,0,1\n")
+    return inputs | {"test": (folder,), "solution": (solution,)}
+
+
+def run(inputs: dict[str, tuple[Path, ...]], output: Path) -> dict:
+    output.mkdir()
+    settings = evaluate.Settings(name="tiny", evaluate=Evaluate(bootstrap_samples=50), seed=0)
+    returned = evaluate.run(settings, inputs, output, Runtime(device="cpu", scratch=output / "checkpoint"))
+    metrics = json.loads((output / "metrics.json").read_text())
+    assert {key: metrics[key] for key in returned} == returned
+    return metrics
+
+
+def by_hand(w: World, said: dict, both: bool, temperature: float = 1.0) -> float:
+    z = said["z"][w.rows(LOCKBOX)]
+    p = mean_over_orders(z) if both else softmax(z[:, 0])
+    p = softmax(np.log(p) / temperature)
+    return sklearn.metrics.log_loss(w.y[w.rows(LOCKBOX)], p, labels=[0, 1, 2])
+
+
+def test_headline_figures_equal_those_by_hand(tmp_path):
+    w = world(tmp_path)
+    metrics = run(build(w, orders=2), tmp_path / "out")
+    assert metrics["lockbox_rows"] == 60
+    teacher = np.mean([by_hand(w, w.logits("llama", f, seed=f), both=False) for f in range(FOLDS)])
+    student = np.mean([by_hand(w, w.logits("student", f, seed=10 + f), both=False) for f in range(FOLDS)])
+    assert metrics["teacher_log_loss"] == pytest.approx(teacher, abs=1e-6)
+    assert metrics["student_log_loss"] == pytest.approx(student, abs=1e-6)
+    final = by_hand(w, w.logits("student", None, seed=21), both=True, temperature=TEMPERATURE)
+    assert metrics["final_log_loss"] == pytest.approx(final, abs=1e-6)
+    shares = np.bincount(w.y[w.fold >= 0], minlength=3) / 200
+    prior = -np.log(shares[w.y[w.rows(LOCKBOX)]]).mean()
+    assert metrics["prior_log_loss"] == pytest.approx(prior)
+    assert metrics["leaderboard_log_loss"] is None
+
+
+def test_ladder_has_every_stage_in_order(inputs, tmp_path):
+    metrics = run(inputs, tmp_path / "out")
+    names = [report.label(rung) for rung in metrics["ladder"]]
+    after = ["", ", both orders", ", both orders, calibrated"]
+    expected = ["class prior", "teacher llama", "teacher llama, both orders"]
+    assert names == expected + [
+        stage + way for stage in ("student", "averaged", "quantised") for way in after
+    ]
+    for rung in metrics["ladder"]:
+        assert rung["log_loss"]["low"] < rung["log_loss"]["value"] < rung["log_loss"]["high"]
+    step = metrics["ladder"][2]
+    gain = step["log_loss"]["value"] - metrics["ladder"][1]["log_loss"]["value"]
+    assert step["change"]["value"] == pytest.approx(gain)
+    assert [fold["name"] for fold in step["folds"]] == ["fold 0", "fold 1"]
+
+
+def test_without_tta_the_last_rung_has_one_order(tmp_path):
+    w = world(tmp_path)
+    metrics = run(build(w, orders=1), tmp_path / "out")
+    assert report.label(metrics["ladder"][-1]) == "quantised, calibrated"
+    said = w.logits("student", None, seed=21)
+    expected = by_hand(w, said, both=False, temperature=TEMPERATURE)
+    assert metrics["final_log_loss"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_folds_say_what_they_are(inputs, tmp_path):
+    folds = run(inputs, tmp_path / "out")["folds"]
+    kinds = {(row["stage"], row["split"], row["origin"]): row["rows"] for row in folds if row["fold"] == 0}
+    assert kinds == {
+        ("llama", "train", "in_sample"): 120,
+        ("llama", "held_out", "out_of_fold"): 100,
+        ("student", "held_out", "out_of_fold"): 100,
+    }
+    assert all(row["fitted_here"] == row["calibrated"] for row in folds if row["split"] == "held_out")
+    pooled = [row for row in folds if row["fold"] == "all"]
+    assert {row["rows"] for row in pooled} == {200}
+    assert len(pooled) == 5  # the teacher in one and two orders; the student also calibrated
+
+
+def test_report_is_whole_and_self_contained(inputs, tmp_path):
+    run(inputs, tmp_path / "out")
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "quantised, both orders, calibrated" in page
+    assert page.count("<svg") == 7  # the ladder, and three classes before and after calibration
+    assert not re.search(r"""(src|href)=|url\(|@import|https?://""", page)
+
+
+def test_card_and_weights_ship_together(inputs, tmp_path):
+    metrics = run(inputs, tmp_path / "out")
+    shipped, source = tmp_path / "out" / "model", inputs["model"][0] / "model"
+    assert (shipped / "model.safetensors").samefile(source / "model.safetensors")
+    assert (source / "README.md").read_text() == "an older card"
+    _, front, body = (shipped / "README.md").read_text().split("---\n", 2)
+    result = yaml.safe_load(front)["model-index"][0]["results"][0]["metrics"][0]
+    assert result == {"type": "log_loss", "value": round(metrics["final_log_loss"], 6)}
+    assert "temperature 1.25" in body
+    assert not list(shipped.glob("*.partial"))
+
+
+def test_card_and_weights_are_copied_where_links_are_not_possible(inputs, tmp_path, monkeypatch):
+    def refuse(source: str, target: str) -> None:
+        raise OSError("no links on this disk")
+
+    monkeypatch.setattr("os.link", refuse)
+    run(inputs, tmp_path / "out")
+    assert (tmp_path / "out" / "model" / "model.safetensors").read_bytes() == b"weights"
+
+
+def test_submission_and_leaderboard(inputs, tmp_path):
+    metrics = run(with_test(inputs, tmp_path), tmp_path / "out")
+    with (tmp_path / "out" / "submission.csv").open() as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["id", "winner_model_a", "winner_model_b", "winner_tie"]
+    assert rows[1] == ["t1", "0.2", "0.3", "0.5"]
+    assert metrics["leaderboard_log_loss"] == pytest.approx(-(np.log(0.5) + np.log(0.6)) / 2)
+
+
+def test_an_empty_lockbox_is_said_not_hidden(tmp_path):
+    metrics = run(build(world(tmp_path, lockbox=0), orders=2), tmp_path / "out")
+    assert metrics["lockbox_rows"] == 0
+    assert metrics["final_log_loss"] is metrics["prior_log_loss"] is None
+    assert metrics["ladder"] == []
+    assert metrics["folds"]
+    assert "The lockbox is empty" in (tmp_path / "out" / "report.html").read_text()
+    assert "no lockbox votes" in (tmp_path / "out" / "model" / "README.md").read_text()
+
+
+def test_logits_of_other_rows_are_an_error(tmp_path):
+    w = world(tmp_path)
+    inputs = build(w, orders=2)
+    write_logits(w, inputs["quantized"][0], w.logits("student", None, 1), {"lockbox": w.rows(LOCKBOX)[:-3]})
+    with pytest.raises(TiebreakError, match="scored 57 of 60 lockbox votes; 'v277' is missing"):
+        run(inputs, tmp_path / "out")
+
+
+def test_timings_come_from_manifests(inputs, tmp_path):
+    manifest = {"step": "split", "name": "votes", "seconds": 2.5}
+    (inputs["rows"][0] / "manifest.json").write_text(json.dumps(manifest))
+    metrics = run(inputs, tmp_path / "out")
+    assert metrics["facts"]["seconds"] == {"split/votes": 2.5}
+    assert "split/votes" in (tmp_path / "out" / "report.html").read_text()
