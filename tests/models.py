@@ -11,7 +11,9 @@ from tiebreak.data.votes import table_of
 from tiebreak.model import tiny
 
 FAMILIES = ("llama", "qwen2", "gemma2")
-WORDS = "why is the sky blue red good answer long short because light water never always code list".split()
+WORDS = tuple(
+    ["why", "is", "the", "sky", "blue", "red", "good", "answer", "long", "short", "because", "light", "water", "never", "always", "code", "list"]
+)
 
 
 def votes(count: int, seed: int = 0, longest: int = 60) -> pa.Table:
@@ -41,5 +43,7 @@ def votes(count: int, seed: int = 0, longest: int = 60) -> pa.Table:
 def base(family: str) -> Path:
     """A tiny random model folder of the family, made once a session; not to be changed."""
     folder = Path(mkdtemp(prefix="tiebreak-model-")) / family
-    tiny.make(folder, family, [" ".join(WORDS)] * 20, seed=1, hidden=32, layers=3, vocab=400, initializer_range=0.2)
+    tiny.make(
+        folder, family, [" ".join(WORDS)] * 20, seed=1, hidden=32, layers=3, vocab=400, initializer_range=0.2
+    )
     return folder

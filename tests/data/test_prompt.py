@@ -34,7 +34,9 @@ def test_swapping_exchanges_the_answers_and_nothing_else(family: str) -> None:
     exchanged, _ = one(family, ["why"], ["long red answer"], ["blue sky"])
     for budget in (500, 40):
         assert np.array_equal(straight.row(0, 1, budget), exchanged.row(0, 0, budget))
-        assert len(straight.row(0, 0, budget)) == len(straight.row(0, 1, budget)) == straight.length(0, budget)
+        assert (
+            len(straight.row(0, 0, budget)) == len(straight.row(0, 1, budget)) == straight.length(0, budget)
+        )
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -81,7 +83,9 @@ def test_truncation_equals_popping_one_token_at_a_time() -> None:
 
 
 def test_rows_never_exceed_the_budget() -> None:
-    tokens = tokenize(votes(20, longest=200), classifier.load(base("llama")).tokenizer, Prompt(prompt_tokens=8))
+    tokens = tokenize(
+        votes(20, longest=200), classifier.load(base("llama")).tokenizer, Prompt(prompt_tokens=8)
+    )
     for vote in range(20):
         for budget in (64, 150, 1000):
             row = tokens.row(vote, 0, budget)

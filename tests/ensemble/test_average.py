@@ -60,7 +60,7 @@ def test_different_ranks_are_refused() -> None:
 def test_peft_computes_the_same_exact_average(tmp_path) -> None:
     """`add_weighted_adapter` with `cat`, on a whole tiny model without a score head."""
     from tiebreak.model import classifier
-    from tiebreak.model.lora import adapter_state, adapted_layers
+    from tiebreak.model.lora import adapted_layers, adapter_state
 
     folders, states = [], []
     for seed in range(2):

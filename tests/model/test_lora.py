@@ -49,7 +49,12 @@ def test_we_read_peft_adapters(tmp_path: Path) -> None:
         base("llama"), num_labels=3, dtype=torch.float32, attn_implementation="eager"
     )
     config = peft.LoraConfig(
-        r=4, lora_alpha=8, lora_dropout=0.0, task_type="SEQ_CLS", target_modules="all-linear", init_lora_weights=False
+        r=4,
+        lora_alpha=8,
+        lora_dropout=0.0,
+        task_type="SEQ_CLS",
+        target_modules="all-linear",
+        init_lora_weights=False,
     )
     theirs = peft.get_peft_model(plain, config).eval()
     theirs.save_pretrained(tmp_path)

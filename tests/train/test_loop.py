@@ -2,6 +2,7 @@
 
 import logging
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,9 @@ def test_equals_a_plain_torch_loop(tmp_path: Path) -> None:
         optimizer.zero_grad()
         assert losses[number] == pytest.approx(loss.item(), abs=1e-5)
     for name, expected in adapter_state(reference.model, with_head=True).items():
-        torch.testing.assert_close(state[name], expected, atol=2e-4, rtol=1e-3, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(
+            state[name], expected, atol=2e-4, rtol=1e-3, msg=lambda m, n=name: f"{n}: {m}"
+        )
 
 
 def test_the_loss_falls(tmp_path: Path) -> None:
@@ -111,5 +114,5 @@ def test_learning_rate_warms_up_and_anneals() -> None:
     assert rates[:4] == [0.5, 1.0, 1.5, 2.0]
     assert rates[4] == 2.0
     assert rates[12] == pytest.approx(2.0 * 0.5 * (1 + math.cos(math.pi * 0.5)))
-    assert all(a > b for a, b in zip(rates[4:], rates[5:], strict=False))
+    assert all(a > b for a, b in pairwise(rates[4:]))
     assert rates[-1] > 0

@@ -1,0 +1,127 @@
+"""A shipped folder, loaded as a user would."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from models import base, votes
+from transformers import AutoModelForSequenceClassification
+
+import tiebreak
+from tiebreak.errors import TiebreakError
+from tiebreak.model import classifier
+from tiebreak.model.merge import save
+from tiebreak.predict import package
+from tiebreak.recipe import Prompt, Tta
+
+TEMPERATURE = 1.7
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("shipped") / "model"
+    model = classifier.load(base("gemma2"))
+    model.model.score.weight.data.normal_(std=0.5, generator=torch.Generator().manual_seed(0))
+    save(model, folder)
+    shipped = package.Package(
+        prompt=Prompt(), tta=Tta(max_tokens=120), calibration={"temperature": TEMPERATURE}
+    )
+    package.write(shipped, folder)
+    return folder
+
+
+def test_equals_plain_transformers_one_pair_at_a_time(shipped: Path) -> None:
+    table = votes(6)
+    plain = AutoModelForSequenceClassification.from_pretrained(shipped, attn_implementation="eager")
+    judge = tiebreak.load(shipped, device="cpu")
+    from tiebreak.data.prompt import tokenize
+
+    tokens = tokenize(table, judge.classifier.tokenizer, Prompt())
+    expected = []
+    for vote in range(6):
+        with torch.no_grad():
+            straight, swapped = (
+                plain(torch.from_numpy(tokens.row(vote, order, 120)).long()[None], use_cache=False)
+                .logits[0]
+                .double()
+                .softmax(-1)
+                for order in (0, 1)
+            )
+        mean = (straight + swapped[[1, 0, 2]]) / 2
+        expected.append(((mean.log() / TEMPERATURE).softmax(-1)).tolist())
+    assert np.std(expected) > 0.01
+    np.testing.assert_allclose(judge.predict(table), expected, atol=1e-5)
+
+
+def test_dicts_tables_and_turns_are_the_same_to_it(shipped: Path) -> None:
+    judge = tiebreak.load(str(shipped), device="cpu")
+    table = votes(3)
+    as_dicts = [
+        {key: row[key][0] for key in ("prompt", "response_a", "response_b")} for row in table.to_pylist()
+    ]
+    expected = judge.predict(table)
+    assert expected.shape == (3, 3)
+    np.testing.assert_allclose(expected.sum(1), 1, atol=1e-12)
+    assert np.array_equal(judge.predict(as_dicts), expected)
+    assert judge.predict([]).shape == (0, 3)
+
+
+def test_swapping_the_answers_swaps_the_probabilities(shipped: Path) -> None:
+    judge = tiebreak.load(shipped, device="cpu")
+    table = votes(8)
+    swapped = table.rename_columns(
+        [{"response_a": "response_b", "response_b": "response_a"}.get(c, c) for c in table.column_names]
+    )
+    np.testing.assert_allclose(judge.predict(swapped), judge.predict(table)[:, [1, 0, 2]], atol=1e-6)
+    assert not np.allclose(judge.predict(swapped, both=False), judge.predict(table, both=False)[:, [1, 0, 2]])
+
+
+def test_predictions_do_not_depend_on_company_order_or_batch(shipped: Path) -> None:
+    table = votes(20)
+    judge = tiebreak.load(shipped, device="cpu")
+    expected = judge.predict(table)
+    one_by_one = np.concatenate([judge.predict(table.slice(n, 1)) for n in range(20)])
+    shuffle = np.random.default_rng(0).permutation(20)
+    np.testing.assert_allclose(one_by_one, expected, atol=1e-5)
+    np.testing.assert_allclose(judge.predict(table.take(shuffle)), expected[shuffle], atol=1e-5)
+    small = tiebreak.load(shipped, device="cpu", score_tokens=1)
+    np.testing.assert_allclose(small.predict(table), expected, atol=1e-5)
+
+
+def test_an_untrained_head_is_an_error(tmp_path: Path) -> None:
+    bare = classifier.load(base("llama"))
+    bare.model.model.save_pretrained(tmp_path / "model")
+    bare.tokenizer.save_pretrained(tmp_path / "model")
+    package.write(
+        package.Package(prompt=Prompt(), tta=Tta(), calibration={"temperature": 1.0}), tmp_path / "model"
+    )
+    with pytest.raises(TiebreakError, match="score head was never trained"):
+        tiebreak.load(tmp_path / "model", device="cpu").predict(votes(1))
+
+
+def test_what_is_no_model_folder_says_so(tmp_path: Path, shipped: Path) -> None:
+    with pytest.raises(TiebreakError, match="no model folder"):
+        tiebreak.load(tmp_path / "nowhere")
+    with pytest.raises(TiebreakError, match=r"has no tiebreak\.json"):
+        tiebreak.load(base("llama"))
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    (damaged / "tiebreak.json").write_text(json.dumps({"format": 1}))
+    with pytest.raises(TiebreakError, match="damaged"):
+        tiebreak.load(damaged)
+
+
+def test_a_pair_without_an_answer_says_which(shipped: Path) -> None:
+    judge = tiebreak.load(shipped, device="cpu")
+    with pytest.raises(TiebreakError, match="pair 1 has no response_b"):
+        judge.predict(
+            [{"prompt": "p", "response_a": "a", "response_b": "b"}, {"prompt": "p", "response_a": "a"}]
+        )
+    assert isinstance(
+        judge.predict(pa.table({c: ["x"] for c in ("prompt", "response_a", "response_b")})), np.ndarray
+    )
+    assert math.isclose(judge.calibration_.temperature_, TEMPERATURE)

@@ -1,0 +1,57 @@
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from models import base, votes
+
+from tiebreak.data.logits import LOGITS_SCHEMA, by_vote
+from tiebreak.errors import Interrupted
+from tiebreak.model import classifier
+from tiebreak.predict.parts import score_in_parts
+from tiebreak.recipe import Prompt
+from tiebreak.runtime import Runtime
+
+
+def scored(table: pa.Table, scratch: Path, **runtime: object) -> pa.Table:
+    ours = classifier.load(base("qwen2"))
+    ours.head_trained = True
+    surroundings = Runtime("cpu", scratch, **runtime)
+    return score_in_parts(ours, table, Prompt(), 200, "m", 1, surroundings, votes_a_part=4)
+
+
+@pytest.fixture
+def table() -> pa.Table:
+    splits = ["train"] * 5 + ["held_out"] * 3 + ["lockbox"] * 2
+    return votes(10).append_column("split", pa.array(splits))
+
+
+def test_every_vote_in_both_orders_with_its_origin(table: pa.Table, tmp_path: Path) -> None:
+    logits = scored(table, tmp_path)
+    assert logits.schema == LOGITS_SCHEMA
+    ids, z_NOC = by_vote(logits)
+    assert ids == table["id"].to_pylist()
+    assert z_NOC.shape == (10, 2, 3)
+    assert not np.allclose(z_NOC[:, 0], z_NOC[:, 1])
+    origins = dict(zip(logits["split"].to_pylist(), logits["origin"].to_pylist(), strict=True))
+    assert origins == {"train": "in_sample", "held_out": "out_of_fold", "lockbox": "out_of_fold"}
+
+
+def test_a_stopped_scoring_goes_on_where_it_was(table: pa.Table, tmp_path: Path) -> None:
+    expected = scored(table, tmp_path / "whole")
+    parts: list[int] = []
+    with pytest.raises(Interrupted, match="stopped after 4 of 10"):
+        scored(
+            table,
+            tmp_path / "cut",
+            report=lambda phase, done, *_, **__: parts.append(done),
+            should_stop=lambda: bool(parts),
+        )
+    kept = next((tmp_path / "cut").iterdir())
+    before = kept.stat().st_mtime_ns
+    assert scored(table, tmp_path / "cut").equals(expected)
+    assert kept.stat().st_mtime_ns == before, "the part that was saved was scored again"
+
+
+def test_no_votes_give_an_empty_table(table: pa.Table, tmp_path: Path) -> None:
+    assert scored(table.slice(0, 0), tmp_path).schema == LOGITS_SCHEMA
