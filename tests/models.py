@@ -11,9 +11,8 @@ from tiebreak.data.votes import table_of
 from tiebreak.model import tiny
 
 FAMILIES = ("llama", "qwen2", "gemma2")
-WORDS = tuple(
-    ["why", "is", "the", "sky", "blue", "red", "good", "answer", "long", "short", "because", "light", "water", "never", "always", "code", "list"]
-)
+TEXT = "why is the sky blue red good answer long short because light water never always code list"
+WORDS = TEXT.split()
 
 
 def votes(count: int, seed: int = 0, longest: int = 60) -> pa.Table:
