@@ -6,7 +6,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-WIDTH = 720
+WIDTH = 860
 LABELS = 250
 ROW = 30
 

@@ -1,0 +1,118 @@
+import copy
+import re
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+
+from tiebreak.evaluate import card, plots, report
+from tiebreak.evaluate.ladder import Truth, climb, prior_rung, reliability, rungs
+from tiebreak.evaluate.metrics import Bootstrap
+from tiebreak.evaluate.stages import Scored
+
+
+@pytest.fixture(scope="module")
+def measured() -> dict:
+    random = np.random.default_rng(0)
+    z = random.normal(size=(80, 2, 3))
+    truth = Truth([str(n) for n in range(80)], np.eye(3)[random.integers(3, size=80)], np.arange(80))
+    model = Scored("student", None, "lockbox", "out_of_fold", truth.ids, z, temperature=1.5)
+    ladder = [prior_rung(np.full(3, 1 / 3), 80), *rungs("quantised", [model])]
+    return {
+        "name": "a <b>bold</b> run",
+        "lockbox_rows": 80,
+        "prior_log_loss": np.log(3),
+        "leaderboard_log_loss": None,
+        "prior": {"a": 0.3, "b": 0.3, "tie": 0.4},
+        "confidence": 0.95,
+        "bootstrap_samples": 20,
+        "ladder": climb(ladder, truth, Bootstrap(20)),
+        "folds": [],
+        "reliability": [{"name": "before", "classes": reliability(ladder[1].predictions[0], truth.y_NC)}],
+    }
+
+
+def test_names_are_escaped(measured):
+    assert "<b>bold</b>" not in report.render(measured)
+    assert "a &lt;b&gt;bold&lt;/b&gt; run" in report.render(measured)
+
+
+def test_numbers_of_the_ladder_are_printed(measured):
+    page = report.render(measured)
+    for rung in measured["ladder"]:
+        for metric, digits in (("log_loss", 4), ("accuracy", 3), ("brier", 4), ("ece", 3)):
+            assert f"<td>{rung[metric]['value']:.{digits}f}<small>" in page
+
+
+def test_what_may_be_added_is_shown(measured):
+    assert "best possible" not in report.render(measured)
+    more = {"best_possible_log_loss": 0.777, "facts": {"device": "a card", "seconds": {"split/votes": 2.0}}}
+    page = report.render(measured | more)
+    assert "best possible 0.777" in page
+    assert "a card" in page
+    assert "split/votes" in page
+
+
+def test_written_whole_or_not_at_all(measured, tmp_path):
+    report.write(measured, tmp_path / "report.html")
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+    broken = {key: value for key, value in measured.items() if key != "confidence"}
+    with pytest.raises(Exception, match="confidence"):
+        report.write(broken, tmp_path / "other.html")
+    assert not (tmp_path / "other.html").exists()
+
+
+def test_card_without_a_lockbox_claims_nothing(measured):
+    empty = copy.deepcopy(measured) | {"ladder": [], "lockbox_rows": 0}
+    package = {
+        "prompt": {"template": "published"},
+        "tta": {"both_orders": True, "max_tokens": 64},
+        "calibration": {"temperature": 1.0},
+        "provenance": {},
+    }
+    assert "model-index" in card.render(measured, package)
+    assert "model-index" not in card.render(empty, package)
+
+
+def test_intervals_are_drawn_in_proportion():
+    rows = [
+        ("one", {"value": 1.0, "low": 0.5, "high": 2.0}),
+        ("two", {"value": 1.5, "low": 1.0, "high": 2.0}),
+    ]
+    drawing = ET.fromstring(str(plots.intervals([("one", one), ("two", two)], [("mark", 0.75)])))
+    dots = [float(dot.get("cx")) for dot in drawing.iter("circle")]
+    spans = [line for line in drawing.iter("line") if line.get("class") == "interval"]
+    (mark,) = [float(line.get("x1")) for line in drawing.iter("line") if line.get("class") == "mark"]
+    left, right = float(spans[0].get("x1")), float(spans[0].get("x2"))
+    assert (dots[0] - left) / (right - left) == pytest.approx(1 / 3, abs=1e-2)
+    assert (dots[1] - left) / (right - left) == pytest.approx(2 / 3, abs=1e-2)
+    assert (mark - left) / (right - left) == pytest.approx(1 / 6, abs=1e-2)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.8512, 0.8533), (0.0, 3.0), (0.6, 1.11), (-2e-4, 1e-4)])
+def test_ticks_are_few_and_inside(low, high):
+    ticks = plots._ticks(low, high)
+    assert 3 <= len(ticks) <= 10
+    assert low <= ticks[0] <= ticks[-1] <= high
+
+
+def test_reliability_curve_bins_hold_all_rows(measured):
+    for bins in measured["reliability"][0]["classes"]:
+        assert sum(b["rows"] for b in bins) == 80
+        drawing = ET.fromstring(str(plots.reliability(bins, "P(A)")))
+        assert len(list(drawing.iter("circle"))) == len(bins)
+
+
+def test_reliability_equals_brute_force():
+    random = np.random.default_rng(1)
+    p, y = random.dirichlet([1, 1, 1], size=500), np.eye(3)[random.integers(3, size=500)]
+    edges = np.quantile(p[:, 2], np.linspace(0, 1, 11))
+    inside = (p[:, 2] > edges[3]) & (p[:, 2] <= edges[4])
+    fourth = reliability(p, y)[2][3]
+    assert fourth["rows"] == inside.sum()
+    assert fourth["probability"] == pytest.approx(p[inside, 2].mean())
+    assert fourth["share"] == pytest.approx(y[inside, 2].mean())
+
+
+def test_no_template_is_left_unrendered(measured):
+    assert not re.search(r"\{\{|\{%", report.render(measured))
