@@ -14,10 +14,10 @@ from rich.table import Table
 
 from tiebreak import recipe as recipes
 from tiebreak.errors import Interrupted, TiebreakError
-from tiebreak.execute import local
+from tiebreak.execute import local, results
 from tiebreak.execute.plan import plan as plan_tasks
 from tiebreak.execute.signals import Stop
-from tiebreak.execute.start import start
+from tiebreak.execute.start import SYNTHETIC_VOTES, start
 from tiebreak.execute.status import status as status_of
 from tiebreak.execute.task import full_disk_is_clear, run_task, use_threads
 from tiebreak.execute.workspace import Workspace
@@ -126,6 +126,61 @@ def status(recipe: RecipeFile = Path(), set_: Sets = None, as_json: AsJson = Fal
 
 
 @app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="A model folder that `tiebreak run` made.")],
+    pairs: Annotated[Path, typer.Argument(help="A file with prompt and two answers a row.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="A .csv or .parquet file.")],
+    device: Annotated[str | None, typer.Option(help="cpu or cuda.")] = None,
+) -> None:
+    """Write P(A), P(B) and P(tie) of pairs of answers."""
+    from tiebreak.predict.files import predict_file
+
+    rows = predict_file(model, pairs, output, device)
+    print(f"{output}: {rows} rows")
+
+
+@app.command()
+def evaluate(
+    predictions: Annotated[Path, typer.Argument(help="What `tiebreak predict` wrote, or a submission.")],
+    labels: Annotated[Path, typer.Argument(help="A file of votes, or a solution.")],
+    samples: Annotated[int, typer.Option(help="Bootstrap samples.")] = 1000,
+    confidence: float = 0.95,
+    as_json: AsJson = False,
+) -> None:
+    """Score predictions: log loss, accuracy, Brier score, calibration error, with confidence intervals."""
+    from tiebreak.evaluate.against import against
+    from tiebreak.evaluate.metrics import Bootstrap
+
+    rows, metrics = against(predictions, labels, Bootstrap(samples, confidence))
+    _show([{"metric": name, **asdict(estimate), "rows": rows} for name, estimate in metrics.items()], as_json)
+
+
+@app.command()
+def report(
+    where: Annotated[Path, typer.Argument(help="A recipe that ran, or a folder with metrics.json.")] = Path(),
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write it here again.")] = None,
+) -> None:
+    """Say where the report of a run is, or write it elsewhere."""
+    folder = results.report_folder(where)
+    if output:
+        from tiebreak.evaluate import report
+
+        report.write(results.read_metrics(folder), output)
+    print((output or folder / "report.html").resolve())
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where to work; an unfinished demo goes on.")] = Path("demo"),
+    votes: Annotated[int, typer.Option(help="How many votes to make up.")] = SYNTHETIC_VOTES,
+    seed: int = 0,
+) -> None:
+    """The whole recipe in a minute or two: made-up votes, tiny models, all nine steps, on a CPU."""
+    stop.install()
+    print(json.dumps(results.demo(folder, votes, seed, stop)))
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON schema of a recipe, for editors."""
     print(json.dumps(recipes.schema(), indent=2))
@@ -158,5 +213,5 @@ def _show(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
     for column in rows[0] if rows else ():
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(str(value) for value in row.values()))
+        table.add_row(*(f"{value:.4f}" if isinstance(value, float) else str(value) for value in row.values()))
     Console().print(table)

@@ -85,7 +85,7 @@ class _Graph:
                     self._listen()
         finally:
             for worker in self.workers:
-                worker.kill()
+                worker.end()
         if self.stop():
             raise Interrupted
         return self.outcome

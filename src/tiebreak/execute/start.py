@@ -95,8 +95,11 @@ def _flow(paths: Sequence[Path]) -> str:
 
 def _make_models(folder: Path, recipe: Recipe, seed: int) -> None:
     """The tiny models that the recipe names, their tokenizers trained on its votes."""
+    from transformers.utils.logging import disable_progress_bar
+
     from tiebreak.model import tiny
 
+    disable_progress_bar()
     files_of_votes = [folder / name for name in recipe.data.votes]
     texts = list(islice(_texts(files_of_votes), _TOKENIZER_TEXTS))
     models = (*recipe.models.teachers.values(), recipe.models.student)

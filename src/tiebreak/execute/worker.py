@@ -20,6 +20,8 @@ from tiebreak.execute.workspace import Workspace
 from tiebreak.pipeline import Task
 from tiebreak.recipe import Recipe
 
+_PATIENCE = 5.0
+
 
 @dataclass(frozen=True)
 class Message:
@@ -52,10 +54,12 @@ class Worker:
         with suppress(BrokenPipeError):  # it died: the run hears of it as of any other death
             self.connection.send((task.id, key))
 
-    def kill(self) -> None:
+    def end(self) -> None:
+        """Let an idle process end by itself; kill one that is at work, or does not end."""
+        self.connection.close()
+        self.process.join(0 if self.task else _PATIENCE)
         self.process.kill()
         self.process.join()
-        self.connection.close()
 
 
 def log_file(work: Workspace, task: Task) -> Path:

@@ -120,15 +120,18 @@ class Workspace:
                 commit = hub.commit(source.location, source.revision)
                 self._fingerprints[source] = f"hub:{source.location}@{commit}"
             else:
-                self._fingerprints[source] = file_digest(path) if path.is_file() else folder_fingerprint(path)
+                self._fingerprints[source] = content_fingerprint(path, whole=not source.is_model)
         return self._fingerprints[source]
 
 
-def folder_fingerprint(folder: Path) -> str:
-    """A hash over the files of a folder, hidden ones left out; of a large file only its two ends count."""
-    files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    visible = (path for path in files if not any(part.startswith(".") for part in path.parts))
-    return digest([[path.as_posix(), _sampled_digest(folder / path)] for path in visible])
+def content_fingerprint(path: Path, whole: bool = True) -> str:
+    """A hash over a file or the visible files of a folder; of large ones only the ends unless `whole`."""
+    if path.is_file():
+        return file_digest(path)
+    read = file_digest if whole else _sampled_digest
+    files = sorted(file.relative_to(path) for file in path.rglob("*") if file.is_file())
+    visible = (file for file in files if not any(part.startswith(".") for part in file.parts))
+    return digest([[file.as_posix(), read(path / file)] for file in visible])
 
 
 def _sampled_digest(path: Path) -> str:

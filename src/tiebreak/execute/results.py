@@ -1,0 +1,78 @@
+"""What a finished run leaves for people: its report, its model, its figures."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from tiebreak.errors import TiebreakError
+from tiebreak.execute import local
+from tiebreak.execute.signals import Stop
+from tiebreak.execute.start import RECIPE, start
+from tiebreak.execute.workspace import Workspace
+
+HEADLINE = ("lockbox_rows", "prior_log_loss", "best_possible_log_loss")
+STAGES = ("teacher_log_loss", "student_log_loss", "final_log_loss")
+
+
+def report_folder(where: Path) -> Path:
+    """The folder with metrics.json of a recipe, of its folder, or the folder itself.
+
+    Raises TiebreakError if there is none yet.
+    """
+    folder = where.parent if where.name == "metrics.json" else where
+    if (folder / "metrics.json").is_file():
+        return folder
+    recipe = where / RECIPE if where.is_dir() else where
+    if not recipe.is_file():
+        raise TiebreakError(f"{where} is no recipe and holds no metrics.json")
+    work = Workspace(recipe)
+    report = work.find("evaluate/report")
+    if work.manifest(report) is None:
+        raise TiebreakError(f"{recipe} has no report yet; make it with: tiebreak run {recipe}")
+    return work.folder(report)
+
+
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """metrics.json of a finished evaluation."""
+    metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    return metrics
+
+
+def demo(folder: Path, votes: int, seed: int, stop: Stop) -> dict[str, Any]:
+    """The whole recipe on made-up votes and tiny models, in `folder`; goes on where an earlier one stopped.
+
+    Returns what the demo says at its end. Raises TiebreakError if a task failed.
+    """
+    began = time.monotonic()
+    path = folder / RECIPE
+    if not path.exists():
+        start(folder, "tiny", synthetic=votes, seed=seed)
+    work = Workspace(path)
+    if failed := local.run(work, stop=stop).failed:
+        raise TiebreakError(f"the demo did not finish: {', '.join(failed)} failed")
+    made = work.folder(work.find("evaluate/report"))
+    metrics = read_metrics(made) | {"best_possible_log_loss": _best_possible(work)}
+    from tiebreak.evaluate import report
+
+    report.write(metrics, folder / "report.html")
+    return {
+        "seconds": round(time.monotonic() - began, 1),
+        **{name: metrics[name] for name in (*HEADLINE, *STAGES)},
+        "report": str((folder / "report.html").resolve()),
+        "model": str((made / "model").resolve()),
+    }
+
+
+def _best_possible(work: Workspace) -> float:
+    """The log loss of the true probabilities on the lockbox, known for made-up votes alone."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    from tiebreak.data.synthetic import best_log_loss
+    from tiebreak.data.votes import LOCKBOX
+
+    rows = pq.read_table(work.folder(work.find("split/votes")) / "rows.parquet", columns=["id", "fold"])
+    lockbox = rows.filter(pc.equal(rows["fold"], LOCKBOX))["id"]
+    truth = pq.read_table(work.root / "data" / "truth.parquet")
+    return best_log_loss(truth.filter(pc.is_in(truth["id"], value_set=lockbox.combine_chunks())))

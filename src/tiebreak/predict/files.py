@@ -1,0 +1,40 @@
+"""From a file of pairs to a file of predictions: what `tiebreak predict` does."""
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from tiebreak.data.votes import LABELS, write_table
+from tiebreak.errors import TiebreakError, nearest
+from tiebreak.predict.judge import as_table, load_judge
+
+COMPETITION = ("winner_model_a", "winner_model_b", "winner_tie")
+
+
+def predict_file(model: Path, pairs: Path, output: Path, device: str | None = None) -> int:
+    """Predict every pair of a file. Returns how many there were.
+
+    output: .parquet with id, p_a, p_b, p_tie, or .csv with the competition's columns. Raises TiebreakError
+    for another suffix, a folder that is no model, or pairs that cannot be read.
+    """
+    if output.suffix not in (".csv", ".parquet"):
+        raise TiebreakError(f"cannot write {output}: {nearest(output.suffix, ('.csv', '.parquet'))}")
+    judge = load_judge(model, device)
+    table = as_table(pairs)
+    p_NC = judge.predict(table)
+    names = COMPETITION if output.suffix == ".csv" else tuple(f"p_{label}" for label in LABELS)
+    predicted = pa.table({"id": table["id"]} | {name: pa.array(p_NC[:, c]) for c, name in enumerate(names)})
+    output.parent.mkdir(parents=True, exist_ok=True)
+    if output.suffix == ".parquet":
+        write_table(predicted, output)
+    else:
+        _write_csv(predicted, output)
+    return len(table)
+
+
+def _write_csv(table: pa.Table, path: Path) -> None:
+    from pyarrow import csv
+
+    partial = path.with_name(path.name + ".partial")
+    csv.write_csv(table, partial, csv.WriteOptions(quoting_style="needed"))
+    partial.replace(path)
