@@ -75,10 +75,7 @@ def test_card_without_a_lockbox_claims_nothing(measured):
 
 
 def test_intervals_are_drawn_in_proportion():
-    rows = [
-        ("one", {"value": 1.0, "low": 0.5, "high": 2.0}),
-        ("two", {"value": 1.5, "low": 1.0, "high": 2.0}),
-    ]
+    one, two = {"value": 1.0, "low": 0.5, "high": 2.0}, {"value": 1.5, "low": 1.0, "high": 2.0}
     drawing = ET.fromstring(str(plots.intervals([("one", one), ("two", two)], [("mark", 0.75)])))
     dots = [float(dot.get("cx")) for dot in drawing.iter("circle")]
     spans = [line for line in drawing.iter("line") if line.get("class") == "interval"]
@@ -89,7 +86,9 @@ def test_intervals_are_drawn_in_proportion():
     assert (mark - left) / (right - left) == pytest.approx(1 / 6, abs=1e-2)
 
 
-@pytest.mark.parametrize(("low", "high"), [(0.8512, 0.8533), (0.0, 3.0), (0.6, 1.11), (-2e-4, 1e-4)])
+@pytest.mark.parametrize(
+    ("low", "high"), [(0.8512, 0.8533), (0.0, 3.0), (0.6, 1.11), (-2e-4, 1e-4), (0.01, 0.99)]
+)
 def test_ticks_are_few_and_inside(low, high):
     ticks = plots._ticks(low, high)
     assert 3 <= len(ticks) <= 10

@@ -88,7 +88,7 @@ def _small(x: float, y: float, text: str) -> str:
 def _ticks(low: float, high: float) -> list[float]:
     """Four to ten round numbers inside."""
     magnitude = 10.0 ** math.floor(math.log10(high - low))
-    step = next(s * magnitude for s in (0.1, 0.2, 0.5, 1) if (high - low) / (s * magnitude) <= 9)
+    step = next(s * magnitude for s in (0.1, 0.2, 0.5, 1, 2) if (high - low) / (s * magnitude) <= 9)
     first = int(low // step) + 1
     return [round(n * step, 10) for n in range(first, int(high // step) + 1)]
 
