@@ -51,6 +51,9 @@ class Source:
     is_model: bool = False
 
 
+Inputs = Mapping[str, tuple["Task | Source", ...]]
+
+
 @dataclass(frozen=True)
 class Task:
     """One unit of work: a step, its settings, and what it reads."""
@@ -58,7 +61,7 @@ class Task:
     step: ModuleType
     name: str
     settings: Slice
-    inputs: Mapping[str, tuple["Task | Source", ...]]
+    inputs: Inputs
 
     @cached_property
     def step_name(self) -> str:
@@ -154,7 +157,7 @@ def _ingest(recipe: Recipe) -> dict[str, Task]:
             ingest.Settings(role=role, max_rejected_share=recipe.data.max_rejected_share),
             {"files": tuple(Source(path) for path in getattr(recipe.data, role))},
         )
-        for role in ("votes", "extra", "preferences", "test")
+        for role in ("votes", "extra", "preferences", "unlabelled", "test")
         if getattr(recipe.data, role)
     }
 
@@ -195,7 +198,7 @@ def _teach(recipe: Recipe, votes: Task, pretrained: dict[str, Task]) -> dict[tup
                 training=recipe.teach.training,
                 seed=recipe.seed,
             ),
-            {"base": (_base(model),), "rows": (votes,)} | _start(pretrained, name),
+            {"base": (_base(model),), "rows": (votes,), **_start(pretrained, name)},
         )
         for name, model in recipe.models.teachers.items()
         for fold in recipe.folds("teach")
@@ -248,6 +251,7 @@ def _distill(
                 precision=model.precision,
                 lora=model.lora,
                 prompt=recipe.prompt,
+                teachers=tuple(sorted(recipe.models.teachers)),
                 soft_labels=recipe.logits.soft_labels,
                 distill=recipe.distill.model_copy(update={"folds": None}),
                 seed=recipe.seed,
@@ -258,13 +262,13 @@ def _distill(
                 "logits": every_logit
                 if recipe.logits.soft_labels == "out_of_fold"
                 else tuple(task for (_, f), group in logits.items() if f == fold for task in group),
-            }
-            | _start(pretrained, "student"),
+                **_start(pretrained, "student"),
+            },
         )
         for fold in recipe.folds("distill")
     )
 
 
-def _start(pretrained: dict[str, Task], model: str) -> dict[str, tuple[Task | Source, ...]]:
+def _start(pretrained: dict[str, Task], model: str) -> Inputs:
     """The adapters that post-pretraining hands on, if it ran."""
     return {"start": (pretrained[model],)} if model in pretrained else {}

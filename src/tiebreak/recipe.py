@@ -34,6 +34,9 @@ class Data(Slice):
     votes: tuple[str, ...]
     extra: tuple[str, ...] = Field((), description="more votes, for the training sides only")
     preferences: tuple[str, ...] = Field((), description="preference pairs for step 1 (UltraFeedback)")
+    unlabelled: tuple[str, ...] = Field(
+        (), description="pairs without votes: teachers score them, students learn from that alone"
+    )
     test: tuple[str, ...] = Field((), description="unlabelled pairs to predict for a submission")
     solution: str | None = Field(None, description="labels of the test pairs, for the leaderboard log loss")
     max_rejected_share: Share = Field(0.02, description="more unreadable rows than this is an error")
@@ -120,14 +123,23 @@ class Logits(Slice):
     max_tokens: Positive = 1024
 
 
-class Distill(Slice):
+class TeacherTerm(Slice):
+    """What one teacher adds to the loss: kl KL(teacher_T || student_T) + cosine (1 - cos)."""
+
+    kl_weight: Weight = 0.2
+    cosine_weight: Weight = 0.2
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+
+
+class Distill(TeacherTerm):
     """Step 5: loss = label CE + sum over teachers of [kl KL + cosine (1 - cos)], each with its weight."""
 
     folds: Folds = Field(None, description="folds to train; null for those of logits")
     label_weight: Weight = 0.2
-    kl_weight: Weight = 0.2
-    cosine_weight: Weight = 0.2
-    temperature: Annotated[float, Field(gt=0)] = 1.0
+    label_smoothing: Share = 0.0
+    per_teacher: dict[str, TeacherTerm] = Field({}, description="other weights for the teachers named")
+    average_orders: bool = Field(False, description="a teacher's mean over both orders is the soft label")
+    extra_weight: Weight = Field(1.0, description="what an extra vote counts beside a vote")
     training: Training = Training(learning_rate=5e-5)
 
 
@@ -191,6 +203,13 @@ class Recipe(Slice):
     tta: Tta = Tta()
     evaluate: Evaluate = Evaluate()
     compute: Compute = Compute()
+
+    @model_validator(mode="after")
+    def _teachers_exist(self) -> "Recipe":
+        if unknown := set(self.distill.per_teacher) - set(self.models.teachers):
+            hint = nearest(min(unknown), self.models.teachers)
+            raise ValueError(f"distill.per_teacher names {sorted(unknown)}, no such teacher; {hint}")
+        return self
 
     @model_validator(mode="after")
     def _folds_exist(self) -> "Recipe":

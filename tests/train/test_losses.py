@@ -59,3 +59,38 @@ def test_swapping_answers_everywhere_changes_nothing() -> None:
     swapped = Targets(targets.labels_RC[:, swap], targets.teachers_RMC[:, :, swap])
     loss = Loss(0.1, 0.9, 0.3, 5.0)
     torch.testing.assert_close(loss(logits, targets), loss(logits[:, swap], swapped))
+
+
+def test_each_teacher_has_its_own_weights_and_temperature() -> None:
+    logits, targets = batch()
+    first, second = (Targets(targets.labels_RC, targets.teachers_RMC[:, m : m + 1]) for m in (0, 1))
+    together = Loss(0.0, kl=(0.3, 2.0), cosine=(0.1, 0.0), temperature=(1.0, 5.0))
+    apart = Loss(0.0, 0.3, 0.1, 1.0)(logits, first) + Loss(0.0, 2.0, 0.0, 5.0)(logits, second)
+    torch.testing.assert_close(together(logits, targets), apart)
+
+
+def test_smoothing_equals_torchs() -> None:
+    logits, targets = batch()
+    expected = F.cross_entropy(logits, targets.labels_RC.argmax(-1), reduction="sum", label_smoothing=0.1)
+    torch.testing.assert_close(Loss(smoothing=0.1)(logits, Targets(targets.labels_RC)), expected)
+
+
+def test_a_row_without_a_label_learns_from_teachers_alone() -> None:
+    logits, targets = batch()
+    labels = targets.labels_RC.clone()
+    labels[4:] = float("nan")
+    loss = Loss(0.5, 0.3, 0.2, 2.0, smoothing=0.1)
+    got = loss(logits, Targets(labels, targets.teachers_RMC))
+    labelled = loss(logits[:4], Targets(labels[:4], targets.teachers_RMC[:4]))
+    taught = Loss(0.0, 0.3, 0.2, 2.0)(logits[4:], Targets(targets.labels_RC[4:], targets.teachers_RMC[4:]))
+    torch.testing.assert_close(got, labelled + taught)
+
+
+def test_weights_count_rows_several_times() -> None:
+    logits, targets = batch()
+    weights = torch.arange(len(logits)).float()
+    repeat = weights.long()
+    twice = Targets(*(x.repeat_interleave(repeat, 0) for x in (targets.labels_RC, targets.teachers_RMC)))
+    loss = Loss(0.5, 0.3, 0.2, 2.0)
+    weighted = Targets(targets.labels_RC, targets.teachers_RMC, weights)
+    torch.testing.assert_close(loss(logits, weighted), loss(logits.repeat_interleave(repeat, 0), twice))

@@ -34,6 +34,9 @@ LOCKBOX = -1
 EXTRA = -2
 """The fold of rows that join every training side and no other."""
 
+APART = -3
+"""The fold of rows that belong to no side: preference pairs, and pairs without votes."""
+
 ROWS_SCHEMA = SCHEMA.append(pa.field("group", pa.string())).append(pa.field("fold", pa.int8()))
 """What step 2 writes: votes with the group of their prompt and their fold."""
 

@@ -7,17 +7,20 @@ An out-of-fold teacher of another fold has seen the labels of this student's hel
 Dimension letters: N votes, O orders, M teachers, C classes.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tiebreak.data.logits import by_vote, swap_answers
+from tiebreak.data.logits import by_vote, mean_over_orders, swap_answers
 
 
 def choose(logits: pa.Table, kind: str, fold: int) -> pa.Table:
     """The rows of teachers' logits (data.logits.LOGITS_SCHEMA) that a student of `fold` may learn from."""
-    in_sample = logits.filter(pc.and_(pc.equal(logits["fold"], fold), pc.equal(logits["split"], "train")))
+    trained_on = pc.is_in(logits["split"], value_set=pa.array(["train", "unlabelled"]))
+    in_sample = logits.filter(pc.and_(pc.equal(logits["fold"], fold), trained_on))
     if kind == "in_sample":
         return in_sample
     others = pc.and_(pc.not_equal(logits["fold"], fold), pc.equal(logits["split"], "held_out"))
@@ -26,14 +29,24 @@ def choose(logits: pa.Table, kind: str, fold: int) -> pa.Table:
     return pa.concat_tables([out_of_fold, in_sample.filter(never_held_out)])
 
 
-def stack(votes: pa.Table, logits: pa.Table) -> tuple[pa.Table, NDArray[np.float32]]:
-    """The votes that every teacher scored, and their raw logits (N, O, M, C) in the order shown."""
-    teachers = sorted(pc.unique(logits["model"]).to_pylist())
+def stack(
+    votes: pa.Table, logits: pa.Table, teachers: Sequence[str], average_orders: bool = False
+) -> tuple[pa.Table, NDArray[np.float32]]:
+    """The votes that every teacher scored, and their raw logits (N, O, M, C) in the order shown.
+
+    average_orders: logits of the mean probability over both orders, so that a swap of the answers swaps them.
+    """
     scored = [by_vote(logits.filter(pc.equal(logits["model"], name))) for name in teachers]
     common = set.intersection(*(set(ids) for ids, _ in scored)) if scored else set()
     kept = votes.filter(pc.is_in(votes["id"], value_set=pa.array(sorted(common), pa.string())))
+    if average_orders:
+        scored = [(ids, _mean_logits(z_NOC)) for ids, z_NOC in scored]
     shown = [_in_order_shown(kept["id"].to_pylist(), ids, z_NOC) for ids, z_NOC in scored]
     return kept, np.stack(shown, axis=2) if shown else np.empty((0, 2, 0, 3), np.float32)
+
+
+def _mean_logits(z_NOC: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.repeat(np.log(mean_over_orders(z_NOC))[:, None], 2, axis=1)
 
 
 def _in_order_shown(wanted: list[str], ids: list[str], z_NOC: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -22,6 +22,7 @@ class Settings(Slice):
     precision: str
     lora: Lora
     prompt: Prompt
+    teachers: tuple[str, ...]
     soft_labels: str
     distill: Distill
     seed: int
@@ -33,6 +34,8 @@ def run(
     """Write adapter/ with the score head, curve.json, logits.parquet (held-out and lockbox votes in both
     orders) and calibration.json, the temperature fitted on the held-out votes.
     """
+    import numpy as np
+
     from tiebreak.data import sides, votes
     from tiebreak.model.classifier import load_adapted
     from tiebreak.model.lora import adapter_state, save_adapter
@@ -41,34 +44,64 @@ def run(
 
     (base,), (rows,) = inputs["base"], inputs["rows"]
     table = votes.read_table(rows / "rows.parquet")
-    scored, teachers_NOMC, origins = _soft_labels(table, settings, inputs["logits"])
+    scored, teachers_NOMC, origins = _soft_labels(
+        _candidates(rows, settings.fold), settings, inputs["logits"]
+    )
     start = inputs["start"][0] / "adapter" if "start" in inputs else None
     classifier = load_adapted(base, settings.lora, start, settings.precision, runtime.device, settings.seed)
     distill = settings.distill
-    loss = Loss(distill.label_weight, distill.kl_weight, distill.cosine_weight, distill.temperature)
+    terms = [distill.per_teacher.get(name, distill) for name in settings.teachers]
+    loss = Loss(
+        label=distill.label_weight,
+        kl=tuple(term.kl_weight for term in terms),
+        cosine=tuple(term.cosine_weight for term in terms),
+        temperature=tuple(term.temperature for term in terms),
+        smoothing=distill.label_smoothing,
+    )
+    is_extra = scored["fold"].to_numpy() == votes.EXTRA
+    weights_N = np.where(is_extra, distill.extra_weight, 1.0).astype(np.float32)
     seed = sides.derive(settings.seed, "distill", settings.fold)
-    losses = fit(classifier, scored, settings.prompt, distill.training, runtime, seed, loss, teachers_NOMC)
+    losses = fit(
+        classifier,
+        scored,
+        settings.prompt,
+        distill.training,
+        runtime,
+        seed,
+        loss,
+        teachers_NOMC,
+        weights_N,
+    )
     save_adapter(adapter_state(classifier.model, with_head=True), settings.lora, output / "adapter")
     (output / "curve.json").write_text(json.dumps(losses), encoding="utf-8")
     metrics = {"votes": len(scored), "steps": len(losses), "last_loss": losses[-1], **origins}
     return metrics | _held_out(classifier, table, settings, output, runtime)
 
 
+def _candidates(rows: Path, fold: int) -> "pa.Table":
+    """The votes that a student may learn from: its training side, and pairs without votes."""
+    import pyarrow as pa
+
+    from tiebreak.data import sides, votes
+
+    side = sides.training_side(votes.read_table(rows / "rows.parquet"), fold)
+    unlabelled = rows / "unlabelled.parquet"
+    return pa.concat_tables([side, votes.read_table(unlabelled)]) if unlabelled.exists() else side
+
+
 def _soft_labels(
-    rows: "pa.Table", settings: Settings, folders: tuple[Path, ...]
+    candidates: "pa.Table", settings: Settings, folders: tuple[Path, ...]
 ) -> tuple["pa.Table", "NDArray[np.float32]", dict[str, int]]:
-    """The training votes that every teacher scored, their logits (votes, orders, teachers, 3), and how many
+    """The candidates that every teacher scored, their logits (votes, orders, teachers, 3), and how many
     of them are in-sample and out-of-fold.
     """
     import pyarrow as pa
 
-    from tiebreak.data import sides
     from tiebreak.ensemble.soft_labels import choose, stack
 
     logits = pa.concat_tables(_read(folder) for folder in folders)
-    side = sides.training_side(rows, settings.fold)
     chosen = choose(logits, settings.soft_labels, settings.fold)
-    scored, teachers_NOMC = stack(side, chosen)
+    scored, teachers_NOMC = stack(candidates, chosen, settings.teachers, settings.distill.average_orders)
     if len(scored) == 0:
         raise TiebreakError(
             f"no training vote of fold {settings.fold} has logits of every teacher; run step 4 for this fold "

@@ -13,7 +13,7 @@ VERSION = 1
 
 
 class Settings(Slice):
-    role: Literal["votes", "extra", "preferences", "test"]
+    role: Literal["votes", "extra", "preferences", "unlabelled", "test"]
     max_rejected_share: Share
 
 

@@ -42,7 +42,7 @@ def run(
     from tiebreak.predict.parts import score_in_parts
 
     (base,), (adapter,), (rows,) = inputs["base"], inputs["adapter"], inputs["rows"]
-    table = _rows_to_score(votes.read_table(rows / "rows.parquet"), settings)
+    table = _rows_to_score(rows, settings)
     _, lora = read_adapter(adapter / "adapter")
     classifier = load_adapted(base, lora, adapter / "adapter", settings.precision, runtime.device)
     logits = score_in_parts(
@@ -60,13 +60,15 @@ def run(
     return {"votes": len(table)} | {f"votes_{item['values']}": item["counts"] for item in splits}
 
 
-def _rows_to_score(rows: "pa.Table", settings: Settings) -> "pa.Table":
+def _rows_to_score(folder: Path, settings: Settings) -> "pa.Table":
     """This shard's votes with a column `split`; the training subset is the same for every teacher."""
     import numpy as np
     import pyarrow as pa
 
-    from tiebreak.data import sides
+    from tiebreak.data import sides, votes
 
+    rows = votes.read_table(folder / "rows.parquet")
+    unlabelled = folder / "unlabelled.parquet"
     seed = sides.derive(settings.seed, "score", settings.fold)
     count = settings.subset_rows
     if isinstance(count, tuple):
@@ -76,6 +78,8 @@ def _rows_to_score(rows: "pa.Table", settings: Settings) -> "pa.Table":
         "held_out": sides.held_out(rows, settings.fold),
         "lockbox": sides.lockbox(rows),
     }
+    if unlabelled.exists():
+        parts["unlabelled"] = votes.read_table(unlabelled)
     table = pa.concat_tables(
         part.append_column("split", pa.array([split] * len(part), pa.string()))
         for split, part in parts.items()

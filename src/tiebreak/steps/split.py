@@ -1,7 +1,8 @@
 """Step 2: folds stratified by label and grouped by prompt, and a lockbox.
 
-Rows whose prompt is known elsewhere leave the training side: votes, extra votes and preference pairs whose
-group is among the test pairs; extra votes and preference pairs whose group is among the votes.
+Rows whose prompt (or nearly the same one, see data.groups) is known elsewhere leave the training side: votes,
+extra votes and preference pairs that are among the test pairs; extra votes and preference pairs that are
+among the votes.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-VERSION = 1
+    from tiebreak.data.groups import Prompts
+
+VERSION = 2
 
 _ROLES = ("votes", "extra", "preferences", "test")
 
@@ -35,40 +38,77 @@ def run(
     Metrics: votes, groups, sizes of folds and lockbox, how uneven the folds are, what was dropped because it
     overlaps. Raises TiebreakError if a fold or the lockbox would be empty.
     """
-    from tiebreak.data import folds, groups
+    from tiebreak.data import groups
     from tiebreak.data.streaming import writer
-    from tiebreak.data.votes import EXTRA, LOCKBOX, ROWS_SCHEMA, SCHEMA
+    from tiebreak.data.votes import ROWS_SCHEMA, SCHEMA
 
     files = {role: inputs[role][0] / "votes.parquet" for role in _ROLES if role in inputs}
-    group_of = groups.of_files(files)
-    tested, voted = set(group_of.get("test", ())), set(group_of["votes"])
-    split = settings.split
-    fold_of = {g: folds.fold_of(g, split.count, split.lockbox_share, settings.seed) for g in voted - tested}
-    metrics: dict[str, Any] = {"groups": len(fold_of)}
+    prompts = groups.read(files)
+    group_of = prompts.groups("votes")
+    metrics: dict[str, Any] = _sizes(group_of)
+    folds = _folds(group_of, settings)
     ids: set[str] = set()
     with writer(output / "rows.parquet", ROWS_SCHEMA) as rows:
-        p_FC = {fold: _nothing() for fold in (LOCKBOX, *range(split.count))}
-        for batch in _placed(files["votes"], group_of["votes"], fold_of):
-            ids.update(batch["id"].to_pylist())
+        p_FC = _nothing(settings.split)
+        gone = _overlaps(prompts, "votes", metrics)
+        for batch in _placed(files["votes"], group_of, folds, gone):
             _tally(batch, p_FC)
-            rows.write_batch(batch)
-        metrics |= _evenness(p_FC, split) | _dropped("votes", group_of, fold_of)
-        if "extra" in files:
-            joining = dict.fromkeys(set(group_of["extra"]) - voted - tested, EXTRA)
-            for batch in _placed(files["extra"], group_of["extra"], joining):
-                rows.write_batch(_with_new_ids(batch, ids))
-            metrics |= _dropped("extra", group_of, joining)
+            rows.write_batch(_with_new_ids(batch, ids))
+        metrics |= _evenness(p_FC, settings.split)
+        for batch in _joining("extra", files, prompts, metrics):
+            rows.write_batch(_with_new_ids(batch, ids))
     if "preferences" in files:
-        joining = dict.fromkeys(set(group_of["preferences"]) - voted - tested, EXTRA)
         with writer(output / "preferences.parquet", SCHEMA) as preferences:
-            for batch in _placed(files["preferences"], group_of["preferences"], joining):
+            for batch in _joining("preferences", files, prompts, metrics):
                 preferences.write_batch(batch.select(SCHEMA.names))
-        metrics |= _dropped("preferences", group_of, joining)
     return metrics
 
 
-def _placed(path: Path, groups: Sequence[str], fold_of: Mapping[str, int]) -> "Iterator[pa.RecordBatch]":
-    """The rows of a file with their group and fold; rows whose group has no fold are left out."""
+def _sizes(group_of: Sequence[str]) -> dict[str, int]:
+    from collections import Counter
+
+    sizes = Counter(group_of)
+    return {"groups": len(sizes), "largest_group": max(sizes.values(), default=0)}
+
+
+def _folds(group_of: Sequence[str], settings: Settings) -> list[int]:
+    from tiebreak.data.folds import fold_of
+
+    split = settings.split
+    fold = {g: fold_of(g, split.count, split.lockbox_share, settings.seed) for g in set(group_of)}
+    return [fold[group] for group in group_of]
+
+
+def _overlaps(prompts: "Prompts", role: str, metrics: dict[str, Any]) -> "NDArray[np.bool_]":
+    """Which rows of a file are known from the test pairs or from the votes, counted in the metrics."""
+    import numpy as np
+
+    gone = np.zeros(len(prompts.rows[role]), dtype=bool)
+    for other in ("test", "votes"):
+        if other in prompts.rows and other != role:
+            known = prompts.also_in(role, other) & ~gone
+            metrics[f"{role}_dropped_in_{other}"] = int(known.sum())
+            gone |= known
+    return gone
+
+
+def _joining(
+    role: str, files: Mapping[str, Path], prompts: "Prompts", metrics: dict[str, Any]
+) -> "Iterator[pa.RecordBatch]":
+    """What joins every training side from a file, if it is there."""
+    from tiebreak.data.votes import EXTRA
+
+    if role not in files:
+        return
+    gone = _overlaps(prompts, role, metrics)
+    metrics[role] = int((~gone).sum())
+    yield from _placed(files[role], prompts.groups(role), [EXTRA] * len(gone), gone)
+
+
+def _placed(
+    path: Path, group_of: Sequence[str], folds: Sequence[int], gone: "NDArray[np.bool_]"
+) -> "Iterator[pa.RecordBatch]":
+    """The rows of a file with their group and fold, without those that are gone."""
     import pyarrow as pa
 
     from tiebreak.data.streaming import batches
@@ -76,15 +116,15 @@ def _placed(path: Path, groups: Sequence[str], fold_of: Mapping[str, int]) -> "I
 
     start = 0
     for batch in batches(path):
-        own = groups[start : start + batch.num_rows]
-        start += batch.num_rows
-        columns = [*batch.columns, pa.array(own), pa.array([fold_of.get(group) for group in own], pa.int8())]
+        rows = slice(start, start + batch.num_rows)
+        start = rows.stop
+        columns = [*batch.columns, pa.array(group_of[rows], pa.string()), pa.array(folds[rows], pa.int8())]
         placed = pa.RecordBatch.from_arrays(columns, schema=ROWS_SCHEMA)
-        yield placed.filter(placed["fold"].is_valid())
+        yield placed.filter(pa.array(~gone[rows]))
 
 
 def _with_new_ids(batch: "pa.RecordBatch", taken: set[str]) -> "pa.RecordBatch":
-    """Extra votes whose ids differ from all in `taken`, which grows by them."""
+    """The votes with ids that differ from all in `taken`, which grows by them: extra votes give way."""
     import pyarrow as pa
 
     ids = []
@@ -96,10 +136,12 @@ def _with_new_ids(batch: "pa.RecordBatch", taken: set[str]) -> "pa.RecordBatch":
     return batch.set_column(0, batch.schema.field(0), pa.array(ids, pa.string()))
 
 
-def _nothing() -> "NDArray[np.float64]":
+def _nothing(split: Split) -> "dict[int, NDArray[np.float64]]":
     import numpy as np
 
-    return np.zeros(3)
+    from tiebreak.data.votes import LOCKBOX
+
+    return {fold: np.zeros(3) for fold in (LOCKBOX, *range(split.count))}
 
 
 def _tally(batch: "pa.RecordBatch", p_FC: "dict[int, NDArray[np.float64]]") -> None:
@@ -112,9 +154,10 @@ def _tally(batch: "pa.RecordBatch", p_FC: "dict[int, NDArray[np.float64]]") -> N
 
 
 def _evenness(p_FC: "dict[int, NDArray[np.float64]]", split: Split) -> dict[str, Any]:
+    """Sizes of lockbox and folds, and how uneven these are. Raises TiebreakError where one is empty."""
     import numpy as np
 
-    from tiebreak.data import folds
+    from tiebreak.data.folds import imbalance
     from tiebreak.data.votes import LOCKBOX
 
     votes = {fold: round(p_C.sum()) for fold, p_C in p_FC.items()}
@@ -129,7 +172,7 @@ def _evenness(p_FC: "dict[int, NDArray[np.float64]]", split: Split) -> dict[str,
             f"no votes fall into the lockbox: raise split.lockbox_share={split.lockbox_share}, or give more "
             f"than {sum(votes.values())} votes"
         )
-    size, label = folds.imbalance(np.stack([p_FC[fold] for fold in votes]))
+    size, label = imbalance(np.stack([p_FC[fold] for fold in votes]))
     return {
         "votes": sum(votes.values()) + lockbox,
         "lockbox": lockbox,
@@ -137,14 +180,3 @@ def _evenness(p_FC: "dict[int, NDArray[np.float64]]", split: Split) -> dict[str,
         "size_imbalance": size,
         "label_imbalance": label,
     }
-
-
-def _dropped(role: str, group_of: Mapping[str, Sequence[str]], kept: Mapping[str, int]) -> dict[str, int]:
-    """How many rows of a file went because their prompt is among the test pairs, or among the votes."""
-    gone = [group for group in group_of[role] if group not in kept]
-    tested = set(group_of.get("test", ()))
-    in_test = sum(group in tested for group in gone)
-    counts = {f"{role}_dropped_in_test": in_test}
-    if role != "votes":
-        counts |= {role: len(group_of[role]) - len(gone), f"{role}_dropped_in_votes": len(gone) - in_test}
-    return counts

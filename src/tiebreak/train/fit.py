@@ -24,10 +24,14 @@ def fit(
     seed: int,
     loss: Loss = LABELS_ONLY,
     teachers_NOMC: NDArray[np.float32] | None = None,
+    weights_N: NDArray[np.float32] | None = None,
 ) -> list[float]:
     """Train in place on votes in data.votes.SCHEMA, and on teachers' raw logits (votes, orders, teachers, 3)
-    where given; returns the mean loss a row of each optimizer step. Raises as `train.loop.train` does.
+    where given; only then may votes be without a label. weights_N says what each vote counts.
+
+    Returns the mean loss a row of each optimizer step. Raises as `train.loop.train` does.
     """
     votes = tokenize(table, classifier.tokenizer, prompt)
-    rows = TrainingRows(votes, labels_of(table), teachers_NOMC, training.max_tokens)
+    labels_NOC = labels_of(table, unlabelled=teachers_NOMC is not None)
+    rows = TrainingRows(votes, labels_NOC, teachers_NOMC, training.max_tokens, weights_N)
     return train(classifier, rows, loss, training, runtime, seed)

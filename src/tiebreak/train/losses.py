@@ -9,42 +9,61 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+PerTeacher = float | tuple[float, ...]
+
 
 @dataclass(frozen=True)
 class Targets:
-    """What the rows of a batch should become, in the order their answers were shown."""
+    """What the rows of a batch should become, in the order their answers were shown.
+
+    A row without a label (NaN) learns from its teachers alone.
+    """
 
     labels_RC: Tensor
     teachers_RMC: Tensor | None = None  # raw logits
+    weights_R: Tensor | None = None
+
+    def to(self, device: str) -> "Targets":
+        moved = (None if x is None else x.to(device, non_blocking=True) for x in vars(self).values())
+        return Targets(*moved)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
 class Loss:
     """sum over rows of label CE + sum over teachers of [kl KL(teacher_T || student_T) + cosine (1 - cos)].
 
-    CE takes soft labels; KL and the cosine compare softmax(logits / T) (Hinton et al. 2015,
-    arXiv:1503.02531, without its factor T^2, which belongs into `kl`). The published loss has two teachers
-    and every weight 1/5.
+    CE takes soft labels, smoothed towards thirds (Szegedy et al. 2015, arXiv:1512.00567). KL and the cosine
+    compare softmax(logits / T) (Hinton et al. 2015, arXiv:1503.02531, without its factor T^2, which belongs
+    into `kl`). kl, cosine and temperature are one number, or one for each teacher.
+
+    The published loss has two teachers and every weight 1/5.
     """
 
     label: float = 1.0
-    kl: float = 0.0
-    cosine: float = 0.0
-    temperature: float = 1.0
+    kl: PerTeacher = 0.0
+    cosine: PerTeacher = 0.0
+    temperature: PerTeacher = 1.0
+    smoothing: float = 0.0
 
     def __call__(self, logits_RC: Tensor, targets: Targets) -> Tensor:
-        """The loss summed over rows, a scalar."""
-        total = self.label * F.cross_entropy(logits_RC, targets.labels_RC, reduction="sum")
-        if targets.teachers_RMC is None or not (self.kl or self.cosine):
-            return total
-        student_RMC = (logits_RC / self.temperature)[:, None].expand_as(targets.teachers_RMC)
-        teacher_RMC = targets.teachers_RMC / self.temperature
+        """The loss summed over rows, each times its weight: a scalar."""
+        loss_R = self.label * self._label_loss(logits_RC, targets.labels_RC)
+        if targets.teachers_RMC is not None:
+            loss_R = loss_R + self._teacher_loss(logits_RC, targets.teachers_RMC)
+        return (loss_R if targets.weights_R is None else loss_R * targets.weights_R).sum()
+
+    def _label_loss(self, logits_RC: Tensor, labels_RC: Tensor) -> Tensor:
+        labels_RC = labels_RC.lerp(torch.full_like(labels_RC, 1 / 3), self.smoothing)
+        return F.cross_entropy(logits_RC, labels_RC.nan_to_num(0.0), reduction="none")
+
+    def _teacher_loss(self, logits_RC: Tensor, teachers_RMC: Tensor) -> Tensor:
+        kl_M, cosine_M, temperature_M = (
+            torch.tensor(x, device=logits_RC.device).expand(teachers_RMC.shape[1])
+            for x in (self.kl, self.cosine, self.temperature)
+        )
+        student_RMC = logits_RC[:, None] / temperature_M[:, None]
+        teacher_RMC = teachers_RMC / temperature_M[:, None]
         p_student_RMC, p_teacher_RMC = student_RMC.softmax(-1), teacher_RMC.softmax(-1)
         kl_RM = (p_teacher_RMC * (teacher_RMC.log_softmax(-1) - student_RMC.log_softmax(-1))).sum(-1)
         cosine_RM = F.cosine_similarity(p_student_RMC, p_teacher_RMC, dim=-1)
-        return total + (self.kl * kl_RM + self.cosine * (1 - cosine_RM)).sum()
-
-
-def swap_classes(x_xC: Tensor) -> Tensor:
-    """Exchange the classes a and b: (..., 3) -> (..., 3)."""
-    return x_xC[..., torch.tensor([1, 0, 2], device=x_xC.device)]
+        return (kl_M * kl_RM + cosine_M * (1 - cosine_RM)).sum(-1)

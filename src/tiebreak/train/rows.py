@@ -30,6 +30,7 @@ class TrainingRows:
     labels_NOC: NDArray[np.float32]
     teachers_NOMC: NDArray[np.float32] | None
     max_tokens: int
+    weights_N: NDArray[np.float32] | None = None
 
     def batches(self, rows: Rows, budget: int) -> Iterator[tuple[Packed, Targets]]:
         """The rows of one optimizer step as packed batches of at most `budget` tokens, longest first."""
@@ -42,17 +43,19 @@ class TrainingRows:
     def _targets(self, rows: Rows) -> Targets:
         vote, order = rows.T
         teachers = None if self.teachers_NOMC is None else torch.from_numpy(self.teachers_NOMC[vote, order])
-        return Targets(torch.from_numpy(self.labels_NOC[vote, order]), teachers)
+        weights = None if self.weights_N is None else torch.from_numpy(self.weights_N[vote])
+        return Targets(torch.from_numpy(self.labels_NOC[vote, order]), teachers, weights)
 
 
-def labels_of(table: pa.Table) -> NDArray[np.float32]:
+def labels_of(table: pa.Table, unlabelled: bool = False) -> NDArray[np.float32]:
     """Labels (N, O, C) of a table in data.votes.SCHEMA: as stored, and with the answers swapped.
 
-    Raises TiebreakError if a vote has no label.
+    Raises TiebreakError if a vote has no label, unless `unlabelled` votes are allowed; they have NaN.
     """
     p_NC = np.stack([table[c].to_numpy() for c in ("p_a", "p_b", "p_tie")], axis=1).astype(np.float32)
-    if unlabelled := int(np.isnan(p_NC).any(axis=1).sum()):
-        raise TiebreakError(f"{unlabelled} of {len(p_NC)} votes have no label; training needs one for each")
+    without = int(np.isnan(p_NC).any(axis=1).sum())
+    if without and not unlabelled:
+        raise TiebreakError(f"{without} of {len(p_NC)} votes have no label; training needs one for each")
     return np.stack([p_NC, p_NC[:, [1, 0, 2]]], axis=1)
 
 
