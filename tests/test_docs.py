@@ -1,0 +1,114 @@
+"""Every command and every piece of Python in the documentation runs; what it mentions exists."""
+
+import csv
+import json
+import os
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import typer
+
+from tiebreak import cli, recipe
+from tiebreak.execute.start import presets
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PAGES = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")])
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+COMMAND_LINE = typer.main.get_command(cli.app)
+
+
+def name(page: Path) -> str:
+    return str(page.relative_to(REPOSITORY))
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """Language and text of the code blocks that can be run, in order."""
+    return [(kind, text) for kind, text in BLOCK.findall(page.read_text()) if kind in ("bash", "python")]
+
+
+def mentioned(page: Path) -> list[str]:
+    """Commands of tiebreak in running text and in blocks, a line each."""
+    text = page.read_text().replace("\\\n", " ")
+    in_blocks = [line for kind, block in BLOCK.findall(text) if kind == "bash" for line in block.splitlines()]
+    in_text = re.findall(r"`([^`\n]+)`", BLOCK.sub("", text))
+    return [line for line in (*in_blocks, *in_text) if line.startswith(("tiebreak ", "make "))]
+
+
+@pytest.fixture(scope="module")
+def desk(tiny_run, tmp_path_factory) -> Path:
+    """A folder as a reader has it: the finished demo, and votes of their own in the competition's format."""
+    folder = tmp_path_factory.mktemp("desk")
+    shutil.copytree(tiny_run.folder, folder / "demo")
+    votes = pq.read_table(tiny_run.folder / "data" / "votes.parquet").to_pylist()
+    with (folder / "votes.csv").open("w", newline="") as file:
+        winners = [f"winner_{choice}" for choice in ("model_a", "model_b", "tie")]
+        texts = ("prompt", "response_a", "response_b")
+        rows = csv.writer(file)
+        rows.writerow(["id", "model_a", "model_b", *texts, *winners])
+        for vote in votes:
+            labels = [int(vote[key]) for key in ("p_a", "p_b", "p_tie")]
+            turns = [json.dumps(vote[text]) for text in texts]
+            rows.writerow([vote["id"], vote["model_a"], vote["model_b"], *turns, *labels])
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=name)
+def test_what_a_page_shows_runs(page, desk):
+    folder = desk / page.stem
+    shutil.copytree(desk, folder, ignore=shutil.ignore_patterns(*(other.stem for other in PAGES)))
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    for kind, text in blocks(page):
+        # make's targets set up an environment of their own and run these very tests: only look at them
+        text = re.sub(r"^make ", f"make --dry-run --directory {REPOSITORY} ", text, flags=re.MULTILINE)
+        command = ["bash", "-euo", "pipefail", "-c", text] if kind == "bash" else [sys.executable, "-c", text]
+        done = subprocess.run(
+            command, cwd=folder, env=os.environ | {"PATH": path}, capture_output=True, text=True
+        )
+        assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if mentioned(page)], ids=name)
+def test_commands_that_a_page_mentions_exist(page):
+    targets = set(re.findall(r"^([a-z]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
+    for line in mentioned(page):
+        program, verb, *rest = line.split()
+        if program == "make":
+            assert verb in targets or "=" in verb, line
+            continue
+        assert verb in COMMAND_LINE.commands, line
+        options = {option for parameter in COMMAND_LINE.commands[verb].params for option in parameter.opts}
+        used = {word.partition("=")[0] for word in rest if word.startswith("-")}
+        assert used <= options, line
+        if "--preset" in rest:
+            assert rest[rest.index("--preset") + 1] in presets(), line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text()):
+        assert target.startswith("https://") or (page.parent / target).exists(), target
+
+
+def test_the_page_on_recipes_is_current():
+    generate = runpy.run_path(str(REPOSITORY / "docs" / "generate.py"))
+    assert (REPOSITORY / "docs" / "recipe.md").read_text() == generate["page"](), (
+        "run: python docs/generate.py"
+    )
+
+
+def test_every_recipe_key_says_what_it_means():
+    sections = recipe.schema()["$defs"].items()
+    silent = {
+        f"{title}.{key}"
+        for title, section in sections
+        for key, field in section["properties"].items()
+        if "description" not in field and "$ref" not in field
+    }
+    assert not silent
