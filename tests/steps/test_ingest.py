@@ -119,10 +119,7 @@ def test_unusable_files_are_refused(tmp_path, content, message):
         run(tmp_path / "out", path)
 
 
-def test_real_files_give_the_rows_they_are_said_to_have(tmp_path):
-    data = Path(__file__).parents[3] / "shared" / "data"
-    if not data.exists():
-        pytest.skip(f"the real data is not at {data}")
+def test_real_files_give_the_rows_they_are_said_to_have(tmp_path, shared_data):
     counts = {
         "lmsys/train.csv": 999,
         "pairs/hh_rlhf_test.parquet": 8503,
@@ -133,6 +130,6 @@ def test_real_files_give_the_rows_they_are_said_to_have(tmp_path):
         "pairs/llmbar.parquet": 419,
     }
     for name, rows in counts.items():
-        metrics, votes, _ = run(tmp_path / Path(name).stem, data / name)
+        metrics, votes, _ = run(tmp_path / Path(name).stem, shared_data / name)
         assert metrics == {"records": rows, "votes": rows, "rejects": 0}, name
         assert len({vote["id"] for vote in votes}) == rows

@@ -1,4 +1,5 @@
 from collections import defaultdict
+from random import Random
 
 import pyarrow.parquet as pq
 import pytest
@@ -16,11 +17,12 @@ def vote(name, prompt, label=0):
     return {"id": name, "prompt": [prompt], **answers, **p}
 
 
-WORDS = ["apple", "bridge", "candle", "desert", "engine", "forest", "garden", "harbour", "island", "jungle"]
-
-
-def prompts(count, start=0):
-    return [" ".join(WORDS[int(d)] for d in f"{n:05d}") for n in range(start, start + count)]
+def prompts(count):
+    """Texts that have nothing in common; the first ones are the same for every count."""
+    return [
+        " ".join("".join(Random(n * 6 + k).choices("abcdefghijkl", k=6)) for k in range(6))
+        for n in range(count)
+    ]
 
 
 def run(tmp_path, count=3, lockbox_share=0.1, seed=0, **roles):

@@ -1,12 +1,24 @@
-"""Prompts that are the same question form one group: the unit that folds and the lockbox never cut."""
+"""Prompts that ask the same thing form one group: the unit that folds and the lockbox never cut.
+
+Two prompts are the same if they are equal without case, punctuation and spacing, and nearly the same if
+the Jaccard similarity of their 5-character shingles is at least THRESHOLD (data.minhash). Groups are the
+connected components, so a chain of near-duplicates stays together.
+"""
 
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from tiebreak.data import minhash
 from tiebreak.data.streaming import batches
+
+THRESHOLD = 0.8
 
 _NOT_WORDS = re.compile(r"[\W_]+")
 
@@ -20,16 +32,73 @@ def normalise(prompt: Sequence[str | None]) -> str:
     return _NOT_WORDS.sub(" ", text).strip() or " ".join(text.split())
 
 
-def name(text: str) -> str:
-    """The name of a group: a hash of a normalised prompt, 20 hexadecimal digits."""
-    return blake2b(text.encode("utf-8", "replace"), digest_size=10).hexdigest()
+@dataclass(frozen=True)
+class Prompts:
+    """The distinct prompts of several files and which of them are nearly the same.
+
+    names: a hash of each distinct prompt, in order of first appearance. rows: for each file, the number of
+    each row's prompt among them, shape (rows,). similar: pairs of them, shape (pairs, 2).
+    """
+
+    names: list[str]
+    rows: dict[str, NDArray[np.int64]]
+    similar: NDArray[np.int64]
+
+    def groups(self, file: str) -> list[str]:
+        """The group of each row. A group is named after its prompt that appeared first.
+
+        Only links within the file count, so other files move none of its groups; appending rows moves one
+        only where a new prompt links two groups.
+        """
+        inside = np.zeros(len(self.names), dtype=bool)
+        inside[self.rows[file]] = True
+        root = list(range(len(self.names)))
+        for a, b in self.similar[inside[self.similar].all(axis=1)].tolist():
+            a, b = _root(root, a), _root(root, b)
+            root[max(a, b)] = min(a, b)
+        return [self.names[_root(root, n)] for n in self.rows[file].tolist()]
+
+    def also_in(self, file: str, other: str) -> NDArray[np.bool_]:
+        """For each row of a file, whether its prompt, or nearly the same one, is in the other."""
+        known = np.zeros(len(self.names), dtype=bool)
+        known[self.rows[other]] = True
+        first, second = self.similar.T
+        reached = known.copy()
+        reached[first[known[second]]] = True
+        reached[second[known[first]]] = True
+        return reached[self.rows[file]]
 
 
-def of_files(files: Mapping[str, Path]) -> dict[str, list[str]]:
-    """The group of every row of some Parquet files of votes, told apart over all of them together."""
-    return {key: [name(normalise(prompt)) for prompt in _prompts(path)] for key, path in files.items()}
+def read(files: Mapping[str, Path]) -> Prompts:
+    """Compare the prompts of Parquet files of votes (data.votes.SCHEMA) with each other."""
+    return compare({name: _prompts(path) for name, path in files.items()})
 
 
-def _prompts(path: Path) -> Iterator[list[str | None]]:
+def compare(prompts: Mapping[str, Iterator[Sequence[str | None]]]) -> Prompts:
+    """Compare prompts by the name of where they come from."""
+    number: dict[str, int] = {}
+    texts: list[str] = []
+    rows: dict[str, NDArray[np.int64]] = {}
+    for key, source in prompts.items():
+        found = []
+        for prompt in source:
+            text = normalise(prompt)
+            digest = blake2b(text.encode("utf-8", "replace"), digest_size=10).hexdigest()
+            found.append(number.setdefault(digest, len(texts)))
+            if found[-1] == len(texts):
+                texts.append(text[: minhash.LONGEST])
+        rows[key] = np.array(found, dtype=np.int64)
+    similar = minhash.similar_pairs(texts, minhash.sketches(texts), THRESHOLD)
+    return Prompts(list(number), rows, similar)
+
+
+def _prompts(path: Path) -> Iterator[Sequence[str | None]]:
     for batch in batches(path, ["prompt"]):
         yield from batch["prompt"].to_pylist()
+
+
+def _root(root: list[int], n: int) -> int:
+    while root[n] != n:
+        root[n] = root[root[n]]
+        n = root[n]
+    return n

@@ -5,7 +5,9 @@ extra votes and preference pairs that are among the test pairs; extra votes and 
 among the votes.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,16 +47,16 @@ def run(
     files = {role: inputs[role][0] / "votes.parquet" for role in _ROLES if role in inputs}
     prompts = groups.read(files)
     group_of = prompts.groups("votes")
-    metrics: dict[str, Any] = _sizes(group_of)
     folds = _folds(group_of, settings)
+    metrics: dict[str, Any] = {}
+    gone = _overlaps(prompts, "votes", metrics)
     ids: set[str] = set()
     with writer(output / "rows.parquet", ROWS_SCHEMA) as rows:
         p_FC = _nothing(settings.split)
-        gone = _overlaps(prompts, "votes", metrics)
         for batch in _placed(files["votes"], group_of, folds, gone):
             _tally(batch, p_FC)
             rows.write_batch(_with_new_ids(batch, ids))
-        metrics |= _evenness(p_FC, settings.split)
+        metrics |= _evenness(p_FC, settings.split) | _sizes(group_of, gone)
         for batch in _joining("extra", files, prompts, metrics):
             rows.write_batch(_with_new_ids(batch, ids))
     if "preferences" in files:
@@ -64,10 +66,8 @@ def run(
     return metrics
 
 
-def _sizes(group_of: Sequence[str]) -> dict[str, int]:
-    from collections import Counter
-
-    sizes = Counter(group_of)
+def _sizes(group_of: Sequence[str], gone: "NDArray[np.bool_]") -> dict[str, int]:
+    sizes = Counter(compress(group_of, ~gone))
     return {"groups": len(sizes), "largest_group": max(sizes.values(), default=0)}
 
 

@@ -1,0 +1,90 @@
+import pytest
+
+from tiebreak.data import groups
+from tiebreak.data.readers import read_all
+
+QUESTION = "Could you please explain how photosynthesis works in green plants, step by step, for a child?"
+
+
+def compare(**prompts):
+    return groups.compare({file: iter([[text] for text in texts]) for file, texts in prompts.items()})
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        QUESTION.upper(),
+        "  " + QUESTION.replace(" ", "\n\t ") + "!!",
+        QUESTION.replace(",", " -"),
+        QUESTION.replace("fi", "ﬁ"),
+        QUESTION + " Thanks.",
+        QUESTION.replace("Could you please explain", "Can you please explain"),
+        QUESTION.replace("photosynthesis", "photosyntesis"),
+    ],
+)
+def test_the_same_question_in_other_clothes_is_one_group(same):
+    one, other, third = compare(votes=[QUESTION, same, "Why is the sky blue?"]).groups("votes")
+    assert one == other != third
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("What is the capital of France?", "What is the capital of Spain?"),
+        ("Write a poem about the sea.", "Write a poem about the moon."),
+        ("?", "!"),
+        ("", "a"),
+    ],
+)
+def test_other_questions_are_other_groups(one, other):
+    first, second = compare(votes=[one, other]).groups("votes")
+    assert first != second
+
+
+def test_turns_are_one_text_and_nulls_are_empty():
+    assert groups.normalise(["Hello,", None, "World"]) == "hello world"
+
+
+def test_a_chain_of_near_duplicates_is_one_group():
+    base = " ".join(f"word{n}" for n in range(60))
+    chain = [base + "".join(f" more{n} words{n}" for n in range(k)) for k in range(0, 30, 2)]
+    assert groups.minhash.similarity(groups.normalise([chain[0]]), groups.normalise([chain[-1]])) < 0.7
+    assert len(set(compare(votes=chain).groups("votes"))) == 1
+
+
+def test_appended_rows_and_other_files_rename_no_group():
+    texts = [QUESTION, "Why is the sky blue?", QUESTION + " Thanks."]
+    alone = compare(votes=texts).groups("votes")
+    more = compare(votes=[*texts, QUESTION + " Now."], extra=[QUESTION + " Please do."])
+    assert more.groups("votes")[:3] == alone
+
+
+def test_overlap_finds_exact_and_near_copies_in_other_files():
+    prompts = compare(
+        votes=[QUESTION, "Why is the sky blue?", "How old is the sun?"],
+        extra=["something else", QUESTION + " Thanks.", "WHY IS THE SKY BLUE"],
+        test=["How old is the sun"],
+    )
+    assert prompts.also_in("extra", "votes").tolist() == [False, True, True]
+    assert prompts.also_in("votes", "extra").tolist() == [True, True, False]
+    assert prompts.also_in("votes", "test").tolist() == [False, False, True]
+    assert prompts.also_in("extra", "test").tolist() == [False, False, False]
+
+
+def test_prompts_recur_across_the_real_files(shared_data):
+    names = ("llmeval2_human", "autoj_human", "tulu_human_eval", "pandalm_human", "llmbar")
+    tables = {name: read_all([shared_data / f"pairs/{name}.parquet"])[0] for name in names}
+    prompts = groups.compare({name: iter(table["prompt"].to_pylist()) for name, table in tables.items()})
+    exact = {
+        name: {groups.normalise(p) for p in table["prompt"].to_pylist()} for name, table in tables.items()
+    }
+    for one in names:
+        for other in names:
+            shared = [groups.normalise(p) in exact[other] for p in tables[one]["prompt"].to_pylist()]
+            reported = prompts.also_in(one, other)
+            assert reported[shared].all(), (one, other)
+    assert prompts.also_in("pandalm_human", "tulu_human_eval").sum() == 891
+    near_only = prompts.also_in("llmbar", "llmeval2_human")
+    assert near_only.sum() > sum(
+        groups.normalise(p) in exact["llmeval2_human"] for p in tables["llmbar"]["prompt"].to_pylist()
+    )
