@@ -28,7 +28,14 @@ def measured() -> dict:
         "bootstrap_samples": 20,
         "ladder": climb(ladder, truth, Bootstrap(20)),
         "folds": [],
-        "reliability": [{"name": "before", "classes": reliability(ladder[1].predictions[0], truth.y_NC)}],
+        "calibration": [
+            {
+                "calibrated": False,
+                "curves": reliability(ladder[1].predictions[0], truth.y_NC),
+                "brier_parts": {"miscalibration": 0.01, "discrimination": 0.02, "uncertainty": 0.6},
+            }
+        ],
+        "bias": None,
     }
 
 
@@ -96,7 +103,7 @@ def test_ticks_are_few_and_inside(low, high):
 
 
 def test_reliability_curve_bins_hold_all_rows(measured):
-    for bins in measured["reliability"][0]["classes"]:
+    for bins in measured["calibration"][0]["curves"]:
         assert sum(b["rows"] for b in bins) == 80
         drawing = ET.fromstring(str(plots.reliability(bins, "P(A)")))
         assert len(list(drawing.iter("circle"))) == len(bins)

@@ -41,7 +41,7 @@ class TemperatureScaling(BaseEstimator):  # type: ignore[misc]
         return self
 
     def predict_proba(self, probabilities: ArrayLike) -> Array:
-        return _softmax(_log(probabilities) / self.temperature_)
+        return softmax(_log(probabilities) / self.temperature_)
 
     def to_json(self) -> dict[str, Any]:
         return {"temperature": self.temperature_}
@@ -89,7 +89,7 @@ class _AffineScaling(BaseEstimator):  # type: ignore[misc]
         x_NC = _log(probabilities)
         # a matrix product may fuse and reorder; a + b first keeps the exchange of a and b exact
         terms_NCC = self.coef_ * x_NC[:, None, :]
-        return _softmax((terms_NCC[..., 0] + terms_NCC[..., 1]) + terms_NCC[..., 2] + self.intercept_)
+        return softmax((terms_NCC[..., 0] + terms_NCC[..., 1]) + terms_NCC[..., 2] + self.intercept_)
 
     def to_json(self) -> dict[str, Any]:
         return {"coef": self.coef_.tolist(), "intercept": self.intercept_.tolist()}
@@ -143,7 +143,7 @@ def newton(features_NCK: Array, y_NC: Array, start_K: Array, ridge_K: Array) -> 
         return float(loss_N.mean() + ridge_K @ (theta_K - start_K) ** 2)
 
     def derivatives(theta_K: Array) -> tuple[Array, Array]:
-        p_NC = _softmax(features_NCK @ theta_K)
+        p_NC = softmax(features_NCK @ theta_K)
         mean_NK = np.einsum("nc,nck->nk", p_NC, features_NCK)
         gradient_K = np.einsum("nc,nck->k", p_NC - y_NC, features_NCK) / len(y_NC)
         second_KK = np.tensordot(features_NCK * p_NC[..., None], features_NCK, axes=([0, 1], [0, 1]))
@@ -175,9 +175,9 @@ def _log(probabilities: ArrayLike) -> Array:
     return np.log(np.maximum(p_NC, CLIP))
 
 
-def _softmax(z_NC: Array) -> Array:
+def softmax(z_NC: Array) -> Array:
     """Softmax whose sum takes a and b first, so that exchanging them changes no bit."""
     e_NC = np.exp(z_NC - z_NC.max(axis=1, keepdims=True))
     total_N = (e_NC[:, 0] + e_NC[:, 1]) + e_NC[:, 2]
-    softmax: Array = e_NC / total_N[:, None]
-    return softmax
+    p_NC: Array = e_NC / total_N[:, None]
+    return p_NC

@@ -1,7 +1,7 @@
 """Everything metrics.json says about votes and logits: the ladder, the folds, the curves."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tiebreak.data.votes import LABELS, LOCKBOX
+from tiebreak.evaluate.bias import bias
+from tiebreak.evaluate.decomposition import brier_parts
 from tiebreak.evaluate.ladder import Rung, Truth, climb, fold_results, prior_rung, reliability, rungs
 from tiebreak.evaluate.metrics import Array, Bootstrap
 from tiebreak.evaluate.stages import Scored, of_split
@@ -31,7 +33,8 @@ def measure(rows: pa.Table, stages: Stages, both_orders: bool, bootstrap: Bootst
     """
     rows = rows.filter(pc.is_valid(rows["p_a"]))
     votes, fold_N = truth_of(rows), rows["fold"].to_numpy()
-    lockbox = votes.only(rows.filter(pc.equal(rows["fold"], LOCKBOX))["id"].to_pylist())
+    lockbox_rows = rows.filter(pc.equal(rows["fold"], LOCKBOX))
+    lockbox = votes.only(lockbox_rows["id"].to_pylist())
     prior_C = votes.y_NC[fold_N >= 0].mean(axis=0)  # without extra votes, which are another population
     ladder = list(_rungs(stages, lockbox, prior_C, both_orders)) if lockbox.ids else []
     climbed = climb(ladder, lockbox, bootstrap)
@@ -43,13 +46,8 @@ def measure(rows: pa.Table, stages: Stages, both_orders: bool, bootstrap: Bootst
         "bootstrap_samples": bootstrap.samples,
         "ladder": climbed,
         "folds": fold_results([*stages.teachers, *stages.students], votes, bootstrap),
-        "reliability": [
-            {
-                "name": "after calibration" if rung.calibrated else "before calibration",
-                "classes": reliability(rung.predictions[0], lockbox.y_NC),
-            }
-            for rung in ladder[-2:]
-        ],
+        "calibration": [_calibration(rung, lockbox) for rung in ladder[-2:]],
+        "bias": _bias(lockbox_rows, lockbox, ladder[-1], stages, bootstrap) if ladder else None,
     }
 
 
@@ -71,6 +69,23 @@ def _rungs(stages: Stages, lockbox: Truth, prior_C: Array, both_orders: bool) ->
     yield from rungs("student", on_lockbox(stages.students), both_orders)
     yield from rungs("averaged", on_lockbox(stages.averaged), both_orders)
     yield from rungs("quantised", on_lockbox(stages.quantized), both_orders)
+
+
+def _calibration(rung: Rung, lockbox: Truth) -> dict[str, Any]:
+    """How far the shipped model's probabilities can be trusted, before or after its temperature."""
+    (p_NC,) = rung.predictions
+    return {
+        "calibrated": rung.calibrated,
+        "brier_parts": asdict(brier_parts(p_NC, lockbox.y_NC)),
+        "curves": reliability(p_NC, lockbox.y_NC),
+    }
+
+
+def _bias(
+    rows: pa.Table, lockbox: Truth, shipped: Rung, stages: Stages, bootstrap: Bootstrap
+) -> dict[str, Any]:
+    (model,) = of_split(stages.quantized, "lockbox")
+    return bias(rows, shipped.predictions[0], model.aligned(lockbox.ids).z_NOC, lockbox, bootstrap)
 
 
 def _headline(climbed: Sequence[dict[str, Any]]) -> dict[str, float | None]:

@@ -1,0 +1,163 @@
+"""The bias report: does the model favour a place, a length, a look, or a model more than the voters do?
+
+A lead is P(one answer) - P(the other). Every result is a plain dict, ready for JSON. A gap is what
+the model says less what the voters said; an interval around it that excludes 0 is a bias of the model, not of
+the voters.
+
+Dimension letters: N votes, O orders, C classes (a, b, tie).
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from tiebreak.data.logits import softmax
+from tiebreak.evaluate import features
+from tiebreak.evaluate.ladder import Truth
+from tiebreak.evaluate.metrics import Array, Bootstrap, row_hit, row_log_loss
+
+MIN_ROWS = 30
+"""Smaller slices are left out."""
+
+MAX_SLICES = 40
+
+
+def bias(votes: pa.Table, p_NC: Array, z_NOC: Array, truth: Truth, bootstrap: Bootstrap) -> dict[str, Any]:
+    """All of it for votes (data.votes.SCHEMA) in the order of `truth`.
+
+    p_NC: the probabilities that ship. z_NOC: raw logits in both orders, swap undone; with one order there
+    is no word on position.
+    """
+    length = _advantage(*(features.lengths(votes[f"response_{side}"]) for side in "ab"))
+    marks = _advantage(*(features.marks(votes[f"response_{side}"]) for side in "ab"))
+    turns = np.minimum(features.turns(votes["prompt"]), 4)
+    a_N, b_N = (np.array([name or "" for name in votes[f"model_{side}"].to_pylist()]) for side in "ab")
+    return {
+        "position": position(z_NOC, truth, bootstrap) if z_NOC.shape[1] == 2 else None,
+        "length": leanings(length, p_NC, truth, bootstrap),
+        "formatting": leanings(marks, p_NC, truth, bootstrap),
+        "turns": slices(np.where(turns == 4, "4 or more", turns.astype(str)), p_NC, truth, bootstrap),
+        "script": slices(features.scripts(votes["prompt"]), p_NC, truth, bootstrap),
+        "models": models(a_N, b_N, p_NC, truth, bootstrap),
+        "model_pairs": model_pairs(a_N, b_N, p_NC, truth, bootstrap),
+    }
+
+
+def position(z_NOC: Array, truth: Truth, bootstrap: Bootstrap) -> dict[str, Any]:
+    """What changes in the raw model when the answers change places.
+
+    first_advantage: P(first shown) - P(second shown), the mean over both orders; 0 without position bias.
+    change: half the sum of |change| over the three probabilities. flips: the share of votes whose most
+    probable class changes.
+    """
+    stored_NC, swapped_NC = softmax(z_NOC[:, 0]), softmax(z_NOC[:, 1])
+    columns = {
+        "first_advantage": (_lead(stored_NC) - _lead(swapped_NC)) / 2,
+        "change": np.abs(stored_NC - swapped_NC).sum(axis=1) / 2,
+        "flips": (stored_NC.argmax(axis=1) != swapped_NC.argmax(axis=1)).astype(np.float64),
+    }
+    return _means(columns, truth.groups_N, bootstrap)
+
+
+def leanings(advantage_N: Array, p_NC: Array, truth: Truth, bootstrap: Bootstrap) -> list[dict[str, Any]]:
+    """The lead of the answer that has more, by how much more it has.
+
+    advantage_N: (a - b) / (a + b), between -1 and 1. Votes are sliced into thirds by |advantage|; those
+    without a difference are left out.
+    """
+    sign_N, size_N = np.sign(advantage_N), np.abs(advantage_N)
+    if not size_N.any():
+        return []
+    edges = np.quantile(size_N[size_N > 0], [1 / 3, 2 / 3])
+    names = np.array(["slightly more", "clearly more", "far more"])
+    names_N = np.where(size_N > 0, names[np.searchsorted(edges, size_N)], "")
+    leads = sign_N * _lead(p_NC), sign_N * _lead(truth.y_NC)
+    found = list(_compared(names_N, *leads, truth.groups_N, bootstrap))
+    return sorted(found, key=lambda item: list(names).index(item["name"]))
+
+
+def slices(names_N: NDArray[Any], p_NC: Array, truth: Truth, bootstrap: Bootstrap) -> list[dict[str, Any]]:
+    """Log loss, accuracy and the gap in P(tie) of each named slice, the largest first."""
+    columns = {
+        "log_loss": row_log_loss(p_NC, truth.y_NC),
+        "accuracy": row_hit(p_NC, truth.y_NC),
+        "tie_gap": p_NC[:, 2] - truth.y_NC[:, 2],
+    }
+    return [
+        _slice(name, {key: column[rows] for key, column in columns.items()}, truth.groups_N[rows], bootstrap)
+        for name, rows in _named(names_N)
+    ]
+
+
+def models(
+    a_N: NDArray[Any], b_N: NDArray[Any], p_NC: Array, truth: Truth, bootstrap: Bootstrap
+) -> list[dict[str, Any]]:
+    """For each model that answered, its lead over its opponents. Each vote counts once for either model."""
+    predicted_N, observed_N = (np.concatenate([_lead(x), -_lead(x)]) for x in (p_NC, truth.y_NC))
+    groups_N = np.tile(truth.groups_N, 2)
+    found = _compared(np.concatenate([a_N, b_N]), predicted_N, observed_N, groups_N, bootstrap)
+    return list(islice(found, MAX_SLICES))
+
+
+def model_pairs(
+    a_N: NDArray[Any], b_N: NDArray[Any], p_NC: Array, truth: Truth, bootstrap: Bootstrap
+) -> list[dict[str, Any]]:
+    """For each two models that met often enough, the lead of the one first in the alphabet."""
+    known = (a_N != "") & (b_N != "") & (a_N != b_N)
+    pairs = [f"{min(a, b)} over {max(a, b)}" for a, b in zip(a_N, b_N, strict=True)]
+    sign_N = np.where(a_N < b_N, 1.0, -1.0)
+    leads = sign_N * _lead(p_NC), sign_N * _lead(truth.y_NC)
+    names_N = np.where(known, np.array(pairs, dtype=str), "")
+    return list(islice(_compared(names_N, *leads, truth.groups_N, bootstrap), MAX_SLICES))
+
+
+def _compared(
+    names_N: NDArray[Any],
+    predicted_N: Array,
+    observed_N: Array,
+    groups_N: NDArray[np.int64],
+    bootstrap: Bootstrap,
+) -> Iterator[dict[str, Any]]:
+    """Predicted and observed leads of each named slice, and the gap between them, the largest first."""
+    columns = {"predicted": predicted_N, "observed": observed_N, "gap": predicted_N - observed_N}
+    for name, rows in _named(names_N):
+        yield _slice(name, {key: column[rows] for key, column in columns.items()}, groups_N[rows], bootstrap)
+
+
+def _slice(
+    name: str, columns: dict[str, Array], groups_N: NDArray[np.int64], bootstrap: Bootstrap
+) -> dict[str, Any]:
+    return {"name": name, "rows": len(groups_N)} | _means(columns, groups_N, bootstrap)
+
+
+def _means(columns: dict[str, Array], groups_N: NDArray[np.int64], bootstrap: Bootstrap) -> dict[str, Any]:
+    """The mean of each column with its interval."""
+    values_NM = np.stack(list(columns.values()), axis=1)
+    draws_SM = bootstrap.means(values_NM, groups_N)
+    return {
+        name: asdict(bootstrap.percentile(float(values_NM[:, m].mean()), draws_SM[:, m]))
+        for m, name in enumerate(columns)
+    }
+
+
+def _lead(p_NC: Array) -> Array:
+    """P(a) - P(b)."""
+    return p_NC[:, 0] - p_NC[:, 1]
+
+
+def _advantage(a_N: NDArray[np.int64], b_N: NDArray[np.int64]) -> Array:
+    advantage: Array = (a_N - b_N) / np.maximum(a_N + b_N, 1)
+    return advantage
+
+
+def _named(names_N: NDArray[Any]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """The slices that are large enough and their rows, the largest first; "" names none."""
+    names, counts = np.unique(names_N, return_counts=True)
+    for n in np.argsort(-counts, kind="stable"):
+        if names[n] != "" and counts[n] >= MIN_ROWS:
+            yield str(names[n]), names_N == names[n]

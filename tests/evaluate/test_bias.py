@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+
+from tiebreak.data.logits import swap_answers
+from tiebreak.data.votes import table_of
+from tiebreak.evaluate import bias
+from tiebreak.evaluate.ladder import Truth
+from tiebreak.evaluate.metrics import Bootstrap, log_loss
+
+N = 240
+BOOTSTRAP = Bootstrap(60)
+
+
+def truth(y: np.ndarray) -> Truth:
+    return Truth([str(n) for n in range(len(y))], np.eye(3)[y], np.arange(len(y)))
+
+
+@pytest.fixture
+def random() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def test_a_symmetric_model_has_no_position_bias(random):
+    z = random.normal(size=(N, 3))
+    found = bias.position(np.stack([z, z], axis=1), truth(random.integers(3, size=N)), BOOTSTRAP)
+    assert {name: estimate["value"] for name, estimate in found.items()} == {
+        "first_advantage": 0,
+        "change": 0,
+        "flips": 0,
+    }
+
+
+def test_a_liking_for_the_first_place_is_measured(random):
+    shown = np.tile(np.log([0.5, 0.3, 0.2]), (N, 1))  # the answer shown first always gets 0.5
+    z = np.stack([shown, swap_answers(shown)], axis=1)
+    found = bias.position(z, truth(random.integers(3, size=N)), BOOTSTRAP)
+    assert found["first_advantage"]["value"] == pytest.approx(0.2)
+    assert found["change"]["value"] == pytest.approx(0.2)
+    assert found["flips"]["value"] == 1
+
+
+def test_gap_of_the_longer_answer(random):
+    longer_is_a = random.random(N) < 0.5
+    advantage = np.where(longer_is_a, 0.4, -0.4)
+    y = np.where(longer_is_a, 0, 1)  # the longer answer always wins
+    p = np.tile([0.4, 0.4, 0.2], (N, 1))  # and the model does not know
+    (only,) = bias.leanings(advantage, p, truth(y), BOOTSTRAP)
+    assert only["rows"] == N
+    assert (only["predicted"]["value"], only["observed"]["value"]) == (0, 1)
+    assert only["gap"]["value"] == only["gap"]["low"] == only["gap"]["high"] == -1
+
+
+def test_leanings_come_in_thirds_without_the_equal_ones(random):
+    advantage = np.r_[np.zeros(60), np.linspace(0.01, 0.9, 90), -np.linspace(0.01, 0.9, 90)]
+    p, y = np.full((N, 3), 1 / 3), random.integers(3, size=N)
+    found = bias.leanings(advantage, p, truth(y), BOOTSTRAP)
+    assert [item["name"] for item in found] == ["slightly more", "clearly more", "far more"]
+    assert sum(item["rows"] for item in found) == 180
+    assert max(item["rows"] for item in found) <= 62
+    assert bias.leanings(np.zeros(N), p, truth(y), BOOTSTRAP) == []
+
+
+def test_slices_equal_scores_of_their_rows(random):
+    p, y = random.dirichlet([1, 1, 1], size=N), random.integers(3, size=N)
+    names = np.array(["big"] * 150 + ["small"] * 70 + ["too small"] * 20)
+    big, small = bias.slices(names, p, truth(y), BOOTSTRAP)
+    assert (big["name"], big["rows"], small["name"], small["rows"]) == ("big", 150, "small", 70)
+    assert small["log_loss"]["value"] == pytest.approx(log_loss(p[150:220], y[150:220]))
+    assert small["tie_gap"]["value"] == pytest.approx(p[150:220, 2].mean() - (y[150:220] == 2).mean())
+
+
+def test_models_and_pairs_count_every_battle_from_both_sides(random):
+    a = np.where(np.arange(N) % 2, "ada", "bob")
+    b = np.where(np.arange(N) % 2, "bob", "ada")
+    p = np.where((a == "ada")[:, None], [0.6, 0.2, 0.2], [0.2, 0.6, 0.2])  # the model favours ada by 0.4
+    y = random.integers(3, size=N)
+    wins, losses = ((np.where(y == 0, a, np.where(y == 1, b, "")) == name).mean() for name in ("ada", "bob"))
+    by_name = {item["name"]: item for item in bias.models(a, b, p, truth(y), BOOTSTRAP)}
+    assert by_name["ada"]["rows"] == by_name["bob"]["rows"] == N
+    assert by_name["ada"]["predicted"]["value"] == pytest.approx(0.4)
+    assert by_name["ada"]["observed"]["value"] == pytest.approx(wins - losses)
+    assert by_name["bob"]["gap"]["value"] == pytest.approx(-by_name["ada"]["gap"]["value"])
+    (pair,) = bias.model_pairs(a, b, p, truth(y), BOOTSTRAP)
+    assert pair["name"] == "ada over bob"
+    assert pair["predicted"] == by_name["ada"]["predicted"]
+
+
+def test_whole_report_on_votes_without_models(random):
+    pairs = [
+        {"prompt": ["why?"] * (1 + n % 5), "response_a": ["x" * (n % 7)], "response_b": ["- y\n- z"]}
+        for n in range(N)
+    ]
+    p, y = random.dirichlet([1, 1, 1], size=N), random.integers(3, size=N)
+    found = bias.bias(table_of(pairs), p, np.log(p)[:, None], truth(y), BOOTSTRAP)
+    assert found["position"] is None
+    assert found["models"] == found["model_pairs"] == []
+    assert {item["name"] for item in found["turns"]} == {"1", "2", "3", "4 or more"}
+    assert [item["name"] for item in found["script"]] == ["Latin"]
+    assert found["formatting"][0]["rows"] == N

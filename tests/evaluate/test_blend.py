@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+import scipy.optimize
+from scipy.special import softmax
+
+from tiebreak.data.logits import swap_answers
+from tiebreak.evaluate.blend import EqualBlend, LinearBlend, LogBlend
+from tiebreak.evaluate.metrics import log_loss
+
+
+@pytest.fixture(scope="module")
+def three_models() -> tuple[np.ndarray, np.ndarray]:
+    """A good model, a worse one, and one that knows nothing."""
+    random = np.random.default_rng(0)
+    z = random.normal(size=(1500, 3))
+    y = np.array([random.choice(3, p=p) for p in softmax(1.5 * z, axis=1)])
+    noise = random.normal(size=(1500, 3, 3)) * np.array([0.5, 1.5, 1.0])[:, None]
+    signal = np.array([1.5, 1.5, 0.0])[:, None] * z[:, None]
+    return softmax(signal + noise, axis=2), y
+
+
+def test_equal_is_the_mean(three_models):
+    x, y = three_models
+    np.testing.assert_allclose(EqualBlend().fit(x, y).predict_proba(x), x.mean(axis=1))
+
+
+def test_linear_equals_scipy(three_models):
+    x, y = three_models
+    found = scipy.optimize.minimize(
+        lambda w: log_loss(np.einsum("m,nmc->nc", w, x), y),
+        np.full(3, 1 / 3),
+        bounds=[(0, 1)] * 3,
+        constraints={"type": "eq", "fun": lambda w: w.sum() - 1},
+        method="SLSQP",
+        options={"ftol": 1e-12},
+    )
+    blend = LinearBlend().fit(x, y)
+    assert blend.weights_.sum() == pytest.approx(1)
+    assert log_loss(blend.predict_proba(x), y) == pytest.approx(found.fun, abs=1e-6)
+    np.testing.assert_allclose(blend.weights_, found.x, atol=2e-3)
+
+
+def test_log_equals_scipy(three_models):
+    x, y = three_models
+    log_x = np.log(x)
+    found = scipy.optimize.minimize(
+        lambda w: log_loss(softmax(np.einsum("m,nmc->nc", w, log_x), axis=1), y), np.full(3, 1 / 3), tol=1e-10
+    )
+    np.testing.assert_allclose(LogBlend().fit(x, y).weights_, found.x, atol=1e-4)
+
+
+def test_a_model_that_knows_nothing_weighs_little(three_models):
+    x, y = three_models
+    assert LinearBlend().fit(x, y).weights_[2] < 0.06
+    assert abs(LogBlend().fit(x, y).weights_[2]) < 0.05
+
+
+@pytest.mark.parametrize("blend", [EqualBlend(), LinearBlend(), LogBlend()])
+def test_symmetric_to_the_last_bit(blend, three_models):
+    x, y = three_models
+    fitted = blend.fit(x, y)
+    assert (swap_answers(fitted.predict_proba(swap_answers(x))) == fitted.predict_proba(x)).all()
+
+
+def test_one_sure_and_wrong_model_does_not_make_the_blend_infinite():
+    x = np.tile([[[1.0, 0.0, 0.0], [0.3, 0.4, 0.3]]], (10, 1, 1))
+    for blend in (LinearBlend(), LogBlend()):
+        assert log_loss(blend.fit(x, np.ones(10)).predict_proba(x), np.ones(10)) < 1

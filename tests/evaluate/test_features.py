@@ -1,0 +1,53 @@
+import pyarrow as pa
+import pytest
+
+from tiebreak.evaluate import features
+
+
+def column(*rows: list[str | None]) -> pa.ChunkedArray:
+    return pa.chunked_array([list(rows)], pa.list_(pa.string()))
+
+
+def test_lengths_count_characters_of_all_turns():
+    assert features.lengths(column(["ab", None], ["日本語", "x"], [None])).tolist() == [2, 4, 0]
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("plain - text with 3.5 * 2 and # no marks", 0),
+        ("- one\n* two\n  + three\n1. four\n2) five", 5),
+        ("# Heading\n\n### Another", 2),
+        ("some **bold** and **more**", 2),
+        ("```python\nx = 1\n```", 2),
+        ("| a | b |\n|---|---|", 2),
+    ],
+)
+def test_marks(text, count):
+    assert features.marks(column([text])).tolist() == [count]
+
+
+def test_turns():
+    assert features.turns(column(["a"], ["a", "b", "c"])).tolist() == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("text", "script"),
+    [
+        ("What is the capital of France?", "Latin"),
+        ("Žluťoučký kůň, naïve façade", "Latin"),
+        ("Как дела? ok", "Cyrillic"),
+        ("写一首关于春天的诗", "Han"),
+        ("日本語で自己紹介をしてください", "Kana"),
+        ("안녕하세요", "Hangul"),
+        ("مرحبا", "Arabic"),
+        ("שלום", "Hebrew"),
+        ("नमस्ते", "Devanagari"),
+        ("สวัสดี", "Thai"),
+        ("Γειά σου", "Greek"),
+        ("12 + 30 = ?", "none"),
+        ("", "none"),
+    ],
+)
+def test_scripts(text, script):
+    assert features.scripts(column([text])).tolist() == [script]
