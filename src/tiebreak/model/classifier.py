@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import (
     AutoModelForSequenceClassification,
@@ -22,7 +23,7 @@ from tiebreak.data.packing import Packed
 from tiebreak.data.votes import LABELS
 from tiebreak.errors import TiebreakError
 from tiebreak.model import attention
-from tiebreak.model.lora import add_adapters, load_adapter
+from tiebreak.model.lora import HEAD, add_adapters, load_adapter
 from tiebreak.recipe import Lora
 
 HEAD_STD = 0.02
@@ -66,7 +67,7 @@ def load(folder: Path, precision: str = "auto", device: str = "cpu", seed: int =
         raise TiebreakError(f"{folder} is no model folder: it has no config.json")
     labels = dict(enumerate(LABELS))
     try:
-        with _quiet():
+        with quiet():
             tokenizer = AutoTokenizer.from_pretrained(folder)
             model, info = AutoModelForSequenceClassification.from_pretrained(
                 folder,
@@ -85,15 +86,27 @@ def load(folder: Path, precision: str = "auto", device: str = "cpu", seed: int =
     model.requires_grad_(False).to(device)
     model.config.pad_token_id = tokenizer.pad_token_id = padding_token(tokenizer)
     model.score.float().requires_grad_(True)
-    if not head_trained:
+    if head_trained:
+        model.score.weight.data.copy_(stored_head(folder))
+    else:
         generator = torch.Generator().manual_seed(seed)
         head = torch.randn(model.score.weight.shape, generator=generator) * HEAD_STD
         model.score.weight.data.copy_(head)
     return Classifier(model, tokenizer, head_trained)
 
 
+def stored_head(folder: Path) -> Tensor:
+    """The score head as the folder stores it, in fp32; transformers rounds it to the type it loads in."""
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, framework="pt") as tensors:
+            if HEAD in tensors.keys():  # noqa: SIM118
+                head: Tensor = tensors.get_tensor(HEAD)
+                return head.float()
+    raise TiebreakError(f"{folder} holds no score head in its safetensors files")
+
+
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without transformers' bars and its report of a missing score head, which is expected here."""
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()

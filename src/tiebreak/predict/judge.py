@@ -17,6 +17,7 @@ from tiebreak.evaluate.calibration import TemperatureScaling
 from tiebreak.model.classifier import Classifier, load
 from tiebreak.predict import package
 from tiebreak.predict.scorer import both_orders, score
+from tiebreak.quantize import int8
 
 Pairs: TypeAlias = Path | str | pa.Table | Iterable[Mapping[str, Any]]
 
@@ -84,4 +85,5 @@ def load_judge(folder: Path, device: str | None = None, score_tokens: int = 1638
     """See `tiebreak.load`."""
     shipped = package.read(folder)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return Judge(load(folder, device=device), shipped, score_tokens)
+    load_folder = int8.load_classifier if int8.is_quantized(folder) else load
+    return Judge(load_folder(folder, device=device), shipped, score_tokens)
