@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tiebreak.errors import TiebreakError
 
-_WANTED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+WANTED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 
 
 def is_id(location: str) -> bool:
@@ -50,7 +50,7 @@ def download(repo: str, revision: str | None = None) -> Path:
 
     with _clear_errors(repo, revision or "main"):
         folder = snapshot_download(
-            repo, revision=commit(repo, revision), allow_patterns=_WANTED, ignore_patterns=["*/*"]
+            repo, revision=commit(repo, revision), allow_patterns=WANTED, ignore_patterns=["*/*"]
         )
     return Path(folder)
 

@@ -1,7 +1,8 @@
 """A small graph of steps that do nothing of use, quickly: read -> train (a task each fold) -> join.
 
 `train` is like the real ones: it goes on from its checkpoint, and stops when asked to. Environment variables
-make it misbehave: FAKE_FAIL, FAKE_FULL_DISK and FAKE_DIE name a task, FAKE_SLEEP the seconds of each of its steps.
+make it misbehave: FAKE_FAIL, FAKE_BUG, FAKE_FULL_DISK and FAKE_DIE name a task, FAKE_SLEEP says how long
+each of its steps takes.
 """
 
 import hashlib
@@ -40,7 +41,11 @@ def _train(settings: Settings, inputs: Inputs, output: Path, runtime: Runtime) -
     (output / "half.txt").write_text("half written")
     _misbehave(task)
     checkpoint = runtime.scratch / "state.json"
-    state = json.loads(checkpoint.read_text()) if checkpoint.exists() else {"step": 0, "value": str(settings.seed)}
+    state = (
+        json.loads(checkpoint.read_text())
+        if checkpoint.exists()
+        else {"step": 0, "value": str(settings.seed)}
+    )
     text = (inputs["text"][0] / "deep" / "text.txt").read_text()
     while state["step"] < STEPS:
         value = hashlib.sha256((state["value"] + text + task).encode()).hexdigest()
@@ -113,4 +118,6 @@ def write(folder: Path) -> Path:
 def payload(run_dir: Path) -> dict[str, Any]:
     """Hashes of all that a run made, by artifact."""
     manifests = sorted(run_dir.glob("artifacts/*/*/manifest.json"))
-    return {str(path.parent.relative_to(run_dir)): json.loads(path.read_text())["files"] for path in manifests}
+    return {
+        str(path.parent.relative_to(run_dir)): json.loads(path.read_text())["files"] for path in manifests
+    }

@@ -1,0 +1,155 @@
+"""Artifacts: complete with a manifest and not before, damage is seen, one writer at a time."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tiebreak.errors import TiebreakError
+from tiebreak.execute import artifacts
+from tiebreak.execute.artifacts import Manifest
+
+
+def manifest_of(folder: Path, finished: float = 1.0, name: str = "fold0") -> Manifest:
+    return Manifest(
+        step="teach",
+        name=name,
+        version=1,
+        key="k" * 64,
+        settings={},
+        inputs={},
+        files=artifacts.records(folder),
+        metrics={},
+        seconds=1.0,
+        finished=finished,
+        versions={},
+        hardware={},
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "teach" / "fold0-12345678"
+    (made / "adapter").mkdir(parents=True)
+    (made / "adapter" / "weights.bin").write_bytes(b"weights")
+    (made / "curve.json").write_text("[]")
+    return made
+
+
+def test_payload_leaves_out_what_only_a_running_task_needs(folder: Path) -> None:
+    (folder / artifacts.SCRATCH).mkdir()
+    (folder / artifacts.SCRATCH / "state").write_text("x")
+    for name in (artifacts.PROGRESS, artifacts.LOCK, artifacts.FAILURE):
+        (folder / name).write_text("x")
+    assert artifacts.payload(folder) == ["adapter/weights.bin", "curve.json"]
+
+
+def test_seal_makes_an_artifact_complete_and_drops_its_checkpoint(folder: Path) -> None:
+    (folder / artifacts.SCRATCH).mkdir()
+    assert artifacts.read_manifest(folder) is None
+    manifest = manifest_of(folder)
+    artifacts.seal(folder, manifest)
+    assert artifacts.read_manifest(folder) == manifest
+    assert sorted(os.listdir(folder)) == ["adapter", "curve.json", "manifest.json"]
+
+
+def test_a_manifest_that_cannot_be_read_means_incomplete(folder: Path) -> None:
+    artifacts.seal(folder, manifest_of(folder))
+    text = (folder / artifacts.MANIFEST).read_text()
+    (folder / artifacts.MANIFEST).write_text(text[: len(text) // 2])
+    assert artifacts.read_manifest(folder) is None
+
+
+def test_damage_names_the_file(folder: Path) -> None:
+    manifest = manifest_of(folder)
+    assert artifacts.damage(folder, manifest) is None
+    (folder / "adapter" / "weights.bin").write_bytes(b"weightz")
+    assert artifacts.wrong_size(folder, manifest) is None
+    assert "adapter/weights.bin is damaged" in str(artifacts.damage(folder, manifest))
+    (folder / "curve.json").write_text("[1]")
+    assert artifacts.wrong_size(folder, manifest) == "curve.json is damaged: 3 bytes instead of 2"
+    (folder / "curve.json").unlink()
+    assert artifacts.wrong_size(folder, manifest) == "curve.json is gone"
+
+
+def test_content_is_that_of_the_files_alone(folder: Path) -> None:
+    before = manifest_of(folder, finished=1.0).content
+    assert manifest_of(folder, finished=2.0).content == before
+    (folder / "curve.json").write_text("[1]")
+    assert manifest_of(folder).content != before
+
+
+def test_clear_keeps_the_checkpoint_and_the_lock(folder: Path) -> None:
+    (folder / artifacts.SCRATCH).mkdir()
+    (folder / artifacts.LOCK).write_text("")
+    artifacts.clear(folder)
+    assert sorted(os.listdir(folder)) == [artifacts.LOCK, artifacts.SCRATCH]
+    artifacts.clear(folder, keep_scratch=False)
+    assert os.listdir(folder) == [artifacts.LOCK]
+
+
+def test_newest_manifest_is_the_latest_of_that_very_name(tmp_path: Path) -> None:
+    for name, key, finished in (
+        ("m", "aaaaaaaa", 1.0),
+        ("m", "bbbbbbbb", 3.0),
+        ("m-cccccccc", "dddddddd", 9.0),
+    ):
+        folder = tmp_path / f"{name}-{key}"
+        folder.mkdir()
+        artifacts.seal(folder, manifest_of(folder, finished, name))
+    found = artifacts.newest_manifest(tmp_path, "m")
+    assert found is not None
+    assert found.finished == 3.0
+    assert artifacts.newest_manifest(tmp_path, "other") is None
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from tiebreak.execute import artifacts
+with artifacts.lock(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def another_holds(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds the folder until it is told to let go."""
+    arguments = [sys.executable, "-c", HOLD, str(folder)]
+    other = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert other.stdout is not None
+    assert other.stdout.readline() == "held\n"
+    yield other
+    other.communicate()
+
+
+def test_one_writer_at_a_time(folder: Path) -> None:
+    with another_holds(folder) as other:
+        assert artifacts.is_locked(folder)
+        holder = pytest.raises(TiebreakError, match=f"written by process {other.pid} on ")
+        with holder, artifacts.lock(folder, 0.2):
+            pass
+    assert not artifacts.is_locked(folder)
+    with artifacts.lock(folder, 0.0):
+        assert artifacts.is_locked(folder)
+
+
+def test_the_lock_of_a_dead_process_is_free(folder: Path) -> None:
+    with another_holds(folder) as other:
+        other.kill()
+        with artifacts.lock(folder, 5.0):
+            pass
+
+
+def test_write_atomically_leaves_nothing_half_written(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    artifacts.write_atomically(path, "old")
+    artifacts.write_atomically(path, json.dumps({"new": "é"}))
+    assert json.loads(path.read_text(encoding="utf-8")) == {"new": "é"}
+    assert os.listdir(tmp_path) == ["x.json"]

@@ -1,0 +1,60 @@
+"""A new folder from a preset: complete, ready to plan, and never over something that is there."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tiebreak import recipe
+from tiebreak.errors import TiebreakError
+from tiebreak.execute.plan import plan
+from tiebreak.execute.start import preset_text, start
+from tiebreak.execute.workspace import Workspace
+
+
+def test_tiny_has_votes_and_models_and_can_be_planned(tmp_path: Path) -> None:
+    path = start(tmp_path / "trial", "tiny", synthetic=200)
+    work = Workspace(path)
+    assert work.recipe.name == "trial"
+    assert (tmp_path / "trial" / "models" / "llama" / "config.json").is_file()
+    assert {state.status for state in plan(work)} == {"missing"}
+    with pytest.raises(TiebreakError, match="exists"):
+        start(tmp_path / "trial", "tiny")
+
+
+def test_the_same_seed_makes_the_same_keys(tmp_path: Path) -> None:
+    works = [Workspace(start(tmp_path / name, "tiny", synthetic=200, seed=3)) for name in ("a", "b")]
+    first, second = ({task.id: work.key(task) for task in work.tasks} for work in works)
+    assert {task for task in first if first[task] != second[task]} <= {"evaluate/report"}  # knows the name
+
+
+def test_given_votes_replace_the_presets_data(tmp_path: Path) -> None:
+    votes = tmp_path / "my votes.jsonl"
+    rows = [
+        {"prompt": f"question {n}", "response_a": "yes", "response_b": "no", "winner": "model_a"}
+        for n in range(5)
+    ]
+    votes.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    made = recipe.load(start(tmp_path / "mine", "tiny", votes=[votes]))
+    assert made.data == recipe.Data(votes=(str(votes),))
+    assert made.models.student.base == "models/gemma"
+    assert (tmp_path / "mine" / "models" / "gemma" / "tokenizer.json").is_file()
+    assert not (tmp_path / "mine" / "data").exists()
+
+
+def test_other_presets_keep_their_comments_and_make_no_models(tmp_path: Path) -> None:
+    path = start(tmp_path / "big", "sc4000")
+    expected = preset_text("sc4000").replace("name: sc4000", 'name: "big"')
+    assert path.read_text() == expected
+    assert [item.name for item in path.parent.iterdir()] == ["recipe.yaml"]
+
+
+@pytest.mark.parametrize("preset", ["published", "one-gpu"])
+def test_files_are_put_into_any_preset(preset: str, tmp_path: Path) -> None:
+    for name in ("v.csv", "p.csv"):
+        (tmp_path / name).write_text("x")
+    path = start(tmp_path / "n", preset, votes=[tmp_path / "v.csv"], preferences=[tmp_path / "p.csv"])
+    made = recipe.load(path)
+    assert made.data.votes == (str(tmp_path / "v.csv"),)
+    assert made.data.preferences == (str(tmp_path / "p.csv"),)
+    assert made.models == recipe.load(start(tmp_path / "o", preset)).models

@@ -1,0 +1,123 @@
+"""Keys change with what changes a result, and with nothing else; sources are found or missed clearly."""
+
+import shutil
+from pathlib import Path
+
+import fakes
+import pytest
+
+from tiebreak.errors import TiebreakError
+from tiebreak.execute import workspace
+from tiebreak.execute.workspace import Workspace, content_fingerprint
+from tiebreak.pipeline import Source
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    return fakes.write(tmp_path / "run")
+
+
+def keys(path: Path, *overrides: str) -> dict[str, str]:
+    work = Workspace(path, overrides, fakes.tasks)
+    return {task.id: work.key(task) for task in work.tasks}
+
+
+def test_keys_do_not_depend_on_place_or_scheduling(recipe: Path, tmp_path: Path) -> None:
+    before = keys(recipe)
+    assert (
+        keys(recipe, "compute.workers=7", "compute.log_every=1", "run_dir=elsewhere", "name=other") == before
+    )
+    moved = tmp_path / "moved"
+    shutil.copytree(recipe.parent, moved)
+    assert keys(moved / "recipe.yaml") == before
+
+
+def test_a_setting_changes_its_task_and_those_that_read_it(recipe: Path) -> None:
+    before, after = keys(recipe), keys(recipe, "seed=1")
+    assert before["ingest/votes"] == after["ingest/votes"]
+    changed = {task for task in before if before[task] != after[task]}
+    assert changed == {"train/fold0", "train/fold1", "train/fold2", "join/all"}
+
+
+def test_a_changed_source_changes_everything_after_it(recipe: Path) -> None:
+    before = keys(recipe)
+    (recipe.parent / "votes.txt").write_text("other votes")
+    after = keys(recipe)
+    assert all(before[task] != after[task] for task in before)
+
+
+def test_a_step_with_a_new_version_has_another_key(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = keys(recipe)
+    monkeypatch.setattr(fakes.JOIN, "VERSION", 2)
+    after = keys(recipe)
+    assert [task for task in before if before[task] != after[task]] == ["join/all"]
+
+
+def test_fewer_folds_leave_the_keys_of_the_others(recipe: Path) -> None:
+    before, after = keys(recipe), keys(recipe, "teach.folds=[1]")
+    assert after["train/fold1"] == before["train/fold1"]
+    assert after["join/all"] != before["join/all"]
+
+
+def test_a_folder_counts_by_its_visible_files(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    (model / "sub").mkdir(parents=True)
+    (model / "config.json").write_text("{}")
+    before = content_fingerprint(model)
+    (model / ".cache").mkdir()
+    (model / ".cache" / "x").write_text("x")
+    assert content_fingerprint(model) == before
+    (model / "sub" / "more").write_text("x")
+    assert content_fingerprint(model) != before
+
+
+def test_of_a_large_model_file_size_and_both_ends_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workspace, "_WHOLE_BELOW", 100)
+    monkeypatch.setattr(workspace, "_SAMPLE", 10)
+    weights = tmp_path / "weights"
+    content = bytearray(200)
+
+    def now() -> str:
+        weights.write_bytes(content)
+        return content_fingerprint(tmp_path, whole=False)
+
+    before = now()
+    content[100] = 1
+    assert now() == before
+    for place in (0, 199):
+        content[place] ^= 1
+        assert now() != before
+        content[place] ^= 1
+    assert now() == before
+    content.append(0)
+    assert now() != before
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (Source("gone.csv"), "no file 'gone.csv': looked for .*gone.csv"),
+        (Source("models/a/b", is_model=True), "no model folder 'models/a/b'.*owner/name"),
+        (Source("empty", is_model=True), "is not a model folder: it has no config.json"),
+    ],
+)
+def test_a_missing_source_is_a_clear_error(recipe: Path, source: Source, message: str) -> None:
+    (recipe.parent / "empty").mkdir()
+    with pytest.raises(TiebreakError, match=message):
+        Workspace(recipe, (), fakes.tasks).fingerprint(source)
+
+
+def test_a_hub_model_counts_by_its_commit(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tiebreak.model.hub.commit", lambda repo, revision: f"{repo}-{revision}-commit")
+    work = Workspace(recipe, (), fakes.tasks)
+    source = Source("owner/name", "v1", is_model=True)
+    assert work.fingerprint(source) == "hub:owner/name@owner/name-v1-commit"
+
+
+def test_a_folder_wins_over_a_hub_id(recipe: Path) -> None:
+    model = recipe.parent / "owner" / "name"
+    model.mkdir(parents=True)
+    (model / "config.json").write_text("{}")
+    assert Workspace(recipe, (), fakes.tasks).resolve(Source("owner/name", is_model=True)) == model

@@ -1,0 +1,102 @@
+"""The hub without a network: what the cache knows, and every way of not getting a model."""
+
+from pathlib import Path
+
+import httpx
+import pytest
+from huggingface_hub import errors
+
+from tiebreak.errors import TiebreakError
+from tiebreak.model import hub
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty hub cache."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    return tmp_path
+
+
+def put(cache: Path) -> Path:
+    """A model as huggingface_hub keeps it."""
+    model = cache / "models--owner--name"
+    (model / "refs").mkdir(parents=True)
+    (model / "refs" / "main").write_text(COMMIT)
+    (model / "snapshots" / COMMIT).mkdir(parents=True)
+    (model / "snapshots" / COMMIT / "config.json").write_text("{}")
+    return model / "snapshots" / COMMIT
+
+
+@pytest.mark.parametrize(
+    ("text", "is_id"),
+    [
+        ("owner/name", True),
+        ("google/gemma-2-9b-it", True),
+        ("name", False),
+        ("a/b/c", False),
+        ("../x/y", False),
+    ],
+)
+def test_what_can_be_a_hub_id(text: str, is_id: bool) -> None:
+    assert hub.is_id(text) is is_id
+    assert not hub.is_id("./" + text)
+
+
+def test_a_full_commit_is_itself(cache: Path) -> None:
+    assert hub.commit("owner/name", COMMIT) == COMMIT
+
+
+def test_the_cached_commit_wins(cache: Path) -> None:
+    put(cache)
+    assert hub.commit("owner/name") == COMMIT
+
+
+def test_offline_without_a_cached_model_says_what_to_run(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(TiebreakError, match="hf download owner/name"):
+        hub.commit("owner/name")
+
+
+def _refused(kind: type[errors.HfHubHTTPError]) -> Exception:
+    request = httpx.Request("GET", "https://hub.invalid")
+    return kind("refused", response=httpx.Response(403, request=request))
+
+
+@pytest.mark.parametrize(
+    ("failure", "message"),
+    [
+        (_refused(errors.GatedRepoError), "is gated: accept its terms at https://huggingface.co/owner/name"),
+        (_refused(errors.RepositoryNotFoundError), "none of that name on the hub"),
+        (_refused(errors.RevisionNotFoundError), "has no revision 'v9'"),
+        (httpx.ConnectError("no route"), "the hub is out of reach"),
+    ],
+)
+def test_every_refusal_says_what_to_do(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception, message: str
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise failure
+
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", refuse)
+    with pytest.raises(TiebreakError, match=message):
+        hub.commit("owner/name", "v9")
+
+
+def test_download_asks_for_the_commit_and_only_for_what_is_read(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, object] = {}
+
+    def download(repo: str, **options: object) -> str:
+        asked.update(options, repo=repo)
+        return str(cache)
+
+    put(cache)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    assert hub.download("owner/name") == cache
+    assert (asked["repo"], asked["revision"]) == ("owner/name", COMMIT)
+    assert not any(pattern.endswith((".bin", ".pt", "*")) for pattern in hub.WANTED)

@@ -1,0 +1,159 @@
+"""The command line: results on stdout, one clear error on stderr, the right exit code."""
+
+import json
+import sys
+from functools import partial
+from pathlib import Path
+
+import fakes
+import pytest
+
+from tiebreak import cli
+
+
+@pytest.fixture
+def tiebreak(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
+    """Run the command in this process: tiebreak("plan", ...) -> exit code, stdout, stderr."""
+    monkeypatch.setattr(cli, "stop", cli.Stop())
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["tiebreak", *map(str, arguments)])
+        monkeypatch.setattr(cli.Stop, "install", lambda self: self)
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        seen = capfd.readouterr()
+        return int(end.value.code or 0), seen.out, seen.err
+
+    return run
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A recipe over the fake steps."""
+    monkeypatch.setattr(cli, "Workspace", partial(cli.Workspace, expand=fakes.tasks))
+    return fakes.write(tmp_path)
+
+
+def test_plan_run_status(tiebreak, recipe: Path) -> None:
+    code, out, _ = tiebreak("plan", recipe, "--json")
+    assert code == 0
+    assert {row["state"] for row in json.loads(out)} == {"missing"}
+    code, out, err = tiebreak("run", recipe, "--json")
+    assert code == 0
+    assert len(json.loads(out)["done"]) == 5
+    assert "[5/5] join/all: done" in err
+    code, out, _ = tiebreak("status", recipe.parent, "--json")
+    assert {row["state"] for row in json.loads(out)} == {"done"}
+    code, out, _ = tiebreak("plan", recipe, "--set", "seed=1")
+    assert "seed 0 -> 1" in out
+
+
+def test_tables_are_readable(tiebreak, recipe: Path) -> None:
+    _, out, _ = tiebreak("plan", recipe)
+    lines = out.splitlines()
+    assert lines[0].split() == ["task", "state", "reason"]
+    assert lines[1].split() == ["ingest/votes", "missing", "never", "made"]
+
+
+def test_a_run_that_fails_ends_with_2_and_says_how_to_go_on(
+    tiebreak, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_FAIL", "train/fold0")
+    code, out, err = tiebreak("run", recipe)
+    assert code == 2
+    assert out == ""
+    assert err.count("error: ") == 1
+    assert "train/fold0: error: this fold does not train" in err
+    assert (
+        err.splitlines()[-1]
+        == f"not finished: 1 failed, 1 others need them; go on with: tiebreak run {recipe}"
+    )
+    _, out, _ = tiebreak("status", recipe, "--json")
+    failed = next(row for row in json.loads(out) if row["state"] == "failed")
+    assert failed == {"task": "train/fold0", "state": "failed", "detail": "this fold does not train"}
+
+
+def test_steps_and_folds(tiebreak, recipe: Path) -> None:
+    _, out, _ = tiebreak("run", recipe, "--steps", "train", "--folds", "1", "--json")
+    assert json.loads(out)["done"] == ["ingest/votes", "train/fold1"]
+
+
+def test_task_prints_its_folder(tiebreak, recipe: Path) -> None:
+    code, out, err = tiebreak("task", recipe, "train/fold0")
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ingest/votes is missing; make it with: tiebreak run ")
+    code, out, _ = tiebreak("task", recipe, "ingest/votes")
+    assert code == 0
+    assert (Path(out.strip()) / "manifest.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("run", "nowhere.yaml"), "no recipe at nowhere.yaml. Make one with: tiebreak init"),
+        (("run", "{recipe}", "--steps", "trane"), "no step 'trane'"),
+        (("run", "{recipe}", "--folds", "x"), "--folds takes numbers such as 0,2, not 'x'"),
+        (("run", "{recipe}", "--folds", "9"), "teach.folds names [9]"),
+        (("plan", "{recipe}", "--set", "sed=1"), "did you mean 'seed'"),
+        (("plan", "{recipe}", "--set", "data.votes=[gone.csv]"), "no file 'gone.csv'"),
+        (("task", "{recipe}", "train/fold9"), "did you mean 'train/fold"),
+        (("init", "x", "--preset", "tinny"), "did you mean 'tiny'"),
+        (("init", "x", "--votes", "gone.csv"), "no file of votes at gone.csv"),
+        (("init", "x", "--synthetic", "3"), "--synthetic 3 is too few"),
+        (("predict", "nowhere", "pairs.csv", "-o", "out.csv"), "no model folder at nowhere"),
+        (("predict", "nowhere", "pairs.csv", "-o", "out.txt"), "Valid: .csv, .parquet"),
+        (("evaluate", "gone.csv", "labels.csv"), "no file at gone.csv"),
+        (("report", "nowhere"), "nowhere is no recipe and holds no metrics.json"),
+    ],
+)
+def test_errors_are_one_line_and_exit_code_2(
+    tiebreak, recipe: Path, arguments: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(recipe.parent)
+    code, out, err = tiebreak(*(part.format(recipe=recipe) for part in arguments))
+    assert code == 2
+    assert out == ""
+    assert err.startswith("error: ")
+    assert message in err
+    assert "Traceback" not in err
+    assert not Path("x").exists()
+
+
+def test_wrong_usage_ends_with_2(tiebreak) -> None:
+    assert tiebreak("run", "--no-such-option")[0] == 2
+
+
+def test_a_full_disk_is_one_clear_error(tiebreak, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(cli, "start", full)
+    code, _, err = tiebreak("init", "x")
+    assert code == 2
+    assert err.startswith("error: the disk is full")
+
+
+def test_schema_is_json(tiebreak) -> None:
+    _, out, _ = tiebreak("schema")
+    assert json.loads(out)["title"] == "Recipe"
+
+
+def test_evaluate_compares_two_files(tiebreak, tmp_path: Path) -> None:
+    header = "id,winner_model_a,winner_model_b,winner_tie\n"
+    (tmp_path / "p.csv").write_text(header + "1,0.5,0.25,0.25\n2,0.25,0.25,0.5\n")
+    (tmp_path / "y.csv").write_text(header + "2,0,0,1\n1,1,0,0\n")
+    code, out, err = tiebreak("evaluate", tmp_path / "p.csv", tmp_path / "y.csv", "--json")
+    assert code == 0, err
+    rows = {row["metric"]: row for row in json.loads(out)}
+    assert rows["log_loss"]["value"] == pytest.approx(0.6931471805599453)
+    assert rows["accuracy"]["value"] == 1.0
+    assert rows["log_loss"]["rows"] == 2
+
+
+def test_evaluate_needs_a_prediction_for_every_label(tiebreak, tmp_path: Path) -> None:
+    header = "id,winner_model_a,winner_model_b,winner_tie\n"
+    (tmp_path / "p.csv").write_text(header + "1,0.5,0.25,0.25\n")
+    (tmp_path / "y.csv").write_text(header + "2,0,0,1\n1,1,0,0\n")
+    code, _, err = tiebreak("evaluate", tmp_path / "p.csv", tmp_path / "y.csv")
+    assert code == 2
+    assert "1 of 2 labelled ids have no prediction" in err

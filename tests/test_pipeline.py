@@ -1,0 +1,89 @@
+"""The graph: which tasks there are, in which order, and what reads what."""
+
+import pytest
+import yaml
+
+from tiebreak import pipeline, recipe
+from tiebreak.errors import TiebreakError
+from tiebreak.execute.start import preset_text, presets
+from tiebreak.pipeline import Source, Task
+
+
+def graph(preset: str, **changes: object) -> tuple[Task, ...]:
+    tree = yaml.safe_load(preset_text(preset))
+    return pipeline.tasks(recipe.parse(tree | changes, preset))
+
+
+def ids(tasks: tuple[Task, ...], step: str) -> list[str]:
+    return [task.name for task in tasks if task.step_name == step]
+
+
+@pytest.mark.parametrize("preset", presets())
+def test_every_task_comes_after_what_it_reads(preset: str) -> None:
+    seen: set[str] = set()
+    for task in graph(preset):
+        assert {upstream.id for upstream in task.upstream()} <= seen
+        assert task.id not in seen
+        seen.add(task.id)
+
+
+@pytest.mark.parametrize("preset", presets())
+def test_every_step_is_there_and_is_a_step(preset: str) -> None:
+    tasks = graph(preset)
+    assert {task.step for task in tasks} == set(pipeline.STEPS)
+    for task in tasks:
+        assert isinstance(task.step.VERSION, int)
+        assert isinstance(task.settings, task.step.Settings)
+        assert callable(task.step.run)
+
+
+def test_published_has_two_teachers_five_folds_and_shards() -> None:
+    tasks = graph("published")
+    assert ids(tasks, "teach") == [f"{name}-fold{fold}" for name in ("llama", "qwen") for fold in range(5)]
+    assert len(ids(tasks, "score")) == 2 * 5 * 4
+    assert ids(tasks, "distill") == [f"fold{fold}" for fold in range(5)]
+    assert ids(tasks, "post_pretrain") == ["llama", "qwen", "student"]
+
+
+def test_a_student_reads_its_folds_logits_or_with_out_of_fold_labels_all() -> None:
+    def read(soft_labels: str) -> list[str]:
+        tasks = graph("published", logits={"soft_labels": soft_labels})
+        return [
+            task.id
+            for task in pipeline.find(tasks, "distill/fold1").inputs["logits"]
+            if isinstance(task, Task)
+        ]
+
+    assert read("in_sample") == ["score/llama-fold1-1of1", "score/qwen-fold1-1of1"]
+    assert len(read("out_of_fold")) == 10
+
+
+def test_chosen_folds_alone_are_there() -> None:
+    tasks = graph("published", teach={"folds": [0, 3]}, distill={"folds": [3]}, logits={})
+    assert len(ids(tasks, "teach")) == 4
+    assert len(ids(tasks, "score")) == 4
+    assert ids(tasks, "distill") == ["fold3"]
+
+
+def test_without_preference_pairs_there_is_no_post_pretraining() -> None:
+    for changes in ({"data": {"votes": ["v.csv"]}}, {"post_pretrain": {"enabled": False}}):
+        tasks = graph("published", **changes)
+        assert ids(tasks, "post_pretrain") == []
+        assert "start" not in pipeline.find(tasks, "teach/llama-fold0").inputs
+
+
+def test_how_many_folds_run_is_no_part_of_a_students_settings() -> None:
+    every, one = graph("tiny"), graph("tiny", teach={"folds": [0]})
+    assert pipeline.find(every, "distill/fold0").settings == pipeline.find(one, "distill/fold0").settings
+
+
+def test_sources_are_named_as_the_recipe_names_them() -> None:
+    tasks = graph("published")
+    assert pipeline.find(tasks, "ingest/votes").inputs["files"] == (Source("train.csv"),)
+    base = pipeline.find(tasks, "teach/qwen-fold0").inputs["base"]
+    assert base == (Source("Qwen/Qwen2-72B-Instruct", None, is_model=True),)
+
+
+def test_an_unknown_task_is_named_with_the_nearest() -> None:
+    with pytest.raises(TiebreakError, match="did you mean 'teach/llama-fold0'"):
+        pipeline.find(graph("tiny"), "teach/lama-fold0")
