@@ -48,8 +48,13 @@ def decode(cell: str, what: str) -> Any:
 
 
 def is_messages(cell: Any) -> bool:
-    """Whether the cell is a list of chat messages."""
-    return isinstance(cell, list) and bool(cell) and all(isinstance(message, dict) for message in cell)
+    """Whether the cell is a list of chat messages: dicts with a role, or as some have it, a from."""
+    return isinstance(cell, list) and bool(cell) and all(map(_role, cell))
+
+
+def is_question(message: dict[str, Any]) -> bool:
+    """Whether a message comes from the side of the user."""
+    return _role(message) not in _ASSISTANT
 
 
 def dialog(messages: Sequence[Any], what: str) -> tuple[Turns, Turns]:
@@ -94,18 +99,23 @@ def transcript(text: str) -> list[dict[str, str]]:
     ]
 
 
+def _role(message: Any) -> str | None:
+    role = message.get("role", message.get("from")) if isinstance(message, dict) else None
+    return role.lower() if isinstance(role, str) else None
+
+
 def _message(message: Any, what: str) -> tuple[str, str]:
-    if not isinstance(message, dict):
+    role = _role(message)
+    if role is None:
         raise RowError(f"{what} holds something other than messages: {_kind(message)}")
-    role = message.get("role", message.get("from"))
     content = message.get("content", message.get("value"))
-    if isinstance(content, list):  # parts of a multi-modal message
+    if isinstance(content, list) and all(isinstance(part, dict) for part in content):  # multi-modal parts
         content = "\n".join(
             str(part["text"]) for part in content if isinstance(part, dict) and part.get("text")
         )
-    if not isinstance(role, str) or not (content is None or isinstance(content, str)):
-        raise RowError(f"{what} has a message without role and content")
-    return role.lower(), clean(content or "")
+    if content is not None and not isinstance(content, str):
+        raise RowError(f"{what} has a message that is no text: {_kind(content)}")
+    return role, clean(content or "")
 
 
 def _kind(value: Any) -> str:

@@ -14,12 +14,12 @@ import pyarrow as pa
 
 from tiebreak.data import sources
 from tiebreak.data.dialog import RowError
-from tiebreak.data.shapes import SHAPES, Reading, Shape, Vote, content_id, recognise
+from tiebreak.data.shapes import COLUMNS, SHAPES, Reading, Shape, Vote, content_id, recognise
 from tiebreak.data.sources import Record, Row
 from tiebreak.data.votes import SCHEMA
 from tiebreak.errors import TiebreakError
 
-Role = Literal["votes", "extra", "preferences", "test"]
+Role = Literal["votes", "extra", "preferences", "unlabelled", "test"]
 
 REJECTS_SCHEMA = pa.schema([("file", pa.string()), ("row", pa.int64()), ("reason", pa.string())])
 
@@ -93,11 +93,11 @@ def summary(kinds: Counter[str]) -> str:
 def _read_file(
     path: Path, role: Role, pairs_per_prompt: int | None, owners: dict[str, Path]
 ) -> Iterator[Batch]:
-    rows = sources.records(path)
+    rows = sources.records(path, COLUMNS)
     sample, good = _sample(rows)
     if not sample:
         return
-    shape, how = recognise(good, role != "test") or _unknown(path, sample, good)
+    shape, how = recognise(good, role not in ("test", "unlabelled")) or _unknown(path, sample, good)
     how = replace(how, pairs_per_prompt=pairs_per_prompt)
     pending = _Pending()
     for row, record in chain(sample, rows):
@@ -132,10 +132,10 @@ def _unknown(path: Path, sample: list[Row], good: list[Record]) -> NoReturn:
     if not good:
         raise TiebreakError(f"none of the first {len(sample)} rows of {path} can be read: {sample[0][1]}")
     found = ", ".join(sorted(set().union(*good)))
-    known = "\n".join(f"  {', '.join(sorted(shape.needs))}" for shape in SHAPES)
+    known = "\n".join(f"  {', '.join(shape.needs)}" for shape in SHAPES)
     raise TiebreakError(
-        f"{path} has the columns {found:.500}. Needed is one of these sets, the first with winner, or with "
-        f"winner_model_a, winner_model_b, winner_tie, or with p_a, p_b, p_tie:\n{known}"
+        f"{path} has the columns {found:.500}. Needed is one of these sets, the first two with winner, "
+        f"or with winner_model_a, winner_model_b, winner_tie, or with p_a, p_b, p_tie:\n{known}"
     )
 
 

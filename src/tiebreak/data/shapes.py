@@ -6,20 +6,26 @@ chosen           chosen, rejected: texts, messages or Human/Assistant transcript
 UltraFeedback    instruction, completions with scores (Cui et al. 2023, arXiv:2310.01377): all pairs
 """
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import combinations
 from typing import Any, NamedTuple
 
-from tiebreak.data.dialog import RowError, Turns, clean, decode, dialog, is_messages, transcript, turns
+from tiebreak.data.dialog import (
+    RowError,
+    Turns,
+    clean,
+    decode,
+    dialog,
+    is_messages,
+    is_question,
+    transcript,
+    turns,
+)
+from tiebreak.data.labels import Probabilities, is_labelled, label, number, of_scores
 
 Record = Mapping[str, Any]
-Probabilities = tuple[float, float, float]
-
-SUM_TOLERANCE = 0.01
-"""How far three probabilities may be from summing to one; within it they are scaled."""
 
 
 class Vote(NamedTuple):
@@ -39,7 +45,7 @@ class Reading:
     """How to read the records of one file.
 
     labelled: labels are required; otherwise they are ignored.
-    encoded: strings in prompt and answers hold JSON lists of turns.
+    encoded: strings hold JSON, lists of turns or messages; otherwise they are text.
     pairs_per_prompt: of several scored answers, how many pairs to take; None for all.
     """
 
@@ -50,15 +56,18 @@ class Reading:
 
 @dataclass(frozen=True)
 class Shape:
-    """A known set of columns and what turns a record into votes."""
+    """Columns that a record needs, and what turns it into votes.
 
-    name: str
-    needs: frozenset[str]
+    text: the column that tells by its first values whether strings hold JSON.
+    """
+
+    needs: tuple[str, ...]
+    text: str
     convert: Callable[[Record, Reading], Iterator[Vote]]
 
     def votes(self, record: Record, how: Reading) -> list[Vote]:
         """The votes in a record: one, or several for scored completions. Raises RowError."""
-        if missing := self.needs - record.keys():
+        if missing := set(self.needs) - record.keys():
             raise RowError(f"missing columns: {', '.join(sorted(missing))}")
         votes = list(self.convert(record, how))
         for vote in votes:
@@ -70,11 +79,11 @@ def recognise(samples: Iterable[Record], labelled: bool) -> tuple[Shape, Reading
     """The shape whose columns the first records have, and how to read it; None if there is none."""
     records = list(samples)
     columns: set[str] = set().union(*records)
-    shape = next((shape for shape in SHAPES if shape.needs <= columns), None)
-    if shape is None or (labelled and shape is PAIR and not _has_label(columns)):
+    shape = next((shape for shape in SHAPES if columns.issuperset(shape.needs)), None)
+    if shape is None or (labelled and shape in (PAIR, ARENA) and not is_labelled(columns)):
         return None
-    prompts = [record["prompt"] for record in records if isinstance(record.get("prompt"), str)]
-    encoded = 2 * sum(map(_is_json_list, prompts)) > len(prompts)
+    texts = [record[shape.text] for record in records if isinstance(record.get(shape.text), str)]
+    encoded = 2 * sum(map(_is_json_list, texts)) > len(texts)
     return shape, Reading(labelled=labelled, encoded=encoded)
 
 
@@ -89,28 +98,41 @@ def _is_json_list(cell: str) -> bool:
 
 
 def _pair(record: Record, how: Reading) -> Iterator[Vote]:
-    prompt, history = record["prompt"], None
-    if is_messages(prompt):
-        prompt, history = dialog([*prompt], "prompt")
-    prompt = turns(prompt, "prompt", how.encoded)
-    yield Vote(
+    yield _vote(
+        record,
+        _side(record["prompt"], record["response_a"], "response_a", how),
+        _side(record["prompt"], record["response_b"], "response_b", how),
+        how,
+    )
+
+
+def _vote(record: Record, side_a: tuple[Turns, Turns], side_b: tuple[Turns, Turns], how: Reading) -> Vote:
+    return Vote(
         _id(record),
-        prompt,
-        _answers(record["response_a"], "response_a", prompt, history, how),
-        _answers(record["response_b"], "response_b", prompt, history, how),
+        _same(side_a[0], side_b[0]),
+        side_a[1],
+        side_b[1],
         _name(record.get("model_a")),
         _name(record.get("model_b")),
         label(record) if how.labelled else None,
     )
 
 
-def _answers(cell: Any, what: str, prompt: Turns, history: Turns | None, how: Reading) -> Turns:
-    if cell is None or cell == "":
-        return [None] * len(prompt) if history is None else [*history[:-1], None]
-    if is_messages(cell):
-        cell = [message.get("content") for message in cell]
-    answers = turns(cell, what, how.encoded)
-    return answers if history is None or len(answers) != 1 else [*history[:-1], *answers]
+def _side(prompt: Any, answer: Any, what: str, how: Reading) -> tuple[Turns, Turns]:
+    """Questions and answers, where each may be text, a list of turns, or messages."""
+    if is_messages(prompt):
+        given = [] if answer is None else answer if is_messages(answer) else [_said(answer)]
+        return dialog([*prompt, *given], what)
+    questions = turns(prompt, "prompt", how.encoded)
+    if answer is None or answer == "":
+        return questions, [None] * len(questions)
+    if is_messages(answer):
+        answer = [message.get("content") for message in answer if not is_question(message)]
+    return questions, turns(answer, what, how.encoded)
+
+
+def _said(text: Any) -> dict[str, Any]:
+    return {"role": "assistant", "content": text}
 
 
 def _arena(record: Record, how: Reading) -> Iterator[Vote]:
@@ -120,153 +142,105 @@ def _arena(record: Record, how: Reading) -> Iterator[Vote]:
         if not is_messages(cell):
             raise RowError(f"{what} is not a list of messages")
         sides.append(dialog(cell, what))
-    yield Vote(
-        _id(record),
-        _same(sides[0][0], sides[1][0]),
-        sides[0][1],
-        sides[1][1],
-        _name(record.get("model_a")),
-        _name(record.get("model_b")),
-        label(record) if how.labelled else None,
-    )
+    yield _vote(record, sides[0], sides[1], how)
 
 
 def _chosen(record: Record, how: Reading) -> Iterator[Vote]:
-    prompt = record.get("prompt")
-    chosen_questions, chosen = _preference(record["chosen"], "chosen", prompt)
-    rejected_questions, rejected = _preference(record["rejected"], "rejected", prompt)
-    vote = Vote(
-        _id(record),
-        _same(chosen_questions, rejected_questions),
-        chosen,
-        rejected,
-        _name(record.get("chosen_model", record.get("chosen-model"))),
-        _name(record.get("rejected_model", record.get("rejected-model"))),
-        _chosen_label(record),
+    prompt = record.get("prompt", record.get("instruction"))
+    questions, chosen = _preferred(record["chosen"], "chosen", prompt, how)
+    others, rejected = _preferred(record["rejected"], "rejected", prompt, how)
+    yield _shuffled(
+        Vote(
+            _id(record),
+            _same(questions, others),
+            chosen,
+            rejected,
+            _name(_first(record, "chosen_model", "chosen-model")),
+            _name(_first(record, "rejected_model", "rejected-model")),
+            _chosen_label(record) if how.labelled else None,
+        )
     )
-    yield _shuffled(vote if how.labelled else vote._replace(p=None))
 
 
-def _preference(cell: Any, what: str, prompt: Any) -> tuple[Turns, Turns]:
+def _preferred(cell: Any, what: str, prompt: Any, how: Reading) -> tuple[Turns, Turns]:
     """Questions and answers of one side; the prompt comes first where the side does not hold it."""
-    if isinstance(cell, str) and cell.lstrip().startswith("[{"):
+    if isinstance(cell, str) and how.encoded:
         cell = decode(cell, what)
     if isinstance(cell, str):
-        text = cell if transcript(cell) or not isinstance(prompt, str) else prompt + cell
-        if messages := transcript(text):
-            return dialog(messages, what)
-        if isinstance(prompt, str):
-            return [clean(prompt)], [clean(cell)]
-        cell = [{"role": "assistant", "content": cell}]
+        whole = prompt + cell if isinstance(prompt, str) else cell
+        cell = transcript(cell) or transcript(whole) or [_said(cell)]
     if not is_messages(cell):
         raise RowError(f"{what} is neither text nor messages")
-    if cell[0].get("role", cell[0].get("from")) in ("assistant", "gpt"):
-        before = prompt if is_messages(prompt) else [{"role": "user", "content": prompt}]
-        cell = [*before, *cell]
-    return dialog(cell, what)
+    if is_question(cell[0]):
+        return dialog(cell, what)
+    if prompt is None:
+        raise RowError(f"{what} holds no question and there is no prompt")
+    before = prompt if is_messages(prompt) else [{"role": "user", "content": prompt}]
+    return dialog([*before, *cell], what)
 
 
 def _chosen_label(record: Record) -> Probabilities:
-    if record.get("score_chosen") is None or record.get("score_rejected") is None:
+    first = _first(record, "score_chosen", "chosen-rating", "chosen_score")
+    second = _first(record, "score_rejected", "rejected-rating", "rejected_score")
+    if first is None or second is None:
         return 1.0, 0.0, 0.0
-    chosen, rejected = _number(record, "score_chosen"), _number(record, "score_rejected")
+    chosen, rejected = number(first, "score"), number(second, "score")
     if chosen < rejected:
-        raise RowError(f"labels contradict: the chosen answer scores {chosen}, the rejected one {rejected}")
-    return (0.0, 0.0, 1.0) if chosen == rejected else (1.0, 0.0, 0.0)
+        raise RowError(f"labels contradict: chosen scores {chosen:g}, rejected {rejected:g}")
+    return of_scores(chosen, rejected)
 
 
 def _ultrafeedback(record: Record, how: Reading) -> Iterator[Vote]:
     completions = record["completions"]
     if isinstance(completions, str):
         completions = decode(completions, "completions")
-    if not is_messages(completions) or len(completions) < 2:
+    if not isinstance(completions, list) or not all(isinstance(item, dict) for item in completions):
+        raise RowError("completions is not a list of answers with scores")
+    if len(completions) < 2:
         raise RowError("fewer than two completions")
     prompt = turns([record["instruction"]], "instruction", False)
     answers = [turns([completion.get("response")], "response", False) for completion in completions]
-    scores = [_score(completion) for completion in completions]
+    scores = [_score(completion) for completion in completions] if how.labelled else []
     pairs = list(combinations(range(len(completions)), 2))
     if how.pairs_per_prompt is not None:
         pairs = sorted(pairs, key=lambda pair: _digest(repr((prompt, pair))))[: how.pairs_per_prompt]
     for first, second in pairs:
-        gap = scores[first] - scores[second]
-        vote = Vote(
-            None,
-            prompt,
-            answers[first],
-            answers[second],
-            _name(completions[first].get("model")),
-            _name(completions[second].get("model")),
-            (float(gap > 0), float(gap < 0), float(gap == 0)),
+        yield _shuffled(
+            Vote(
+                None,
+                prompt,
+                answers[first],
+                answers[second],
+                _name(completions[first].get("model")),
+                _name(completions[second].get("model")),
+                of_scores(scores[first], scores[second]) if how.labelled else None,
+            )
         )
-        yield _shuffled(vote if how.labelled else vote._replace(p=None))
 
 
 def _score(completion: Record) -> float:
     """The mean over aspects where it is there: overall_score is known to confuse 1 with 10 in places."""
-    for column in ("fine-grained_score", "fine_grained_score", "overall_score", "score"):
-        if completion.get(column) is not None:
-            return _number(completion, column)
-    raise RowError("a completion has no score")
+    columns = ("fine-grained_score", "fine_grained_score", "overall_score", "score")
+    score = _first(completion, *columns)
+    if score is None:
+        raise RowError("a completion has no score")
+    return number(score, "score")
 
 
-PAIR = Shape("pair", frozenset({"prompt", "response_a", "response_b"}), _pair)
+PAIR = Shape(("prompt", "response_a", "response_b"), "prompt", _pair)
+ARENA = Shape(("conversation_a", "conversation_b"), "conversation_a", _arena)
 SHAPES = (
     PAIR,
-    Shape("arena", frozenset({"conversation_a", "conversation_b"}), _arena),
-    Shape("chosen", frozenset({"chosen", "rejected"}), _chosen),
-    Shape("UltraFeedback", frozenset({"instruction", "completions"}), _ultrafeedback),
+    ARENA,
+    Shape(("chosen", "rejected"), "chosen", _chosen),
+    Shape(("instruction", "completions"), "completions", _ultrafeedback),
 )
 
-# --- labels
-
-_HARD: dict[str, Probabilities] = {
-    **dict.fromkeys(("model_a", "a"), (1.0, 0.0, 0.0)),
-    **dict.fromkeys(("model_b", "b"), (0.0, 1.0, 0.0)),
-    **dict.fromkeys(("tie", "both_bad", "bothbad", "tie (bothbad)", "tie (both bad)"), (0.0, 0.0, 1.0)),
-}
-_SOFT = (("winner_model_a", "winner_model_b", "winner_tie"), ("p_a", "p_b", "p_tie"))
-
-
-def _has_label(columns: set[str]) -> bool:
-    return "winner" in columns or any(columns.issuperset(names) for names in _SOFT)
-
-
-def label(record: Record) -> Probabilities:
-    """The three probabilities of a vote, from `winner`, winner_model_a/b/tie or p_a/p_b/p_tie.
-
-    Raises RowError if there is none, it is no distribution, or two of them contradict.
-    """
-    found = [
-        _distribution(record, names) for names in _SOFT if all(record.get(n) not in (None, "") for n in names)
-    ]
-    if (winner := record.get("winner")) not in (None, ""):
-        if not isinstance(winner, str) or winner.strip().lower() not in _HARD:
-            raise RowError(f"unknown winner: {winner!r:.40}; valid: model_a, model_b, tie, both_bad")
-        found.append(_HARD[winner.strip().lower()])
-    if not found:
-        raise RowError("no label")
-    if any(math.dist(found[0], other) > SUM_TOLERANCE for other in found[1:]):
-        raise RowError(f"labels contradict: {found}")
-    return found[0]
-
-
-def _distribution(record: Record, names: tuple[str, str, str]) -> Probabilities:
-    a, b, tie = (_number(record, name) for name in names)
-    total = a + b + tie
-    if min(a, b, tie) < 0 or abs(total - 1) > SUM_TOLERANCE:
-        raise RowError(f"label is no distribution: {a:g}, {b:g}, {tie:g} sum to {total:g}, not to 1")
-    return a / total, b / total, tie / total
-
-
-def _number(record: Record, column: str) -> float:
-    try:
-        number = float(record[column])
-    except (TypeError, ValueError, OverflowError):
-        raise RowError(f"{column} is not a number: {record[column]!r:.40}") from None
-    if not math.isfinite(number):
-        raise RowError(f"{column} is not a number: {number}")
-    return number
-
+_OTHERS = """id question_id model_a model_b winner winner_model_a winner_model_b winner_tie p_a p_b p_tie
+    chosen_model chosen-model rejected_model rejected-model score_chosen chosen-rating chosen_score
+    score_rejected rejected-rating rejected_score"""
+COLUMNS = frozenset(_OTHERS.split()).union(*(shape.needs for shape in SHAPES))
+"""Every column that any shape reads."""
 
 # --- small parts
 
@@ -290,6 +264,11 @@ def _id(record: Record) -> str | None:
         if (value := record.get(column)) not in (None, ""):
             return clean(str(value))
     return None
+
+
+def _first(record: Record, *columns: str) -> Any:
+    """The first of some columns that is given."""
+    return next((record[column] for column in columns if record.get(column) is not None), None)
 
 
 def _name(value: Any) -> str | None:

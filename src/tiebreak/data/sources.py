@@ -1,8 +1,8 @@
 """Raw records from files of any format, told apart by content and never by name.
 
 CSV (also tab or semicolon), JSON Lines, JSON arrays and Parquet; gzip and zstd around the text formats;
-folders of such files. Everything streams. A record that cannot be read yields the reason in its place, so
-that records in = records out + rejects; data is parsed, never evaluated.
+folders of such files; data sets of the hub (data.hub). Everything streams. A record that cannot be read
+yields the reason in its place, so that records in = records out + rejects; data is parsed, never evaluated.
 """
 
 import csv
@@ -10,13 +10,14 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tiebreak.data import hub
 from tiebreak.errors import TiebreakError
 
 Record = dict[str, Any]
@@ -39,6 +40,9 @@ def expand(paths: Iterable[Path]) -> list[Path]:
     """
     files: list[Path] = []
     for path in paths:
+        if hub.located(path):
+            files.append(path)
+            continue
         if not path.exists():
             raise TiebreakError(f"no file at {path}")
         inside = sorted(p for p in path.rglob("*") if p.is_file() and not _hidden(p.relative_to(path)))
@@ -48,14 +52,17 @@ def expand(paths: Iterable[Path]) -> list[Path]:
     return files
 
 
-def records(path: Path) -> Iterator[Row]:
-    """Stream the records of one file.
+def records(path: Path, columns: Collection[str] = ()) -> Iterator[Row]:
+    """Stream the records of one file. Of Parquet only `columns` are read, if it has any of them.
 
     Raises TiebreakError if the file cannot be opened, or is of no format known here.
     """
+    if source := hub.located(path):
+        yield from hub.records(source, columns)
+        return
     try:
         with path.open("rb") as file:
-            yield from _decompressed(path, file)
+            yield from _decompressed(path, file, columns)
     except (IsADirectoryError, PermissionError) as error:
         raise TiebreakError(f"cannot read {path}: {error.strerror}") from None
 
@@ -64,15 +71,15 @@ def _hidden(path: Path) -> bool:
     return any(part.startswith((".", "_")) for part in path.parts)
 
 
-def _decompressed(path: Path, file: io.BufferedReader) -> Iterator[Row]:
+def _decompressed(path: Path, file: io.BufferedReader, columns: Collection[str]) -> Iterator[Row]:
     start = file.peek(6)[:6]
     if start[:4] == b"PAR1":
-        return _parquet(path)
+        return _parquet(path, columns)
     if start[:2] == b"\x1f\x8b":
-        # BinaryIO: GzipFile reads like a raw stream, the typeshed does not know it
-        return _text(path, io.BufferedReader(cast(Any, gzip.GzipFile(fileobj=file)), 1 << 20))
+        return _text(path, cast(BinaryIO, gzip.GzipFile(fileobj=file)))
     if start[:4] == b"\x28\xb5\x2f\xfd":
-        return _text(path, io.BufferedReader(cast(Any, pa.CompressedInputStream(file, "zstd")), 1 << 20))
+        # a small buffer: where the stream breaks off, what it holds is lost
+        return _text(path, io.BufferedReader(cast(Any, pa.CompressedInputStream(file, "zstd")), 1 << 14))
     for magic, name in ((b"PK\x03\x04", "zip"), (b"BZh", "bzip2"), (b"\xfd7zXZ", "xz"), (b"ARROW1", "Arrow")):
         if start.startswith(magic):
             raise TiebreakError(f"{path} is a {name} file; unpack it, or store it as gz, zst or Parquet")
@@ -152,7 +159,7 @@ def _decodes(raw: bytes, encoding: str) -> bool:
 def _csv(lines: _Lines, header_line: str) -> Iterator[Row]:
     csv.field_size_limit(MAX_RECORD)
     delimiter = max(_DELIMITERS, key=header_line.count)
-    header = next(csv.reader([header_line], delimiter=delimiter))
+    header = [name.strip() for name in next(csv.reader([header_line], delimiter=delimiter))]
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     count = 0
     while True:
@@ -248,18 +255,19 @@ def _grow(buffer: str, pieces: Iterator[str]) -> str:
     return "".join(parts)
 
 
-def _parquet(path: Path) -> Iterator[Row]:
+def _parquet(path: Path, columns: Collection[str]) -> Iterator[Row]:
     try:
         file = pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True)
     except _BROKEN_PARQUET as error:
         raise TiebreakError(f"{path} is a damaged Parquet file: {error}") from None
+    wanted = [name for name in file.schema_arrow.names if name in columns] or None
     done = 0
     for number in range(file.num_row_groups):
         group = file.metadata.row_group(number)
         rows = max(1, min(2048, _BATCH_BYTES * group.num_rows // max(group.total_byte_size, 1)))
         end, damage = done + group.num_rows, ""
         try:
-            for batch in file.iter_batches(rows, row_groups=[number], use_threads=False):
+            for batch in file.iter_batches(rows, [number], wanted, use_threads=False):
                 yield from _batch_rows(batch, done + 1)
                 done += batch.num_rows
         except _BROKEN_PARQUET as error:
