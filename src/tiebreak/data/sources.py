@@ -28,6 +28,7 @@ MAX_RECORD = 64 << 20
 """Characters of one record; a longer one is a reject. A 10 MB answer fits, its JSON escapes too."""
 
 _BATCH_BYTES = 16 << 20
+_BLANK = " \t\r\n"
 _DELIMITERS = ",\t;"
 _BROKEN_STREAM = (EOFError, OSError, zlib.error, pa.ArrowException)
 _BROKEN_PARQUET = (pa.ArrowException, OSError, ValueError, MemoryError)
@@ -88,7 +89,7 @@ def _decompressed(path: Path, file: io.BufferedReader, columns: Collection[str])
 
 def _text(path: Path, stream: BinaryIO) -> Iterator[Row]:
     lines = _Lines(stream)
-    first = next((line for line in lines if line.strip()), "")
+    first = next((line for line in lines if line.strip(_BLANK)), "")
     if "\0" in first[:4] or first.startswith(("\ufffe", "ÿþ", "þÿ")):
         raise TiebreakError(f"{path} is UTF-16; convert it: iconv -f UTF-16 -t UTF-8 {path} > OUT")
     if first.startswith("PAR1"):
@@ -159,7 +160,7 @@ def _decodes(raw: bytes, encoding: str) -> bool:
 def _csv(lines: _Lines, header_line: str) -> Iterator[Row]:
     csv.field_size_limit(MAX_RECORD)
     delimiter = max(_DELIMITERS, key=header_line.count)
-    header = [name.strip() for name in next(csv.reader([header_line], delimiter=delimiter))]
+    header = _header(header_line, delimiter)
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     count = 0
     while True:
@@ -184,10 +185,17 @@ def _csv(lines: _Lines, header_line: str) -> Iterator[Row]:
             yield count, dict(zip(header, cells, strict=True))
 
 
+def _header(line: str, delimiter: str) -> list[str]:
+    try:
+        return [name.strip() for name in next(csv.reader([line], delimiter=delimiter))]
+    except csv.Error:  # one column that no shape knows
+        return [line.strip()]
+
+
 def _json_lines(lines: _Lines, first: str) -> Iterator[Row]:
     count = 0
     for line in _joined(first, lines):
-        if not line.strip():
+        if not line.strip(_BLANK):
             continue
         count += 1
         yield count, "not UTF-8" if lines.take_damage() else _parsed(line)
@@ -221,7 +229,7 @@ def _json_array(lines: _Lines, first: str) -> Iterator[Row]:
     pieces = _chain(first.lstrip()[1:], lines)
     buffer, count = next(pieces), 0
     while True:
-        buffer = buffer.lstrip(" \t\r\n,")
+        buffer = buffer.lstrip(_BLANK + ",")
         if buffer.startswith("]"):
             return
         try:
