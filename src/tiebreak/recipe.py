@@ -31,7 +31,7 @@ class Slice(BaseModel):
 class Data(Slice):
     """Files of votes. Paths are relative to the recipe's folder."""
 
-    votes: tuple[str, ...]
+    votes: tuple[str, ...] = Field(description="files, folders, or data sets of the hub as hub:OWNER/NAME")
     extra: tuple[str, ...] = Field((), description="more votes, for the training sides only")
     preferences: tuple[str, ...] = Field((), description="preference pairs for step 1 (UltraFeedback)")
     unlabelled: tuple[str, ...] = Field(
@@ -45,51 +45,55 @@ class Data(Slice):
 class Prompt(Slice):
     """How a pair of answers becomes tokens."""
 
-    template: Literal["published"] = "published"
-    truncation: Literal["published", "balanced"] = "published"
+    template: Literal["published"] = Field("published", description="the text around prompt and answers")
+    truncation: Literal["published", "balanced"] = Field(
+        "published", description="how what is too long is cut; see how-it-works.md"
+    )
     prompt_tokens: Positive = Field(256, description="cap on the prompt, only where the whole is too long")
 
 
 class Lora(Slice):
     """Low-rank adapters on every linear layer (Hu et al. 2021, arXiv:2106.09685)."""
 
-    rank: Positive = 64
-    alpha: float = 128.0
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    rank: Positive = Field(64, description="rank of the update BA")
+    alpha: float = Field(128.0, description="the update is scaled by alpha / rank")
+    dropout: float = Field(0.05, ge=0, lt=1, description="on the adapter's input, in training")
 
 
 class Model(Slice):
     """A pretrained decoder: a hub id, or a folder relative to the recipe's."""
 
-    base: str
-    revision: str | None = None
-    precision: Literal["auto", "fp32", "bf16", "fp16", "nf4", "fp8"] = "auto"
+    base: str = Field(description="hub id or folder")
+    revision: str | None = Field(None, description="branch, tag or commit of a hub model; null for main")
+    precision: Literal["auto", "fp32", "bf16", "fp16", "nf4", "fp8"] = Field(
+        "auto", description="of the frozen weights; auto chooses by the card"
+    )
     lora: Lora = Lora()
 
 
 class Models(Slice):
-    teachers: dict[str, Model] = Field(min_length=1)
+    teachers: dict[str, Model] = Field(min_length=1, description="any number, under names of your choice")
     student: Model
 
 
 class Training(Slice):
     """One training of adapters and score head. A row is one vote shown in one order."""
 
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-5
-    epochs: Annotated[float, Field(gt=0)] = 2.0
+    learning_rate: float = Field(1e-5, gt=0, description="at its peak, for rows_per_step rows a step")
+    epochs: float = Field(2.0, gt=0, description="passes over the votes; each shows both orders")
     max_steps: int = Field(-1, description="cap on optimizer steps; -1 for none")
     rows_per_step: Positive = Field(64, description="the global batch, counted in rows")
     max_tokens: Positive = Field(1024, description="tokens of one row; longer ones are truncated")
-    warmup_steps: Annotated[int, Field(ge=0)] = 100
-    weight_decay: Weight = 0.0
-    gradient_clip: Annotated[float, Field(gt=0)] = 1.0
+    warmup_steps: int = Field(100, ge=0, description="linear; a cosine down to zero follows")
+    weight_decay: Weight = Field(0.0, description="of AdamW")
+    gradient_clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
     orders_together: bool = Field(True, description="both orders of a vote in the same optimizer step")
 
 
 class PostPretrain(Slice):
     """Step 1: every model learns the task on preference pairs; the adapters carry over."""
 
-    enabled: bool = True
+    enabled: bool = Field(True, description="false: skip the step, even with preference pairs")
     subset_rows: int = Field(-1, description="votes kept, seeded; -1 for all")
     training: Training = Training(epochs=1.0)
 
@@ -97,8 +101,8 @@ class PostPretrain(Slice):
 class Split(Slice):
     """Step 2: folds stratified by label and grouped by prompt, and a lockbox that nothing trains on."""
 
-    count: Annotated[int, Field(ge=2, le=20)] = 5
-    lockbox_share: Share = 0.05
+    count: int = Field(5, ge=2, le=20, description="folds")
+    lockbox_share: Share = Field(0.05, description="share of the votes set aside for the result")
 
 
 class Teach(Slice):
@@ -119,24 +123,26 @@ class Logits(Slice):
         -1, description="training votes scored, seeded: a number, a range drawn from per fold, or -1 for all"
     )
     shards: Positive = Field(1, description="tasks that share the rows of one teacher and fold")
-    soft_labels: Literal["in_sample", "out_of_fold"] = "in_sample"
-    max_tokens: Positive = 1024
+    soft_labels: Literal["in_sample", "out_of_fold"] = Field(
+        "in_sample", description="from the fold's own teacher, or from the one that held the row out"
+    )
+    max_tokens: Positive = Field(1024, description="tokens of one row")
 
 
 class TeacherTerm(Slice):
     """What one teacher adds to the loss: kl KL(teacher_T || student_T) + cosine (1 - cos)."""
 
-    kl_weight: Weight = 0.2
-    cosine_weight: Weight = 0.2
-    temperature: Annotated[float, Field(gt=0)] = 1.0
+    kl_weight: Weight = Field(0.2, description="of KL(teacher_T || student_T)")
+    cosine_weight: Weight = Field(0.2, description="of 1 - cos(teacher_T, student_T)")
+    temperature: float = Field(1.0, gt=0, description="T: both sides are softmax(logits / T)")
 
 
 class Distill(TeacherTerm):
     """Step 5: loss = label CE + sum over teachers of [kl KL + cosine (1 - cos)], each with its weight."""
 
     folds: Folds = Field(None, description="folds to train; null for those of logits")
-    label_weight: Weight = 0.2
-    label_smoothing: Share = 0.0
+    label_weight: Weight = Field(0.2, description="of the cross-entropy with the label")
+    label_smoothing: Share = Field(0.0, description="share of the label spread evenly over the classes")
     per_teacher: dict[str, TeacherTerm] = Field({}, description="other weights for the teachers named")
     average_orders: bool = Field(False, description="a teacher's mean over both orders is the soft label")
     extra_weight: Weight = Field(1.0, description="what an extra vote counts beside a vote")
@@ -146,36 +152,36 @@ class Distill(TeacherTerm):
 class Average(Slice):
     """Step 6: `exact` is the mean of the products BA; `published` averages A and B apart."""
 
-    method: Literal["exact", "published"] = "exact"
+    method: Literal["exact", "published"] = Field("exact", description="see above")
 
 
 class Quantize(Slice):
     """Step 7: GPTQ (Frantar et al. 2022, arXiv:2210.17323); the score head is left alone."""
 
-    bits: Literal[8] = 8
-    group: Positive = 128
-    calibration_rows: Positive = 128
-    max_tokens: Positive = 1024
+    bits: Literal[8] = Field(8, description="of a weight")
+    group: Positive = Field(128, description="weights that share a scale")
+    calibration_rows: Positive = Field(128, description="rows of the training sides to calibrate with")
+    max_tokens: Positive = Field(1024, description="tokens of one of them")
 
 
 class Tta(Slice):
     """Step 8: predict in both orders, undo the swap, take the mean."""
 
-    both_orders: bool = True
-    max_tokens: Positive = 2000
+    both_orders: bool = Field(True, description="false: the stored order only, at half the cost")
+    max_tokens: Positive = Field(2000, description="tokens of one row")
 
 
 class Evaluate(Slice):
     """Step 9: metrics with confidence intervals, the report, the submission."""
 
-    bootstrap_samples: Positive = 1000
-    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    bootstrap_samples: Positive = Field(1000, description="resamples of the rows for each interval")
+    confidence: float = Field(0.95, gt=0, lt=1, description="of the intervals")
 
 
 class Compute(Slice):
     """Where and how the run executes. Never part of an artifact's key."""
 
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: the GPU where there is one")
     workers: Positive = Field(1, description="tasks run side by side on this machine")
     threads: int = Field(0, description="CPU threads of a task; 0 shares the cores among the workers")
     train_tokens: Positive = Field(8192, description="tokens in one forward and backward")
