@@ -125,3 +125,15 @@ def test_a_pair_without_an_answer_says_which(shipped: Path) -> None:
         judge.predict(pa.table({c: ["x"] for c in ("prompt", "response_a", "response_b")})), np.ndarray
     )
     assert math.isclose(judge.calibration_.temperature_, TEMPERATURE)
+
+
+def test_a_file_is_read_whole_or_not_at_all(shipped: Path, tmp_path: Path) -> None:
+    judge = tiebreak.load(shipped, device="cpu")
+    pairs = [{"id": str(n), "prompt": "p", "response_a": f"a{n}", "response_b": "b"} for n in range(3)]
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    assert np.array_equal(judge.predict(file), judge.predict(pairs))
+    with file.open("a") as more:
+        more.write("{broken\n")
+    with pytest.raises(TiebreakError, match=r"1 of the rows in .* the first is row 4"):
+        judge.predict(str(file))

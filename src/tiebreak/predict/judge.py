@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tiebreak.data.logits import mean_over_orders, swap_answers
 from tiebreak.data.prompt import tokenize
+from tiebreak.data.readers import read_all
 from tiebreak.data.votes import table_of
 from tiebreak.errors import TiebreakError
 from tiebreak.evaluate.calibration import TemperatureScaling
@@ -61,11 +62,19 @@ class Judge:
 
 
 def as_table(pairs: Pairs) -> pa.Table:
-    """Pairs in data.votes.SCHEMA from dicts, a table or a file."""
-    if isinstance(pairs, str | Path):
-        from tiebreak.data.readers import read_pairs
+    """Pairs in data.votes.SCHEMA from dicts, a table or a file.
 
-        return read_pairs(Path(pairs))
+    Raises TiebreakError if any of them cannot be read: no pair is left out in silence.
+    """
+    if isinstance(pairs, str | Path):
+        table, rejects = read_all([Path(pairs)], "test")
+        if len(rejects):
+            first = rejects.slice(0, 1).to_pylist()[0]
+            raise TiebreakError(
+                f"{len(rejects)} of the rows in {pairs} cannot be read, the first is row {first['row']}: "
+                f"{first['reason']}; mend or remove them"
+            )
+        return table
     rows = pairs.to_pylist() if isinstance(pairs, pa.Table) else pairs
     return table_of(_with_turns(n, row) for n, row in enumerate(rows))
 
