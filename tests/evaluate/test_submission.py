@@ -1,6 +1,8 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tiebreak.errors import TiebreakError
@@ -33,11 +35,16 @@ def test_leaderboard_divides_rows_by_their_sum_and_pairs_by_id(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("id,winner_model_a\n1,1\n", "lacks winner_model_b, winner_tie; it has id, winner_model_a"),
-        ("", "no columns"),
+        (
+            "id,winner_model_a\n1,1\n",
+            "the columns id, winner_model_a; needed are id and winner_model_a, ",
+        ),
+        ("winner_model_a,winner_model_b,winner_tie\n1,0,0\n", "needed are id and"),
+        ("", "cannot be read: Empty CSV"),
         (HEADER + "1,1,0,0\n1,1,0,0\n", "id '1' comes more than once"),
         (HEADER + "1,one,0,0\n", "must be numbers"),
-        (HEADER + "1,1,0\n", "must be numbers"),
+        (HEADER + "1,1,0\n", "Expected 4 columns, got 3"),
+        (HEADER + "1,,0,1\n", "id '1' has no probabilities"),
         (HEADER + "1,nan,0,1\n", "id '1' has no probabilities"),
         (HEADER + "1,0,0,0\n", "id '1' has no probabilities"),
         (HEADER + "1,-1,1,1\n", "id '1' has no probabilities"),
@@ -64,3 +71,27 @@ def test_solution_labels_must_be_probabilities(tmp_path):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(TiebreakError, match="no file at"):
         submission.read(tmp_path / "absent.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (HEADER, True),
+        ("\ufeffid,p_a,p_b,p_tie\n", True),
+        ('"id","p_a","p_b","p_tie"\n', True),
+        ("id,prompt,response_a,response_b,winner_model_a,winner_model_b,winner_tie\n", False),
+        ("id,winner\n", False),
+        ("", False),
+    ],
+)
+def test_a_solution_is_told_from_votes(tmp_path, text, expected):
+    assert submission.is_solution(file(tmp_path, "file.csv", text)) == expected
+
+
+def test_parquet_is_read_whatever_its_name(tmp_path):
+    columns = {"id": [7, 8], "p_a": [0.5, 0.2], "p_b": [0.25, 0.2], "p_tie": [0.25, 0.6]}
+    pq.write_table(pa.table(columns), tmp_path / "predictions.data")
+    assert submission.is_solution(tmp_path / "predictions.data")
+    ids, p = submission.read(tmp_path / "predictions.data")
+    assert ids == ["7", "8"]
+    assert p.tolist() == [[0.5, 0.25, 0.25], [0.2, 0.2, 0.6]]
