@@ -39,8 +39,13 @@ class LoraLinear(nn.Module):
         self.lora_B = nn.Parameter(torch.zeros(outputs, lora.rank, device=device))
         self.scale = lora.alpha / lora.rank
         self.dropout = lora.dropout
+        # a product of A and B costs less than three thin ones where the layer is not much wider than the rank
+        self.merges = 3 * lora.rank * (inputs + outputs) > inputs * outputs
 
     def forward(self, x: Tensor) -> Tensor:
+        if isinstance(self.base, nn.Linear) and self.merges and not (self.dropout and self.training):
+            weight = self.base.weight + (self.lora_B * self.scale @ self.lora_A).to(x.dtype)
+            return F.linear(x, weight, self.base.bias)
         dropped = F.dropout(x, self.dropout, self.training) if self.dropout else x
         low_rank = F.linear(dropped, self.lora_A.to(x.dtype))
         frozen: Tensor = self.base(x)
