@@ -35,7 +35,6 @@ def measured() -> dict:
                 "brier_parts": {"miscalibration": 0.01, "discrimination": 0.02, "uncertainty": 0.6},
             }
         ],
-        "bias": None,
     }
 
 

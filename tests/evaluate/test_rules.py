@@ -3,8 +3,10 @@ import json
 import numpy as np
 import pytest
 
+from tiebreak.data import readers
 from tiebreak.data.logits import swap_answers
 from tiebreak.data.votes import table_of
+from tiebreak.evaluate.metrics import log_loss
 from tiebreak.evaluate.rules import KINDS, Rules, kinds
 
 PAIRS = [
@@ -75,3 +77,15 @@ def test_many_votes_outweigh_the_model():
     table = votes([("x", "x")] * 1000)
     ruled = Rules().fit(table, np.full(1000, 2)).apply(table, np.tile([0.4, 0.4, 0.2], (1000, 1)))
     assert ruled[0, 2] == pytest.approx(1, abs=0.02)
+
+
+def test_real_votes_follow_the_rules(shared_data):
+    table, _ = readers.read_all([shared_data / "lmsys" / "train.csv"])
+    y = np.stack([table[name].to_numpy() for name in ("p_a", "p_b", "p_tie")], axis=1)
+    kind = kinds(table)
+    assert (kind > 0).sum() >= 5
+    even = np.arange(len(table)) % 2 == 0  # learn from one half, judge the other
+    rules = Rules().fit(table.filter(even), y[even])
+    other = table.filter(~even)
+    ruled = rules.apply(other, np.full((len(other), 3), 1 / 3))
+    assert log_loss(ruled[kind[~even] > 0], y[~even][kind[~even] > 0]) < np.log(3)

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tiebreak.data.votes import LABELS, LOCKBOX
+from tiebreak.evaluate.augmentation import trade
 from tiebreak.evaluate.bias import bias
 from tiebreak.evaluate.decomposition import brier_parts
 from tiebreak.evaluate.ladder import Rung, Truth, climb, fold_results, prior_rung, reliability, rungs
@@ -47,7 +48,7 @@ def measure(rows: pa.Table, stages: Stages, both_orders: bool, bootstrap: Bootst
         "ladder": climbed,
         "folds": fold_results([*stages.teachers, *stages.students], votes, bootstrap),
         "calibration": [_calibration(rung, lockbox) for rung in ladder[-2:]],
-        "bias": _bias(lockbox_rows, lockbox, ladder[-1], stages, bootstrap) if ladder else None,
+        **(_shipped(lockbox_rows, lockbox, ladder[-1], stages, bootstrap) if ladder else {}),
     }
 
 
@@ -81,11 +82,16 @@ def _calibration(rung: Rung, lockbox: Truth) -> dict[str, Any]:
     }
 
 
-def _bias(
-    rows: pa.Table, lockbox: Truth, shipped: Rung, stages: Stages, bootstrap: Bootstrap
+def _shipped(
+    rows: pa.Table, lockbox: Truth, rung: Rung, stages: Stages, bootstrap: Bootstrap
 ) -> dict[str, Any]:
+    """Bias of the shipped model, and what its augmentation buys."""
     (model,) = of_split(stages.quantized, "lockbox")
-    return bias(rows, shipped.predictions[0], model.aligned(lockbox.ids).z_NOC, lockbox, bootstrap)
+    z_NOC = model.aligned(lockbox.ids).z_NOC
+    return {
+        "bias": bias(rows, rung.predictions[0], z_NOC, lockbox, bootstrap),
+        "augmentation": list(trade(z_NOC, lockbox, bootstrap)) if model.orders == 2 else [],
+    }
 
 
 def _headline(climbed: Sequence[dict[str, Any]]) -> dict[str, float | None]:
