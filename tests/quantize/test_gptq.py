@@ -125,8 +125,13 @@ def test_is_silent_and_leaves_no_trace(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("TOKENIZERS_PARALLELISM")
     environment = dict(os.environ)
-    gptq.quantize(stored("qwen2"), tmp_path / "model", documents("qwen2", 4))
-    assert capfd.readouterr() == ("", "")
+    gptq.quantize(
+        stored("qwen2"),
+        tmp_path / "model",
+        documents("qwen2", 4),
+        on_layer=lambda done, total: print(f"{done} of {total}", file=sys.stderr),
+    )
+    assert capfd.readouterr() == ("", "1 of 3\n2 of 3\n3 of 3\n")
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
     assert sorted(path.name for path in (tmp_path / "model").iterdir()) == [
         "config.json",

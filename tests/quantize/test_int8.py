@@ -65,7 +65,7 @@ def test_memory_is_that_of_the_file():
 
 @pytest.mark.parametrize("inputs", [64, 62])
 def test_layer_equals_a_dense_one_in_blocks(inputs, monkeypatch):
-    monkeypatch.setattr(int8, "BLOCK_WEIGHTS", 3 * inputs)  # 10 rows: three blocks and a rest
+    monkeypatch.setitem(int8.BLOCK_WEIGHTS, "cpu", 3 * inputs)  # 10 rows: three blocks and a rest
     codes_OI = torch.randint(-128, 128, (10, inputs), dtype=torch.int8)
     scales_OG, x_BTI = torch.rand(10, 2), torch.randn(2, 5, inputs)
     dense_OI = codes_OI * scales_OG.repeat_interleave(inputs // 2, dim=1)

@@ -18,6 +18,7 @@ os.environ.setdefault("LLM_COMPRESSOR_LOG_LEVEL", "CRITICAL")
 import json
 import logging
 import math
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
@@ -53,6 +54,7 @@ except ImportError as error:
     ) from None
 
 Method = Literal["gptq", "rtn"]
+OnLayer = Callable[[int, int], None]
 SMALLEST_GROUP = 32
 
 
@@ -74,7 +76,7 @@ def quantize(
     documents: Sequence[NDArray[np.int32]],
     group: int = 128,
     method: Method = "gptq",
-    on_layer: Callable[[int, int], None] = lambda done, total: None,
+    on_layer: OnLayer = lambda done, total: None,
 ) -> Quantized:
     """Write the classifier in `source` to `target`, quantised, with its tokenizer; the target must not exist.
 
@@ -82,6 +84,7 @@ def quantize(
     Hessians. Used by GPTQ alone. group: inputs that share a scale; see `group_size` for widths it does not
     divide. on_layer(done, total) is called after each decoder layer and may raise to stop.
     """
+    on_layer = _aloud(on_layer)
     with _quiet():
         model = _load(source)
         sizes = group_sizes(model.model, group)
@@ -147,11 +150,11 @@ def _loader(documents: Sequence[NDArray[np.int32]]) -> DataLoader[Any]:
 
 
 def _modifier(
-    model: PreTrainedModel, method: Method, sizes: dict[str, int], on_layer: Callable[[int, int], None]
+    model: PreTrainedModel, method: Method, sizes: dict[str, int], on_layer: OnLayer
 ) -> QuantizationModifier | GPTQModifier:
     schemes = {
         f"group_{size}": QuantizationScheme(
-            targets=[f"re:.*{kind}$" for kind in sorted(sizes) if sizes[kind] == size],
+            targets=[rf"re:.*\.{kind}$" for kind in sorted(sizes) if sizes[kind] == size],
             weights=QuantizationArgs(num_bits=8, strategy="group", group_size=size, symmetric=True),
         )
         for size in sorted(set(sizes.values()))
@@ -202,6 +205,17 @@ def _prefer_eager(path: Path) -> None:
     """Make eager attention the folder's default: sdpa in transformers drops Gemma-2's soft-cap in silence."""
     config = json.loads(path.read_bytes()) | {"attn_implementation": "eager"}
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _aloud(function: OnLayer) -> OnLayer:
+    """The function with stderr as it is now, before it is silenced."""
+    stderr = sys.stderr
+
+    def call(done: int, total: int) -> None:
+        with redirect_stderr(stderr):
+            function(done, total)
+
+    return call
 
 
 @contextmanager

@@ -25,20 +25,18 @@ from tiebreak.model import attention
 from tiebreak.model.classifier import Classifier, compute_type, padding_token, quiet
 
 PACKED = ".weight_packed"
-SIGN_BITS = (
-    -0x7F7F7F80
-)  # 0x80808080: codes are stored with 128 added, four in an int32, the lowest byte first
-BLOCK_WEIGHTS = 1 << 24
+SIGN_BITS = -0x7F7F7F80  # 0x80808080: a word of the file holds four codes, each with 128 added
+BLOCK_WEIGHTS = {"cpu": 1 << 20, "cuda": 1 << 28}  # what a CPU's cache holds; whole layers on a GPU
 METHOD = "tiebreak-int8"
 
 
 def int8_linear(x_TI: Tensor, codes_OI: Tensor, scales_OG: Tensor) -> Tensor:
     """X W^T of shape (..., O) with W = scale * code, a scale for each row and group of inputs.
 
-    The weights are widened to the type of the scales, BLOCK_WEIGHTS at a time. A kernel that multiplies codes
-    directly belongs here, chosen by x_TI.device.
+    The weights are widened to the type of the scales, a block of rows at a time. A kernel that multiplies the
+    codes themselves belongs here, chosen by the device.
     """
-    rows = max(1, BLOCK_WEIGHTS // codes_OI.shape[1])
+    rows = max(1, BLOCK_WEIGHTS[x_TI.device.type] // codes_OI.shape[1])
     blocks = [
         F.linear(x_TI, dequantized(codes_OI[start : start + rows], scales_OG[start : start + rows]))
         for start in range(0, len(codes_OI), rows)
@@ -49,7 +47,7 @@ def int8_linear(x_TI: Tensor, codes_OI: Tensor, scales_OG: Tensor) -> Tensor:
 def dequantized(codes_OI: Tensor, scales_OG: Tensor) -> Tensor:
     """The weights (O, I) that the codes stand for, in the type of the scales."""
     codes_OGJ = codes_OI.reshape(*scales_OG.shape, -1)
-    return (codes_OGJ.to(scales_OG.dtype) * scales_OG[..., None]).flatten(1)
+    return codes_OGJ.to(scales_OG.dtype).mul_(scales_OG[..., None]).flatten(1)
 
 
 class Int8Linear(nn.Module):
