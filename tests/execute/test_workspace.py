@@ -121,3 +121,11 @@ def test_a_folder_wins_over_a_hub_id(recipe: Path) -> None:
     model.mkdir(parents=True)
     (model / "config.json").write_text("{}")
     assert Workspace(recipe, (), fakes.tasks).resolve(Source("owner/name", is_model=True)) == model
+
+
+def test_a_data_set_of_the_hub_is_pinned_to_its_commit(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tiebreak.model.hub.commit", lambda repo, revision, kind: f"{kind}-{revision}")
+    work = Workspace(recipe, (), fakes.tasks)
+    source = Source("hub:owner/votes@v1:test")
+    assert work.resolve(source) == Path("hub:owner/votes@dataset-v1:test")
+    assert work.fingerprint(source) == "hub:owner/votes@dataset-v1:test"

@@ -81,7 +81,7 @@ def test_every_refusal_says_what_to_do(
     def refuse(*_: object, **__: object) -> None:
         raise failure
 
-    monkeypatch.setattr("huggingface_hub.HfApi.model_info", refuse)
+    monkeypatch.setattr("huggingface_hub.HfApi.repo_info", refuse)
     with pytest.raises(TiebreakError, match=message):
         hub.commit("owner/name", "v9")
 

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from tiebreak import pipeline, recipe
+from tiebreak.data.hub import located
 from tiebreak.errors import TiebreakError
 from tiebreak.execute.artifacts import InputRecord, Manifest, digest, file_digest, read_manifest
 from tiebreak.model import hub
@@ -88,12 +89,14 @@ class Workspace:
         return InputRecord(origin=item.id, key=self.key(item), content=manifest.content if manifest else None)
 
     def local(self, source: Source) -> Path | None:
-        """Where a source lies on this machine; None for a model that comes from the hub.
+        """Where a source lies on this machine; None for one that comes from the hub.
 
         Raises TiebreakError if it is neither here nor a possible hub id, or is no model folder.
         """
         path = self.root / Path(source.location).expanduser()
         if not source.is_model:
+            if located(path):
+                return None
             if not path.exists():
                 raise TiebreakError(f"no file {source.location!r}: looked for {path}, as {self.path} says")
             return path
@@ -109,19 +112,28 @@ class Workspace:
         return None
 
     def resolve(self, source: Source) -> Path:
-        """A source as a local path; a hub model is downloaded if it is not in the cache yet."""
-        return self.local(source) or hub.download(source.location, source.revision)
+        """A source as a local path; a hub model is downloaded if it is not in the cache yet.
+
+        A data set of the hub stays a location, pinned to its commit.
+        """
+        if path := self.local(source):
+            return path
+        if data := located(Path(source.location)):
+            return Path(f"hub:{data.name}@{hub.commit(data.name, data.revision, 'dataset')}:{data.split}")
+        return hub.download(source.location, source.revision)
 
     def fingerprint(self, source: Source) -> str:
         """What tells one content of a source from another: a hash of content, or a hub commit."""
         if source not in self._fingerprints:
-            path = self.local(source)
-            if path is None:
-                commit = hub.commit(source.location, source.revision)
-                self._fingerprints[source] = f"hub:{source.location}@{commit}"
-            else:
-                self._fingerprints[source] = content_fingerprint(path, whole=not source.is_model)
+            self._fingerprints[source] = self._fingerprint(source)
         return self._fingerprints[source]
+
+    def _fingerprint(self, source: Source) -> str:
+        if path := self.local(source):
+            return content_fingerprint(path, whole=not source.is_model)
+        if source.is_model:
+            return f"hub:{source.location}@{hub.commit(source.location, source.revision)}"
+        return str(self.resolve(source))
 
 
 def content_fingerprint(path: Path, whole: bool = True) -> str:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from tiebreak.errors import TiebreakError
 
@@ -19,10 +20,10 @@ def is_id(location: str) -> bool:
     return re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", location) is not None
 
 
-def commit(repo: str, revision: str | None = None) -> str:
-    """The full commit that a revision of a model means (default: its main branch).
+def commit(repo: str, revision: str | None = None, kind: Literal["model", "dataset"] = "model") -> str:
+    """The full commit that a revision of a model or data set means (default: its main branch).
 
-    Raises TiebreakError if the model is gated, unknown, or out of reach.
+    Raises TiebreakError if it is gated, unknown, or out of reach.
     """
     wanted = revision or "main"
     if re.fullmatch(r"[0-9a-f]{40}", wanted):
@@ -30,13 +31,11 @@ def commit(repo: str, revision: str | None = None) -> str:
     from huggingface_hub import HfApi, constants
     from huggingface_hub.file_download import repo_folder_name
 
-    cached = (
-        Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type="model") / "refs" / wanted
-    )
+    cached = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type=kind) / "refs" / wanted
     if cached.is_file():
         return cached.read_text(encoding="utf-8").strip()
     with _clear_errors(repo, wanted):
-        found = HfApi().model_info(repo, revision=wanted).sha
+        found = HfApi().repo_info(repo, revision=wanted, repo_type=kind).sha
     assert found is not None, f"the hub names no commit for {repo}"
     return found
 
@@ -64,18 +63,18 @@ def _clear_errors(repo: str, revision: str) -> Iterator[None]:
         yield
     except errors.GatedRepoError:
         raise TiebreakError(
-            f"the model {repo} is gated: accept its terms at https://huggingface.co/{repo}, "
+            f"{repo} is gated: accept its terms at https://huggingface.co/{repo}, "
             "then log in with `hf auth login` or set HF_TOKEN"
         ) from None
     except errors.RevisionNotFoundError:
-        raise TiebreakError(f"the model {repo} has no revision {revision!r} on the hub") from None
+        raise TiebreakError(f"{repo} has no revision {revision!r} on the hub") from None
     except errors.RepositoryNotFoundError:
         raise TiebreakError(
-            f"no model folder {repo!r} here, and none of that name on the hub that you may see "
+            f"no {repo!r} here, and none of that name on the hub that you may see "
             "(if it is private: `hf auth login` or HF_TOKEN)"
         ) from None
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, httpx.TransportError):
         raise TiebreakError(
-            f"no model folder {repo!r} here, none in the hub's local cache, and the hub is out of reach; "
+            f"no {repo!r} here, none in the hub's local cache, and the hub is out of reach; "
             f"where there is internet, run: hf download {repo}"
         ) from None
