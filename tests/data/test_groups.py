@@ -2,6 +2,7 @@ import pytest
 
 from tiebreak.data import groups
 from tiebreak.data.readers import read_all
+from tiebreak.data.votes import table_of
 
 QUESTION = "Could you please explain how photosynthesis works in green plants, step by step, for a child?"
 
@@ -88,3 +89,17 @@ def test_prompts_recur_across_the_real_files(shared_data):
     assert near_only.sum() > sum(
         groups.normalise(p) in exact["llmeval2_human"] for p in tables["llmbar"]["prompt"].to_pylist()
     )
+
+
+def test_a_blank_prompt_goes_by_its_answers():
+    votes = table_of(
+        {"prompt": ["", None], "response_a": [a], "response_b": [b]}
+        for a, b in (("x y", "z"), ("z", "x y"), ("q", "z"))
+    )
+    asked = list(groups.questions(votes.combine_chunks().to_batches()[0]))
+    one, turned, other = compare_turns(asked)
+    assert one == turned != other
+
+
+def compare_turns(asked):
+    return groups.compare({"votes": iter(asked)}).groups("votes")

@@ -2,20 +2,24 @@
 
 Two prompts are the same if they are equal without case, punctuation and spacing, and nearly the same if
 the Jaccard similarity of their 5-character shingles is at least THRESHOLD (data.minhash). Groups are the
-connected components, so a chain of near-duplicates stays together.
+connected components, so a chain of near-duplicates stays together. A blank prompt says nothing, there the
+answers are compared.
 """
 
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from tiebreak.data import minhash
+from tiebreak.data.dialog import Turns
 from tiebreak.data.streaming import batches
 
 THRESHOLD = 0.8
@@ -23,7 +27,7 @@ THRESHOLD = 0.8
 _NOT_WORDS = re.compile(r"[\W_]+")
 
 
-def normalise(prompt: Sequence[str | None]) -> str:
+def normalise(prompt: Turns) -> str:
     """All turns as one text without case, punctuation and spacing (Unicode NFKC).
 
     A prompt of nothing but punctuation stays as it is.
@@ -52,11 +56,14 @@ class Prompts:
         """
         inside = np.zeros(len(self.names), dtype=bool)
         inside[self.rows[file]] = True
-        root = list(range(len(self.names)))
-        for a, b in self.similar[inside[self.similar].all(axis=1)].tolist():
-            a, b = _root(root, a), _root(root, b)
-            root[max(a, b)] = min(a, b)
-        return [self.names[_root(root, n)] for n in self.rows[file].tolist()]
+        first = _firsts(len(self.names), self.similar[inside[self.similar].all(axis=1)])
+        return [self.names[n] for n in first[self.rows[file]].tolist()]
+
+    def group_sizes(self) -> NDArray[np.int64]:
+        """How many rows of all files each group has, taken over all of them together."""
+        first = _firsts(len(self.names), self.similar)
+        sizes = np.bincount(first[np.concatenate(list(self.rows.values()))])
+        return sizes[sizes > 0]
 
     def also_in(self, file: str, other: str) -> NDArray[np.bool_]:
         """For each row of a file, whether its prompt, or nearly the same one, is in the other."""
@@ -71,10 +78,23 @@ class Prompts:
 
 def read(files: Mapping[str, Path]) -> Prompts:
     """Compare the prompts of Parquet files of votes (data.votes.SCHEMA) with each other."""
-    return compare({name: _prompts(path) for name, path in files.items()})
+    columns = ["prompt", "response_a", "response_b"]
+    return compare(
+        {name: chain.from_iterable(map(questions, batches(path, columns))) for name, path in files.items()}
+    )
 
 
-def compare(prompts: Mapping[str, Iterator[Sequence[str | None]]]) -> Prompts:
+def questions(batch: pa.RecordBatch) -> Iterator[Turns]:
+    """What each vote of a batch is about: its prompt, or where that is blank its answers, in either order."""
+    for n, prompt in enumerate(batch["prompt"].to_pylist()):
+        if any(turn and not turn.isspace() for turn in prompt):
+            yield prompt
+        else:
+            a, b = (batch[name][n].as_py() for name in ("response_a", "response_b"))
+            yield min(a, b, key=repr) + max(a, b, key=repr)
+
+
+def compare(prompts: Mapping[str, Iterator[Turns]]) -> Prompts:
     """Compare prompts by the name of where they come from."""
     number: dict[str, int] = {}
     texts: list[str] = []
@@ -92,13 +112,17 @@ def compare(prompts: Mapping[str, Iterator[Sequence[str | None]]]) -> Prompts:
     return Prompts(list(number), rows, similar)
 
 
-def _prompts(path: Path) -> Iterator[Sequence[str | None]]:
-    for batch in batches(path, ["prompt"]):
-        yield from batch["prompt"].to_pylist()
+def _firsts(count: int, links: NDArray[np.int64]) -> NDArray[np.int64]:
+    """For each of `count` nodes, the lowest number in its connected component (union-find)."""
+    root = list(range(count))
 
+    def find(n: int) -> int:
+        while root[n] != n:
+            root[n] = root[root[n]]
+            n = root[n]
+        return n
 
-def _root(root: list[int], n: int) -> int:
-    while root[n] != n:
-        root[n] = root[root[n]]
-        n = root[n]
-    return n
+    for a, b in links.tolist():
+        a, b = find(a), find(b)
+        root[max(a, b)] = min(a, b)
+    return np.array([find(n) for n in range(count)], dtype=np.int64)

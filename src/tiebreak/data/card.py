@@ -1,0 +1,249 @@
+"""The data card: what a set of votes holds and what is wrong with it, before anything is trained on it.
+
+Dimension letters: N votes, C classes (a, b, tie), P pairs of models.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import permutations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tiebreak.data import groups, rates, readers, sources, strengths
+from tiebreak.data.facts import SCRIPTS, Facts, token_counts
+from tiebreak.data.prompt import keep_lengths
+from tiebreak.data.rates import Disagreement, LengthBin, Share
+from tiebreak.data.votes import LABELS
+from tiebreak.errors import TiebreakError
+from tiebreak.recipe import Prompt
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+FRAME_TOKENS = 30
+"""About what the published template takes; only for saying what a budget cuts."""
+
+_QUANTILES = {"median": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
+
+
+@dataclass(frozen=True)
+class File:
+    """One file and what became of its records. name: as it is called all over the card."""
+
+    role: str
+    name: str
+    records: int
+    votes: int
+    rejects: dict[str, int]
+    distinct_prompts: int
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a token budget for a row cuts: rows that are cut, tokens that go."""
+
+    max_tokens: int
+    rows_cut: float
+    tokens_cut: float
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model: votes it is in, share won among its decisive ones, Bradley-Terry strength in Elo points."""
+
+    name: str
+    votes: int
+    wins: Share
+    elo: float
+    error: float
+
+
+@dataclass(frozen=True)
+class Card:
+    """Everything `tiebreak check` says about data. Shares are of all votes, unless said otherwise."""
+
+    files: list[File]
+    votes: int
+    labelled: int
+    labels: dict[str, Share]
+    a_wins: Share
+    longer_wins: Share
+    advantage_of_a: float | None
+    advantage_error: float | None
+    length_bins: list[LengthBin]
+    tokens: dict[str, dict[str, int]]
+    tokens_are_estimated: bool
+    budgets: list[Budget]
+    multi_turn: float
+    scripts: dict[str, float]
+    missing_answers: int
+    identical_answers: int
+    models: list[Model]
+    duplicates: int
+    groups: int
+    largest_group: int
+    disagreement: Disagreement
+    overlaps: list[tuple[str, str, int]]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON; what is unknown is None."""
+        plain: dict[str, Any] = _without_nan(asdict(self))
+        return plain
+
+
+def check(
+    files: Mapping[readers.Role, Sequence[Path]],
+    tokenizer: "PreTrainedTokenizerBase | None" = None,
+    budgets: Sequence[int] = (1024, 2000),
+    prompt: Prompt | None = None,
+) -> Card:
+    """Read files by their role and describe them. `{"votes": [path, ...]}` is enough.
+
+    Without a tokenizer, tokens are estimated at four bytes each. Files are told apart in overlaps by their
+    names. Raises TiebreakError where data.readers does, and if there are no votes at all.
+    """
+    reading = _Reading(tokenizer)
+    order = _named([(role, path) for role, paths in files.items() for path in sources.expand(paths)])
+    prompts = groups.compare({name: reading.prompts(name, *source) for name, source in order.items()})
+    if not reading.facts:
+        raise TiebreakError(f"no usable votes in {', '.join(order)}")
+    facts = Facts.joined(reading.facts)
+    labelled = np.isfinite(facts.p).all(axis=1)
+    sizes = prompts.group_sizes()
+    return Card(
+        files=[_with_prompts(reading.files[name], prompts) for name in prompts.rows],
+        votes=len(facts),
+        labelled=int(labelled.sum()),
+        multi_turn=float((facts.turns > 1).mean()),
+        scripts=_scripts(facts.script),
+        missing_answers=int(facts.missing.sum()),
+        identical_answers=int(facts.identical.sum()),
+        duplicates=len(facts) - len(np.unique(facts.pair)),
+        overlaps=_overlaps(prompts),
+        groups=len(sizes),
+        largest_group=int(sizes.max()),
+        tokens=_quantiles(facts.tokens),
+        tokens_are_estimated=tokenizer is None,
+        budgets=[_budget(facts.tokens, tokens, prompt or Prompt()) for tokens in budgets],
+        **_about_labels(facts, labelled),
+        **_about_models(facts, labelled, list(reading.models)),
+    )
+
+
+class _Reading:
+    """One pass over files: yields the prompts, keeps the facts."""
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase | None") -> None:
+        self.tokenizer = tokenizer
+        self.facts: list[Facts] = []
+        self.models: dict[str, int] = {}
+        self.files: dict[str, File] = {}
+
+    def prompts(self, name: str, role: readers.Role, path: Path) -> Iterator[list[str | None]]:
+        records = votes = 0
+        kinds: Counter[str] = Counter()
+        for batch in readers.read([path], role):
+            records += batch.records
+            votes += batch.votes.num_rows
+            kinds.update(readers.kind(reason) for _, _, reason in batch.rejects)
+            if batch.votes.num_rows:
+                tokens = token_counts(batch.votes, self.tokenizer)
+                self.facts.append(Facts.of(batch.votes, tokens, self.models))
+            yield from groups.questions(batch.votes)
+        self.files[name] = File(role, name, records, votes, dict(kinds.most_common()), 0)
+
+
+def _named(order: list[tuple[readers.Role, Path]]) -> dict[str, tuple[readers.Role, Path]]:
+    """Files by their names, or where two have the same by their paths and roles."""
+    times = Counter(path.name for _, path in order)
+    return {path.name if times[path.name] == 1 else f"{path} ({role})": (role, path) for role, path in order}
+
+
+def _without_nan(value: Any) -> Any:
+    """The value with every NaN, which JSON has not, replaced by None."""
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _with_prompts(file: File, prompts: groups.Prompts) -> File:
+    return replace(file, distinct_prompts=len(np.unique(prompts.rows[file.name])))
+
+
+def _scripts(script_N: NDArray[np.int64]) -> dict[str, float]:
+    shares = np.bincount(script_N, minlength=len(SCRIPTS)) / len(script_N)
+    found = [(name, float(part)) for name, part in zip(SCRIPTS, shares, strict=True) if part]
+    return dict(sorted(found, key=lambda pair: -pair[1]))
+
+
+def _overlaps(prompts: groups.Prompts) -> list[tuple[str, str, int]]:
+    """For each two files, how many rows of the first have a prompt that is, or nearly is, in the second."""
+    pairs = permutations(prompts.rows, 2)
+    counts = [(one, other, int(prompts.also_in(one, other).sum())) for one, other in pairs]
+    return [found for found in counts if found[2]]
+
+
+def _quantiles(tokens_N3: NDArray[np.int64]) -> dict[str, dict[str, int]]:
+    a_N, b_N = tokens_N3[:, 1], tokens_N3[:, 2]
+    texts = {
+        "prompt": tokens_N3[:, 0],
+        "answer": np.concatenate([a_N, b_N]),
+        "row": tokens_N3.sum(axis=1) + FRAME_TOKENS,
+    }
+    return {
+        text: {name: int(np.quantile(tokens, q)) for name, q in _QUANTILES.items()}
+        for text, tokens in texts.items()
+    }
+
+
+def _budget(tokens_N3: NDArray[np.int64], max_tokens: int, prompt: Prompt) -> Budget:
+    room = max_tokens - FRAME_TOKENS
+    long_N3 = tokens_N3[tokens_N3.sum(axis=1) > room]
+    kept = sum(sum(keep_lengths(q, a, b, room, prompt.prompt_tokens)) for q, a, b in long_N3.tolist())
+    gone = int(long_N3.sum()) - kept
+    return Budget(max_tokens, len(long_N3) / len(tokens_N3), gone / max(int(tokens_N3.sum()), 1))
+
+
+def _about_labels(facts: Facts, labelled: Any) -> dict[str, Any]:
+    p_NC, lengths = facts.p[labelled], facts.tokens[labelled, 1:]
+    totals = p_NC.sum(axis=0, dtype=np.float64)
+    return {
+        "labels": {label: rates.share(total, len(p_NC)) for label, total in zip(LABELS, totals, strict=True)},
+        "a_wins": rates.a_wins(p_NC),
+        "longer_wins": rates.longer_wins(p_NC, lengths),
+        "length_bins": rates.length_bins(p_NC, lengths),
+        "disagreement": rates.disagreement(facts.pair[labelled], facts.turned[labelled], p_NC),
+    }
+
+
+def _about_models(facts: Facts, labelled: Any, names: list[str]) -> dict[str, Any]:
+    known = labelled & (facts.models >= 0).all(axis=1) & (facts.models[:, 0] != facts.models[:, 1])
+    p_NC, model_N2 = facts.p[known].astype(np.float64), facts.models[known]
+    if not len(p_NC):
+        return {"models": [], "advantage_of_a": None, "advantage_error": None}
+    pair_P2, which_N = np.unique(model_N2, axis=0, return_inverse=True)
+    votes_PC = np.stack([np.bincount(which_N, p_NC[:, c]).astype(float) for c in range(3)], axis=1)
+    fitted = strengths.fit(pair_P2[:, 0], pair_P2[:, 1], votes_PC, len(names))
+    models = [
+        Model(name, *_won(p_NC, model_N2, m), elo=float(fitted.elo_[m]), error=float(fitted.error_[m]))
+        for m, name in enumerate(names)
+        if (model_N2 == m).any()
+    ]
+    return {
+        "models": sorted(models, key=lambda model: -model.elo),
+        "advantage_of_a": fitted.advantage_,
+        "advantage_error": fitted.advantage_error_,
+    }
+
+
+def _won(p_NC: NDArray[np.float64], model_N2: NDArray[np.int64], model: int) -> tuple[int, rates.Share]:
+    """Votes a model is in, and the share it won of those that are no ties."""
+    first, second = p_NC[model_N2[:, 0] == model], p_NC[model_N2[:, 1] == model]
+    return len(first) + len(second), rates.a_wins(np.concatenate([first, second[:, [1, 0, 2]]]))

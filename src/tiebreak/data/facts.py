@@ -1,0 +1,126 @@
+"""What a data card remembers of each vote: numbers only, so that a million votes fit into memory.
+
+Dimension letters: N votes, C classes (a, b, tie).
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from tiebreak.data.groups import normalise
+from tiebreak.recipe import Prompt
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+BYTES_PER_TOKEN = 4
+"""The estimate where there is no tokenizer."""
+
+SCRIPTS = {
+    "Latin": "A-Za-zÀ-ɏ",
+    "Cyrillic": "\u0400-\u04ff",
+    "Han": "\u3400-\u9fff",
+    "Kana": "\u3040-\u30ff",
+    "Hangul": "\uac00-\ud7a3",
+    "Arabic": "\u0600-\u06ff",
+    "Hebrew": "\u0590-\u05ff",
+    "Greek": "\u0370-\u03ff",
+    "Devanagari": "\u0900-\u097f",
+    "Thai": "\u0e00-\u0e7f",
+    "other": "",
+}
+
+_LETTERS = [re.compile(f"[{letters}]") for letters in SCRIPTS.values() if letters]
+_SCRIPT_CHARS = 2000
+
+Ints = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One entry a vote.
+
+    p: (n, 3), NaN where there is no label. tokens: (n, 3) of prompt, response_a, response_b. models: (n, 2)
+    numbers, -1 for none. pair: a hash of the texts, the same when the answers are exchanged; turned says
+    whether they are, relative to the order in which pairs are compared.
+    """
+
+    p: NDArray[np.float32]
+    tokens: Ints
+    turns: Ints
+    script: Ints
+    models: Ints
+    pair: NDArray[np.uint64]
+    turned: Flags
+    missing: Flags
+    identical: Flags
+
+    @classmethod
+    def of(cls, batch: pa.RecordBatch, tokens: Ints, models: dict[str, int]) -> "Facts":
+        """Facts of a batch in data.votes.SCHEMA. `models` numbers the models and grows by new ones."""
+        prompts, a, b = (batch[name].to_pylist() for name in ("prompt", "response_a", "response_b"))
+        hashes = [_pair_hash(*texts) for texts in zip(prompts, a, b, strict=True)]
+        return cls(
+            p=np.stack([_floats(batch[name]) for name in ("p_a", "p_b", "p_tie")], axis=1),
+            tokens=tokens,
+            turns=np.array([len(prompt) for prompt in prompts], np.int64),
+            script=np.array([script(prompt) for prompt in prompts], np.int64),
+            models=np.stack([_numbers(batch[name], models) for name in ("model_a", "model_b")], axis=1),
+            pair=np.array([pair for pair, _ in hashes], np.uint64),
+            turned=np.array([turned for _, turned in hashes], bool),
+            missing=np.array([not (any(x) and any(y)) for x, y in zip(a, b, strict=True)], bool),
+            identical=np.array([x == y for x, y in zip(a, b, strict=True)], bool),
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence["Facts"]) -> "Facts":
+        """All of them, one after the other; at least one is needed."""
+        return cls(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)))
+
+    def __len__(self) -> int:
+        return len(self.pair)
+
+
+def script(prompt: Sequence[str | None]) -> int:
+    """The place in SCRIPTS of the script that most letters of a prompt are of."""
+    text = "\n".join(turn or "" for turn in prompt)[:_SCRIPT_CHARS]
+    counts = [len(letters.findall(text)) for letters in (_LETTERS[:1] if text.isascii() else _LETTERS)]
+    return int(np.argmax(counts)) if any(counts) else len(_LETTERS)
+
+
+def token_counts(batch: pa.RecordBatch, tokenizer: "PreTrainedTokenizerBase | None") -> Ints:
+    """Tokens of prompt, response_a, response_b, shape (n, 3); estimated from bytes without a tokenizer."""
+    if tokenizer is not None:
+        from tiebreak.data.prompt import tokenize
+
+        tokens = tokenize(pa.Table.from_batches([batch]), tokenizer, Prompt())
+        return np.stack([text.lengths for text in (tokens.prompts, *tokens.answers)], axis=1)
+    columns = [
+        [sum(len((turn or "").encode()) + 1 for turn in turns) for turns in batch[name].to_pylist()]
+        for name in ("prompt", "response_a", "response_b")
+    ]
+    return np.array(columns, np.int64).reshape(3, -1).T // BYTES_PER_TOKEN
+
+
+def _pair_hash(prompt: Any, a: Any, b: Any) -> tuple[int, bool]:
+    sides = [repr(a), repr(b)]
+    text = "\0".join([normalise(prompt), *sorted(sides)])
+    digest = blake2b(text.encode("utf-8", "replace"), digest_size=8).digest()
+    return int.from_bytes(digest, "big"), sides[0] > sides[1]
+
+
+def _floats(column: pa.Array) -> NDArray[np.float32]:
+    return np.asarray(column.to_numpy(zero_copy_only=False), np.float32)
+
+
+def _numbers(names: pa.Array, models: dict[str, int]) -> Ints:
+    return np.array(
+        [-1 if n is None else models.setdefault(n, len(models)) for n in names.to_pylist()], np.int64
+    )

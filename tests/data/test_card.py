@@ -1,0 +1,157 @@
+import io
+import json
+import math
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from tiebreak.data import card_view, rates
+from tiebreak.data.card import FRAME_TOKENS, check
+from tiebreak.data.facts import SCRIPTS, script
+from tiebreak.errors import TiebreakError
+
+
+def vote(n, winner="model_a", **change):
+    return {
+        "id": str(n),
+        "prompt": f"{n * 7919} {n}? {'abcdefghij'[n % 10] * 9}",
+        "response_a": "x" * 40,
+        "response_b": "y" * 80,
+        "model_a": "m",
+        "model_b": "n",
+        "winner": winner,
+        **change,
+    }
+
+
+def write(path, records):
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def test_counts_of_a_small_set(tmp_path):
+    votes = [vote(n, ("model_a", "model_b", "tie")[n % 3]) for n in range(30)]
+    votes[3] |= {"response_a": None}
+    votes[4] |= {"response_b": "x" * 40}
+    votes[5] |= {"prompt": ["p", "q"], "response_a": ["a", "b"], "response_b": ["c", "d"]}
+    path = write(tmp_path / "votes", [*votes, {"id": "bad"}, vote(99, "nobody")])
+    card = check({"votes": [path]})
+    assert (card.files[0].records, card.files[0].votes) == (32, 30)
+    assert card.files[0].rejects == {"missing columns": 1, "unknown winner": 1}
+    assert card.labels["tie"].value == pytest.approx(1 / 3)
+    assert (card.missing_answers, card.identical_answers) == (1, 1)
+    assert card.multi_turn == pytest.approx(1 / 30)
+    assert card.longer_wins.votes == 19
+    assert card.tokens["prompt"]["max"] <= 7
+    assert card.duplicates == 0
+    assert [model.name for model in card.models] == ["n", "m"] or [m.name for m in card.models] == ["m", "n"]
+    json.dumps(card.as_dict(), allow_nan=False)
+
+
+def test_repeated_pairs_count_once_in_either_order(tmp_path):
+    turned = {"response_a": "y" * 80, "response_b": "x" * 40}
+    votes = [vote(1), vote(1, "model_b", **turned), vote(1), vote(1, "model_b"), vote(2), vote(2), vote(3)]
+    for n, record in enumerate(votes):
+        record["id"] = str(n)
+    card = check({"votes": [write(tmp_path / "votes", votes)]})
+    assert card.duplicates == 4
+    assert (card.disagreement.repeated, card.disagreement.contradicted) == (2, 1)
+    # of the 12 + 2 ordered pairs of votes, those among the first three and the last two agree
+    assert card.disagreement.agreement == pytest.approx((6 + 2) / (12 + 2))
+
+
+def test_planted_overlap_between_files(tmp_path):
+    question = "How do I bake a loaf of sourdough bread at home without a scale?"
+    one = write(tmp_path / "one", [vote(n) for n in range(20)] + [vote(50, prompt=question)])
+    two = write(tmp_path / "two", [vote(n + 100) for n in range(20)] + [vote(51, prompt=f"{question} Thx")])
+    card = check({"votes": [one], "test": [two]})
+    assert card.overlaps == [("one", "two", 1), ("two", "one", 1)]
+    assert (card.votes, card.labelled) == (42, 21)
+
+
+def test_what_a_budget_cuts(tmp_path):
+    votes = [vote(n, prompt="p" * 400, response_a="a" * 4000, response_b="b" * 4000) for n in range(4)] + [
+        vote(9)
+    ]
+    card = check({"votes": [write(tmp_path / "votes", votes)]}, budgets=(1024,))
+    (budget,) = card.budgets
+    assert budget.rows_cut == pytest.approx(0.8)
+    whole = 100 + 1000 + 1000
+    kept = 1024 - FRAME_TOKENS
+    assert budget.tokens_cut == pytest.approx(4 * (whole - kept) / (4 * whole), rel=0.05)
+
+
+def test_a_set_without_labels_or_models_has_a_card(tmp_path):
+    records = [{name: vote(n)[name] for name in ("prompt", "response_a", "response_b")} for n in range(3)]
+    card = check({"test": [write(tmp_path / "test", records)]})
+    assert card.labelled == 0
+    assert card.models == []
+    assert math.isnan(card.a_wins.value)
+    assert card.as_dict()["a_wins"]["value"] is None
+    assert "Labels" not in card_view.html(card)
+
+
+def test_nothing_usable_is_an_error(tmp_path):
+    with pytest.raises(TiebreakError, match="no usable votes in votes"):
+        check({"votes": [write(tmp_path / "votes", [vote(1, "x"), vote(2, "y")])]})
+
+
+def test_terminal_and_page_say_the_same_and_text_stays_text(tmp_path):
+    votes = [vote(n, model_a="<b>[red]m[/red]</b>") for n in range(5)] + [{"prompt": "?"}]
+    card = check({"votes": [write(tmp_path / "votes", votes)]})
+    console = Console(file=io.StringIO(), width=200)
+    console.print(card_view.terminal(card))
+    text = console.file.getvalue()
+    page = card_view.html(card)
+    assert "<b>[red]m[/red]</b>" in text
+    assert "<b>" not in page
+    assert "&lt;b&gt;[red]m[/red]" in page
+    for section in card_view.sections(card):
+        assert section.title in text
+        assert section.title in page
+    assert "votes: 1 of 6 records cannot be used" in text
+    assert "http" not in page
+    card_view.write_html(card, tmp_path / "card.html")
+    assert (tmp_path / "card.html").read_text() == page
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("hello", "Latin"),
+        ("Привет, world", "Cyrillic"),
+        ("你好吗", "Han"),
+        ("こんにちは", "Kana"),
+        ("42 + 1", "other"),
+    ],
+)
+def test_scripts(text, name):
+    assert list(SCRIPTS)[script([text])] == name
+
+
+def test_wilson_interval():
+    # Newcombe 1998, table I: 81 of 263
+    part = rates.share(81, 263)
+    assert (part.low, part.high) == pytest.approx((0.2553, 0.3662), abs=1e-4)
+
+
+def test_length_bins_hold_every_vote_once():
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(0, 50, (500, 2))
+    p = np.eye(3)[rng.integers(0, 3, 500)]
+    bins = rates.length_bins(p, lengths)
+    assert sum(b.a_wins.votes for b in bins) == round(p[:, :2].sum())
+    mirrored = rates.length_bins(p[:, [1, 0, 2]], lengths[:, ::-1])
+    assert rates.longer_wins(p, lengths) == rates.longer_wins(p[:, [1, 0, 2]], lengths[:, ::-1])
+    assert bins[0].a_wins.value == pytest.approx(1 - mirrored[-1].a_wins.value, abs=0.05)
+
+
+def test_the_card_of_real_votes(shared_data):
+    card = check({"votes": [shared_data / "lmsys/train.csv"]})
+    assert card.votes == 999
+    assert [card.labels[name].value for name in ("a", "b", "tie")] == pytest.approx(
+        [0.35, 0.34, 0.30], abs=0.01
+    )
+    assert card.longer_wins.low > 0.5
+    assert card.models[0].elo > card.models[-1].elo
