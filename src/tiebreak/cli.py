@@ -16,6 +16,7 @@ from tiebreak import recipe as recipes
 from tiebreak.errors import Interrupted, TiebreakError
 from tiebreak.execute import local, results
 from tiebreak.execute.plan import plan as plan_tasks
+from tiebreak.execute.plan import select
 from tiebreak.execute.signals import Stop
 from tiebreak.execute.start import SYNTHETIC_VOTES, start
 from tiebreak.execute.status import status as status_of
@@ -91,7 +92,7 @@ def run(
     stop.install()
     chosen = _words(steps)
     work = _workspace(recipe, set_, folds, chosen)
-    outcome = local.run(work, chosen, stop)
+    outcome = local.run(work, select(work, chosen), stop)
     if as_json:
         print(json.dumps(asdict(outcome)))
     if outcome.failed:
@@ -101,6 +102,9 @@ def run(
             file=sys.stderr,
         )
         raise typer.Exit(2)
+    if not as_json and "evaluate/report" in (*outcome.done, *outcome.fresh):
+        folder = work.folder(work.find("evaluate/report"))
+        print(f"report: {folder / 'report.html'}\nmodel:  {folder / 'model'}")
 
 
 @app.command()
@@ -127,7 +131,7 @@ def status(recipe: RecipeFile = Path(), set_: Sets = None, as_json: AsJson = Fal
 
 @app.command()
 def predict(
-    model: Annotated[Path, typer.Argument(help="A model folder that `tiebreak run` made.")],
+    model: Annotated[Path, typer.Argument(help="A model folder, or a recipe that ran.")],
     pairs: Annotated[Path, typer.Argument(help="A file with prompt and two answers a row.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="A .csv or .parquet file.")],
     device: Annotated[str | None, typer.Option(help="cpu or cuda.")] = None,
@@ -135,7 +139,7 @@ def predict(
     """Write P(A), P(B) and P(tie) of pairs of answers."""
     from tiebreak.predict.files import predict_file
 
-    rows = predict_file(model, pairs, output, device)
+    rows = predict_file(results.model_folder(model), pairs, output, device)
     print(f"{output}: {rows} rows")
 
 

@@ -1,6 +1,7 @@
 """What a finished run leaves for people: its report, its model, its figures."""
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,15 @@ def report_folder(where: Path) -> Path:
     return work.folder(report)
 
 
+def model_folder(where: Path) -> Path:
+    """The model to ship of a recipe that ran, or of its folder; any other folder stands for itself.
+
+    Raises TiebreakError if the recipe has no report yet.
+    """
+    is_recipe = where.is_file() or (where / RECIPE).is_file()
+    return report_folder(where) / "model" if is_recipe else where
+
+
 def read_metrics(folder: Path) -> dict[str, Any]:
     """metrics.json of a finished evaluation."""
     metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
@@ -49,19 +59,28 @@ def demo(folder: Path, votes: int, seed: int, stop: Stop) -> dict[str, Any]:
     if not path.exists():
         start(folder, "tiny", synthetic=votes, seed=seed)
     work = Workspace(path)
-    if failed := local.run(work, stop=stop).failed:
+    if failed := local.run(work, work.tasks, stop).failed:
         raise TiebreakError(f"the demo did not finish: {', '.join(failed)} failed")
     made = work.folder(work.find("evaluate/report"))
     metrics = read_metrics(made) | {"best_possible_log_loss": _best_possible(work)}
     from tiebreak.evaluate import report
 
     report.write(metrics, folder / "report.html")
+    _link(folder / "model", made / "model")
     return {
         "seconds": round(time.monotonic() - began, 1),
         **{name: metrics[name] for name in (*HEADLINE, *STAGES)},
         "report": str((folder / "report.html").resolve()),
-        "model": str((made / "model").resolve()),
+        "model": str(folder.resolve() / "model"),
     }
+
+
+def _link(link: Path, target: Path) -> None:
+    """Point a symbolic link at a folder, replacing what it pointed at before."""
+    partial = link.with_name(link.name + ".partial")
+    partial.unlink(missing_ok=True)
+    partial.symlink_to(os.path.relpath(target, link.parent))
+    partial.replace(link)
 
 
 def _best_possible(work: Workspace) -> float:
