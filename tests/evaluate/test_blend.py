@@ -4,7 +4,8 @@ import scipy.optimize
 from scipy.special import softmax
 
 from tiebreak.data.logits import swap_answers
-from tiebreak.evaluate.blend import EqualBlend, LinearBlend, LogBlend
+from tiebreak.evaluate.blend import EqualBlend, LinearBlend, LogBlend, MatrixBlend
+from tiebreak.evaluate.calibration import MatrixScaling
 from tiebreak.evaluate.metrics import log_loss
 
 
@@ -55,7 +56,19 @@ def test_a_model_that_knows_nothing_weighs_little(three_models):
     assert abs(LogBlend().fit(x, y).weights_[2]) < 0.05
 
 
-@pytest.mark.parametrize("blend", [EqualBlend(), LinearBlend(), LogBlend()])
+def test_matrix_of_one_model_is_matrix_scaling(three_models):
+    x, y = three_models
+    blended = MatrixBlend().fit(x[:, :1], y).predict_proba(x[:, :1])
+    np.testing.assert_allclose(blended, MatrixScaling().fit(x[:, 0], y).predict_proba(x[:, 0]), atol=1e-5)
+
+
+def test_matrix_fits_no_worse_than_what_it_contains(three_models):
+    x, y = three_models
+    stacked, simple = (log_loss(b.fit(x, y).predict_proba(x), y) for b in (MatrixBlend(), LogBlend()))
+    assert stacked <= simple + 1e-6
+
+
+@pytest.mark.parametrize("blend", [EqualBlend(), LinearBlend(), LogBlend(), MatrixBlend()])
 def test_symmetric_to_the_last_bit(blend, three_models):
     x, y = three_models
     fitted = blend.fit(x, y)
@@ -64,5 +77,5 @@ def test_symmetric_to_the_last_bit(blend, three_models):
 
 def test_one_sure_and_wrong_model_does_not_make_the_blend_infinite():
     x = np.tile([[[1.0, 0.0, 0.0], [0.3, 0.4, 0.3]]], (10, 1, 1))
-    for blend in (LinearBlend(), LogBlend()):
+    for blend in (LinearBlend(), LogBlend(), MatrixBlend()):
         assert log_loss(blend.fit(x, np.ones(10)).predict_proba(x), np.ones(10)) < 1

@@ -7,7 +7,7 @@ from scipy.special import log_softmax, softmax
 from sklearn.base import clone
 
 from tiebreak.data.logits import swap_answers
-from tiebreak.evaluate.calibration import MatrixScaling, TemperatureScaling, VectorScaling
+from tiebreak.evaluate.calibration import FLOOR, MatrixScaling, TemperatureScaling, VectorScaling
 from tiebreak.evaluate.metrics import log_loss, targets
 
 CALIBRATORS = [
@@ -47,7 +47,7 @@ def test_temperature_equals_scipy():
 def test_vector_equals_scipy(soft):
     p, y = overconfident()
     labels = np.random.default_rng(2).dirichlet([1, 1, 1], size=len(y)) if soft else y
-    y_NC, x = targets(labels), np.log(p)
+    y_NC, x = targets(labels), np.log(np.maximum(p, FLOOR))
     best = scipy.optimize.minimize(
         lambda v: scipy_loss(x, np.diag(v[:3]), v[3:], y_NC), np.r_[np.ones(3), np.zeros(3)], tol=1e-12
     )
@@ -58,7 +58,7 @@ def test_vector_equals_scipy(soft):
 
 def test_matrix_equals_scipy():
     p, y = overconfident()
-    x, y_NC = np.log(p), targets(y)
+    x, y_NC = np.log(np.maximum(p, FLOOR)), targets(y)
     best = scipy.optimize.minimize(
         lambda v: scipy_loss(x, v[:9].reshape(3, 3), v[9:], y_NC),
         np.r_[np.eye(3).ravel(), np.zeros(3)],
@@ -120,3 +120,12 @@ def test_temperature_stays_in_its_range():
 def test_what_is_no_probability_is_refused(p):
     with pytest.raises(ValueError, match="probabilities must"):
         TemperatureScaling().fit(p, [0, 1, 2, 0])
+
+
+@pytest.mark.parametrize("kind", [VectorScaling, MatrixScaling])
+def test_a_rare_zero_does_not_bend_the_map(kind):
+    p, y = overconfident()
+    plain = kind().fit(p, y).coef_
+    p[:3] = [[0.0, 0.5, 0.5], [0.5, 0.0, 0.5], [0.5, 0.5, 0.0]]
+    y[:3] = [0, 1, 2]
+    np.testing.assert_allclose(kind().fit(p, y).coef_, plain, atol=0.06)

@@ -11,7 +11,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 
-from tiebreak.evaluate.calibration import newton, softmax
+from tiebreak.evaluate.calibration import (
+    CELLS,
+    FLOOR,
+    family,
+    features,
+    identity,
+    newton,
+    product,
+    softmax,
+)
 from tiebreak.evaluate.metrics import CLIP, targets
 
 Array = NDArray[np.float64]
@@ -59,6 +68,30 @@ class LogBlend(BaseEstimator):  # type: ignore[misc]
 
     def predict_proba(self, x_NMC: Array) -> Array:
         return softmax(_weighted(self.weights_, np.log(np.maximum(x_NMC, CLIP))))
+
+
+class MatrixBlend(BaseEstimator):  # type: ignore[misc]
+    """softmax(sum_m W_m log max(p_m, FLOOR) + b), each W_m commuting with the exchange of the answers.
+
+    Stacking (Wolpert 1992) of Dirichlet calibrations. Fitted: coef_ (models, 3, 3), intercept_ (3,).
+    """
+
+    def fit(self, x_NMC: Array, labels: ArrayLike) -> Self:
+        family_KCD = family(CELLS, symmetric=True)
+        log_NMC, models = np.log(np.maximum(x_NMC, FLOOR)), x_NMC.shape[1]
+        features_NCK = np.concatenate([features(log_NMC[:, m], family_KCD) for m in range(models)], axis=2)
+        start_K = np.tile(identity(family_KCD) / models, models)
+        theta_K = newton(features_NCK, targets(labels), start_K, ridge_K=np.full(len(start_K), 1e-6))
+        map_MCD = np.einsum("mk,kcd->mcd", theta_K.reshape(models, -1), family_KCD)
+        self.coef_, self.intercept_ = map_MCD[..., :3], map_MCD[..., 3].sum(axis=0)
+        return self
+
+    def predict_proba(self, x_NMC: Array) -> Array:
+        log_NMC = np.log(np.maximum(x_NMC, FLOOR))
+        z_NC = self.intercept_
+        for m, coef_CC in enumerate(self.coef_):
+            z_NC = z_NC + product(log_NMC[:, m], coef_CC)
+        return softmax(z_NC)
 
 
 def _weighted(weights_M: Array, x_NMC: Array) -> Array:

@@ -10,6 +10,7 @@ last bit, when the inputs do. Fit on held-out rows only.
 Dimension letters: N rows, C classes (a, b, tie), K parameters.
 """
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -24,6 +25,11 @@ TEMPERATURES = (0.01, 100.0)
 """A fitted temperature stays inside."""
 
 
+FLOOR = 1e-4
+"""Vector and matrix scaling count a probability below this as this: the logarithm of a rare 0 would bend a
+linear map for all (on real out-of-fold predictions four such rows in 57,477 cost 0.0008 of log loss)."""
+
+
 class TemperatureScaling(BaseEstimator):  # type: ignore[misc]
     """softmax(log p / T). Symmetric as it stands. Fitted: temperature_."""
 
@@ -32,7 +38,7 @@ class TemperatureScaling(BaseEstimator):  # type: ignore[misc]
 
         Raises ValueError where either is malformed.
         """
-        x_NC = _log(probabilities)
+        x_NC = _log(probabilities, CLIP)
         (inverse,) = newton(x_NC[..., None], targets(labels), np.ones(1), ridge_K=np.zeros(1))
         # the loss is convex in 1 / T, so the nearest end is the best temperature inside
         low, high = TEMPERATURES
@@ -41,7 +47,7 @@ class TemperatureScaling(BaseEstimator):  # type: ignore[misc]
         return self
 
     def predict_proba(self, probabilities: ArrayLike) -> Array:
-        return softmax(_log(probabilities) / self.temperature_)
+        return softmax(_log(probabilities, CLIP) / self.temperature_)
 
     def to_json(self) -> dict[str, Any]:
         return {"temperature": self.temperature_}
@@ -54,8 +60,12 @@ class TemperatureScaling(BaseEstimator):  # type: ignore[misc]
         return calibrator
 
 
+CELLS = tuple((row, column) for column in range(4) for row in range(3))
+"""Every entry of (W | b)."""
+
+
 class _AffineScaling(BaseEstimator):  # type: ignore[misc]
-    """softmax(W log p + b) over a family of (W | b). Fitted: coef_ (3, 3), intercept_ (3,).
+    """softmax(W log max(p, FLOOR) + b) over a family of (W | b). Fitted: coef_ (3, 3), intercept_ (3,).
 
     symmetric: only members that commute with the exchange of the answers.
     ridge: weight of the squared distance to the identity, beside the mean log loss. It picks one among
@@ -73,23 +83,17 @@ class _AffineScaling(BaseEstimator):  # type: ignore[misc]
 
         Raises ValueError where either is malformed.
         """
-        x_NC = _log(probabilities)
-        basis_KCD = self._basis()
-        x1_ND = np.column_stack([x_NC, np.ones(len(x_NC))])
-        identity_K = (basis_KCD[:, range(3), range(3)].sum(axis=1) > 0).astype(np.float64)
-        features_NCK = np.einsum("nd,kcd->nck", x1_ND, basis_KCD)
-        ridge_K = self.ridge * basis_KCD.sum(axis=(1, 2))
-        theta_K = newton(features_NCK, targets(labels), identity_K, ridge_K)
-        map_CD = np.einsum("k,kcd->cd", theta_K, basis_KCD)
+        family_KCD = family(self._cells, self.symmetric)
+        features_NCK = features(_log(probabilities, FLOOR), family_KCD)
+        ridge_K = self.ridge * family_KCD.sum(axis=(1, 2))
+        theta_K = newton(features_NCK, targets(labels), identity(family_KCD), ridge_K)
+        map_CD = np.einsum("k,kcd->cd", theta_K, family_KCD)
         self.coef_, self.intercept_ = map_CD[:, :3], map_CD[:, 3]
         self.classes_ = np.arange(3)
         return self
 
     def predict_proba(self, probabilities: ArrayLike) -> Array:
-        x_NC = _log(probabilities)
-        # a matrix product may fuse and reorder; a + b first keeps the exchange of a and b exact
-        terms_NCC = self.coef_ * x_NC[:, None, :]
-        return softmax((terms_NCC[..., 0] + terms_NCC[..., 1]) + terms_NCC[..., 2] + self.intercept_)
+        return softmax(product(_log(probabilities, FLOOR), self.coef_) + self.intercept_)
 
     def to_json(self) -> dict[str, Any]:
         return {"coef": self.coef_.tolist(), "intercept": self.intercept_.tolist()}
@@ -102,20 +106,6 @@ class _AffineScaling(BaseEstimator):  # type: ignore[misc]
         calibrator.classes_ = np.arange(3)
         return calibrator
 
-    def _basis(self) -> Array:
-        """(K, 3, 4): the entries of (W | b) that each parameter fills with ones."""
-        exchange = (1, 0, 2, 3)
-        orbits = [
-            {(row, column), (exchange[row], exchange[column])} if self.symmetric else {(row, column)}
-            for row, column in self._cells
-        ]
-        unique = [orbit for n, orbit in enumerate(orbits) if orbit not in orbits[:n]]
-        basis_KCD = np.zeros((len(unique), 3, 4))
-        for k, orbit in enumerate(unique):
-            for row, column in orbit:
-                basis_KCD[k, row, column] = 1
-        return basis_KCD
-
 
 class VectorScaling(_AffineScaling):
     """softmax(w log p + b) with a weight and a bias for each class (Guo et al. 2017)."""
@@ -126,7 +116,45 @@ class VectorScaling(_AffineScaling):
 class MatrixScaling(_AffineScaling):
     """softmax(W log p + b) with a full W: Dirichlet calibration (Kull et al. 2019)."""
 
-    _cells = tuple((row, column) for column in range(4) for row in range(3))
+    _cells = CELLS
+
+
+def family(cells: Sequence[tuple[int, int]], symmetric: bool) -> Array:
+    """(K, 3, 4): the entries of (W | b) that each parameter fills with ones.
+
+    If symmetric, entries that the exchange of the answers maps on each other share a parameter.
+    """
+    exchange = (1, 0, 2, 3)
+    orbits = [
+        {(row, column), (exchange[row], exchange[column])} if symmetric else {(row, column)}
+        for row, column in cells
+    ]
+    unique = [orbit for n, orbit in enumerate(orbits) if orbit not in orbits[:n]]
+    family_KCD = np.zeros((len(unique), 3, 4))
+    for k, orbit in enumerate(unique):
+        for row, column in orbit:
+            family_KCD[k, row, column] = 1
+    return family_KCD
+
+
+def identity(family_KCD: Array) -> Array:
+    """The parameters (K,) of W = I, b = 0."""
+    diagonal_KC = family_KCD[:, range(3), range(3)]
+    return np.asarray(diagonal_KC.any(axis=1), dtype=np.float64)
+
+
+def features(log_NC: Array, family_KCD: Array) -> Array:
+    """(n, 3, K): what each parameter adds to each class's logit."""
+    log1_ND = np.column_stack([log_NC, np.ones(len(log_NC))])
+    features_NCK: Array = np.einsum("nd,kcd->nck", log1_ND, family_KCD)
+    return features_NCK
+
+
+def product(log_NC: Array, coef_CC: Array) -> Array:
+    """W log p (n, 3), a and b summed first: exact under their exchange, which a matrix product is not."""
+    terms_NCC = coef_CC * log_NC[:, None, :]
+    summed: Array = (terms_NCC[..., 0] + terms_NCC[..., 1]) + terms_NCC[..., 2]
+    return summed
 
 
 def newton(features_NCK: Array, y_NC: Array, start_K: Array, ridge_K: Array) -> Array:
@@ -166,13 +194,13 @@ def newton(features_NCK: Array, y_NC: Array, start_K: Array, ridge_K: Array) -> 
     return np.clip(theta_K, start_K - 1000, start_K + 1000)
 
 
-def _log(probabilities: ArrayLike) -> Array:
+def _log(probabilities: ArrayLike, floor: float) -> Array:
     p_NC = np.asarray(probabilities, dtype=np.float64)
     if p_NC.ndim != 2 or p_NC.shape[1] != 3:
         raise ValueError(f"probabilities must have shape (n, 3), got {p_NC.shape}")
     if not (np.isfinite(p_NC).all() and (p_NC >= 0).all()):
         raise ValueError("probabilities must be finite and not negative")
-    return np.log(np.maximum(p_NC, CLIP))
+    return np.log(np.maximum(p_NC, floor))
 
 
 def softmax(z_NC: Array) -> Array:

@@ -13,7 +13,7 @@ from tiebreak.evaluate.augmentation import trade
 from tiebreak.evaluate.bias import bias
 from tiebreak.evaluate.decomposition import brier_parts
 from tiebreak.evaluate.ladder import Rung, Truth, climb, fold_results, prior_rung, reliability, rungs
-from tiebreak.evaluate.metrics import Array, Bootstrap
+from tiebreak.evaluate.metrics import Array, Bootstrap, log_loss
 from tiebreak.evaluate.stages import Scored, of_split
 
 
@@ -27,10 +27,13 @@ class Stages:
     quantized: Sequence[Scored]
 
 
-def measure(rows: pa.Table, stages: Stages, both_orders: bool, bootstrap: Bootstrap) -> dict[str, Any]:
+def measure(
+    rows: pa.Table, stages: Stages, both_orders: bool, bootstrap: Bootstrap, weight_folds: bool = False
+) -> dict[str, Any]:
     """Measure all stages against `rows` (data.votes.ROWS_SCHEMA); votes without labels are left out.
 
-    both_orders: the recipe's TTA, which makes the last rung. Raises TiebreakError where logits are missing.
+    both_orders: the recipe's TTA, which makes the last rung. weight_folds: add a rung of the folds' students
+    blended by 1 / log loss on their own held-out votes. Raises TiebreakError where logits are missing.
     """
     rows = rows.filter(pc.is_valid(rows["p_a"]))
     votes, fold_N = truth_of(rows), rows["fold"].to_numpy()
@@ -38,6 +41,9 @@ def measure(rows: pa.Table, stages: Stages, both_orders: bool, bootstrap: Bootst
     lockbox = votes.only(lockbox_rows["id"].to_pylist())
     prior_C = votes.y_NC[fold_N >= 0].mean(axis=0)  # without extra votes, which are another population
     ladder = list(_rungs(stages, lockbox, prior_C, both_orders)) if lockbox.ids else []
+    if ladder and weight_folds:
+        above = next(n for n, rung in enumerate(ladder) if rung.stage == "averaged")
+        ladder.insert(above, _blended(stages.students, votes, lockbox, both_orders))
     climbed = climb(ladder, lockbox, bootstrap)
     return {
         "lockbox_rows": len(lockbox.ids),
@@ -70,6 +76,23 @@ def _rungs(stages: Stages, lockbox: Truth, prior_C: Array, both_orders: bool) ->
     yield from rungs("student", on_lockbox(stages.students), both_orders)
     yield from rungs("averaged", on_lockbox(stages.averaged), both_orders)
     yield from rungs("quantised", on_lockbox(stages.quantized), both_orders)
+
+
+def _blended(students: Sequence[Scored], votes: Truth, lockbox: Truth, both_orders: bool) -> Rung:
+    """The mean of the folds' students on the lockbox, each with the weight 1 / its held-out log loss."""
+
+    def say(model: Scored, ids: list[str]) -> Array:
+        return model.aligned(ids).probabilities(both_orders and model.orders == 2, model.temperature is not None)
+
+    held_out = {model.fold: model for model in of_split(students, "held_out")}
+    models = of_split(students, "lockbox")
+    weight_M = []
+    for model in models:
+        known = votes.only(held_out[model.fold].ids)
+        weight_M.append(1 / log_loss(say(held_out[model.fold], known.ids), known.y_NC))
+    p_NC = np.average([say(model, lockbox.ids) for model in models], axis=0, weights=weight_M)
+    calibrated = all(model.temperature is not None for model in models)
+    return Rung("students blended", both_orders, calibrated, ("",), (p_NC,))
 
 
 def _calibration(rung: Rung, lockbox: Truth) -> dict[str, Any]:
