@@ -45,6 +45,16 @@ def test_bf16_follows_fp32():
     assert 0 < (rough - exact).abs().mean() < 0.05 * exact.std()
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")
+def test_a_card_follows_the_cpu():
+    rows, folder = documents("gemma2", 12, seed=1), quantized("gemma2", dtype=torch.bfloat16)
+    with torch.no_grad():
+        exact = int8.load_classifier(folder, "fp32").logits(pack(rows))
+        rough = int8.load_classifier(folder, "auto", "cuda").logits(pack(rows).to("cuda")).cpu()
+    assert (rough - exact).abs().mean() < 0.05 * exact.std()
+
+
 def test_score_head_stays_fp32_in_bf16():
     expected = int8.load_int8(quantized("gemma2", dtype=torch.bfloat16), dtype=torch.float32).score.weight
     head = int8.load_int8(quantized("gemma2", dtype=torch.bfloat16), dtype=torch.bfloat16).score.weight

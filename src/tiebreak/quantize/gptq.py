@@ -7,7 +7,7 @@ Embeddings, norms and the score head are left alone, the head in fp32.
 
 The decoder is calibrated layer by layer, each on the outputs of the quantised layers before it. The model
 waits in host memory at its stored size; the accelerator, where there is one, holds a single layer, its
-Hessians (4 I^2 bytes for I inputs) and their working copies: about 5 GB for a 9B.
+Hessians (4 I^2 bytes for I inputs) and a few working copies: by arithmetic, about 6 GB for a 9B.
 """
 
 import os
