@@ -122,10 +122,9 @@ def test_what_is_no_probability_is_refused(p):
         TemperatureScaling().fit(p, [0, 1, 2, 0])
 
 
-@pytest.mark.parametrize("kind", [VectorScaling, MatrixScaling])
-def test_a_rare_zero_does_not_bend_the_map(kind):
+def test_a_rare_zero_does_not_bend_the_map():
     p, y = overconfident()
-    plain = kind().fit(p, y).coef_
+    plain = MatrixScaling().fit(p, y).coef_
     p[:3] = [[0.0, 0.5, 0.5], [0.5, 0.0, 0.5], [0.5, 0.5, 0.0]]
     y[:3] = [0, 1, 2]
-    np.testing.assert_allclose(kind().fit(p, y).coef_, plain, atol=0.06)
+    np.testing.assert_allclose(MatrixScaling().fit(p, y).coef_, plain, atol=0.06)
