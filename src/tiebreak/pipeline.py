@@ -219,7 +219,7 @@ def _score(
                     fold=fold,
                     shard=shard,
                     shards=shards,
-                    subset_rows=recipe.logits.subset_rows,
+                    subset_rows=recipe.logits.subset_rows_of.get(name, recipe.logits.subset_rows),
                     max_tokens=recipe.logits.max_tokens,
                     precision=model.precision,
                     prompt=recipe.prompt,

@@ -4,7 +4,7 @@ Each step receives only its own slice of this tree; a slice is part of the key o
 whatever changes a result belongs here and whatever does not (scheduling, output) belongs in `Compute`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -82,6 +82,11 @@ class Training(Slice):
     learning_rate: float = Field(1e-5, gt=0, description="at its peak, for rows_per_step rows a step")
     epochs: float = Field(2.0, gt=0, description="passes over the votes; each shows both orders")
     max_steps: int = Field(-1, description="cap on optimizer steps; -1 for none")
+    max_hours: float | None = Field(
+        None,
+        gt=0,
+        description="training ends by then, with the step it has reached; the result depends on speed",
+    )
     rows_per_step: Positive = Field(64, description="the global batch, counted in rows")
     max_tokens: Positive = Field(1024, description="tokens of one row; longer ones are truncated")
     warmup_steps: int = Field(100, ge=0, description="linear; a cosine down to zero follows")
@@ -121,6 +126,9 @@ class Logits(Slice):
     folds: Folds = Field(None, description="folds to score; null for those of teach")
     subset_rows: int | tuple[int, int] = Field(
         -1, description="training votes scored, seeded: a number, a range drawn from per fold, or -1 for all"
+    )
+    subset_rows_of: dict[str, int | tuple[int, int]] = Field(
+        {}, description="the same for the teachers named"
     )
     shards: Positive = Field(1, description="tasks that share the rows of one teacher and fold")
     soft_labels: Literal["in_sample", "out_of_fold"] = Field(
@@ -176,6 +184,7 @@ class Evaluate(Slice):
 
     bootstrap_samples: Positive = Field(1000, description="resamples of the rows for each interval")
     confidence: float = Field(0.95, gt=0, lt=1, description="of the intervals")
+    weight_folds: bool = Field(False, description="blend the folds' students too, by 1 / held-out log loss")
 
 
 class Compute(Slice):
@@ -188,6 +197,18 @@ class Compute(Slice):
     score_tokens: Positive = Field(16384, description="tokens in one forward when scoring")
     checkpoint_minutes: Weight = Field(10.0, description="time between two checkpoints")
     log_every: Positive = Field(50, description="batches between two progress lines")
+
+
+class Slurm(Slice):
+    """How tasks become jobs of a cluster. Never part of an artifact's key."""
+
+    profile: str | None = Field(
+        None, description="shell file that every job sources; its SBATCH_ variables hold for every job"
+    )
+    minutes: Positive = Field(1440, description="time of a job; what needs longer is requeued and goes on")
+    minutes_of: dict[str, Positive] = Field({}, description="the same for the steps named")
+    at_once: int = Field(0, ge=0, description="tasks of one step that run at the same time; 0 for no limit")
+    requeues: int = Field(20, ge=0, description="how often one job may run out of time")
 
 
 class Recipe(Slice):
@@ -209,12 +230,18 @@ class Recipe(Slice):
     tta: Tta = Tta()
     evaluate: Evaluate = Evaluate()
     compute: Compute = Compute()
+    slurm: Slurm = Slurm()
 
     @model_validator(mode="after")
     def _teachers_exist(self) -> "Recipe":
-        if unknown := set(self.distill.per_teacher) - set(self.models.teachers):
-            hint = nearest(min(unknown), self.models.teachers)
-            raise ValueError(f"distill.per_teacher names {sorted(unknown)}, no such teacher; {hint}")
+        named: dict[str, Iterable[str]] = {
+            "distill.per_teacher": self.distill.per_teacher,
+            "logits.subset_rows_of": self.logits.subset_rows_of,
+        }
+        for key, names in named.items():
+            if unknown := set(names) - set(self.models.teachers):
+                hint = nearest(min(unknown), self.models.teachers)
+                raise ValueError(f"{key} names {sorted(unknown)}, no such teacher; {hint}")
         return self
 
     @model_validator(mode="after")

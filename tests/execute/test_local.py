@@ -9,7 +9,7 @@ import pytest
 
 from tiebreak.errors import Interrupted, TiebreakError
 from tiebreak.execute import artifacts, local
-from tiebreak.execute.plan import state
+from tiebreak.execute.plan import select, state
 from tiebreak.execute.signals import Stop
 from tiebreak.execute.task import run_task
 from tiebreak.execute.workspace import Workspace
@@ -19,6 +19,10 @@ FOLDS = [f"train/fold{fold}" for fold in range(3)]
 
 def workspace(path: Path, *overrides: str) -> Workspace:
     return Workspace(path, overrides, fakes.tasks)
+
+
+def run(work: Workspace, *steps: str, stop: Stop | None = None) -> local.Outcome:
+    return local.run(work, select(work, steps), stop)
 
 
 @pytest.fixture
@@ -31,11 +35,11 @@ def test_everything_is_made_once_and_fresh_afterwards(
     recipe: Path, workers: int, capfd: pytest.CaptureFixture[str]
 ) -> None:
     work = workspace(recipe, f"compute.workers={workers}")
-    outcome = local.run(work)
+    outcome = run(work)
     assert outcome.done[0] == "ingest/votes"
     assert outcome.done[-1] == "join/all"
     assert sorted(outcome.done[1:-1]) == FOLDS
-    again = local.run(workspace(recipe))
+    again = run(workspace(recipe))
     assert again.done == []
     assert sorted(again.fresh) == sorted(outcome.done)
     seen = capfd.readouterr()
@@ -46,7 +50,7 @@ def test_everything_is_made_once_and_fresh_afterwards(
 
 def test_a_manifest_accounts_for_everything(recipe: Path) -> None:
     work = workspace(recipe)
-    local.run(work)
+    run(work)
     task = work.find("train/fold1")
     manifest = json.loads((work.folder(task) / "manifest.json").read_text())
     upstream = work.manifest(work.find("ingest/votes"))
@@ -66,19 +70,19 @@ def test_a_failure_skips_what_needs_it_and_nothing_else(
     recipe: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("FAKE_FAIL", "train/fold1")
-    outcome = local.run(workspace(recipe))
+    outcome = run(workspace(recipe))
     assert outcome.failed == {"train/fold1": "this fold does not train"}
     assert outcome.skipped == ["join/all"]
     assert sorted(outcome.done) == ["ingest/votes", "train/fold0", "train/fold2"]
     assert capfd.readouterr().err.count("this fold does not train") == 1
     monkeypatch.delenv("FAKE_FAIL")
-    assert local.run(workspace(recipe)).done == ["train/fold1", "join/all"]
+    assert run(workspace(recipe)).done == ["train/fold1", "join/all"]
 
 
 def test_a_failed_task_leaves_only_its_error(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_FAIL", "train/fold1")
     work = workspace(recipe)
-    local.run(work)
+    run(work)
     left = set(os.listdir(work.folder(work.find("train/fold1"))))
     assert left == {artifacts.LOCK, artifacts.SCRATCH, artifacts.FAILURE}
 
@@ -86,7 +90,7 @@ def test_a_failed_task_leaves_only_its_error(recipe: Path, monkeypatch: pytest.M
 def test_our_own_mistake_is_told_from_the_users(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_BUG", "train/fold0")
     work = workspace(recipe)
-    failed = local.run(work).failed["train/fold0"]
+    failed = run(work).failed["train/fold0"]
     log = work.run_dir / "logs" / "train-fold0.log"
     assert failed == f"ValueError: a mistake of ours (more in {log})"
     assert "Traceback" in log.read_text()
@@ -94,14 +98,14 @@ def test_our_own_mistake_is_told_from_the_users(recipe: Path, monkeypatch: pytes
 
 def test_a_full_disk_is_one_clear_error(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_FULL_DISK", "train/fold2")
-    failed = local.run(workspace(recipe)).failed["train/fold2"]
+    failed = run(workspace(recipe)).failed["train/fold2"]
     assert failed.startswith("the disk is full (")
     assert "nothing finished is lost" in failed
 
 
 def test_a_worker_that_is_killed_fails_its_task_alone(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_DIE", "train/fold0")
-    outcome = local.run(workspace(recipe, "compute.workers=1"))
+    outcome = run(workspace(recipe, "compute.workers=1"))
     assert outcome.failed.keys() == {"train/fold0"}
     assert "killed by SIGKILL (often: out of memory)" in outcome.failed["train/fold0"]
     assert sorted(outcome.done) == ["ingest/votes", "train/fold1", "train/fold2"]
@@ -121,37 +125,38 @@ def test_a_run_that_is_asked_to_stop_starts_nothing(recipe: Path) -> None:
     stop = Stop()
     stop.received = 15
     with pytest.raises(Interrupted):
-        local.run(workspace(recipe), stop=stop)
+        run(workspace(recipe), stop=stop)
     assert not list((recipe.parent / "run").glob("artifacts/*/*/manifest.json"))
 
 
 def test_a_damaged_input_is_named_with_the_command_that_makes_it_again(recipe: Path) -> None:
     work = workspace(recipe)
-    local.run(work)
+    run(work)
     folder = work.folder(work.find("train/fold1"))
     content = (folder / "weights.bin").read_text()
     (folder / "weights.bin").write_text("x" + content[1:])
     (work.folder(work.find("join/all")) / "manifest.json").unlink()
-    failed = local.run(workspace(recipe)).failed["join/all"]
+    failed = run(workspace(recipe)).failed["join/all"]
     assert str(folder) in failed
     assert "weights.bin is damaged" in failed
     assert failed.endswith(f"tiebreak task {recipe} train/fold1 --redo")
     run_task(work, work.find("train/fold1"), lambda line: None, lambda: False, redo=True)
     assert (folder / "weights.bin").read_text() == content
-    assert local.run(workspace(recipe)).done == ["join/all"]
+    assert run(workspace(recipe)).done == ["join/all"]
 
 
 def test_steps_alone_need_the_others_artifacts(recipe: Path) -> None:
     with pytest.raises(
-        TiebreakError, match=rf"join/all needs train/fold0.*tiebreak run {recipe} --steps train"
+        TiebreakError,
+        match=rf"join/all needs train/fold0, which is missing .never made.*tiebreak run {recipe} --steps train",
     ):
-        local.run(workspace(recipe), ["join"])
-    assert sorted(local.run(workspace(recipe), ["train"]).done) == ["ingest/votes", *FOLDS]
-    assert local.run(workspace(recipe), ["join"]).done == ["join/all"]
+        run(workspace(recipe), "join")
+    assert sorted(run(workspace(recipe), "train").done) == ["ingest/votes", *FOLDS]
+    assert run(workspace(recipe), "join").done == ["join/all"]
 
 
 def test_a_source_that_changes_while_the_run_goes_on_is_an_error(recipe: Path) -> None:
     work = workspace(recipe)
     assert [work.key(task) for task in work.tasks]
     (recipe.parent / "votes.txt").write_text("changed in the meantime")
-    assert "has changed while the run went on" in local.run(work).failed["ingest/votes"]
+    assert "has changed while the run went on" in run(work).failed["ingest/votes"]

@@ -134,9 +134,10 @@ def with_test(inputs: dict[str, tuple[Path, ...]], folder: Path) -> dict[str, tu
     return inputs | {"test": (folder,), "solution": (solution,)}
 
 
-def run(inputs: dict[str, tuple[Path, ...]], output: Path) -> dict:
+def run(inputs: dict[str, tuple[Path, ...]], output: Path, weight_folds: bool = False) -> dict:
     output.mkdir()
-    settings = evaluate.Settings(name="tiny", evaluate=Evaluate(bootstrap_samples=50), seed=0)
+    chosen = Evaluate(bootstrap_samples=50, weight_folds=weight_folds)
+    settings = evaluate.Settings(name="tiny", evaluate=chosen, seed=0)
     returned = evaluate.run(settings, inputs, output, Runtime(device="cpu", scratch=output / "checkpoint"))
     metrics = json.loads((output / "metrics.json").read_text())
     assert {key: metrics[key] for key in returned} == returned
@@ -180,6 +181,23 @@ def test_ladder_has_every_stage_in_order(inputs, tmp_path):
     gain = step["log_loss"]["value"] - metrics["ladder"][1]["log_loss"]["value"]
     assert step["change"]["value"] == pytest.approx(gain)
     assert [fold["name"] for fold in step["folds"]] == ["fold 0", "fold 1"]
+
+
+def test_students_are_blended_by_their_held_out_loss_if_asked(tmp_path):
+    w = world(tmp_path)
+    metrics = run(build(w, orders=2), tmp_path / "out", weight_folds=True)
+    weights, shares = [], []
+    for fold in range(FOLDS):
+        z = w.logits("student", fold, seed=10 + fold)["z"]
+        p = softmax(np.log(mean_over_orders(z)) / 1.5)
+        held_out = w.rows(fold)
+        weights.append(1 / sklearn.metrics.log_loss(w.y[held_out], p[held_out], labels=[0, 1, 2]))
+        shares.append(p[w.rows(LOCKBOX)])
+    blend = (weights[0] * shares[0] + weights[1] * shares[1]) / sum(weights)
+    rung = next(rung for rung in metrics["ladder"] if rung["stage"] == "students blended")
+    expected = sklearn.metrics.log_loss(w.y[w.rows(LOCKBOX)], blend, labels=[0, 1, 2])
+    assert rung["log_loss"]["value"] == pytest.approx(expected, abs=1e-6)
+    assert metrics["ladder"][-1]["stage"] == "quantised"
 
 
 def test_without_tta_the_last_rung_has_one_order(tmp_path):

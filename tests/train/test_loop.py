@@ -1,5 +1,6 @@
 """The loop against a plain torch loop, and against itself when it is interrupted."""
 
+import json
 import logging
 import math
 from itertools import pairwise
@@ -101,6 +102,21 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
     assert "step-00000003 is damaged" in caplog.text
     assert losses == expected_losses
     assert all(torch.equal(state[name], tensor) for name, tensor in expected.items())
+
+
+def test_a_time_budget_ends_training_and_counts_over_restarts(tmp_path: Path) -> None:
+    hours = TRAINING.model_copy(update={"max_hours": 1e-9})
+    losses, _ = train(tmp_path / "short", training=hours)
+    assert len(losses) == 1
+    enough, _ = train(tmp_path / "enough", training=TRAINING.model_copy(update={"max_hours": 1.0}))
+    assert losses[0] == enough[0]
+    assert len(enough) > 3
+    with pytest.raises(Interrupted):
+        train(tmp_path / "cut", should_stop=lambda: True)
+    spent = tmp_path / "cut" / "step-00000001" / "progress.json"
+    spent.write_text(json.dumps(json.loads(spent.read_text()) | {"seconds": 7200.0}))
+    losses, _ = train(tmp_path / "cut", training=TRAINING.model_copy(update={"max_hours": 1.0}))
+    assert losses == enough[:2]
 
 
 def test_a_diverging_loss_is_an_error(tmp_path: Path) -> None:

@@ -82,7 +82,9 @@ def _blended(students: Sequence[Scored], votes: Truth, lockbox: Truth, both_orde
     """The mean of the folds' students on the lockbox, each with the weight 1 / its held-out log loss."""
 
     def say(model: Scored, ids: list[str]) -> Array:
-        return model.aligned(ids).probabilities(both_orders and model.orders == 2, model.temperature is not None)
+        return model.aligned(ids).probabilities(
+            both_orders and model.orders == 2, model.temperature is not None
+        )
 
     held_out = {model.fold: model for model in of_split(students, "held_out")}
     models = of_split(students, "lockbox")

@@ -10,7 +10,7 @@ from multiprocessing.connection import wait
 from rich.console import Console
 
 from tiebreak.errors import Interrupted, TiebreakError
-from tiebreak.execute.plan import select, state
+from tiebreak.execute.plan import state
 from tiebreak.execute.progress import Display, duration
 from tiebreak.execute.signals import Stop
 from tiebreak.execute.worker import Message, Worker, log_file
@@ -29,14 +29,14 @@ class Outcome:
     seconds: float = 0.0
 
 
-def run(work: Workspace, steps: Sequence[str] = (), stop: Stop | None = None) -> Outcome:
-    """Make every artifact of the chosen steps (all if none is named) that is not fresh.
+def run(work: Workspace, chosen: Sequence[Task], stop: Stop | None = None) -> Outcome:
+    """Make every artifact of the chosen tasks, which are in order, that is not fresh.
 
     A task that fails leaves those that need it skipped; all others are finished. Raises TiebreakError if a
-    step that was not chosen has yet to run, `errors.Interrupted` once `stop` says so.
+    task that was not chosen has yet to run, `errors.Interrupted` once `stop` says so.
     """
-    chosen = select(work, steps)
-    _need_others(work, chosen)
+    if missing := missing_inputs(work, chosen):
+        raise TiebreakError(missing[0])
     began = time.monotonic()
     graph = _Graph(work, chosen, stop or Stop())
     outcome = graph.run()
@@ -44,18 +44,23 @@ def run(work: Workspace, steps: Sequence[str] = (), stop: Stop | None = None) ->
     return outcome
 
 
-def _need_others(work: Workspace, chosen: Sequence[Task]) -> None:
-    """Refuse to start when a task would need an artifact that is neither there nor to be made."""
+def missing_inputs(work: Workspace, chosen: Sequence[Task]) -> list[str]:
+    """What the chosen tasks would read that is neither there nor to be made, each with how to make it."""
     ids = {task.id for task in chosen}
-    for task in chosen:
-        if state(work, task).status == "fresh":
-            continue
-        for upstream in task.upstream():
-            if upstream.id not in ids and work.manifest(upstream) is None:
-                raise TiebreakError(
-                    f"{task.id} needs {upstream.id}, which is missing; "
-                    f"make it with: tiebreak run {work.path} --steps {upstream.step_name}"
-                )
+    missing = {
+        upstream.id: f"{task.id} needs {upstream.id}, which is {_why(work, upstream)}; "
+        f"make it with: tiebreak run {work.path} --steps {upstream.step_name}"
+        for task in chosen
+        if state(work, task).status != "fresh"
+        for upstream in task.upstream()
+        if upstream.id not in ids and work.manifest(upstream) is None
+    }
+    return list(missing.values())
+
+
+def _why(work: Workspace, task: Task) -> str:
+    found = state(work, task)
+    return f"{found.status} ({found.reason})"
 
 
 class _Graph:

@@ -43,9 +43,9 @@ def run(settings: Settings, inputs: Inputs, output: Path, runtime: Runtime) -> d
     leaderboard = _submit(inputs, output)
     bootstrap = Bootstrap(settings.evaluate.bootstrap_samples, settings.evaluate.confidence, settings.seed)
     runtime.report("measuring", 0, 1, "ladders")
-    measured = measure.measure(
-        votes.read_table(inputs["rows"][0] / "rows.parquet"), scored, package["tta"]["both_orders"], bootstrap
-    )
+    rows = votes.read_table(inputs["rows"][0] / "rows.parquet")
+    both_orders, weight_folds = package["tta"]["both_orders"], settings.evaluate.weight_folds
+    measured = measure.measure(rows, scored, both_orders, bootstrap, weight_folds)
     metrics = {
         "name": settings.name,
         "leaderboard_log_loss": leaderboard,

@@ -18,10 +18,11 @@ KEPT = 2
 
 @dataclass
 class Progress:
-    """How far a training is: optimizer steps done, and the mean loss of each."""
+    """How far a training is: optimizer steps done, the mean loss of each, and the seconds they took."""
 
     step: int
     losses: list[float]
+    seconds: float = 0.0
 
 
 def save(
@@ -40,6 +41,7 @@ def save(
     record = {
         "step": progress.step,
         "losses": progress.losses,
+        "seconds": progress.seconds,
         "sha256": _hash(partial / "state.safetensors"),
     }
     (partial / "progress.json").write_text(json.dumps(record), encoding="utf-8")
@@ -61,7 +63,7 @@ def restore(folder: Path, weights: Mapping[str, nn.Parameter], optimizer: torch.
         except (OSError, ValueError, KeyError) as error:
             log.warning("checkpoint %s is damaged (%s); trying the one before", candidate, error)
             continue
-        return Progress(record["step"], record["losses"])
+        return Progress(record["step"], record["losses"], record["seconds"])
     return Progress(0, [])
 
 

@@ -4,6 +4,7 @@ Everything random is a function of the seed and the step, so that a training tha
 ends with the same weights as one that was not.
 """
 
+import logging
 import math
 import time
 
@@ -16,6 +17,8 @@ from tiebreak.runtime import Runtime
 from tiebreak.train import checkpoint
 from tiebreak.train.losses import Loss, Targets
 from tiebreak.train.rows import Rows, TrainingRows, optimizer_steps
+
+log = logging.getLogger(__name__)
 
 
 def train(
@@ -33,12 +36,14 @@ def train(
     )
     progress = checkpoint.restore(runtime.scratch, weights, optimizer)
     saved = time.monotonic()
+    began = saved - progress.seconds
     classifier.model.train()
     for step in range(progress.step, len(steps)):
         rate = learning_rate(step, len(steps), training)
         torch.manual_seed(seed + step)
         value = _step(classifier, rows, steps[step], loss, optimizer, rate, training, runtime)
-        progress = checkpoint.Progress(step + 1, [*progress.losses, value])
+        seconds = time.monotonic() - began
+        progress = checkpoint.Progress(step + 1, [*progress.losses, value], seconds)
         runtime.report("training", step + 1, len(steps), "steps", loss=value, learning_rate=rate)
         stop = runtime.should_stop()
         if stop or time.monotonic() - saved > 60 * runtime.checkpoint_minutes:
@@ -46,6 +51,9 @@ def train(
             saved = time.monotonic()
         if stop:
             raise Interrupted(f"stopped after step {step + 1} of {len(steps)}; a checkpoint is saved")
+        if training.max_hours and seconds > 3600 * training.max_hours:
+            log.warning("max_hours is over: training ends after step %d of %d", step + 1, len(steps))
+            break
     classifier.model.eval()
     classifier.head_trained = True
     return progress.losses
