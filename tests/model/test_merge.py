@@ -26,9 +26,7 @@ def test_a_merged_folder_reloads_in_plain_transformers(family: str, tmp_path: Pa
     save(merged, tmp_path / "model")
     again = classifier.load(tmp_path / "model")
     assert again.head_trained
-    plain = AutoModelForSequenceClassification.from_pretrained(
-        tmp_path / "model", attn_implementation="eager"
-    )
+    plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")
     assert plain.config.id2label == {0: "a", 1: "b", 2: "tie"}
     assert plain.config.pad_token_id not in (None, plain.config.eos_token_id)
     row = tokenize(votes(1), adapted.tokenizer, Prompt()).row(0, 0, 200)

@@ -1,5 +1,6 @@
 """Fold an adapter into its base, one layer at a time in fp32, then cast back."""
 
+import json
 from pathlib import Path
 
 import torch
@@ -32,3 +33,12 @@ def save(classifier: Classifier, folder: Path) -> None:
     """Write a folder that plain transformers reads as a sequence classifier, the tokenizer beside it."""
     classifier.model.save_pretrained(folder)
     classifier.tokenizer.save_pretrained(folder)
+    if getattr(classifier.model.config, "attn_logit_softcapping", None):
+        prefer_eager(folder)
+
+
+def prefer_eager(folder: Path) -> None:
+    """Make eager attention the folder's default: sdpa in transformers drops Gemma-2's soft-cap in silence."""
+    path = folder / "config.json"
+    config = json.loads(path.read_bytes()) | {"attn_implementation": "eager"}
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -15,7 +15,6 @@ import os
 # read at import: llmcompressor otherwise logs to stdout; its LOG_DISABLED breaks its own GPTQ
 os.environ.setdefault("LLM_COMPRESSOR_LOG_LEVEL", "CRITICAL")
 
-import json
 import logging
 import math
 import sys
@@ -38,6 +37,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreT
 from tiebreak.data.votes import LABELS
 from tiebreak.errors import TiebreakError
 from tiebreak.model.classifier import stored_head
+from tiebreak.model.merge import prefer_eager
 
 try:
     from compressed_tensors import ModelCompressor
@@ -198,13 +198,7 @@ def _save(model: PreTrainedModel, target: Path) -> None:
     model.save_pretrained(target)
     compressor.update_config(target)
     if getattr(model.config, "attn_logit_softcapping", None) is not None:
-        _prefer_eager(target / "config.json")
-
-
-def _prefer_eager(path: Path) -> None:
-    """Make eager attention the folder's default: sdpa in transformers drops Gemma-2's soft-cap in silence."""
-    config = json.loads(path.read_bytes()) | {"attn_implementation": "eager"}
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        prefer_eager(target)
 
 
 def _aloud(function: OnLayer) -> OnLayer:
