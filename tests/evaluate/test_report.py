@@ -74,9 +74,11 @@ def test_card_without_a_lockbox_claims_nothing(measured):
         "prompt": {"template": "published"},
         "tta": {"both_orders": True, "max_tokens": 64},
         "calibration": {"temperature": 1.0},
-        "provenance": {},
+        "provenance": {"quantized": {"method": "gptq", "logit_change": 0.000123456, "groups": {"32": 14}}},
     }
-    assert "model-index" in card.render(measured, package)
+    full = card.render(measured, package)
+    assert "model-index" in full
+    assert "| quantized | method gptq; logit change 0.0001235; groups 32 14 |" in full
     assert "model-index" not in card.render(empty, package)
 
 

@@ -280,8 +280,12 @@ def test_logits_of_other_rows_are_an_error(tmp_path):
 
 
 def test_timings_come_from_manifests(inputs, tmp_path):
-    manifest = {"step": "split", "name": "votes", "seconds": 2.5}
+    hardware = {"host": "secret", "machine": "x86_64", "cores": 16, "gpu": "H100"}
+    manifest = {"step": "split", "name": "votes", "seconds": 2.5, "hardware": hardware}
     (inputs["rows"][0] / "manifest.json").write_text(json.dumps(manifest))
     metrics = run(inputs, tmp_path / "out")
     assert metrics["facts"]["seconds"] == {"split/votes": 2.5}
-    assert "split/votes" in (tmp_path / "out" / "report.html").read_text()
+    assert metrics["facts"]["made on"] == "x86_64, 16 cores, H100"
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "split/votes" in page
+    assert "secret" not in page

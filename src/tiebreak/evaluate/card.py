@@ -26,7 +26,17 @@ def render(metrics: Mapping[str, Any], package: Mapping[str, Any]) -> str:
         package=package,
         label=label,
         number=number,
+        plain=_plain,
     )
+
+
+def _plain(value: Any) -> str:
+    """A value of tiebreak.json in words: lists by commas, mappings by semicolons."""
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key.replace('_', ' ')} {_plain(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_plain, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _front_matter(metrics: Mapping[str, Any]) -> dict[str, Any]:

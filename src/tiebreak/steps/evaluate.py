@@ -84,18 +84,22 @@ def _facts(inputs: Inputs, runtime: Runtime) -> dict[str, Any]:
     import platform
     from importlib.metadata import version
 
-    seconds: dict[str, float] = {}
-    for folder in (folder for group in inputs.values() for folder in group):
-        if (folder / "manifest.json").is_file():
-            manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-            seconds[f"{manifest['step']}/{manifest['name']}"] = manifest["seconds"]
+    folders = {folder for group in inputs.values() for folder in group}
+    paths = sorted(folder / "manifest.json" for folder in folders if (folder / "manifest.json").is_file())
+    manifests = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    machines = {_machine(manifest["hardware"]) for manifest in manifests}
     return {
         "device": runtime.device,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "made on": "; ".join(sorted(machines)),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in ("tiebreak", "torch", "transformers", "numpy")},
-        "seconds": seconds,
+        "seconds": {f"{manifest['step']}/{manifest['name']}": manifest["seconds"] for manifest in manifests},
     }
+
+
+def _machine(hardware: Mapping[str, Any]) -> str:
+    parts = [hardware["machine"], f"{hardware['cores']} cores", hardware.get("gpu")]
+    return ", ".join(part for part in parts if part)
 
 
 def _ship(source: Path, target: Path, card: str) -> None:
