@@ -10,7 +10,8 @@ def table(ids, orders, z):
 
 
 def test_the_swap_is_undone() -> None:
-    ids, z_NOC = by_vote(table(["x", "y", "x", "y"], [1, 0, 0, 1], [[1, 2, 3], [4, 5, 6], [7, 8, 9], [0, 1, 2]]))
+    z_RC = [[1, 2, 3], [4, 5, 6], [7, 8, 9], [0, 1, 2]]
+    ids, z_NOC = by_vote(table(["x", "y", "x", "y"], [1, 0, 0, 1], z_RC))
     assert ids == ["x", "y"]
     assert z_NOC[0].tolist() == [[7, 8, 9], [2, 1, 3]]
     assert z_NOC[1].tolist() == [[4, 5, 6], [1, 0, 2]]

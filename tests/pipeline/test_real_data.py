@@ -1,4 +1,4 @@
-"""The whole recipe on real votes: nulls, lone surrogates, quoted newlines, prompts that recur across files."""
+"""The whole recipe on real votes: nulls, lone surrogates, quoted newlines, prompts in several files."""
 
 import json
 import subprocess

@@ -39,7 +39,8 @@ def by_vote(table: pa.Table) -> tuple[list[str], NDArray[np.float64]]:
     ids = table["id"].to_pylist()
     position = {vote: n for n, vote in enumerate(dict.fromkeys(ids))}
     order = table["order"].to_numpy()
-    z_RC = np.stack([table[c].to_numpy() for c in ("z_first", "z_second", "z_tie")], axis=1).astype(np.float64)
+    columns = [table[column].to_numpy() for column in ("z_first", "z_second", "z_tie")]
+    z_RC = np.stack(columns, axis=1).astype(np.float64)
     orders = np.unique(order)
     z_NOC = np.full((len(position), len(orders), 3), np.nan)
     rows = np.array([position[vote] for vote in ids], dtype=np.int64)
@@ -53,13 +54,15 @@ def by_vote(table: pa.Table) -> tuple[list[str], NDArray[np.float64]]:
 
 def softmax(z_xC: NDArray[np.floating]) -> NDArray[np.float64]:
     """Softmax over the last axis, in float64."""
-    e = np.exp(z_xC.astype(np.float64) - z_xC.max(axis=-1, keepdims=True))
-    return e / e.sum(axis=-1, keepdims=True)
+    e_xC = np.exp(z_xC.astype(np.float64) - z_xC.max(axis=-1, keepdims=True))
+    p_xC: NDArray[np.float64] = e_xC / e_xC.sum(axis=-1, keepdims=True)
+    return p_xC
 
 
 def mean_over_orders(z_NOC: NDArray[np.floating]) -> NDArray[np.float64]:
     """Probabilities (n, 3): the mean over orders of the softmax (swap test-time augmentation)."""
-    return softmax(z_NOC).mean(axis=1)
+    p_NC: NDArray[np.float64] = softmax(z_NOC).mean(axis=1)
+    return p_NC
 
 
 def to_table(
