@@ -1,4 +1,4 @@
-"""Tiny random decoders of the real families, their tokenizers trained on the votes: for the demo and the tests.
+"""Tiny random decoders of the real families, tokenizers trained on the votes: for the demo and the tests.
 
 They differ from the real ones in size alone: special tokens, grouped-query attention, Qwen2's biases and
 Gemma-2's soft-caps, head size and sliding window are the families' own.
