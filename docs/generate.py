@@ -63,9 +63,10 @@ def _reference(field: dict[str, Any]) -> str | None:
 def _type(field: dict[str, Any], titles: dict[str, str]) -> str:
     if "anyOf" in field:
         return " or ".join(_type(choice, titles) for choice in field["anyOf"])
+    if isinstance(values := field.get("additionalProperties"), dict):
+        return f"names: {_type(values, titles)}"
     if name := _reference(field):
-        link = f"[{titles[name]}](#{titles[name].lower()})"
-        return f"names, each a {link}" if "additionalProperties" in field else link
+        return f"[{titles[name]}](#{titles[name].lower()})"
     if choices := field.get("enum", [field["const"]] if "const" in field else None):
         return ", ".join(f"`{choice}`" for choice in choices)
     if field["type"] == "array":
