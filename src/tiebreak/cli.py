@@ -1,12 +1,15 @@
 """The command line: thin calls only. Results go to stdout, all else to stderr; an error exits with 2."""
 
 import json
+import os
 import shlex
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -14,7 +17,8 @@ from rich.table import Table
 
 from tiebreak import recipe as recipes
 from tiebreak.errors import Interrupted, TiebreakError
-from tiebreak.execute import local, results
+from tiebreak.execute import local, queue, results, scratch
+from tiebreak.execute.cluster import Cluster
 from tiebreak.execute.plan import plan as plan_tasks
 from tiebreak.execute.plan import select
 from tiebreak.execute.signals import Stop
@@ -22,6 +26,7 @@ from tiebreak.execute.start import SYNTHETIC_VOTES, start
 from tiebreak.execute.status import status as status_of
 from tiebreak.execute.task import full_disk_is_clear, run_task, use_threads
 from tiebreak.execute.workspace import Workspace
+from tiebreak.pipeline import Task
 
 app = typer.Typer(
     help="Learn from votes which of two answers people prefer: calibrated P(A), P(B), P(tie).",
@@ -36,6 +41,7 @@ Sets = Annotated[list[str] | None, typer.Option("--set", help="Change a value of
 Steps = Annotated[str, typer.Option(help="Only these steps, such as teach,score (and ingest, split).")]
 FoldList = Annotated[str, typer.Option("--folds", help="Only these folds, such as 0,2.")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
+On = Annotated[Literal["local", "slurm"], typer.Option(help="This machine, or jobs of a Slurm cluster.")]
 
 
 def main() -> None:
@@ -71,11 +77,16 @@ def plan(
     steps: Steps = "",
     folds: FoldList = "",
     set_: Sets = None,
+    on: On = "local",
     as_json: AsJson = False,
 ) -> None:
-    """Say of every task whether it is fresh, missing or stale, and why."""
+    """Say of every task whether it is fresh, missing or stale, and why; on Slurm, what would be submitted."""
     chosen = _words(steps)
     work = _workspace(recipe, set_, folds, chosen)
+    if on == "slurm":
+        scripts = Cluster(work).planned(select(work, chosen))
+        _say_or_dump([text for _, text in scripts], as_json)
+        return
     states = plan_tasks(work, chosen)
     _show([{"task": s.task.id, "state": s.status, "reason": s.reason} for s in states], as_json)
 
@@ -86,13 +97,25 @@ def run(
     steps: Steps = "",
     folds: FoldList = "",
     set_: Sets = None,
+    on: On = "local",
+    sbatch: Annotated[list[str] | None, typer.Option(help="A flag for sbatch, such as --time=60.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make everything that is missing or stale. May be stopped and started again at any moment."""
-    stop.install()
     chosen = _words(steps)
     work = _workspace(recipe, set_, folds, chosen)
-    outcome = local.run(work, select(work, chosen), stop)
+    if on == "slurm":
+        made = Cluster(work).submit(select(work, chosen), sbatch or ())
+        rows = [{"job": entry["job"], "step": entry["step"], "tasks": len(entry["tasks"])} for entry in made]
+        _show(rows, as_json, nothing="nothing to submit: everything is fresh or on its way")
+        return
+    stop.install()
+    _finish(work, select(work, chosen), as_json)
+
+
+def _finish(work: Workspace, tasks: Sequence[Task], as_json: bool = False) -> None:
+    """Run tasks here and say how it ended; failures exit with 2."""
+    outcome = local.run(work, tasks, stop)
     if as_json:
         print(json.dumps(asdict(outcome)))
     if outcome.failed:
@@ -112,6 +135,7 @@ def task(
     recipe: RecipeFile,
     task_id: Annotated[str, typer.Argument(help="Such as teach/llama-fold0; `tiebreak plan` lists them.")],
     redo: Annotated[bool, typer.Option(help="Even if it is complete.")] = False,
+    requeue: Annotated[bool, typer.Option(help="Requeue this job when Slurm says its time is over.")] = False,
     set_: Sets = None,
 ) -> None:
     """Run one task here, as a job of a cluster does; what it reads must be there."""
@@ -119,8 +143,39 @@ def task(
     work = _workspace(recipe, set_)
     use_threads(work.recipe.compute)
     chosen = work.find(task_id)
-    run_task(work, chosen, lambda line: print(f"{task_id}: {line}", file=sys.stderr), stop, redo)
+    with _requeued_in_time(work) if requeue else nullcontext():
+        run_task(work, chosen, lambda line: print(f"{task_id}: {line}", file=sys.stderr), stop, redo)
     print(work.folder(chosen))
+
+
+@app.command()
+def step(
+    number: Annotated[int, typer.Argument(min=1, max=9, help="Which of the nine steps.")],
+    recipe: Annotated[Path, typer.Option(help="The site's recipe.")] = Path("recipe.yaml"),
+) -> None:
+    """Do one of the nine steps as the environment says: what the scripts of slurm/ call."""
+    stop.install()
+    if scratch.waits_for_earlier(number, os.environ, Path.cwd()):
+        raise typer.Exit(0)
+    job = scratch.prepare(number, os.environ, recipe, Path.cwd())
+    print(f"step {number}: {len(job.tasks)} tasks of {job.work.path}", file=sys.stderr)
+    if scratch.is_back_in_queue(number, job, Path.cwd()):
+        raise typer.Exit(0)
+    with _requeued_in_time(job.work):
+        _finish(job.work, job.tasks)
+
+
+@app.command()
+def cancel(recipe: RecipeFile = Path(), set_: Sets = None) -> None:
+    """Cancel the Slurm jobs of a run; what is finished stays, and checkpoints too."""
+    print("cancelled:", *(Cluster(_workspace(recipe, set_)).cancel() or ["nothing was on its way"]))
+
+
+@app.command()
+def fetch(recipe: RecipeFile = Path(), set_: Sets = None) -> None:
+    """Bring every model of a recipe to this machine, for jobs that have no internet."""
+    for source, path in _workspace(recipe, set_).fetch().items():
+        print(f"{source}: {path}")
 
 
 @app.command()
@@ -190,6 +245,19 @@ def schema() -> None:
     print(json.dumps(recipes.schema(), indent=2))
 
 
+@contextmanager
+def _requeued_in_time(work: Workspace) -> Iterator[None]:
+    """When the time of this Slurm job is over, put it back into the queue instead of failing."""
+    try:
+        yield
+    except Interrupted:
+        if stop.received != signal.SIGUSR1 or queue.this_job() is None:
+            raise
+        queue.requeue_this(work.run_dir, work.recipe.slurm.requeues)
+        print("out of time: saved a checkpoint, back in the queue", file=sys.stderr)
+        raise typer.Exit(0) from None
+
+
 def _workspace(
     recipe: Path, overrides: Sequence[str] | None, folds: str = "", steps: Sequence[str] = ()
 ) -> Workspace:
@@ -208,10 +276,18 @@ def _numbers(text: str) -> tuple[int, ...]:
         raise TiebreakError(f"--folds takes numbers such as 0,2, not {text!r}") from None
 
 
-def _show(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
+def _say_or_dump(texts: Sequence[str], as_json: bool) -> None:
+    """Texts one after another, or as a JSON list."""
+    print(json.dumps(texts) if as_json else "\n".join(texts))
+
+
+def _show(rows: Sequence[dict[str, Any]], as_json: bool, nothing: str = "") -> None:
     """Rows with the same keys, as a table or as JSON."""
     if as_json:
         print(json.dumps(rows, indent=2))
+        return
+    if not rows:
+        print(nothing)
         return
     table = Table(box=None, pad_edge=False)
     for column in rows[0] if rows else ():

@@ -17,20 +17,21 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tiebreak.errors import TiebreakError
+from tiebreak.errors import Interrupted
 
 MANIFEST = "manifest.json"
 SCRATCH = "checkpoint"
 PROGRESS = "progress.json"
 FAILURE = "error.txt"
 LOCK = ".lock"
+_PATIENCE = 1.0
 _NOT_PAYLOAD = {MANIFEST, SCRATCH, PROGRESS, FAILURE, LOCK}
 
 
@@ -88,12 +89,16 @@ def file_digest(path: Path) -> str:
 
 def write_atomically(path: Path, text: str) -> None:
     """Write under a temporary name, flush to the disk, rename."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def payload(folder: Path) -> list[str]:
@@ -177,21 +182,26 @@ def clear(folder: Path, keep_scratch: bool = True) -> None:
 
 
 @contextmanager
-def lock(folder: Path, patience: float = 10.0) -> Iterator[None]:
+def lock(
+    folder: Path,
+    say: Callable[[str], None] = lambda line: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Iterator[None]:
     """Hold an artifact so that no other process writes it; a process that dies lets go.
 
-    Raises TiebreakError naming the holder if it is not free within `patience` seconds.
+    Waits while another holds it, and says so once. Raises Interrupted if `should_stop` says so meanwhile.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOCK).open("a+", encoding="utf-8") as file:
-        deadline = time.monotonic() + patience
+        since = time.monotonic()
+        told = False
         while not _try_lock(file.fileno()):
-            if time.monotonic() > deadline:
+            if should_stop():
+                raise Interrupted
+            if not told and time.monotonic() - since > _PATIENCE:
+                told = True
                 file.seek(0)
-                raise TiebreakError(
-                    f"{folder} is being written by {file.read().strip() or 'another process'}; "
-                    "wait for it or stop it, then run again"
-                )
+                say(f"waits: {folder} is being written by {file.read().strip() or 'another process'}")
             time.sleep(0.1)
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")

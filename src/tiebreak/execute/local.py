@@ -35,8 +35,8 @@ def run(work: Workspace, chosen: Sequence[Task], stop: Stop | None = None) -> Ou
     A task that fails leaves those that need it skipped; all others are finished. Raises TiebreakError if a
     task that was not chosen has yet to run, `errors.Interrupted` once `stop` says so.
     """
-    if missing := missing_inputs(work, chosen):
-        raise TiebreakError(missing[0])
+    for text in missing_inputs(work, chosen).values():
+        raise TiebreakError(text)
     began = time.monotonic()
     graph = _Graph(work, chosen, stop or Stop())
     outcome = graph.run()
@@ -44,10 +44,10 @@ def run(work: Workspace, chosen: Sequence[Task], stop: Stop | None = None) -> Ou
     return outcome
 
 
-def missing_inputs(work: Workspace, chosen: Sequence[Task]) -> list[str]:
+def missing_inputs(work: Workspace, chosen: Sequence[Task]) -> dict[str, str]:
     """What the chosen tasks would read that is neither there nor to be made, each with how to make it."""
     ids = {task.id for task in chosen}
-    missing = {
+    return {
         upstream.id: f"{task.id} needs {upstream.id}, which is {_why(work, upstream)}; "
         f"make it with: tiebreak run {work.path} --steps {upstream.step_name}"
         for task in chosen
@@ -55,7 +55,6 @@ def missing_inputs(work: Workspace, chosen: Sequence[Task]) -> list[str]:
         for upstream in task.upstream()
         if upstream.id not in ids and work.manifest(upstream) is None
     }
-    return list(missing.values())
 
 
 def _why(work: Workspace, task: Task) -> str:

@@ -7,6 +7,8 @@ two jobs.
 """
 
 import fcntl
+import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +20,9 @@ import yaml
 from tiebreak import recipe as recipes
 from tiebreak.environment import Given, given, key_of
 from tiebreak.errors import TiebreakError, nearest
+from tiebreak.execute import queue
 from tiebreak.execute.artifacts import write_atomically
+from tiebreak.execute.local import missing_inputs
 from tiebreak.execute.plan import ALWAYS
 from tiebreak.execute.start import RECIPE
 from tiebreak.execute.workspace import Workspace
@@ -48,6 +52,7 @@ STEP_OF = {
     9: "evaluate",
 }
 REMEMBERED = ".scratch_base"
+_HEAD_START = 3.0
 _PUBLISHED = ("llama", "qwen")
 _FOLDS_OF = {3: ("TEACHER_FOLDS", "teach"), 4: ("INFER_FOLDS", "logits"), 5: ("FOLDS", "distill")}
 
@@ -67,7 +72,8 @@ def prepare(step: int, environment: Mapping[str, str], site_recipe: Path, folder
     """
     base = scratch_base(environment, folder)
     base.mkdir(parents=True, exist_ok=True)
-    (folder / REMEMBERED).write_text(f"{base}\n", encoding="utf-8")
+    if environment.get("SCRATCH_BASE", "").strip():
+        write_atomically(folder / REMEMBERED, f"{base}\n")
     with _alone(base):
         path = base / RECIPE
         site = None if path.is_file() and not site_recipe.is_file() else anchored(Workspace(site_recipe))
@@ -77,6 +83,43 @@ def prepare(step: int, environment: Mapping[str, str], site_recipe: Path, folder
         _keep(path, tree)
     work = Workspace(path, overrides)
     return Job(work, tuple(_chosen(step, values, work)))
+
+
+def waits_for_earlier(step: int, environment: Mapping[str, str], folder: Path) -> bool:
+    """Is it not known yet which SCRATCH_BASE an earlier job was given? Then this one is back in the queue.
+
+    The nine commands may be given in a row, and only the first says SCRATCH_BASE.
+    """
+    if environment.get("SCRATCH_BASE", "").strip():
+        return False
+    earlier = _earlier(step, folder)
+    if not earlier:
+        return False
+    time.sleep(_HEAD_START)
+    known_at = (folder / REMEMBERED).stat().st_mtime if (folder / REMEMBERED).is_file() else 0.0
+    for job in earlier:
+        if known_at == 0.0 or (job.state == "PENDING" and job.submit_time > known_at):
+            return _requeued_behind(job, "it may say where SCRATCH_BASE is")
+    return False
+
+
+def is_back_in_queue(step: int, job: Job, folder: Path) -> bool:
+    """Does the job need what earlier jobs from the same folder have yet to make? Then it is requeued."""
+    missing = list(missing_inputs(job.work, job.tasks))
+    earlier = _earlier(step, folder) if missing else []
+    return bool(earlier) and _requeued_behind(earlier[0], f"{missing[0]} is missing")
+
+
+def _earlier(step: int, folder: Path) -> list[queue.Queued]:
+    """Jobs of the steps before, submitted from the same folder before this one; none outside Slurm."""
+    names = [SCRIPTS[number] for number in SCRIPTS if number < step or number == 1]
+    return queue.earlier_jobs(names, folder) if queue.this_job() else []
+
+
+def _requeued_behind(job: queue.Queued, why: str) -> bool:
+    print(f"back to the queue, behind job {job.id} ({job.name}): {why}", file=sys.stderr)
+    queue.requeue(queue.this_job() or "")
+    return True
 
 
 def anchored(work: Workspace) -> dict[str, Any]:

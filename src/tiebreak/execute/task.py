@@ -7,7 +7,7 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +33,11 @@ def run_task(
 ) -> Manifest:
     """Make a task's artifact, or go on where an earlier attempt was stopped. A fresh one is left as it is.
 
-    Raises TiebreakError if an input is missing or damaged, the disk is full, or another process is at work
-    on it; `errors.Interrupted` once `should_stop` says so. What failed is kept in error.txt.
+    Waits while another process is at work on it. Raises TiebreakError if an input is missing or damaged, or
+    the disk is full; `errors.Interrupted` once `should_stop` says so. What failed is kept in error.txt.
     """
     folder = work.folder(task)
-    with full_disk_is_clear(folder), artifacts.lock(folder):
+    with full_disk_is_clear(folder), artifacts.lock(folder, say, should_stop):
         manifest = work.manifest(task)
         if manifest and not redo and state(work, task).status == "fresh":
             artifacts.drop_leftovers(folder)
@@ -124,12 +124,13 @@ def choose_device(compute: Compute) -> str:
     return "cpu"
 
 
-def use_threads(compute: Compute) -> None:
+def use_threads(compute: Compute, workers: int = 1) -> None:
     """Give this process its share of the cores; to be called before torch is imported.
 
     `compute.threads` wins, then an OMP_NUM_THREADS that is set already.
     """
-    share = max(1, len(os.sched_getaffinity(0)) // compute.workers)
+    cores = min(len(os.sched_getaffinity(0)), int(os.environ.get("SLURM_CPUS_ON_NODE", "1000000")))
+    share = max(1, cores // workers)
     threads = str(compute.threads or os.environ.get("OMP_NUM_THREADS") or share)
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"):
         os.environ[variable] = threads
@@ -152,10 +153,8 @@ def hardware(device: str) -> dict[str, Any]:
 
 
 def _keep_failure(folder: Path, error: BaseException) -> None:
-    try:
+    with suppress(OSError):  # a full disk: the error is told anyway
         artifacts.write_atomically(folder / FAILURE, f"{describe(error)}\n")
-    except OSError:
-        (folder / (FAILURE + ".partial")).unlink(missing_ok=True)
 
 
 def describe(error: BaseException) -> str:

@@ -79,7 +79,7 @@ def _serve(
     stop = Stop().install()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
     work = Workspace(path, overrides, expand)
-    use_threads(work.recipe.compute)
+    use_threads(work.recipe.compute, work.recipe.compute.workers)
     logger = logging.getLogger("tiebreak")
     logger.setLevel(logging.INFO)
     logger.addHandler(_Forward(connection))

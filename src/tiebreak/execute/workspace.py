@@ -122,6 +122,12 @@ class Workspace:
             return Path(f"hub:{data.name}@{hub.commit(data.name, data.revision, 'dataset')}:{data.split}")
         return hub.download(source.location, source.revision)
 
+    def fetch(self) -> dict[str, Path]:
+        """Where every source of every task is, each brought here if it was not."""
+        groups = (group for task in self.tasks for group in task.inputs.values())
+        sources = dict.fromkeys(item for group in groups for item in group if isinstance(item, Source))
+        return {source.location: self.resolve(source) for source in sources}
+
     def fingerprint(self, source: Source) -> str:
         """What tells one content of a source from another: a hash of content, or a hub commit."""
         if source not in self._fingerprints:

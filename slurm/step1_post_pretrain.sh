@@ -1,0 +1,13 @@
+#!/bin/bash
+# Step 1: every model learns the task on preference pairs; the adapters carry over.
+# Variables: SCRATCH_BASE, RUN_STAGE, TEACHER_LORA_R, TEACHER_LORA_ALPHA (docs/slurm.md)
+#SBATCH --job-name=step1_post_pretrain
+#SBATCH --output=logs/%x-%j.log
+#SBATCH --open-mode=append
+#SBATCH --time=1440
+#SBATCH --gres=gpu:1
+#SBATCH --requeue
+#SBATCH --signal=B:USR1@120
+
+cd "${SLURM_SUBMIT_DIR:-$(dirname "$0")}" && source ./profile.sh || exit
+exec tiebreak step 1 --recipe "$RECIPE"

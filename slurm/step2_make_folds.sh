@@ -1,0 +1,12 @@
+#!/bin/bash
+# Step 2: folds stratified by label and grouped by prompt, and a lockbox.
+# Variables: SCRATCH_BASE (docs/slurm.md)
+#SBATCH --job-name=step2_make_folds
+#SBATCH --output=logs/%x-%j.log
+#SBATCH --open-mode=append
+#SBATCH --time=60
+#SBATCH --requeue
+#SBATCH --signal=B:USR1@120
+
+cd "${SLURM_SUBMIT_DIR:-$(dirname "$0")}" && source ./profile.sh || exit
+exec tiebreak step 2 --recipe "$RECIPE"

@@ -1,0 +1,14 @@
+#!/bin/bash
+# Step 4: teachers score their fold's rows in both orders.
+# Variables: SCRATCH_BASE, INFER_FOLDS, INFER_MODELS, INFER_LLAMA_SUBSET, INFER_QWEN_SUBSET, INFER_LOGPROB_BATCH,
+# INFER_PROGRESS_EVERY, INFER_TRAIN_SHARDS, INFER_TRAIN_SHARD_ID, INFER_MAX_SEQ_LEN, INFER_PREFER_LORA (docs/slurm.md)
+#SBATCH --job-name=step4_infer_teacher_logits
+#SBATCH --output=logs/%x-%j.log
+#SBATCH --open-mode=append
+#SBATCH --time=1440
+#SBATCH --gres=gpu:1
+#SBATCH --requeue
+#SBATCH --signal=B:USR1@120
+
+cd "${SLURM_SUBMIT_DIR:-$(dirname "$0")}" && source ./profile.sh || exit
+exec tiebreak step 4 --recipe "$RECIPE"

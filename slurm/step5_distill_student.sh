@@ -1,0 +1,13 @@
+#!/bin/bash
+# Step 5: a student for each fold learns from labels and teachers, then is calibrated.
+# Variables: SCRATCH_BASE, FOLDS, STUDENT_EPOCHS (docs/slurm.md)
+#SBATCH --job-name=step5_distill_student
+#SBATCH --output=logs/%x-%j.log
+#SBATCH --open-mode=append
+#SBATCH --time=1440
+#SBATCH --gres=gpu:1
+#SBATCH --requeue
+#SBATCH --signal=B:USR1@120
+
+cd "${SLURM_SUBMIT_DIR:-$(dirname "$0")}" && source ./profile.sh || exit
+exec tiebreak step 5 --recipe "$RECIPE"

@@ -1,0 +1,12 @@
+#!/bin/bash
+# Step 6: the students' adapters are averaged and merged into the base.
+# Variables: SCRATCH_BASE, FOLDS (docs/slurm.md)
+#SBATCH --job-name=step6_lora_ensemble
+#SBATCH --output=logs/%x-%j.log
+#SBATCH --open-mode=append
+#SBATCH --time=240
+#SBATCH --requeue
+#SBATCH --signal=B:USR1@120
+
+cd "${SLURM_SUBMIT_DIR:-$(dirname "$0")}" && source ./profile.sh || exit
+exec tiebreak step 6 --recipe "$RECIPE"

@@ -1,0 +1,13 @@
+#!/bin/bash
+# Step 7: GPTQ, 8 bits; the score head is left alone.
+# Variables: SCRATCH_BASE (docs/slurm.md)
+#SBATCH --job-name=step7_quantize_gptq
+#SBATCH --output=logs/%x-%j.log
+#SBATCH --open-mode=append
+#SBATCH --time=480
+#SBATCH --gres=gpu:1
+#SBATCH --requeue
+#SBATCH --signal=B:USR1@120
+
+cd "${SLURM_SUBMIT_DIR:-$(dirname "$0")}" && source ./profile.sh || exit
+exec tiebreak step 7 --recipe "$RECIPE"

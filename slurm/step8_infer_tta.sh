@@ -1,0 +1,13 @@
+#!/bin/bash
+# Step 8: lockbox and test rows in both orders.
+# Variables: SCRATCH_BASE (docs/slurm.md)
+#SBATCH --job-name=step8_infer_tta
+#SBATCH --output=logs/%x-%j.log
+#SBATCH --open-mode=append
+#SBATCH --time=480
+#SBATCH --gres=gpu:1
+#SBATCH --requeue
+#SBATCH --signal=B:USR1@120
+
+cd "${SLURM_SUBMIT_DIR:-$(dirname "$0")}" && source ./profile.sh || exit
+exec tiebreak step 8 --recipe "$RECIPE"

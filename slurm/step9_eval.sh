@@ -1,0 +1,12 @@
+#!/bin/bash
+# Step 9: metrics with intervals, the report, the submission, the model card.
+# Variables: SCRATCH_BASE, USE_WEIGHTED (docs/slurm.md)
+#SBATCH --job-name=step9_eval
+#SBATCH --output=logs/%x-%j.log
+#SBATCH --open-mode=append
+#SBATCH --time=60
+#SBATCH --requeue
+#SBATCH --signal=B:USR1@120
+
+cd "${SLURM_SUBMIT_DIR:-$(dirname "$0")}" && source ./profile.sh || exit
+exec tiebreak step 9 --recipe "$RECIPE"

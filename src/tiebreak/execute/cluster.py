@@ -1,0 +1,143 @@
+"""A run on a Slurm cluster: what was submitted, what would be, where it stands.
+
+<run_dir>/slurm/jobs.json keeps what was submitted, beside the copies of the recipe that the jobs work from.
+Slurm schedules; the artifacts say what is done, so submitting again submits only what is missing.
+"""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tiebreak.errors import TiebreakError
+from tiebreak.execute import artifacts, queue
+from tiebreak.execute.artifacts import write_atomically
+from tiebreak.execute.local import missing_inputs
+from tiebreak.execute.scratch import anchored
+from tiebreak.execute.slurm import Site, Submission, script, submissions
+from tiebreak.execute.workspace import Workspace
+from tiebreak.pipeline import Task
+
+
+class Cluster:
+    """One workspace's jobs: what was submitted, what would be, and where it stands."""
+
+    def __init__(self, work: Workspace) -> None:
+        self.work = work
+        self.folder = work.run_dir / "slurm"
+        self.record: list[dict[str, Any]] = []
+        if (self.folder / "jobs.json").is_file():
+            self.record = json.loads((self.folder / "jobs.json").read_text(encoding="utf-8"))
+
+    def site(self) -> Site:
+        """The settings of this run's jobs. Raises TiebreakError for a profile that cannot be sourced."""
+        settings = self.work.recipe.slurm
+        profile = (self.work.root / settings.profile).resolve() if settings.profile else None
+        return Site(
+            name=self.work.recipe.name,
+            run_dir=self.work.run_dir.resolve(),
+            recipe=self._frozen_path(),
+            profile=profile,
+            variables=_variables(profile),
+            settings=settings,
+            gpu=self.work.recipe.compute.device != "cpu",
+            tiebreak=shlex.quote(str(Path(sys.executable).parent / "tiebreak")),
+        )
+
+    def planned(self, chosen: Sequence[Task]) -> list[tuple[Submission, str]]:
+        """Submissions with the scripts that would go out; jobs of this round are named by their steps."""
+        active = self.active()
+        self._need_nothing_else(chosen, active)
+        site = self.site()
+        return [
+            (planned, script(planned, site, [*planned.after_jobs, *(f"<{step}>" for step in planned.after)]))
+            for planned in submissions(self.work, chosen, active)
+        ]
+
+    def submit(self, chosen: Sequence[Task], options: Sequence[str] = ()) -> list[dict[str, Any]]:
+        """Submit what is missing and not on its way. Returns what was submitted, as jobs.json keeps it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.work.run_dir / "logs").mkdir(exist_ok=True)
+        with artifacts.lock(self.folder):
+            active = self.active()
+            self._need_nothing_else(chosen, active)
+            site = self.site()
+            jobs: dict[str, str] = {}
+            made = []
+            for planned in submissions(self.work, chosen, active):
+                write_atomically(site.recipe, yaml.safe_dump(anchored(self.work), sort_keys=False))
+                waits = [*planned.after_jobs, *(jobs[step] for step in planned.after)]
+                jobs[planned.step] = queue.submit(script(planned, site, waits), options)
+                made.append(self._remember(planned, jobs[planned.step]))
+        return made
+
+    def _need_nothing_else(self, chosen: Sequence[Task], active: Mapping[str, str]) -> None:
+        """Refuse to submit what needs an artifact that is neither there nor on its way."""
+        needed = [task for task in chosen if task.id not in active]
+        for upstream, text in missing_inputs(self.work, needed).items():
+            if upstream not in active:
+                raise TiebreakError(text)
+
+    def active(self) -> dict[str, str]:
+        """Tasks that a pending or running job will do as they are now wanted, and that job."""
+        found: dict[str, str] = {}
+        alive = {job.id for job in queue.queued()} if self.record else set()
+        for entry in self.record:
+            for index, (task, key) in enumerate(entry["tasks"].items()):
+                known = any(task == each.id and key == self.work.key(each) for each in self.work.tasks)
+                if known and f"{entry['job']}_{index}" in alive:
+                    found[task] = entry["job"]
+        return found
+
+    def jobs_of(self, task: Task) -> list[str]:
+        """The array tasks that were to do a task as it is now wanted, the latest last: ["17_3"]."""
+        return [
+            f"{entry['job']}_{list(entry['tasks']).index(task.id)}"
+            for entry in self.record
+            if entry["tasks"].get(task.id) == self.work.key(task)
+        ]
+
+    def log_of(self, task: Task, job: str) -> Path:
+        return self.work.run_dir / "logs" / f"slurm-{self.work.recipe.name}.{task.step_name}-{job}.log"
+
+    def cancel(self) -> list[str]:
+        """Cancel every job of this run that is pending or running. Returns their ids."""
+        ours = {entry["job"] for entry in self.record}
+        alive = {job.id.partition("_")[0] for job in queue.queued()} if ours else set()
+        jobs = sorted(ours & alive, key=int)
+        queue.cancel(jobs)
+        return jobs
+
+    def _frozen_path(self) -> Path:
+        """Where the copy of the recipe is that jobs work from: later edits do not reach them."""
+        return (
+            self.work.run_dir.resolve() / "slurm" / f"recipe-{artifacts.digest(anchored(self.work))[:8]}.yaml"
+        )
+
+    def _remember(self, planned: Submission, job: str) -> dict[str, Any]:
+        keys = {task: self.work.key(self.work.find(task)) for task in planned.tasks}
+        entry = {"job": job, "step": planned.step, "tasks": keys, "submitted": time.time()}
+        self.record.append(entry)
+        write_atomically(self.folder / "jobs.json", json.dumps(self.record, indent=1))
+        return entry
+
+
+def _variables(profile: Path | None) -> dict[str, str]:
+    """The SBATCH_ variables of the shell that calls and of the profile, which wins."""
+    environment = {name: value for name, value in os.environ.items() if name != "SLURM_JOB_ID"}
+    if profile is not None:
+        if not profile.is_file():
+            raise TiebreakError(f"no profile at {profile}, as slurm.profile says")
+        command = ["bash", "-c", 'set -a; source "$1" >&2 && env -0', "profile", str(profile)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise TiebreakError(f"the profile {profile} fails: {done.stderr.strip()[-500:]}")
+        environment = dict(line.split("=", 1) for line in done.stdout.split("\0") if "=" in line)
+    return {name: value for name, value in environment.items() if name.startswith("SBATCH_") and value}

@@ -1,0 +1,154 @@
+"""Talking to Slurm through its own commands. Tokens and passwords of the environment stay here."""
+
+import getpass
+import os
+import re
+import subprocess
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from tiebreak.errors import TiebreakError
+
+_SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|API_?KEY", re.IGNORECASE)
+_TIMEOUT = 60.0
+_FIELDS = "%i|%j|%T|%r|%V|%Z"
+_SEPARATE = ("-r",)  # one line for each task of an array
+
+
+@dataclass(frozen=True)
+class Queued:
+    """A job or array task that Slurm still has. `id` is 17 or, of an array, 17_3."""
+
+    id: str
+    name: str
+    state: str
+    reason: str
+    submitted: str
+    folder: str
+
+    @property
+    def job(self) -> int:
+        return int(self.id.partition("_")[0])
+
+    @property
+    def submit_time(self) -> float:
+        """Seconds since the epoch."""
+        return datetime.fromisoformat(self.submitted).timestamp()
+
+
+def submit(script: str, options: Sequence[str] = ()) -> str:
+    """Hand a batch script to sbatch. Returns the job's id. Raises TiebreakError with sbatch's own words."""
+    return _slurm(["sbatch", "--parsable", *options], script).strip().partition(";")[0]
+
+
+def queued() -> list[Queued]:
+    """This user's jobs that are pending or running. Raises TiebreakError if Slurm does not answer."""
+    lines = _slurm(["squeue", "-h", *_SEPARATE, "-u", getpass.getuser(), "-o", _FIELDS]).splitlines()
+    return [Queued(*line.split("|", 5)) for line in lines if line.count("|") >= 5]
+
+
+def ended(jobs: Iterable[str]) -> dict[str, str]:
+    """The last known states of jobs and array tasks that have ended, such as {"17_3": "FAILED"}.
+
+    Empty where the cluster keeps no accounts.
+    """
+    ids = ",".join(sorted(set(jobs)))
+    if not ids:
+        return {}
+    try:
+        lines = _slurm(["sacct", "-n", "-X", "-P", "-j", ids, "-o", "JobID,State"]).splitlines()
+    except TiebreakError:
+        return {}
+    rows = (line.split("|", 1) for line in lines if "|" in line)
+    return {job: state.split()[0] for job, state in rows}
+
+
+def cancel(jobs: Sequence[str]) -> None:
+    """End jobs, pending or running."""
+    if jobs:
+        _slurm(["scancel", *jobs])
+
+
+def this_job() -> str | None:
+    """The job or array task that this process belongs to; None outside Slurm."""
+    if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
+        return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    return os.environ.get("SLURM_JOB_ID")
+
+
+def requeue(job: str) -> None:
+    """Put a job back into the queue, under the same id; its dependants go on waiting.
+
+    Tries for a minute, since the controller may be restarting. Raises TiebreakError if it does not answer.
+    """
+    deadline = time.monotonic() + _TIMEOUT
+    while True:
+        try:
+            _slurm(["scontrol", "requeue", job])
+        except TiebreakError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(5)
+        else:
+            return
+
+
+def requeue_this(run_dir: Path, limit: int) -> None:
+    """Requeue this process's job because its time is over, `limit` times at most.
+
+    Raises TiebreakError once that was often enough, and outside Slurm.
+    """
+    job = this_job()
+    if job is None:
+        raise TiebreakError("this process is no job of Slurm, so there is nothing to requeue")
+    count = run_dir / "logs" / f"requeued-{job}"
+    count.parent.mkdir(parents=True, exist_ok=True)
+    times = len(count.read_text().splitlines()) if count.exists() else 0
+    if times >= limit:
+        raise TiebreakError(
+            f"job {job} ran out of time {times + 1} times and is not done; what it has is kept. Give it more "
+            "time (slurm.minutes, sbatch --time) or more turns (slurm.requeues), and run again"
+        )
+    with count.open("a", encoding="utf-8") as file:
+        file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}\n")
+    requeue(job)
+
+
+def earlier_jobs(names: Iterable[str], folder: Path) -> list[Queued]:
+    """Jobs of these names that were submitted from `folder` before this one and have not ended."""
+    mine = int((this_job() or "0").partition("_")[0])
+    return [
+        job for job in queued() if job.name in set(names) and job.job < mine and Path(job.folder) == folder
+    ]
+
+
+def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
+    """What a job may inherit: no tokens, and no SBATCH_ variables, which its script has as directives."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if not _SECRET.search(name) and not name.startswith("SBATCH_")
+    }
+
+
+def _slurm(command: Sequence[str], text: str | None = None) -> str:
+    try:
+        done = subprocess.run(
+            command,
+            input=text,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_TIMEOUT,
+            env=without_secrets(os.environ),
+        )
+    except FileNotFoundError:
+        raise TiebreakError(f"there is no {command[0]} here: run this where Slurm's commands are") from None
+    except subprocess.TimeoutExpired:
+        raise TiebreakError(f"{command[0]} did not answer in {_TIMEOUT:.0f} s") from None
+    if done.returncode:
+        raise TiebreakError(f"{command[0]} failed: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout

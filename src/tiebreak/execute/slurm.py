@@ -1,0 +1,138 @@
+"""The graph as batch scripts: one submission a step, an array over its tasks, afterok edges between steps."""
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tiebreak.errors import TiebreakError
+from tiebreak.execute.plan import state
+from tiebreak.execute.workspace import Workspace
+from tiebreak.pipeline import Task
+from tiebreak.recipe import Slurm
+
+NO_GPU = {"ingest", "split", "average", "evaluate"}
+"""Steps that run no model forward, or none worth a card."""
+
+WARNING_SECONDS = 300
+_SHORTEST_WARNING = 15
+_OPTIONS = {
+    "SBATCH_PARTITION": "partition",
+    "SBATCH_QOS": "qos",
+    "SBATCH_ACCOUNT": "account",
+    "SBATCH_CONSTRAINT": "constraint",
+    "SBATCH_RESERVATION": "reservation",
+    "SBATCH_CLUSTERS": "clusters",
+    "SBATCH_MEM_PER_NODE": "mem",
+}
+
+
+@dataclass(frozen=True)
+class Submission:
+    """The tasks of one step that go to Slurm together, and what they wait for.
+
+    after: steps of this round; after_jobs: jobs of an earlier round that are not done.
+    """
+
+    step: str
+    tasks: tuple[str, ...]
+    after: tuple[str, ...] = ()
+    after_jobs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Site:
+    """What every job of a run has in common."""
+
+    name: str
+    run_dir: Path
+    recipe: Path
+    profile: Path | None
+    variables: Mapping[str, str]
+    settings: Slurm
+    gpu: bool
+    tiebreak: str
+
+
+def script(submission: Submission, site: Site, dependencies: Sequence[str] = ()) -> str:
+    """The batch script of a submission; `dependencies` are the ids of the jobs that it waits for."""
+    minutes = minutes_of(submission.step, site)
+    warning = max(_SHORTEST_WARNING, min(WARNING_SECONDS, 60 * minutes - 60))
+    limit = f"%{site.settings.at_once}" if site.settings.at_once else ""
+    directives = {
+        "job-name": f"{site.name}.{submission.step}",
+        "output": f"{site.run_dir}/logs/slurm-%x-%A_%a.log",
+        "open-mode": "append",
+        "array": f"0-{len(submission.tasks) - 1}{limit}",
+        "time": str(minutes),
+        "signal": f"B:USR1@{warning}",
+        **{option: site.variables[name] for name, option in _OPTIONS.items() if name in site.variables},
+    }
+    if site.gpu and submission.step not in NO_GPU:
+        directives["gres"] = site.variables.get("SBATCH_GRES", "gpu:1")
+    if dependencies:
+        directives |= {"dependency": "afterok:" + ":".join(dependencies), "kill-on-invalid-dep": "yes"}
+    source = [f"source {shlex.quote(str(site.profile))}"] if site.profile else []
+    recipe = shlex.quote(str(site.recipe))
+    lines = [
+        "#!/bin/bash",
+        "#SBATCH --requeue",
+        *(f"#SBATCH --{option}={value}" for option, value in directives.items()),
+        *source,
+        f"tasks=({' '.join(shlex.quote(task) for task in submission.tasks)})",
+        "# exec: Slurm's warning before the end reaches tiebreak itself, which saves and requeues",
+        f'exec {site.tiebreak} task --requeue {recipe} "${{tasks[SLURM_ARRAY_TASK_ID]}}"',
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def minutes_of(step: str, site: Site) -> int:
+    """The time of a step's jobs: the recipe's for that step, or the profile's, or the recipe's for all."""
+    if step in site.settings.minutes_of:
+        return site.settings.minutes_of[step]
+    text = site.variables.get("SBATCH_TIMELIMIT")
+    return _minutes(text) if text else site.settings.minutes
+
+
+def _minutes(text: str) -> int:
+    """Minutes of a time as Slurm writes it: M, M:S, H:M:S, D-H, D-H:M or D-H:M:S."""
+    if not re.fullmatch(r"(\d+-\d+(:\d+){0,2})|(\d+(:\d+){0,2})", text):
+        raise TiebreakError(f"SBATCH_TIMELIMIT={text!r} is no time of Slurm's, such as 90 or 1-12:00:00")
+    days, _, clock = text.rpartition("-")
+    parts = [int(part) for part in clock.split(":")]
+    if days or len(parts) == 3:
+        hours, minutes = (*parts, 0)[:2]
+        return max(1, 1440 * int(days or 0) + 60 * hours + minutes)
+    return max(1, parts[0])
+
+
+def submissions(
+    work: Workspace, chosen: Sequence[Task], active: Mapping[str, str] | None = None
+) -> list[Submission]:
+    """What to submit so that every chosen task gets done; `active` maps tasks to jobs that will do them.
+
+    A fresh task goes along when something that it reads is made again: it may come out different.
+    """
+    active = active or {}
+    again: dict[str, Task] = {}
+    for task in chosen:
+        disturbed = any(upstream.id in again or upstream.id in active for upstream in task.upstream())
+        if task.id not in active and (disturbed or state(work, task).status != "fresh"):
+            again[task.id] = task
+    steps = dict.fromkeys(task.step_name for task in again.values())
+    return [
+        _submission(step, [t for t in again.values() if t.step_name == step], again, active) for step in steps
+    ]
+
+
+def _submission(
+    step: str, tasks: Sequence[Task], again: Mapping[str, Task], active: Mapping[str, str]
+) -> Submission:
+    upstream = [up.id for task in tasks for up in task.upstream()]
+    return Submission(
+        step,
+        tuple(task.id for task in tasks),
+        tuple(dict.fromkeys(again[up].step_name for up in upstream if up in again)),
+        tuple(dict.fromkeys(active[up] for up in upstream if up in active)),
+    )
