@@ -43,6 +43,14 @@ def base(family: str) -> Path:
     """A tiny random model folder of the family, made once a session; not to be changed."""
     folder = Path(mkdtemp(prefix="tiebreak-model-")) / family
     tiny.make(
-        folder, family, [" ".join(WORDS)] * 20, seed=1, hidden=32, layers=3, vocab=400, initializer_range=0.2
+        folder,
+        family,
+        [" ".join(WORDS)] * 20,
+        seed=1,
+        hidden=32,
+        layers=3,
+        heads=4,
+        vocab=400,
+        initializer_range=0.2,
     )
     return folder

@@ -37,8 +37,12 @@ TOPICS = (
     ("python", "loop", "server", "bug", "array", "cache"),
     ("rose", "soil", "seed", "pond", "fern", "compost"),
     ("guitar", "choir", "drum", "melody", "opera", "chord"),
-    ("loan", "tax", "budget", "stock", "rent", "invoice"),
+    ("weather", "weekend", "gossip", "party", "holiday", "traffic"),
 )
+"""Things to ask about. The last topic is small talk: seldom asked for, and where answers drift to."""
+
+SMALL_TALK = len(TOPICS) - 1
+
 GRADES = (
     ("wrong", "vague", "rude", "careless", "confusing", "dubious"),
     ("usual", "plain", "common", "brief", "general", "simple"),
@@ -46,58 +50,14 @@ GRADES = (
 )
 """Words of a poor, a plain and a good sentence."""
 
-SENTENCES = (
-    "The {noun} advice is {grade}.",
-    "One {grade} word on the {noun}.",
-    "This {noun} idea is {grade}.",
-)
-ASKS = (("How should", "compare"), ("Explain why", "chose"), ("Tell me what", "sees in"))
-CLOSED = (("Is it true that", "needs"), ("Should", "keep"), ("Can", "mix"))
-WISHES = (".", ". Give a list.", ". In few words.")
+SENTENCES = ("One {grade} {noun}.", "Some {grade} {noun}.", "The {grade} {noun}.")
+ASKS = (("How would", "explain"), ("Why does", "prefer"), ("What would", "do with"))
+CLOSED = (("Should", "choose"), ("Can", "mix"), ("Does", "need"))
+WISHES = ("?", "? As a list.", "? In short.")
 NO_WISH, LIST, BRIEF = range(3)
 PEOPLE = tuple(
-    [
-        "Ada",
-        "Ben",
-        "Cleo",
-        "Dan",
-        "Eva",
-        "Finn",
-        "Gus",
-        "Hana",
-        "Ivan",
-        "June",
-        "Kurt",
-        "Lena",
-        "Milo",
-        "Nora",
-        "Otto",
-        "Pia",
-        "Quinn",
-        "Rosa",
-        "Sam",
-        "Tara",
-        "Uma",
-        "Vera",
-        "Wes",
-        "Xena",
-        "Yuri",
-        "Zoe",
-        "Abel",
-        "Bea",
-        "Carl",
-        "Dora",
-        "Emil",
-        "Faye",
-        "Glen",
-        "Hope",
-        "Iris",
-        "Jack",
-        "Kim",
-        "Leo",
-        "Mona",
-        "Ned",
-    ]
+    "Ada,Ben,Cleo,Dan,Eva,Finn,Gus,Hana,Ivan,June,Kurt,Lena,Milo,Nora,Otto,Pia,Quinn,Rosa,Sam,Tara,"
+    "Uma,Vera,Wes,Xena,Yuri,Zoe,Abel,Bea,Carl,Dora,Emil,Faye,Glen,Hope,Iris,Jack,Kim,Leo,Mona,Ned".split(",")
 )
 MODELS = tuple(f"model-{letter}" for letter in "abcdefghijkl")
 
@@ -110,13 +70,13 @@ class World:
     best possible log loss is that of real arena votes (about 0.95); at 0 it is about 0.8.
     """
 
-    quality: float = 1.0
-    topic: float = 2.5
-    formatting: float = 1.5
-    length: float = 0.4
+    quality: float = 0.85
+    topic: float = 2.6
+    formatting: float = 1.8
+    length: float = 0.35
     position: float = 0.1
-    log_tie: float = 0.3
-    closed: float = 1.0
+    log_tie: float = 0.5
+    closed: float = 0.6
     strength: float = 0.5
     drift: float = 0.3
     multi_turn: float = 0.06
@@ -232,7 +192,7 @@ def _draw(votes: int, rng: np.random.Generator, world: World, multi_turn: float)
     turns_N = 1 + (rng.random(votes) < multi_turn)
     vote_T = np.repeat(np.arange(votes), turns_N)
     offsets = pa.array(np.concatenate([[0], turns_N.cumsum()]), pa.int32())
-    topic_T = rng.integers(len(TOPICS), size=len(vote_T))
+    topic_T = np.where(rng.random(len(vote_T)) < 0.07, SMALL_TALK, rng.integers(SMALL_TALK, size=len(vote_T)))
     wish_T = rng.choice(3, size=len(vote_T), p=[0.5, 0.25, 0.25])
     closed_N = rng.random(votes) < 0.4
     prompt_T = _prompts(topic_T, wish_T, closed_N[vote_T], rng)
@@ -259,7 +219,7 @@ def _two_models(votes: int, rng: np.random.Generator) -> dict[str, Ints]:
 
 
 def _prompts(topic_T: Ints, wish_T: Ints, closed_T: NDArray[np.bool_], rng: np.random.Generator) -> pa.Array:
-    """`How should Ada compare the oven and the soup. Give a list.`"""
+    """`How would Ada explain oven and soup? As a list.`"""
     n, nouns = len(topic_T), len(TOPICS[0])
     first = rng.integers(nouns, size=n)
     second = (first + rng.integers(1, nouns, size=n)) % nouns
@@ -270,8 +230,8 @@ def _prompts(topic_T: Ints, wish_T: Ints, closed_T: NDArray[np.bool_], rng: np.r
         _take(starts, ask),
         _take([f" {person} " for person in PEOPLE], rng.integers(len(PEOPLE), size=n)),
         _take(verbs, ask),
-        _take([f" the {noun}" for noun in bank], topic_T * nouns + first),
-        _take([f" and the {noun}" for noun in bank], topic_T * nouns + second),
+        _take([f" {noun}" for noun in bank], topic_T * nouns + first),
+        _take([f" and {noun}" for noun in bank], topic_T * nouns + second),
         _take(WISHES, wish_T),
     ]
     return pc.binary_join_element_wise(*parts, "")
@@ -283,15 +243,15 @@ def _answers(
     """One answer for each turn, and how much it pleases."""
     n = len(topic_T)
     drifts_T = rng.random(n) < world.drift
-    about_T = (topic_T + drifts_T * rng.integers(1, len(TOPICS), size=n)) % len(TOPICS)
+    about_T = np.where(drifts_T, _drift(topic_T, rng), topic_T)
     is_list_T = rng.random(n) < 0.4
-    length_T = rng.integers(1, 6, size=n)
+    length_T = rng.integers(2, 5, size=n)
     turn_S = np.repeat(np.arange(n), length_T)
     care_T = strength_T + rng.normal(size=n)
     grade_S = np.digitize(care_T[turn_S] + rng.normal(size=len(turn_S)), [-0.6, 0.6])
     texts_T = _join(_sentences(about_T[turn_S], grade_S, rng), length_T, is_list_T)
     quality_T = np.bincount(turn_S, weights=grade_S - 1.0, minlength=n)
-    format_T = is_list_T * np.where(wish_T == LIST, 1.0, -0.5)
+    format_T = is_list_T * np.where(wish_T == LIST, 1.0, 0.3)
     verbosity_T = length_T * np.where(wish_T == BRIEF, -1.0, 1.0)
     liking_T = (
         world.quality * quality_T
@@ -300,6 +260,12 @@ def _answers(
         + world.length * verbosity_T
     )
     return texts_T, liking_T
+
+
+def _drift(topic_T: Ints, rng: np.random.Generator) -> Ints:
+    """Another topic: small talk, or any other where that was asked for or one in ten times."""
+    other_T = (topic_T + rng.integers(1, len(TOPICS), size=len(topic_T))) % len(TOPICS)
+    return np.where((topic_T == SMALL_TALK) | (rng.random(len(topic_T)) < 0.1), other_T, SMALL_TALK)
 
 
 def _sentences(topic_S: Ints, grade_S: Ints, rng: np.random.Generator) -> pa.Array:

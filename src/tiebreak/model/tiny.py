@@ -58,16 +58,17 @@ def make(
     *,
     hidden: int = 64,
     layers: int = 2,
+    heads: int = 2,
     vocab: int = 1024,
     initializer_range: float = 0.02,
 ) -> None:
     """Write a random causal language model and its tokenizer as a transformers folder; no score head.
 
-    hidden is a multiple of 8 (four heads, two of keys and values). The same arguments write the same bytes.
-    A folder of that name is replaced.
+    hidden is a multiple of twice the heads, of which there is an even number: two share keys and values.
+    The same arguments write the same bytes. A folder of that name is replaced.
     """
     tokenizer = _tokenizer(family, texts, vocab)
-    config = _config(family, tokenizer, hidden, layers, initializer_range)
+    config = _config(family, tokenizer, hidden, layers, heads, initializer_range)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(config)
@@ -80,15 +81,20 @@ def make(
 
 
 def _config(
-    family: Family, tokenizer: PreTrainedTokenizerFast, hidden: int, layers: int, initializer_range: float
+    family: Family,
+    tokenizer: PreTrainedTokenizerFast,
+    hidden: int,
+    layers: int,
+    heads: int,
+    initializer_range: float,
 ) -> PreTrainedConfig:
     shape: dict[str, Any] = {
         "vocab_size": len(tokenizer),
         "hidden_size": hidden,
         "intermediate_size": 2 * hidden,
         "num_hidden_layers": layers,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
+        "num_attention_heads": heads,
+        "num_key_value_heads": heads // 2,
         "max_position_embeddings": MAX_POSITIONS,
         "initializer_range": initializer_range,
         "tie_word_embeddings": True,
@@ -100,7 +106,7 @@ def _config(
         return LlamaConfig(**shape)
     if family == "qwen2":
         return Qwen2Config(**shape)
-    head = hidden // 2  # wider than hidden / heads, as in Gemma-2
+    head = 3 * hidden // (2 * heads)  # wider than hidden / heads, as in Gemma-2
     return Gemma2Config(
         **shape,
         head_dim=head,
