@@ -50,13 +50,16 @@ def test_gap_of_the_longer_answer(random):
     assert only["gap"]["value"] == only["gap"]["low"] == only["gap"]["high"] == -1
 
 
-def test_leanings_come_in_thirds_without_the_equal_ones(random):
-    advantage = np.r_[np.zeros(60), np.linspace(0.01, 0.9, 90), -np.linspace(0.01, 0.9, 90)]
+def test_leanings_are_sliced_by_how_many_times_more(random):
+    lengths = np.array([(10, 10), (15, 10), (10, 16), (30, 10), (10, 31), (0, 5)])
+    a, b = np.repeat(lengths, 40, axis=0).T
     p, y = np.full((N, 3), 1 / 3), random.integers(3, size=N)
-    found = bias.leanings(advantage, p, truth(y), BOOTSTRAP)
-    assert [item["name"] for item in found] == ["slightly more", "clearly more", "far more"]
-    assert sum(item["rows"] for item in found) == 180
-    assert max(item["rows"] for item in found) <= 62
+    found = bias.leanings((a - b) / (a + b), p, truth(y), BOOTSTRAP)
+    assert [(item["name"], item["rows"]) for item in found] == [
+        ("up to 1.5 times", 40),
+        ("1.5 to 3 times", 80),
+        ("over 3 times", 80),
+    ]
     assert bias.leanings(np.zeros(N), p, truth(y), BOOTSTRAP) == []
 
 

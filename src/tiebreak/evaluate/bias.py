@@ -24,6 +24,8 @@ from tiebreak.evaluate.metrics import Array, Bootstrap, row_hit, row_log_loss
 MIN_ROWS = 30
 """Smaller slices are left out."""
 
+TIMES_MORE = ("up to 1.5 times", "1.5 to 3 times", "over 3 times")
+
 MAX_SLICES = 40
 
 
@@ -65,20 +67,17 @@ def position(z_NOC: Array, truth: Truth, bootstrap: Bootstrap) -> dict[str, Any]
 
 
 def leanings(advantage_N: Array, p_NC: Array, truth: Truth, bootstrap: Bootstrap) -> list[dict[str, Any]]:
-    """The lead of the answer that has more, by how much more it has.
+    """The lead of the answer that has more, by how many times more it has.
 
-    advantage_N: (a - b) / (a + b), between -1 and 1. Votes are sliced into thirds by |advantage|; those
-    without a difference are left out.
+    advantage_N: (a - b) / (a + b), between -1 and 1. Votes without a difference are left out.
     """
     sign_N, size_N = np.sign(advantage_N), np.abs(advantage_N)
-    if not size_N.any():
-        return []
-    edges = np.quantile(size_N[size_N > 0], [1 / 3, 2 / 3])
-    names = np.array(["slightly more", "clearly more", "far more"])
-    names_N = np.where(size_N > 0, names[np.searchsorted(edges, size_N)], "")
+    # r times as much is an advantage of (r - 1) / (r + 1); just above it, so that rounding moves no vote
+    edges = [(ratio - 1) / (ratio + 1) + 1e-9 for ratio in (1.5, 3.0)]
+    names_N = np.where(size_N > 0, np.array(TIMES_MORE)[np.searchsorted(edges, size_N)], "")
     leads = sign_N * _lead(p_NC), sign_N * _lead(truth.y_NC)
     found = list(_compared(names_N, *leads, truth.groups_N, bootstrap))
-    return sorted(found, key=lambda item: list(names).index(item["name"]))
+    return sorted(found, key=lambda item: TIMES_MORE.index(item["name"]))
 
 
 def slices(names_N: NDArray[Any], p_NC: Array, truth: Truth, bootstrap: Bootstrap) -> list[dict[str, Any]]:
