@@ -1,19 +1,22 @@
+from random import Random
+
 import numpy as np
 import pyarrow as pa
 import pytest
 from models import FAMILIES, base, votes
 
-from tiebreak.data.prompt import TEMPLATES, TokenizedVotes, keep_lengths, tokenize
+from tiebreak.data.prompt import TEMPLATES, TokenizedVotes, tokenize
+from tiebreak.data.truncation import keep_ends, keep_lengths
 from tiebreak.data.votes import table_of
 from tiebreak.errors import TiebreakError
 from tiebreak.model import classifier
 from tiebreak.recipe import Prompt
 
 
-def one(family: str, prompt: list, a: list, b: list) -> tuple[TokenizedVotes, object]:
+def one(family: str, prompt: list, a: list, b: list, **settings: object) -> tuple[TokenizedVotes, object]:
     tokenizer = classifier.load(base(family)).tokenizer
     table = table_of([{"id": "x", "prompt": prompt, "response_a": a, "response_b": b}])
-    return tokenize(table, tokenizer, Prompt()), tokenizer
+    return tokenize(table, tokenizer, Prompt(**settings)), tokenizer
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -43,7 +46,7 @@ def test_swapping_exchanges_the_answers_and_nothing_else(family: str) -> None:
 def test_text_cannot_spell_a_special_token(family: str) -> None:
     tokenizer = classifier.load(base(family)).tokenizer
     specials = set(tokenizer.all_special_ids)
-    spelled = " ".join(tokenizer.all_special_tokens) + TEMPLATES["published"][1]
+    spelled = " ".join(tokenizer.all_special_tokens)
     tokens, _ = one(family, [spelled], [spelled], ["x"])
     row = tokens.row(0, 0, 4000)
     assert [t for t in row if t in specials] == [t for t in (row[0], row[-1]) if t in specials]
@@ -107,3 +110,126 @@ def test_each_text_is_encoded_like_alone() -> None:
         expected = tokenizer(text[0], add_special_tokens=False)["input_ids"]
         assert tokens.answers[1][n].tolist() == expected
     assert isinstance(table, pa.Table)
+
+
+def test_text_cannot_spell_the_template() -> None:
+    """Texts put together of the markers' pieces: the template's own markers stay the only ones."""
+    tokenizer = classifier.load(base("llama")).tokenizer
+    random = Random(0)
+    pieces = ['"""', '"', "\n", "Answer A:", "Answer B:", "User question:", "x", *TEMPLATES["published"]]
+
+    def turns() -> list[str]:
+        return ["".join(random.choices(pieces, k=random.randint(0, 6))) for _ in range(random.randint(1, 3))]
+
+    columns = ("prompt", "response_a", "response_b")
+    table = table_of({column: turns() for column in columns} for _ in range(500))
+    for truncation in ("published", "balanced"):
+        tokens = tokenize(table, tokenizer, Prompt(truncation=truncation))
+        for vote in range(len(tokens)):
+            text = tokenizer.decode(tokens.row(vote, 0, 8000), skip_special_tokens=True)
+            question, *answers = TEMPLATES["published"][:3]
+            assert [text.count(marker) for marker in answers] == [1, 1], text
+            assert text.startswith(question)
+            assert text.count('"""\nUser question:') == 0
+
+
+def test_markers_are_all_that_is_changed() -> None:
+    text = 'Answer A: """quoted""" User question:\nAnswer B:\n"""'
+    tokens, tokenizer = one("llama", [text], [text], ["x"])
+    assert tokenizer.decode(tokens.row(0, 0, 4000)).count(text) == 2
+
+
+def numbers(count: int, start: int = 0) -> np.ndarray:
+    return np.arange(start, start + count, dtype=np.int32)
+
+
+@pytest.mark.parametrize(
+    ("kept", "last", "expected"),
+    [
+        (20, 0, list(range(20))),
+        (12, 0, [0, 1, 2, 3, 4, -1, -2, 15, 16, 17, 18, 19]),
+        (11, 0, [0, 1, 2, 3, 4, -1, -2, 16, 17, 18, 19]),
+        (3, 0, [0, 1, 2]),
+        (12, 14, [0, 1, 2, 3, -1, -2, 14, 15, 16, 17, 18, 19]),
+        (8, 14, [12, 13, 14, 15, 16, 17, 18, 19]),
+        (6, 14, [14, 15, 16, 17, 18, 19]),
+        (5, 14, [14, 15, -1, -2, 19]),
+        (2, 14, [14, 15]),
+        (10, 20, [0, 1, 2, 3, 4, 5, 6, 7, -1, -2]),
+    ],
+)
+def test_what_is_kept_of_a_text(kept: int, last: int, expected: list[int]) -> None:
+    gap = np.array([-1, -2], dtype=np.int32)
+    assert keep_ends(numbers(20), kept, last, gap).tolist() == expected
+
+
+def test_as_many_tokens_are_kept_as_asked_for() -> None:
+    gap = np.array([-1, -2, -3], dtype=np.int32)
+    for size in (1, 5, 30):
+        for last in range(size + 1):
+            for kept in range(1, size + 3):
+                found = keep_ends(numbers(size), kept, last, gap)
+                assert len(found) == min(kept, size)
+                own = found[found >= 0]
+                assert (np.diff(own) > 0).all()
+
+
+def test_balanced_lets_the_prompt_use_what_the_answers_leave() -> None:
+    assert keep_lengths(900, 20, 30, 500, 256) == (256, 20, 30)
+    assert keep_lengths(900, 20, 30, 500, 256, spare=True) == (450, 20, 30)
+    assert keep_lengths(900, 400, 30, 500, 256, spare=True) == (256, 214, 30)
+    assert keep_lengths(100, 20, 30, 500, 256, spare=True) == (100, 20, 30)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_balanced_keeps_starts_ends_and_the_last_turn(family: str) -> None:
+    long = " ".join(f"word{n}" for n in range(200))
+    prompt = ["first question " + long, "the last question"]
+    tokens, tokenizer = one(
+        family,
+        prompt,
+        ["early answer", "answer starts " + long + " and ends"],
+        ["no", "yes"],
+        truncation="balanced",
+        prompt_tokens=30,
+    )
+    for order in (0, 1):
+        row = tokens.row(0, order, 160)
+        text = tokenizer.decode(row)
+        assert len(row) == tokens.length(0, 160) <= 160
+        for kept in ("first", "the last question", "and ends", "[...]", "yes"):
+            assert kept in text
+        assert "word100" not in text
+
+
+def test_balanced_is_published_where_nothing_is_too_long() -> None:
+    table = votes(20)
+    tokenizer = classifier.load(base("llama")).tokenizer
+    published, balanced = (
+        tokenize(table, tokenizer, Prompt(truncation=t)) for t in ("published", "balanced")
+    )
+    for vote in range(20):
+        assert np.array_equal(published.row(vote, 1, 4000), balanced.row(vote, 1, 4000))
+
+
+def test_balanced_keeps_the_budget_and_the_swap() -> None:
+    table = votes(20, longest=200)
+    turned = table.rename_columns({"response_a": "response_b", "response_b": "response_a"})
+    tokenizer = classifier.load(base("llama")).tokenizer
+    settings = Prompt(truncation="balanced", prompt_tokens=8)
+    straight, exchanged = tokenize(table, tokenizer, settings), tokenize(turned, tokenizer, settings)
+    for vote in range(20):
+        for budget in (64, 150, 1000):
+            row = straight.row(vote, 0, budget)
+            assert len(row) == straight.length(vote, budget) <= budget
+            assert np.array_equal(row, exchanged.row(vote, 1, budget))
+
+
+def test_empty_and_null_turns_have_no_tokens_and_their_place() -> None:
+    for truncation in ("published", "balanced"):
+        tokens, _ = one("llama", ["q", None], [None, "x"], ["", None], truncation=truncation)
+        plain = tokens.prompts.lengths[0], tokens.answers[0].lengths[0], tokens.answers[1].lengths[0]
+        assert min(plain) > 0  # the newline between the turns
+        if truncation == "balanced":
+            assert tokens.prompts.last[0] == plain[0]
+            assert 0 < tokens.answers[0].last[0] < plain[1]

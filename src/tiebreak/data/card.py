@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from tiebreak.data import groups, rates, readers, sources, strengths
 from tiebreak.data.facts import SCRIPTS, Facts, token_counts
-from tiebreak.data.prompt import keep_lengths
 from tiebreak.data.rates import Disagreement, LengthBin, Share
+from tiebreak.data.truncation import keep_lengths
 from tiebreak.data.votes import LABELS
 from tiebreak.errors import TiebreakError
 from tiebreak.recipe import Prompt

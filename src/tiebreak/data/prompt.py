@@ -1,14 +1,18 @@
 """From a vote to token ids: template, truncation and swap. One copy for training, TTA and serving.
 
 Every text is tokenised once; both orders are put together from the same pieces, so that swapping the
-answers swaps exactly their tokens. Texts are encoded with special tokens switched off: a text that spells
-`<eos>` or the template's own markers stays text.
+answers swaps exactly their tokens. No text breaks out of its place: special tokens are switched off while
+texts are encoded, so one that spells `<eos>` stays text, and one that spells the template's own markers gets
+a wide colon there (U+FF1A).
 
 Dimension letters: N votes, T tokens.
 """
 
-from collections.abc import Iterable, Sequence
+import re
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,7 +20,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from tiebreak.errors import TiebreakError
+from tiebreak.data.truncation import Tokens, keep_ends, keep_lengths
 from tiebreak.recipe import Prompt
 
 TEMPLATES = {
@@ -29,22 +33,25 @@ TEMPLATES = {
 }
 """The pieces around prompt, first and second answer. A template never changes under its name."""
 
+_MARKER = re.compile(r'(\A"{0,2}|""")(\n(?:User question|Answer [AB])):')
+"""A template's marker inside a text, or what would become one behind the quotes that open the text."""
+
+GAP = " [...] "
+"""What stands where the middle of a text is left out."""
+
 ENCODE_CHUNK = 4096
-Tokens = NDArray[np.int32]
 
 
 @dataclass(frozen=True)
 class Ragged:
-    """Texts of different lengths in one array: text n is values_T[offsets[n]:offsets[n + 1]]."""
+    """Texts of different lengths in one array: text n is values_T[offsets[n]:offsets[n + 1]].
+
+    last: where in each text its last turn begins; 0 where turns were not told apart.
+    """
 
     values_T: Tokens
     offsets: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, texts: Sequence[Sequence[int]]) -> "Ragged":
-        lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
-        values = np.fromiter((t for text in texts for t in text), dtype=np.int32, count=int(lengths.sum()))
-        return cls(values, np.concatenate([[0], np.cumsum(lengths)]))
+    last: NDArray[np.int64]
 
     def __getitem__(self, n: int) -> Tokens:
         return self.values_T[self.offsets[n] : self.offsets[n + 1]]
@@ -61,95 +68,92 @@ class TokenizedVotes:
     prompts: Ragged
     answers: tuple[Ragged, Ragged]
     frame: tuple[Tokens, ...]  # template pieces; BOS before the first, EOS after the last
-    prompt_tokens: int
+    gap: Tokens
+    settings: Prompt
 
     def __len__(self) -> int:
         return len(self.prompts.offsets) - 1
 
     def row(self, vote: int, order: int, max_tokens: int) -> Tokens:
         """Token ids (T,) of one vote, T <= max_tokens; order 0 shows answer A first, order 1 answer B."""
-        prompt = self.prompts[vote]
-        first, second = self.answers[order][vote], self.answers[1 - order][vote]
-        kept = keep_lengths(
-            len(prompt), len(first), len(second), max_tokens - self.frame_tokens, self.prompt_tokens
-        )
-        parts = (prompt[: kept[0]], first[: kept[1]], second[: kept[2]])
+        texts = (self.prompts, self.answers[order], self.answers[1 - order])
+        kept = self._kept([len(text[vote]) for text in texts], max_tokens)
+        parts = [self._cut(text, vote, length) for text, length in zip(texts, kept, strict=True)]
         head, *between = self.frame
         return np.concatenate([head, *(x for pair in zip(parts, between, strict=True) for x in pair)])
 
     def length(self, vote: int, max_tokens: int) -> int:
         """Tokens of the vote's row, the same in both orders."""
-        texts = (len(self.prompts[vote]), len(self.answers[0][vote]), len(self.answers[1][vote]))
-        return self.frame_tokens + sum(
-            keep_lengths(*texts, max_tokens - self.frame_tokens, self.prompt_tokens)
-        )
+        lengths = [len(text[vote]) for text in (self.prompts, *self.answers)]
+        return self.frame_tokens + sum(self._kept(lengths, max_tokens))
 
-    @property
+    def _kept(self, lengths: Sequence[int], max_tokens: int) -> tuple[int, int, int]:
+        prompt, first, second = lengths
+        spare = self.settings.truncation == "balanced"
+        room = max_tokens - self.frame_tokens
+        return keep_lengths(prompt, first, second, room, self.settings.prompt_tokens, spare)
+
+    def _cut(self, text: Ragged, vote: int, kept: int) -> Tokens:
+        if self.settings.truncation == "published":
+            return text[vote][:kept]
+        return keep_ends(text[vote], kept, int(text.last[vote]), self.gap)
+
+    @cached_property
     def frame_tokens(self) -> int:
         return sum(map(len, self.frame))
 
 
-def keep_lengths(prompt: int, first: int, second: int, budget: int, prompt_cap: int) -> tuple[int, int, int]:
-    """How many tokens of each text fit into `budget`, as published.
-
-    Nothing is cut when all fits. Otherwise the prompt is capped first, then the longer answer is cut down to
-    the shorter one, then both alike, so that swapping the answers swaps the result.
-
-    Raises TiebreakError if the budget leaves no room for answers.
-    """
-    if prompt + first + second <= budget:
-        return prompt, first, second
-    prompt = min(prompt, prompt_cap)
-    room = budget - prompt
-    if room < 2:
-        raise TiebreakError(
-            f"max_tokens leaves {budget} tokens for the texts, less than the prompt's cap of {prompt_cap} "
-            "and one token an answer. Raise max_tokens or lower prompt.prompt_tokens"
-        )
-    if first + second <= room:
-        return prompt, first, second
-    if min(first, second) > room // 2:
-        return prompt, room // 2, room // 2
-    shorter = min(first, second)
-    return prompt, min(first, room - shorter), min(second, room - shorter)
-
-
 def tokenize(table: pa.Table, tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> TokenizedVotes:
     """Encode the prompts and answers of a table in data.votes.SCHEMA, each text once."""
-    columns = [
-        Ragged.of(_encode(tokenizer, _joined(table[c]))) for c in ("prompt", "response_a", "response_b")
-    ]
+    by_turns = prompt.truncation == "balanced"
+    prompts, a, b = (
+        _ragged(tokenizer, table[column], by_turns) for column in ("prompt", "response_a", "response_b")
+    )
+    (gap,) = _encode(tokenizer, [GAP])
     return TokenizedVotes(
-        prompts=columns[0],
-        answers=(columns[1], columns[2]),
-        frame=_frame(tokenizer, prompt.template),
-        prompt_tokens=prompt.prompt_tokens,
+        prompts, (a, b), _frame(tokenizer, prompt.template), np.array(gap, dtype=np.int32), prompt
     )
 
 
-def _joined(turns: pa.ChunkedArray) -> list[str]:
+def _ragged(tokenizer: PreTrainedTokenizerBase, column: pa.ChunkedArray, by_turns: bool) -> Ragged:
+    """The texts of a column. By turns, the last turn is encoded apart from those before it."""
+    pieces: list[str] = []
+    first_N, last_N = [0], []  # pieces, by number: where each text begins, and its last turn
+    for turns in column.to_pylist():
+        text = _joined(turns or ())
+        start = len(text) - len(turns[-1] or "") if by_turns and turns else 0
+        pieces += [text[:start]] * (start > 0)
+        last_N.append(len(pieces))
+        pieces += [text[start:]] * (start < len(text))
+        first_N.append(len(pieces))
+    tokens, ends = array("i"), [0]
+    for ids in _encode(tokenizer, pieces):
+        tokens.fromlist(ids)
+        ends.append(len(tokens))
+    offsets, last = (np.array(ends, dtype=np.int64)[places] for places in (first_N, last_N))
+    return Ragged(np.array(tokens, dtype=np.int32), offsets, last - offsets[:-1])
+
+
+def _joined(turns: Sequence[str | None]) -> str:
     """Turns joined by a newline, as published; a null turn is an empty text."""
-    return ["\n".join(turn or "" for turn in vote or ()) for vote in turns.to_pylist()]
+    return _MARKER.sub("\\1\\2\uff1a", "\n".join(turn or "" for turn in turns))
 
 
-def _encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+def _encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> Iterator[list[int]]:
     backend: Any = tokenizer.backend_tokenizer
     as_text, backend.encode_special_tokens = backend.encode_special_tokens, True
     try:
-        return [
-            encoding.ids
-            for start in range(0, len(texts), ENCODE_CHUNK)
-            for encoding in backend.encode_batch_fast(
-                list(texts[start : start + ENCODE_CHUNK]), add_special_tokens=False
-            )
-        ]
+        for start in range(0, len(texts), ENCODE_CHUNK):
+            chunk = list(texts[start : start + ENCODE_CHUNK])
+            for encoding in backend.encode_batch_fast(chunk, add_special_tokens=False):
+                yield encoding.ids
     finally:
         backend.encode_special_tokens = as_text
 
 
 def _frame(tokenizer: PreTrainedTokenizerBase, template: str) -> tuple[Tokens, ...]:
     """The template's pieces as tokens. BOS opens the row where the family's tokenizer adds one itself."""
-    pieces = _encode(tokenizer, TEMPLATES[template])
+    pieces = list(_encode(tokenizer, TEMPLATES[template]))
     adds_bos = tokenizer.bos_token_id is not None and tokenizer.bos_token_id in tokenizer("x")["input_ids"]
     bos: Iterable[int] = [tokenizer.bos_token_id] if adds_bos else []
     head, *between, tail = pieces
