@@ -80,6 +80,7 @@ class Training(Slice):
     """One training of adapters and score head. A row is one vote shown in one order."""
 
     learning_rate: float = Field(1e-5, gt=0, description="at its peak, for rows_per_step rows a step")
+    head_rate: float = Field(1.0, gt=0, description="the score head's learning rate, as a multiple")
     epochs: float = Field(2.0, gt=0, description="passes over the votes; each shows both orders")
     max_steps: int = Field(-1, description="cap on optimizer steps; -1 for none")
     max_hours: float | None = Field(
@@ -231,6 +232,21 @@ class Recipe(Slice):
     evaluate: Evaluate = Evaluate()
     compute: Compute = Compute()
     slurm: Slurm = Slurm()
+
+    @model_validator(mode="after")
+    def _answers_have_room(self) -> "Recipe":
+        budgets = {
+            f"{step}.training.max_tokens": getattr(self, step).training.max_tokens
+            for step in ("post_pretrain", "teach", "distill")
+        }
+        budgets |= {f"{step}.max_tokens": getattr(self, step).max_tokens for step in ("logits", "tta")}
+        for name, budget in budgets.items():
+            if budget < 2 * self.prompt.prompt_tokens:
+                raise ValueError(
+                    f"{name} is {budget}, less than twice prompt.prompt_tokens {self.prompt.prompt_tokens}: "
+                    "a long prompt would leave no room for the answers"
+                )
+        return self
 
     @model_validator(mode="after")
     def _teachers_exist(self) -> "Recipe":

@@ -22,7 +22,9 @@ from tiebreak.train.fit import fit
 from tiebreak.train.loop import learning_rate
 from tiebreak.train.rows import labels_of, optimizer_steps
 
-TRAINING = Training(learning_rate=1e-2, epochs=1, rows_per_step=6, max_tokens=150, warmup_steps=2)
+TRAINING = Training(
+    learning_rate=1e-2, head_rate=3.0, epochs=1, rows_per_step=6, max_tokens=150, warmup_steps=2
+)
 
 
 def fresh(dropout: float = 0.0) -> classifier.Classifier:
@@ -42,10 +44,13 @@ def test_equals_a_plain_torch_loop(tmp_path: Path) -> None:
     table = votes(12)
     tokens, labels = tokenize(table, reference.tokenizer, Prompt()), labels_of(table)
     parameters = [p for p in reference.model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=1.0, weight_decay=0.0)
+    head = reference.model.score.weight
+    groups = [{"params": [p for p in parameters if p is not head]}, {"params": [head]}]
+    optimizer = torch.optim.AdamW(groups, lr=1.0, weight_decay=0.0)
     steps = optimizer_steps(12, TRAINING, 5)
     for number, rows in enumerate(steps):
-        optimizer.param_groups[0]["lr"] = learning_rate(number, len(steps), TRAINING)
+        for group, multiple in zip(optimizer.param_groups, (1, 3), strict=True):
+            group["lr"] = multiple * learning_rate(number, len(steps), TRAINING)
         logits = reference.logits(pack([tokens.row(v, o, 150) for v, o in rows.tolist()]))
         loss = F.cross_entropy(logits, torch.from_numpy(labels[rows[:, 0], rows[:, 1]]))
         loss.backward()

@@ -14,7 +14,7 @@ from tiebreak.execute.artifacts import write_atomically
 from tiebreak.recipe import Recipe, parse
 
 RECIPE = "recipe.yaml"
-SYNTHETIC_VOTES = 3000
+SYNTHETIC_VOTES = 5000
 """How many votes the tiny preset makes up where none are given."""
 
 _TINY_FAMILIES = {"models/llama": "llama", "models/qwen": "qwen2", "models/gemma": "gemma2"}

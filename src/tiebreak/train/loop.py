@@ -7,15 +7,18 @@ ends with the same weights as one that was not.
 import logging
 import math
 import time
+from collections.abc import Mapping
 
 import torch
+from torch import nn
 
 from tiebreak.errors import Interrupted, TiebreakError
 from tiebreak.model.classifier import Classifier
+from tiebreak.model.lora import HEAD
 from tiebreak.recipe import Training
 from tiebreak.runtime import Runtime
 from tiebreak.train import checkpoint
-from tiebreak.train.losses import Loss, Targets
+from tiebreak.train.losses import Loss
 from tiebreak.train.rows import Rows, TrainingRows, optimizer_steps
 
 log = logging.getLogger(__name__)
@@ -31,9 +34,7 @@ def train(
     """
     steps = optimizer_steps(len(rows.votes), training, seed)
     weights = classifier.trainable()
-    optimizer = torch.optim.AdamW(
-        weights.values(), lr=training.learning_rate, weight_decay=training.weight_decay
-    )
+    optimizer = _optimizer(weights, training)
     progress = checkpoint.restore(runtime.scratch, weights, optimizer)
     saved = time.monotonic()
     began = saved - progress.seconds
@@ -59,6 +60,16 @@ def train(
     return progress.losses
 
 
+def _optimizer(weights: Mapping[str, nn.Parameter], training: Training) -> torch.optim.Optimizer:
+    """AdamW over the adapters and, at a multiple of their learning rate, the score head."""
+    adapters = [p for name, p in weights.items() if name != HEAD]
+    groups = [
+        {"params": adapters, "multiple": 1.0},
+        {"params": [weights[HEAD]], "multiple": training.head_rate},
+    ]
+    return torch.optim.AdamW(groups, lr=training.learning_rate, weight_decay=training.weight_decay)
+
+
 def learning_rate(step: int, steps: int, training: Training) -> float:
     """Linear warm-up, then a cosine down to zero at the last step (Loshchilov & Hutter, arXiv:1608.03983)."""
     warmup = min(training.warmup_steps, steps // 2)
@@ -80,7 +91,7 @@ def _step(
     """One optimizer step; the loss is a mean over the rows of the whole step, however they are batched."""
     total = torch.zeros((), device=classifier.device)
     for packed, targets in rows.batches(members, runtime.train_tokens):
-        batch, wanted = packed.to(classifier.device), _to(targets, classifier.device)
+        batch, wanted = packed.to(classifier.device), targets.to(classifier.device)
         value = loss(classifier.logits(batch), wanted) / len(members)
         value.backward()  # type: ignore[no-untyped-call]
         total += value.detach()
@@ -88,15 +99,10 @@ def _step(
         raise TiebreakError(
             f"the loss became {mean} at learning rate {rate:.2g}; lower it, or choose precision bf16 or fp32"
         )
-    parameters = optimizer.param_groups[0]["params"]
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     torch.nn.utils.clip_grad_norm_(parameters, training.gradient_clip)
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["multiple"]
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return mean
-
-
-def _to(targets: Targets, device: str) -> Targets:
-    teachers = targets.teachers_RMC
-    return Targets(targets.labels_RC.to(device), None if teachers is None else teachers.to(device))
