@@ -81,7 +81,7 @@ def test_steps_and_folds(tiebreak, recipe: Path) -> None:
 def test_task_prints_its_folder(tiebreak, recipe: Path) -> None:
     code, out, err = tiebreak("task", recipe, "train/fold0")
     assert (code, out) == (2, "")
-    assert err.startswith("error: ingest/votes is missing; make it with: tiebreak run ")
+    assert err.startswith("error: ingest/votes is missing (never made); make it with: tiebreak run ")
     code, out, _ = tiebreak("task", recipe, "ingest/votes")
     assert code == 0
     assert (Path(out.strip()) / "manifest.json").is_file()

@@ -1,6 +1,7 @@
 """The command line: thin calls only. Results go to stdout, all else to stderr; an error exits with 2."""
 
 import json
+import logging
 import os
 import shlex
 import signal
@@ -46,6 +47,8 @@ On = Annotated[Literal["local", "slurm"], typer.Option(help="This machine, or jo
 
 def main() -> None:
     """The `tiebreak` command. What people can put right is one line and exit code 2, without a traceback."""
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("tiebreak").setLevel(logging.INFO)
     try:
         with full_disk_is_clear(Path.cwd()):
             app()

@@ -1,6 +1,7 @@
 """Artifacts: complete with a manifest and not before, damage is seen, one writer at a time."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tiebreak.errors import TiebreakError
+from tiebreak.errors import Interrupted
 from tiebreak.execute import artifacts
 from tiebreak.execute.artifacts import Manifest
 
@@ -129,21 +130,26 @@ def another_holds(folder: Path) -> Iterator[subprocess.Popen[str]]:
     other.communicate()
 
 
-def test_one_writer_at_a_time(folder: Path) -> None:
+def test_one_writer_at_a_time_and_the_other_says_whom_it_waits_for(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(artifacts, "_PATIENCE", 0.0)
+    caplog.set_level(logging.INFO)
     with another_holds(folder) as other:
         assert artifacts.is_locked(folder)
-        holder = pytest.raises(TiebreakError, match=f"written by process {other.pid} on ")
-        with holder, artifacts.lock(folder, 0.2):
+        with pytest.raises(Interrupted), artifacts.lock(folder, lambda: bool(caplog.messages)):
             pass
+        (line,) = caplog.messages
+        assert line.startswith(f"waits: {folder} is being written by process {other.pid} on ")
     assert not artifacts.is_locked(folder)
-    with artifacts.lock(folder, 0.0):
+    with artifacts.lock(folder):
         assert artifacts.is_locked(folder)
 
 
 def test_the_lock_of_a_dead_process_is_free(folder: Path) -> None:
     with another_holds(folder) as other:
         other.kill()
-        with artifacts.lock(folder, 5.0):
+        with artifacts.lock(folder):
             pass
 
 

@@ -122,15 +122,16 @@ def test_two_runs_at_once_do_everything_once(tmp_path: Path, undisturbed: dict[s
     assert fakes.payload(recipe.parent / "run") == undisturbed
 
 
-def test_a_second_run_says_who_holds_what_it_needs(tmp_path: Path) -> None:
-    recipe = fakes.write(tmp_path)
+def test_a_second_run_waits_for_what_the_first_holds(tmp_path: Path, undisturbed: dict[str, object]) -> None:
+    recipe = fakes.write(tmp_path / "waits")
     first = start(recipe, sleep=60)
-    try:
-        wait_for(recipe, "artifacts/train/*/progress.json")
-        second = start(recipe)
-        _, errors = second.communicate(timeout=120)
-        assert second.returncode == 2
-        assert "is being written by process" in errors
-    finally:
-        first.kill()
-        first.communicate()
+    wait_for(recipe, "artifacts/train/*/progress.json")
+    second = start(recipe)
+    assert second.stderr is not None
+    told = next(line for line in second.stderr if "waits: " in line)
+    assert "is being written by process" in told
+    first.kill()
+    first.communicate()
+    second.communicate(timeout=120)
+    assert second.returncode == 0
+    assert fakes.payload(recipe.parent / "run") == undisturbed

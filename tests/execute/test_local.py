@@ -146,10 +146,8 @@ def test_a_damaged_input_is_named_with_the_command_that_makes_it_again(recipe: P
 
 
 def test_steps_alone_need_the_others_artifacts(recipe: Path) -> None:
-    with pytest.raises(
-        TiebreakError,
-        match=rf"join/all needs train/fold0, which is missing .never made.*tiebreak run {recipe} --steps train",
-    ):
+    needs = rf"join/all needs train/fold0, which is missing .never made.*run {recipe} --steps train"
+    with pytest.raises(TiebreakError, match=needs):
         run(workspace(recipe), "join")
     assert sorted(run(workspace(recipe), "train").done) == ["ingest/votes", *FOLDS]
     assert run(workspace(recipe), "join").done == ["join/all"]

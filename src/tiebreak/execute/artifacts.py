@@ -13,6 +13,7 @@ import errno
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import shutil
 import socket
@@ -25,6 +26,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tiebreak.errors import Interrupted
+
+log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 SCRATCH = "checkpoint"
@@ -182,11 +185,7 @@ def clear(folder: Path, keep_scratch: bool = True) -> None:
 
 
 @contextmanager
-def lock(
-    folder: Path,
-    say: Callable[[str], None] = lambda line: None,
-    should_stop: Callable[[], bool] = lambda: False,
-) -> Iterator[None]:
+def lock(folder: Path, should_stop: Callable[[], bool] = lambda: False) -> Iterator[None]:
     """Hold an artifact so that no other process writes it; a process that dies lets go.
 
     Waits while another holds it, and says so once. Raises Interrupted if `should_stop` says so meanwhile.
@@ -201,7 +200,7 @@ def lock(
             if not told and time.monotonic() - since > _PATIENCE:
                 told = True
                 file.seek(0)
-                say(f"waits: {folder} is being written by {file.read().strip() or 'another process'}")
+                log.info("waits: %s is being written by %s", folder, file.read().strip() or "another process")
             time.sleep(0.1)
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")

@@ -27,7 +27,7 @@ from tiebreak.execute.plan import ALWAYS
 from tiebreak.execute.start import RECIPE
 from tiebreak.execute.workspace import Workspace
 from tiebreak.pipeline import Task
-from tiebreak.recipe import FOLD_STEPS, Recipe
+from tiebreak.recipe import FOLD_STEPS, FoldStep, Recipe
 
 SCRIPTS = {
     1: "step1_post_pretrain",
@@ -54,7 +54,11 @@ STEP_OF = {
 REMEMBERED = ".scratch_base"
 _HEAD_START = 3.0
 _PUBLISHED = ("llama", "qwen")
-_FOLDS_OF = {3: ("TEACHER_FOLDS", "teach"), 4: ("INFER_FOLDS", "logits"), 5: ("FOLDS", "distill")}
+_FOLDS_OF: dict[int, tuple[str, FoldStep]] = {
+    3: ("TEACHER_FOLDS", "teach"),
+    4: ("INFER_FOLDS", "logits"),
+    5: ("FOLDS", "distill"),
+}
 
 
 @dataclass(frozen=True)
@@ -180,15 +184,23 @@ def _told(
         if item.variable.key:
             _set(tree, item)
     overrides: tuple[str, ...] = ()
-    if step in _FOLDS_OF and (chosen := values.get(_FOLDS_OF[step][0])):
-        section = _FOLDS_OF[step][1]
-        later = FOLD_STEPS[FOLD_STEPS.index(section) + 1 :]
-        overrides = (f"{section}.folds={list(chosen.value)}", *(f"{name}.folds=null" for name in later))
-        known = {fold for name in (section, *later) for fold in tree[name]["folds"] or ()}
-        tree[section]["folds"] = sorted({*known, *chosen.value})
+    if step in _FOLDS_OF:
+        name, section = _FOLDS_OF[step]
+        if name in values:
+            overrides = _add_folds(tree, section, values[name].value)
+        else:
+            tree[section]["folds"] = site[section]["folds"]
     if step == 6 and "FOLDS" in values:
         tree["distill"]["folds"] = list(values["FOLDS"].value)
     return tree, overrides
+
+
+def _add_folds(tree: dict[str, Any], section: FoldStep, chosen: Sequence[int]) -> tuple[str, ...]:
+    """Add a job's folds to those that the recipe keeps. Returns what confines the job itself to them."""
+    later = FOLD_STEPS[FOLD_STEPS.index(section) + 1 :]
+    known = {fold for name in (section, *later) for fold in tree[name]["folds"] or ()}
+    tree[section]["folds"] = sorted({*known, *chosen})
+    return (f"{section}.folds={list(chosen)}", *(f"{name}.folds=null" for name in later))
 
 
 def _teachers(

@@ -37,7 +37,7 @@ def run_task(
     the disk is full; `errors.Interrupted` once `should_stop` says so. What failed is kept in error.txt.
     """
     folder = work.folder(task)
-    with full_disk_is_clear(folder), artifacts.lock(folder, say, should_stop):
+    with full_disk_is_clear(folder), artifacts.lock(folder, should_stop):
         manifest = work.manifest(task)
         if manifest and not redo and state(work, task).status == "fresh":
             artifacts.drop_leftovers(folder)
@@ -101,8 +101,10 @@ def _ready(work: Workspace, item: Task | Source) -> Path:
         return work.resolve(item)
     folder, manifest = work.folder(item), work.manifest(item)
     if manifest is None:
+        found = state(work, item)
         raise TiebreakError(
-            f"{item.id} is missing; make it with: tiebreak run {work.path} --steps {item.step_name}"
+            f"{item.id} is {found.status} ({found.reason}); "
+            f"make it with: tiebreak run {work.path} --steps {item.step_name}"
         )
     if problem := artifacts.damage(folder, manifest):
         raise TiebreakError(

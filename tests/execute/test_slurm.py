@@ -1,0 +1,346 @@
+"""Batch scripts as pure functions, and a run on a cluster whose commands are stand-ins."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import fakes
+import pytest
+
+from tiebreak.errors import TiebreakError
+from tiebreak.execute import queue, slurm
+from tiebreak.execute.cluster import Cluster
+from tiebreak.execute.slurm import Site, Submission, minutes_of, script, submissions
+from tiebreak.execute.status import status
+from tiebreak.execute.task import run_task
+from tiebreak.execute.workspace import Workspace
+from tiebreak.recipe import Slurm
+
+SITE = Site(
+    name="judge",
+    run_dir=Path("/scratch/run"),
+    recipe=Path("/scratch/run/slurm/recipe-1.yaml"),
+    profile=None,
+    variables={},
+    settings=Slurm(),
+    gpu=True,
+    tiebreak="/venv/bin/tiebreak",
+)
+TEACH = Submission("teach", ("teach/llama-fold0", "teach/llama-fold1"))
+
+
+def site(**changes: object) -> Site:
+    return Site(**(vars(SITE) | changes))
+
+
+def directives(text: str) -> dict[str, str]:
+    lines = [line.removeprefix("#SBATCH --") for line in text.splitlines() if line.startswith("#SBATCH")]
+    return {option: value for option, _, value in (line.partition("=") for line in lines)}
+
+
+def test_a_script_as_a_whole() -> None:
+    assert script(TEACH, SITE, ["12", "13"]) == (
+        "#!/bin/bash\n"
+        "#SBATCH --requeue\n"
+        "#SBATCH --job-name=judge.teach\n"
+        "#SBATCH --output=/scratch/run/logs/slurm-%x-%A_%a.log\n"
+        "#SBATCH --open-mode=append\n"
+        "#SBATCH --array=0-1\n"
+        "#SBATCH --time=1440\n"
+        "#SBATCH --signal=B:USR1@300\n"
+        "#SBATCH --gres=gpu:1\n"
+        "#SBATCH --dependency=afterok:12:13\n"
+        "#SBATCH --kill-on-invalid-dep=yes\n"
+        "tasks=(teach/llama-fold0 teach/llama-fold1)\n"
+        "# exec: Slurm's warning before the end reaches tiebreak itself, which saves and requeues\n"
+        "exec /venv/bin/tiebreak task --requeue /scratch/run/slurm/recipe-1.yaml"
+        ' "${tasks[SLURM_ARRAY_TASK_ID]}"\n'
+    )
+
+
+def test_a_script_is_bash_and_picks_its_task(tmp_path: Path) -> None:
+    tool = tmp_path / "a tool"
+    tool.write_text('#!/bin/sh\necho "$@"\n')
+    tool.chmod(0o755)
+    recipe = Path("/some where/it's.yaml")
+    text = script(TEACH, site(tiebreak=f"'{tool}'", recipe=recipe))
+    done = subprocess.run(
+        ["bash"], input=text, env={"SLURM_ARRAY_TASK_ID": "1"}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"task --requeue {recipe} teach/llama-fold1\n"
+
+
+def test_the_profile_holds_for_every_job_and_the_gpu_for_those_that_need_one() -> None:
+    variables = {"SBATCH_PARTITION": "gpu", "SBATCH_QOS": "high", "SBATCH_GRES": "gpu:v100:1"}
+    with_profile = site(variables=variables, profile=Path("/site/profile.sh"))
+    text = script(TEACH, with_profile)
+    assert {"partition": "gpu", "qos": "high", "gres": "gpu:v100:1"}.items() <= directives(text).items()
+    assert "\nsource /site/profile.sh\n" in text
+    assert "gres" not in directives(script(Submission("split", ("split/votes",)), with_profile))
+    assert "gres" not in directives(script(TEACH, site(gpu=False)))
+
+
+def test_at_once_limits_the_array() -> None:
+    assert directives(script(TEACH, site(settings=Slurm(at_once=1))))["array"] == "0-1%1"
+
+
+@pytest.mark.parametrize(
+    ("settings", "variables", "minutes"),
+    [
+        ({}, {}, 1440),
+        ({"minutes": 90}, {}, 90),
+        ({"minutes": 90}, {"SBATCH_TIMELIMIT": "2:30:00"}, 150),
+        ({"minutes_of": {"teach": 7}}, {"SBATCH_TIMELIMIT": "60"}, 7),
+        ({}, {"SBATCH_TIMELIMIT": "1-12"}, 2160),
+        ({}, {"SBATCH_TIMELIMIT": "1-00:30:00"}, 1470),
+        ({}, {"SBATCH_TIMELIMIT": "5:30"}, 5),
+    ],
+)
+def test_time_of_a_job(settings: dict[str, object], variables: dict[str, str], minutes: int) -> None:
+    assert minutes_of("teach", site(settings=Slurm(**settings), variables=variables)) == minutes
+
+
+def test_a_time_that_is_none_is_named() -> None:
+    with pytest.raises(TiebreakError, match="SBATCH_TIMELIMIT='soon' is no time"):
+        minutes_of("teach", site(variables={"SBATCH_TIMELIMIT": "soon"}))
+
+
+@pytest.mark.parametrize(("minutes", "warning"), [(1, 15), (3, 120), (6, 300), (1440, 300)])
+def test_the_warning_leaves_a_minute_where_it_can(minutes: int, warning: int) -> None:
+    text = script(TEACH, site(settings=Slurm(minutes=minutes)))
+    assert directives(text)["signal"] == f"B:USR1@{warning}"
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Workspace:
+    return Workspace(fakes.write(tmp_path), (), fakes.tasks)
+
+
+def make(work: Workspace, *tasks: str) -> None:
+    for task in tasks:
+        run_task(work, work.find(task), lambda line: None, lambda: False)
+
+
+def test_one_submission_a_step_with_edges_between(work: Workspace) -> None:
+    folds = tuple(f"train/fold{fold}" for fold in range(3))
+    assert submissions(work, work.tasks) == [
+        Submission("ingest", ("ingest/votes",)),
+        Submission("train", folds, after=("ingest",)),
+        Submission("join", ("join/all",), after=("train",)),
+    ]
+
+
+def test_only_what_is_missing_is_submitted(work: Workspace) -> None:
+    make(work, "ingest/votes", "train/fold1")
+    assert submissions(work, work.tasks) == [
+        Submission("train", ("train/fold0", "train/fold2")),
+        Submission("join", ("join/all",), after=("train",)),
+    ]
+
+
+def test_what_is_on_its_way_is_waited_for(work: Workspace) -> None:
+    make(work, "ingest/votes")
+    assert submissions(work, work.tasks, {"train/fold0": "17", "train/fold1": "17"}) == [
+        Submission("train", ("train/fold2",)),
+        Submission("join", ("join/all",), after=("train",), after_jobs=("17",)),
+    ]
+
+
+def test_what_reads_something_made_again_goes_along(work: Workspace) -> None:
+    make(work, *(task.id for task in work.tasks))
+    assert submissions(work, work.tasks) == []
+    (work.folder(work.find("train/fold2")) / "weights.bin").unlink()
+    assert [planned.tasks for planned in submissions(work, work.tasks)] == [("train/fold2",), ("join/all",)]
+
+
+STAND_IN = r"""#!/bin/bash
+# stands in for Slurm's commands: keeps what it was told in $FAKE_SLURM
+cd "$FAKE_SLURM"
+echo "$(basename "$0") $*" >> calls
+[ -e down ] && { echo "Unable to contact slurm controller" >&2; exit 1; }
+case $(basename "$0") in
+  sbatch) n=$(($(cat count 2>/dev/null || echo 100) + 1)); echo $n > count; cat > "$n.sh"; env > "$n.env"
+          echo "$n;cluster" ;;
+  squeue) cat queue 2>/dev/null ;;
+  sacct) cat account 2>/dev/null ;;
+esac
+exit 0
+"""
+
+
+@pytest.fixture
+def cluster_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Stand-ins for Slurm's commands on the PATH; what they are told ends up here."""
+    folder, commands = tmp_path / "cluster", tmp_path / "bin"
+    folder.mkdir()
+    commands.mkdir()
+    for name in ("sbatch", "squeue", "sacct", "scancel", "scontrol"):
+        (commands / name).write_text(STAND_IN)
+        (commands / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{commands}:{os.environ['PATH']}")
+    monkeypatch.setenv("FAKE_SLURM", str(folder))
+    return folder
+
+
+def in_queue(folder: Path, *lines: str) -> None:
+    (folder / "queue").write_text("".join(f"{line}|2026-01-01T00:00:00|/x\n" for line in lines))
+
+
+def test_submitting_hands_over_the_scripts_in_order(work: Workspace, cluster_folder: Path) -> None:
+    made = Cluster(work).submit(work.tasks, ["--partition=spot"])
+    assert [(entry["job"], entry["step"]) for entry in made] == [
+        ("101", "ingest"),
+        ("102", "train"),
+        ("103", "join"),
+    ]
+    assert directives((cluster_folder / "103.sh").read_text())["dependency"] == "afterok:102"
+    assert "sbatch --parsable --partition=spot" in (cluster_folder / "calls").read_text()
+    frozen = Workspace(Cluster(work).site().recipe, (), fakes.tasks)
+    assert [frozen.key(task) for task in frozen.tasks] == [work.key(task) for task in work.tasks]
+
+
+def test_a_second_time_submits_only_what_is_not_on_its_way(work: Workspace, cluster_folder: Path) -> None:
+    Cluster(work).submit(work.tasks)
+    in_queue(cluster_folder, *(f"102_{n}|judge.train|PENDING|Dependency" for n in range(3)))
+    made = Cluster(work).submit(work.tasks)
+    assert [entry["step"] for entry in made] == ["ingest", "join"]
+    assert directives((cluster_folder / "105.sh").read_text())["dependency"] == "afterok:102"
+
+
+def test_a_changed_recipe_is_not_what_the_jobs_were_to_do(work: Workspace, cluster_folder: Path) -> None:
+    Cluster(work).submit(work.tasks)
+    in_queue(cluster_folder, "101_0|fake.ingest|RUNNING|None", "103_0|fake.join|PENDING|Dependency")
+    changed = Workspace(work.path, ("seed=1",), fakes.tasks)
+    assert Cluster(changed).active() == {"ingest/votes": "101"}
+
+
+def test_no_secret_reaches_a_job(
+    work: Workspace, cluster_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WANDB_API_KEY", "DB_PASSWORD"):
+        monkeypatch.setenv(name, "very-secret")
+    monkeypatch.setenv("SBATCH_GRES", "gpu:9")
+    Cluster(work).submit(work.tasks)
+    for path in (*cluster_folder.iterdir(), *work.run_dir.rglob("*")):
+        assert path.is_dir() or "very-secret" not in path.read_text(), path
+    assert "SBATCH_GRES" not in (cluster_folder / "101.env").read_text()
+
+
+def test_the_profile_is_read(work: Workspace, cluster_folder: Path) -> None:
+    (work.root / "profile.sh").write_text('export SBATCH_PARTITION=gpu\n[ -z "$SLURM_JOB_ID" ] || exit 3\n')
+    with_profile = Workspace(work.path, ("slurm.profile=profile.sh",), fakes.tasks)
+    Cluster(with_profile).submit(with_profile.tasks)
+    text = (cluster_folder / "101.sh").read_text()
+    assert directives(text)["partition"] == "gpu"
+    assert f"source {work.root / 'profile.sh'}" in text
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(None, "no profile at"), ("echo broken >&2; false", "profile.sh fails: broken")]
+)
+def test_a_wrong_profile_is_named(
+    work: Workspace, cluster_folder: Path, content: str | None, message: str
+) -> None:
+    if content:
+        (work.root / "profile.sh").write_text(content)
+    with_profile = Workspace(work.path, ("slurm.profile=profile.sh",), fakes.tasks)
+    with pytest.raises(TiebreakError, match=message):
+        Cluster(with_profile).submit(with_profile.tasks)
+    assert not list(cluster_folder.glob("*.sh"))
+
+
+def test_a_controller_that_is_down_is_one_clear_error(work: Workspace, cluster_folder: Path) -> None:
+    (cluster_folder / "down").write_text("")
+    with pytest.raises(TiebreakError, match="sbatch failed: Unable to contact slurm controller"):
+        Cluster(work).submit(work.tasks)
+    (cluster_folder / "down").unlink()
+    assert len(Cluster(work).submit(work.tasks)) == 3
+
+
+def test_without_slurm_it_says_so(work: Workspace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "bash").symlink_to(str(shutil.which("bash")))
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    with pytest.raises(TiebreakError, match="there is no sbatch here"):
+        Cluster(work).submit(work.tasks)
+
+
+def test_a_chosen_step_needs_the_others(work: Workspace, cluster_folder: Path) -> None:
+    with pytest.raises(TiebreakError, match="join/all needs train/fold0"):
+        Cluster(work).submit([work.find("join/all")])
+
+
+def test_the_plan_is_what_is_submitted(work: Workspace, cluster_folder: Path) -> None:
+    planned = [text for _, text in Cluster(work).planned(work.tasks)]
+    made = Cluster(work).submit(work.tasks)
+    submitted = [(cluster_folder / f"{entry['job']}.sh").read_text() for entry in made]
+    for entry in made:
+        planned = [text.replace(f"<{entry['step']}>", entry["job"]) for text in planned]
+    assert planned == submitted
+    assert "squeue" not in (cluster_folder / "calls").read_text()  # nothing to ask before the first time
+
+
+def test_status_reads_slurm_and_artifacts(work: Workspace, cluster_folder: Path) -> None:
+    Cluster(work).submit(work.tasks)
+    make(work, "ingest/votes")
+    in_queue(cluster_folder, "102_0|fake.train|RUNNING|None", "103_0|fake.join|PENDING|Dependency")
+    (cluster_folder / "account").write_text("102_1|OUT_OF_MEMORY\n102_2|CANCELLED by 0\n")
+    log = work.run_dir / "logs" / "slurm-fake.train-102_1.log"
+    log.write_text("one\ntwo\nthree\nfour\n")
+    rows = {row.task: row for row in status(work)}
+    assert rows["ingest/votes"].state == "done"
+    assert (rows["train/fold0"].state, rows["train/fold0"].detail) == ("running", "job 102_0: starting")
+    assert rows["train/fold1"].state == "failed"
+    assert rows["train/fold1"].detail == (
+        f"job 102_1, OUT_OF_MEMORY: the end of {log}:\ntwo\nthree\nfour\n"
+        f"again: tiebreak run {work.path} --on slurm"
+    )
+    assert rows["train/fold2"].state == "cancelled"
+    assert (rows["join/all"].state, rows["join/all"].detail) == ("pending", "job 103_0: Dependency")
+
+
+def test_cancel_ends_what_is_alive(work: Workspace, cluster_folder: Path) -> None:
+    Cluster(work).submit(work.tasks)
+    in_queue(cluster_folder, *(f"{job}|a name|RUNNING|None" for job in ("102_0", "102_1", "999")))
+    assert Cluster(work).cancel() == ["102"]
+    assert "scancel 102\n" in (cluster_folder / "calls").read_text()
+
+
+def test_requeue_has_a_limit(cluster_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "9")
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    for _ in range(2):
+        queue.requeue_this(tmp_path, limit=2)
+    assert (cluster_folder / "calls").read_text() == "scontrol requeue 7_3\n" * 2
+    with pytest.raises(TiebreakError, match="job 7_3 ran out of time 3 times"):
+        queue.requeue_this(tmp_path, limit=2)
+
+
+def test_jobs_json_survives_a_submission_cut_in_the_middle(
+    work: Workspace, cluster_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit = queue.submit
+
+    def fails_at_the_third(text: str, options: object = ()) -> str:
+        if "fake.join" in text:
+            raise TiebreakError("sbatch failed")
+        return submit(text)
+
+    monkeypatch.setattr(queue, "submit", fails_at_the_third)
+    with pytest.raises(TiebreakError):
+        Cluster(work).submit(work.tasks)
+    record = json.loads((work.run_dir / "slurm" / "jobs.json").read_text())
+    assert [entry["step"] for entry in record] == ["ingest", "train"]
+    monkeypatch.setattr(queue, "submit", submit)
+    queued = [f"102_{n}|fake.train|PENDING|Dependency" for n in range(3)]
+    in_queue(cluster_folder, "101_0|fake.ingest|RUNNING|None", *queued)
+    assert [entry["step"] for entry in Cluster(work).submit(work.tasks)] == ["join"]
+
+
+def test_every_step_with_a_gpu_is_a_step() -> None:
+    from tiebreak.pipeline import STEPS
+
+    assert {step.__name__.rpartition(".")[2] for step in STEPS} >= slurm.NO_GPU
