@@ -75,6 +75,33 @@ def init(
 
 
 @app.command()
+def check(
+    data: Annotated[list[Path], typer.Argument(help="Files of votes, or one recipe.")],
+    extra: Annotated[list[Path] | None, typer.Option(help="Extra votes; may be given again.")] = None,
+    preferences: Annotated[list[Path] | None, typer.Option(help="Preference pairs.")] = None,
+    test: Annotated[list[Path] | None, typer.Option(help="Unlabelled test pairs.")] = None,
+    tokenizer: Annotated[Path | None, typer.Option(help="A model folder, to count tokens with.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the card as HTML too.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what votes hold and what is wrong with them: labels, lengths, biases, repetition, overlaps."""
+    from tiebreak.data import card_view
+    from tiebreak.execute.inspection import check_files, check_recipe
+
+    if len(data) == 1 and (data[0].suffix in (".yaml", ".yml") or (data[0] / "recipe.yaml").is_file()):
+        card = check_recipe(_workspace(data[0], None))
+    else:
+        files = {"votes": data, "extra": extra, "preferences": preferences, "test": test}
+        card = check_files({role: paths or () for role, paths in files.items()}, tokenizer)
+    if output:
+        card_view.write_html(card, output)
+    if as_json:
+        print(json.dumps(card.as_dict(), indent=2))
+    else:
+        Console().print(card_view.terminal(card))
+
+
+@app.command()
 def plan(
     recipe: RecipeFile = Path(),
     steps: Steps = "",
