@@ -16,6 +16,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,37 +34,38 @@ SEED = 0
 def write_votes(path: Path, rows: int) -> None:
     """A CSV as the competition has it: JSON lists of turns, quoted newlines."""
     random = np.random.default_rng(SEED)
-    words = np.array(
-        ["".join(random.choice(list("etaoinshrdlucm"), random.integers(1, 9))) for _ in range(5000)]
-    )
+    letters = list("etaoinshrdlucm")
+    words = ["".join(random.choice(letters, random.integers(1, 9))) for _ in range(5000)]
     text = " ".join(random.choice(words, 400_000)).replace("e ", 'e\n"é" ', 2000)
-    prompts: list[str] = []
+    prompts = _prompts(_pieces(text, rows, 120, 1.2, random), random)
+    answers = [_pieces(text, rows, 900, 0.9, random) for _ in range(2)]
+    labels = np.eye(3, dtype=int)[random.integers(3, size=rows)].tolist()
+    models = random.integers(64, size=(rows, 2)).tolist()
     with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(HEADER + LABELS)
-        for n in range(rows):
-            prompts.append(_prompt(prompts, text, random))
-            answers = [_piece(text, random, 900, 0.9) for _ in range(2)]
-            label = np.eye(3, dtype=int)[random.integers(3)].tolist()
-            models = (f"model-{k}" for k in random.integers(64, size=2))
-            table.writerow([n, *models, *(json.dumps([t]) for t in (prompts[-1], *answers)), *label])
+        votes = zip(models, zip(prompts, *answers, strict=True), labels, strict=True)
+        for n, (pair, texts, label) in enumerate(votes):
+            table.writerow([n, *(f"model-{m}" for m in pair), *(json.dumps([t]) for t in texts), *label])
 
 
-def _prompt(earlier: list[str], text: str, random: np.random.Generator) -> str:
-    draw = random.random()
-    if not earlier or draw > REPEATED + CHANGED:
-        return _piece(text, random, 120, 1.2)
-    again = earlier[random.integers(len(earlier))]
-    if draw < REPEATED:
-        return again
-    at = random.integers(len(again))
-    return again[:at] + "xyz" + again[at + 3 :]
+def _pieces(text: str, rows: int, median: int, sigma: float, random: np.random.Generator) -> Iterator[str]:
+    lengths = np.clip(random.lognormal(np.log(median), sigma, rows), 20, 50_000).astype(int)
+    starts = (random.random(rows) * (len(text) - lengths)).astype(int)
+    return (text[a:b] for a, b in zip(starts.tolist(), (starts + lengths).tolist(), strict=True))
 
 
-def _piece(text: str, random: np.random.Generator, median: int, sigma: float) -> str:
-    length = int(np.clip(random.lognormal(np.log(median), sigma), 20, 50_000))
-    start = random.integers(len(text) - length)
-    return text[start : start + length]
+def _prompts(fresh: Iterator[str], random: np.random.Generator) -> Iterator[str]:
+    """Fresh prompts, earlier ones again, and earlier ones with three letters changed."""
+    earlier: list[str] = []
+    for prompt in fresh:
+        draw = random.random()
+        if earlier and draw < REPEATED + CHANGED:
+            prompt = earlier[random.integers(len(earlier))]
+            at = random.integers(len(prompt))
+            prompt = prompt if draw < REPEATED else f"{prompt[:at]}xyz{prompt[at + 3 :]}"
+        earlier.append(prompt)
+        yield prompt
 
 
 def measure(path: Path, folder: Path) -> dict[str, float]:
