@@ -107,6 +107,16 @@ compute: {device: cpu, workers: 2}
 """
 
 
+COMMAND = """
+from functools import partial
+import fakes
+from tiebreak import cli
+cli.Workspace = partial(cli.Workspace, expand=fakes.tasks)
+cli.main()
+"""
+"""`tiebreak`, over these steps: for python -c, with this file's folder in PYTHONPATH."""
+
+
 def write(folder: Path) -> Path:
     """A recipe and its data."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -13,20 +13,12 @@ from typing import Any
 import fakes
 import pytest
 
-RUN = """
-from functools import partial
-import fakes
-from tiebreak import cli
-cli.Workspace = partial(cli.Workspace, expand=fakes.tasks)
-cli.main()
-"""
-
 
 def start(recipe: Path, *arguments: str, sleep: float = 0.01) -> subprocess.Popen[str]:
     """`tiebreak run` over the fake steps, in a process group of its own."""
     environment = os.environ | {"PYTHONPATH": str(Path(fakes.__file__).parent), "FAKE_SLEEP": str(sleep)}
     return subprocess.Popen(
-        [sys.executable, "-c", RUN, "run", str(recipe), *arguments],
+        [sys.executable, "-c", fakes.COMMAND, "run", str(recipe), *arguments],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

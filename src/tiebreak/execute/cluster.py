@@ -48,7 +48,7 @@ class Cluster:
             variables=_variables(profile),
             settings=settings,
             gpu=self.work.recipe.compute.device != "cpu",
-            tiebreak=shlex.quote(str(Path(sys.executable).parent / "tiebreak")),
+            tiebreak=shlex.quote(str(command())),
         )
 
     def planned(self, chosen: Sequence[Task]) -> list[tuple[Submission, str]]:
@@ -127,6 +127,11 @@ class Cluster:
         self.record.append(entry)
         write_atomically(self.folder / "jobs.json", json.dumps(self.record, indent=1))
         return entry
+
+
+def command() -> Path:
+    """The `tiebreak` that submits is the one that jobs call."""
+    return Path(sys.executable).parent / "tiebreak"
 
 
 def _variables(profile: Path | None) -> dict[str, str]:

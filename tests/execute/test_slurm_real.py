@@ -1,0 +1,152 @@
+"""On a real Slurm: the graph, failures, cancelling, time that runs out, a controller that restarts."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import fakes
+import pytest
+
+from tiebreak.execute import cluster, local, queue
+from tiebreak.execute.cluster import Cluster
+from tiebreak.execute.status import Status, status
+from tiebreak.execute.workspace import Workspace
+
+pytestmark = pytest.mark.slow
+TRAIN = [f"train/fold{fold}" for fold in range(3)]
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, real_slurm: object) -> Workspace:
+    """A recipe over the fake steps, and a `tiebreak` for its jobs that knows them."""
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    (commands / "fake_tiebreak.py").write_text(fakes.COMMAND)
+    tool = commands / "tiebreak"
+    tool.write_text(f'#!/bin/sh\nexec {sys.executable} {commands / "fake_tiebreak.py"} "$@"\n')
+    tool.chmod(0o755)
+    monkeypatch.setenv("PYTHONPATH", str(Path(fakes.__file__).parent))
+    monkeypatch.setattr(cluster, "command", lambda: tool)
+    return Workspace(fakes.write(tmp_path / "run"), (), fakes.tasks)
+
+
+@pytest.fixture
+def undisturbed(tmp_path: Path) -> dict[str, object]:
+    """What a run on this machine makes."""
+    here = Workspace(fakes.write(tmp_path / "here"), (), fakes.tasks)
+    local.run(here, here.tasks)
+    return fakes.payload(here.run_dir)
+
+
+def rows(work: Workspace) -> dict[str, Status]:
+    return {row.task: row for row in status(work)}
+
+
+def until(
+    work: Workspace, reached: Callable[[dict[str, Status]], bool], seconds: float = 240
+) -> dict[str, Status]:
+    deadline = time.monotonic() + seconds
+    while not reached(seen := rows(work)):
+        assert time.monotonic() < deadline, seen
+        time.sleep(0.5)
+    return seen
+
+
+def all_done(seen: dict[str, Status]) -> bool:
+    return all(row.state == "done" for row in seen.values())
+
+
+def ended(seen: dict[str, Status]) -> bool:
+    return all(row.state not in ("running", "pending") for row in seen.values())
+
+
+def trains(seen: dict[str, Status]) -> bool:
+    return any(seen[task].state == "running" and "training" in seen[task].detail for task in TRAIN)
+
+
+def test_the_graph(work: Workspace, undisturbed: dict[str, object]) -> None:
+    made = Cluster(work).submit(work.tasks)
+    assert [(entry["step"], len(entry["tasks"])) for entry in made] == [
+        ("ingest", 1),
+        ("train", 3),
+        ("join", 1),
+    ]
+    until(work, all_done)
+    assert fakes.payload(work.run_dir) == undisturbed
+    assert Cluster(work).submit(work.tasks) == []
+
+
+def test_a_failed_task_and_what_needs_it(
+    work: Workspace, undisturbed: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_FAIL", "train/fold1")
+    Cluster(work).submit(work.tasks)
+    seen = until(work, ended)
+    assert seen["train/fold1"].state == "failed"
+    assert "FAILED: this fold does not train" in seen["train/fold1"].detail
+    assert seen["train/fold1"].detail.endswith(f"again: tiebreak run {work.path} --on slurm")
+    assert seen["join/all"].state == "cancelled"
+    assert seen["train/fold0"].state == seen["train/fold2"].state == "done"
+    monkeypatch.delenv("FAKE_FAIL")
+    made = Cluster(work).submit(work.tasks)
+    assert [list(entry["tasks"]) for entry in made] == [["train/fold1"], ["join/all"]]
+    until(work, all_done)
+    assert fakes.payload(work.run_dir) == undisturbed
+
+
+def test_cancelled_in_the_middle_and_again(
+    work: Workspace, undisturbed: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_SLEEP", "1")
+    Cluster(work).submit(work.tasks)
+    until(work, trains)
+    Cluster(work).cancel()
+    seen = until(work, ended)
+    assert {seen[task].state for task in TRAIN} == {"cancelled"}
+    assert list(work.run_dir.glob("artifacts/train/*/checkpoint/state.json"))
+    monkeypatch.setenv("FAKE_SLEEP", "0")
+    made = Cluster(work).submit(work.tasks)
+    assert [list(entry["tasks"]) for entry in made] == [TRAIN, ["join/all"]]
+    until(work, all_done)
+    assert fakes.payload(work.run_dir) == undisturbed
+
+
+def test_warned_of_the_end_a_job_saves_and_goes_back_to_the_queue(
+    work: Workspace, undisturbed: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_SLEEP", "0.5")
+    Cluster(work).submit(work.tasks)
+    until(work, trains)
+    (job,) = (entry["job"] for entry in Cluster(work).record if entry["step"] == "train")
+    subprocess.run(["scancel", "--signal=USR1", "--batch", job], check=True)
+    until(work, all_done)
+    logs = [path.read_text() for path in (work.run_dir / "logs").glob("slurm-fake.train-*.log")]
+    assert sum("out of time: saved a checkpoint, back in the queue" in log for log in logs) >= 1
+    assert list((work.run_dir / "logs").glob(f"requeued-{job}_*"))
+    assert fakes.payload(work.run_dir) == undisturbed
+
+
+def test_time_that_is_too_short(
+    work: Workspace, undisturbed: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The warning comes a minute before the end of two, give or take the half minute Slurm looks at."""
+    monkeypatch.setenv("FAKE_SLEEP", "6")  # twenty of them: two minutes
+    short = Workspace(work.path, ("slurm.minutes=2",), fakes.tasks)
+    Cluster(short).submit(short.tasks)
+    until(short, all_done, seconds=480)
+    assert list((work.run_dir / "logs").glob("requeued-*"))
+    assert fakes.payload(work.run_dir) == undisturbed
+
+
+def test_the_controller_restarts_in_the_middle(
+    work: Workspace, undisturbed: dict[str, object], monkeypatch: pytest.MonkeyPatch, real_slurm
+) -> None:
+    monkeypatch.setenv("FAKE_SLEEP", "0.5")
+    Cluster(work).submit(work.tasks)
+    until(work, trains)
+    real_slurm.restart("slurmctld")
+    assert queue.queued()
+    until(work, all_done)
+    assert fakes.payload(work.run_dir) == undisturbed
