@@ -76,7 +76,7 @@ def test_swapping_the_answers_swaps_the_probabilities(shipped: Path) -> None:
     swapped = table.rename_columns(
         [{"response_a": "response_b", "response_b": "response_a"}.get(c, c) for c in table.column_names]
     )
-    np.testing.assert_allclose(judge.predict(swapped), judge.predict(table)[:, [1, 0, 2]], atol=1e-6)
+    assert np.array_equal(judge.predict(swapped), judge.predict(table)[:, [1, 0, 2]]), "to the last bit"
     assert not np.allclose(judge.predict(swapped, both=False), judge.predict(table, both=False)[:, [1, 0, 2]])
 
 

@@ -68,7 +68,7 @@ def test_writes_the_model_and_its_calibration_rows(inputs, tmp_path):
     after = package.read(tmp_path / "out" / "model")
     assert after.calibration == before.calibration
     assert after.provenance["average"] == "exact"
-    assert after.provenance["quantized"]["groups"] == {"32": 21}
+    assert after.provenance["quantized"]["groups"] == {"32": 18, "48": 3}  # o_proj is 48 wide
 
 
 def test_no_vote_of_the_lockbox_calibrates(inputs, tmp_path):

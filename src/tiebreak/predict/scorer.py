@@ -34,7 +34,7 @@ def score(
         )
     z_RC = np.empty((len(rows_R2), 3), dtype=np.float32)
     lengths = np.array([votes.length(vote, max_tokens) for vote in rows_R2[:, 0].tolist()])
-    by_length = np.argsort(-lengths, kind="stable")
+    by_length = np.lexsort((_canonical_order(votes, rows_R2), rows_R2[:, 0], -lengths))
     classifier.model.eval()
     done = 0
     with torch.inference_mode():
@@ -45,6 +45,18 @@ def score(
             done += len(members)
             report("scoring", done, len(rows_R2), "rows")
     return z_RC
+
+
+def _canonical_order(votes: TokenizedVotes, rows_R2: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The order each row shows, told by the answers' tokens and not by which of them is called A.
+
+    A swapped vote then packs as the vote does, so that swapping the answers swaps the logits to the last bit.
+    """
+    a, b = votes.answers
+    is_later = np.array(
+        [a[vote].tolist() > b[vote].tolist() for vote in rows_R2[:, 0].tolist()], dtype=np.int64
+    )
+    return rows_R2[:, 1] ^ is_later
 
 
 def both_orders(votes: NDArray[np.int64]) -> NDArray[np.int64]:
