@@ -4,8 +4,8 @@ A prompt names things of one topic and may wish for a list or for few words. An 
 sentences, each about a thing and each good, plain or poor. How much an answer pleases depends on
 
     quality     good less poor sentences
-    topic       whether its sentences take up the prompt's topic or drift to another
-    formatting  a list, where the prompt wishes for one (and the contrary where it does not)
+    topic       whether its sentences take up the prompt's topic or drift to another, mostly to small talk
+    formatting  a list, above all where the prompt wishes for one
     length      sentences, which count against an answer where the prompt wishes for few words
     position    the first answer's advantage
 
@@ -64,10 +64,18 @@ MODELS = tuple(f"model-{letter}" for letter in "abcdefghijkl")
 
 @dataclass(frozen=True)
 class World:
-    """What the voters of a synthetic world like, in units of d (the log odds of A against B).
+    """What the voters of a synthetic world like, and how its answers come out.
 
-    noise: share of votes that are cast at random, with the shares of a, b, tie in RANDOM_VOTE. Near 0.5 the
-    best possible log loss is that of real arena votes (about 0.95); at 0 it is about 0.8.
+    In units of d, the log odds of A against B without ties:
+    quality: of one more good sentence, or one poor sentence less. topic: lost by drifting off the prompt's
+    topic. formatting: of a list where the prompt wishes for one; 0.3 of it elsewhere. length: of one more
+    sentence; lost where the prompt wishes for few words. position: of being shown first.
+
+    log_tie: log v of an open question. closed: added to it for one that asks for yes or no.
+    strength: the best model's advantage in quality over the average one. drift: share of answers that drift.
+    multi_turn: share of votes with two turns.
+    noise: share of votes cast at random, as RANDOM_VOTE. At 0 the best possible log loss is about 0.79; at
+    0.3 it is about 0.95, as hard as real arena votes.
     """
 
     quality: float = 0.85
@@ -75,7 +83,7 @@ class World:
     formatting: float = 1.8
     length: float = 0.35
     position: float = 0.1
-    log_tie: float = 0.5
+    log_tie: float = 0.35
     closed: float = 0.6
     strength: float = 0.5
     drift: float = 0.3
@@ -83,11 +91,12 @@ class World:
     noise: float = 0.0
 
 
-RANDOM_VOTE = np.array([0.35, 0.34, 0.31])
+RANDOM_VOTE = (0.35, 0.34, 0.31)
+"""P(A), P(B), P(tie) of a vote cast at random."""
 
 
 def generate(votes: int, seed: int, world: World | None = None) -> pa.Table:
-    """Votes with hard labels in `votes.SCHEMA`, and true_a, true_b, true_tie: the distribution they came from.
+    """Votes with hard labels (`votes.SCHEMA`) and their true probabilities: true_a, true_b, true_tie.
 
     The same arguments give the same table. The best possible log loss is the mean entropy of the true columns
     (`best_log_loss`).
@@ -97,7 +106,7 @@ def generate(votes: int, seed: int, world: World | None = None) -> pa.Table:
     drawn = _draw(votes, rng, world, multi_turn=world.multi_turn)
     d_N = drawn.liking_N["a"] - drawn.liking_N["b"] + world.position
     true_NC = _davidson(d_N, world.log_tie + world.closed * drawn.closed_N)
-    true_NC = (1 - world.noise) * true_NC + world.noise * RANDOM_VOTE
+    true_NC = (1 - world.noise) * true_NC + world.noise * np.array(RANDOM_VOTE)
     label_N = (rng.random(votes)[:, None] > true_NC.cumsum(axis=1)[:, :2]).sum(axis=1)
     hard_NC = np.eye(3, dtype=np.float32)[label_N]
     columns = {
@@ -116,7 +125,7 @@ def generate(votes: int, seed: int, world: World | None = None) -> pa.Table:
 
 
 def preferences(pairs: int, seed: int, world: World | None = None) -> pa.Table:
-    """Pairs of the same world as columns id, prompt, chosen, rejected (text): one turn, no ties, no chance."""
+    """Pairs of the same world: id, prompt, chosen, rejected, as text; one turn, no ties, no chance."""
     world = world or World()
     drawn = _draw(pairs, np.random.default_rng(seed), world, multi_turn=0.0)
     a_wins = pa.array(drawn.liking_N["a"] >= drawn.liking_N["b"])
@@ -192,17 +201,19 @@ def _draw(votes: int, rng: np.random.Generator, world: World, multi_turn: float)
     turns_N = 1 + (rng.random(votes) < multi_turn)
     vote_T = np.repeat(np.arange(votes), turns_N)
     offsets = pa.array(np.concatenate([[0], turns_N.cumsum()]), pa.int32())
-    topic_T = np.where(rng.random(len(vote_T)) < 0.07, SMALL_TALK, rng.integers(SMALL_TALK, size=len(vote_T)))
+    small_talk_T = rng.random(len(vote_T)) < 0.05
+    topic_T = np.where(small_talk_T, SMALL_TALK, rng.integers(SMALL_TALK, size=len(vote_T)))
     wish_T = rng.choice(3, size=len(vote_T), p=[0.5, 0.25, 0.25])
     closed_N = rng.random(votes) < 0.4
     prompt_T = _prompts(topic_T, wish_T, closed_N[vote_T], rng)
     model_N = _two_models(votes, rng)
     strength = world.strength * np.linspace(-1, 1, len(MODELS))
-    answers, liking = {}, {}
+    answers: dict[str, pa.Array] = {}
+    liking: dict[str, Floats] = {}
     for side, model in model_N.items():
         texts_T, liking_T = _answers(topic_T, wish_T, strength[model][vote_T], world, rng)
         answers[side] = pa.ListArray.from_arrays(offsets, texts_T)
-        liking[side] = np.bincount(vote_T, weights=liking_T, minlength=votes)
+        liking[side] = np.bincount(vote_T, weights=liking_T, minlength=votes).astype(np.float64)
     names = pa.array(MODELS)
     return _Drawn(
         pa.ListArray.from_arrays(offsets, prompt_T),
@@ -263,9 +274,9 @@ def _answers(
 
 
 def _drift(topic_T: Ints, rng: np.random.Generator) -> Ints:
-    """Another topic: small talk, or any other where that was asked for or one in ten times."""
+    """Another topic: small talk, or any other where that was asked for or once in a while."""
     other_T = (topic_T + rng.integers(1, len(TOPICS), size=len(topic_T))) % len(TOPICS)
-    return np.where((topic_T == SMALL_TALK) | (rng.random(len(topic_T)) < 0.1), other_T, SMALL_TALK)
+    return np.where((topic_T == SMALL_TALK) | (rng.random(len(topic_T)) < 0.07), other_T, SMALL_TALK)
 
 
 def _sentences(topic_S: Ints, grade_S: Ints, rng: np.random.Generator) -> pa.Array:
