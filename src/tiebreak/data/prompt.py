@@ -11,8 +11,9 @@ Dimension letters: N votes, T tokens.
 import re
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ _MARKER = re.compile(r'(\A"{0,2}|""")(\n(?:User question|Answer [AB])):')
 GAP = " [...] "
 """What stands where the middle of a text is left out."""
 
-ENCODE_CHUNK = 4096
+ENCODE_CHUNK = 512
 
 
 @dataclass(frozen=True)
@@ -136,17 +137,28 @@ def _ragged(tokenizer: PreTrainedTokenizerBase, column: pa.ChunkedArray, by_turn
 
 def _joined(turns: Sequence[str | None]) -> str:
     """Turns joined by a newline, as published; a null turn is an empty text."""
-    return _MARKER.sub("\\1\\2\uff1a", "\n".join(turn or "" for turn in turns))
+    text = "\n".join(turn or "" for turn in turns)
+    # a search for the words first: the pattern, tried at every character, would cost as much as encoding
+    if "\nUser question:" in text or "\nAnswer " in text:
+        return _MARKER.sub("\\1\\2\uff1a", text)
+    return text
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> Iterator[list[int]]:
+    """The ids of each text; while a chunk's are taken over, the next is encoded."""
     backend: Any = tokenizer.backend_tokenizer
     as_text, backend.encode_special_tokens = backend.encode_special_tokens, True
+    chunks = [list(texts[start : start + ENCODE_CHUNK]) for start in range(0, len(texts), ENCODE_CHUNK)]
     try:
-        for start in range(0, len(texts), ENCODE_CHUNK):
-            chunk = list(texts[start : start + ENCODE_CHUNK])
-            for encoding in backend.encode_batch_fast(chunk, add_special_tokens=False):
-                yield encoding.ids
+        with ThreadPoolExecutor(1) as ahead:
+            encode = partial(backend.encode_batch_fast, add_special_tokens=False)
+            coming = [ahead.submit(encode, chunk) for chunk in chunks[:1]]
+            for chunk in [*chunks[1:], None]:
+                encodings = coming.pop().result() if coming else []
+                if chunk is not None:
+                    coming.append(ahead.submit(encode, chunk))
+                for encoding in encodings:
+                    yield encoding.ids
     finally:
         backend.encode_special_tokens = as_text
 
