@@ -9,5 +9,6 @@
 #SBATCH --requeue
 #SBATCH --signal=B:USR1@120
 
+trap '' USR1  # until tiebreak listens: Slurm's warning before the end
 cd "${SLURM_SUBMIT_DIR:-$(dirname "$0")}" && source ./profile.sh || exit
 exec tiebreak step 1 --recipe "$RECIPE"

@@ -10,5 +10,6 @@
 #SBATCH --requeue
 #SBATCH --signal=B:USR1@120
 
+trap '' USR1  # until tiebreak listens: Slurm's warning before the end
 cd "${SLURM_SUBMIT_DIR:-$(dirname "$0")}" && source ./profile.sh || exit
 exec tiebreak step 4 --recipe "$RECIPE"

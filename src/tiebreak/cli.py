@@ -18,7 +18,7 @@ from rich.table import Table
 
 from tiebreak import recipe as recipes
 from tiebreak.errors import Interrupted, TiebreakError
-from tiebreak.execute import local, queue, results, scratch
+from tiebreak.execute import local, queue, results, scratch, turn
 from tiebreak.execute.cluster import Cluster
 from tiebreak.execute.plan import plan as plan_tasks
 from tiebreak.execute.plan import select
@@ -185,11 +185,11 @@ def step(
 ) -> None:
     """Do one of the nine steps as the environment says: what the scripts of slurm/ call."""
     stop.install()
-    if scratch.waits_for_earlier(number, os.environ, Path.cwd()):
+    if turn.waits_for_earlier(number, os.environ, Path.cwd()):
         raise typer.Exit(0)
     job = scratch.prepare(number, os.environ, recipe, Path.cwd())
     print(f"step {number}: {len(job.tasks)} tasks of {job.work.path}", file=sys.stderr)
-    if scratch.is_back_in_queue(number, job, Path.cwd()):
+    if turn.is_back_in_queue(number, job, Path.cwd()):
         raise typer.Exit(0)
     with _requeued_in_time(job.work):
         _finish(job.work, job.tasks)

@@ -9,7 +9,7 @@ import yaml
 
 from tiebreak import recipe as recipes
 from tiebreak.errors import TiebreakError
-from tiebreak.execute.scratch import Job, anchored, prepare
+from tiebreak.execute.scratch import Job, prepare
 from tiebreak.execute.workspace import Workspace
 
 SITE = """
@@ -179,7 +179,7 @@ def test_the_scratch_recipe_goes_on_without_the_sites(site: Path) -> None:
 def test_an_anchored_recipe_means_the_same_anywhere(site: Path, tmp_path: Path) -> None:
     own = Workspace(site / "recipe.yaml")
     moved = tmp_path / "elsewhere.yaml"
-    moved.write_text(yaml.safe_dump(anchored(own)))
+    moved.write_text(yaml.safe_dump(own.anchored()))
     there = Workspace(moved)
     assert there.run_dir == own.run_dir
     assert json.dumps([there.key(t) for t in there.tasks]) == json.dumps([own.key(t) for t in own.tasks])

@@ -53,8 +53,8 @@ def test_a_script_as_a_whole() -> None:
         "#SBATCH --gres=gpu:1\n"
         "#SBATCH --dependency=afterok:12:13\n"
         "#SBATCH --kill-on-invalid-dep=yes\n"
+        "trap '' USR1  # until tiebreak listens: Slurm's warning before the end\n"
         "tasks=(teach/llama-fold0 teach/llama-fold1)\n"
-        "# exec: Slurm's warning before the end reaches tiebreak itself, which saves and requeues\n"
         "exec /venv/bin/tiebreak task --requeue /scratch/run/slurm/recipe-1.yaml"
         ' "${tasks[SLURM_ARRAY_TASK_ID]}"\n'
     )

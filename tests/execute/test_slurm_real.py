@@ -63,7 +63,7 @@ def ended(seen: dict[str, Status]) -> bool:
 
 
 def trains(seen: dict[str, Status]) -> bool:
-    return any(seen[task].state == "running" and "training" in seen[task].detail for task in TRAIN)
+    return all(seen[task].state == "running" and "training" in seen[task].detail for task in TRAIN)
 
 
 def test_the_graph(work: Workspace, undisturbed: dict[str, object]) -> None:

@@ -20,7 +20,6 @@ from tiebreak.errors import TiebreakError
 from tiebreak.execute import artifacts, queue
 from tiebreak.execute.artifacts import write_atomically
 from tiebreak.execute.local import missing_inputs
-from tiebreak.execute.scratch import anchored
 from tiebreak.execute.slurm import Site, Submission, script, submissions
 from tiebreak.execute.workspace import Workspace
 from tiebreak.pipeline import Task
@@ -72,7 +71,7 @@ class Cluster:
             jobs: dict[str, str] = {}
             made = []
             for planned in submissions(self.work, chosen, active):
-                write_atomically(site.recipe, yaml.safe_dump(anchored(self.work), sort_keys=False))
+                write_atomically(site.recipe, yaml.safe_dump(self.work.anchored(), sort_keys=False))
                 waits = [*planned.after_jobs, *(jobs[step] for step in planned.after)]
                 jobs[planned.step] = queue.submit(script(planned, site, waits), options)
                 made.append(self._remember(planned, jobs[planned.step]))
@@ -118,7 +117,9 @@ class Cluster:
     def _frozen_path(self) -> Path:
         """Where the copy of the recipe is that jobs work from: later edits do not reach them."""
         return (
-            self.work.run_dir.resolve() / "slurm" / f"recipe-{artifacts.digest(anchored(self.work))[:8]}.yaml"
+            self.work.run_dir.resolve()
+            / "slurm"
+            / f"recipe-{artifacts.digest(self.work.anchored())[:8]}.yaml"
         )
 
     def _remember(self, planned: Submission, job: str) -> dict[str, Any]:

@@ -44,26 +44,33 @@ def submit(script: str, options: Sequence[str] = ()) -> str:
     return _slurm(["sbatch", "--parsable", *options], script).strip().partition(";")[0]
 
 
-def queued() -> list[Queued]:
-    """This user's jobs that are pending or running. Raises TiebreakError if Slurm does not answer."""
-    lines = _slurm(["squeue", "-h", *_SEPARATE, "-u", getpass.getuser(), "-o", _FIELDS]).splitlines()
+def queued(*, also_ended: bool = False) -> list[Queued]:
+    """This user's jobs that are pending or running; or all that the controller still remembers.
+
+    Raises TiebreakError if Slurm does not answer.
+    """
+    states = ["-t", "all"] if also_ended else []
+    command = ["squeue", "-h", *_SEPARATE, *states, "-u", getpass.getuser(), "-o", _FIELDS]
+    lines = _slurm(command).splitlines()
     return [Queued(*line.split("|", 5)) for line in lines if line.count("|") >= 5]
 
 
 def ended(jobs: Iterable[str]) -> dict[str, str]:
-    """The last known states of jobs and array tasks that have ended, such as {"17_3": "FAILED"}.
+    """The last known states of jobs and array tasks, such as {"17_3": "FAILED"}.
 
-    Empty where the cluster keeps no accounts.
+    Accounts come late, and the controller forgets soon, so both are asked.
     """
-    ids = ",".join(sorted(set(jobs)))
-    if not ids:
+    wanted = set(jobs)
+    if not wanted:
         return {}
+    states = {job.id: job.state for job in queued(also_ended=True)}
     try:
-        lines = _slurm(["sacct", "-n", "-X", "-P", "-j", ids, "-o", "JobID,State"]).splitlines()
-    except TiebreakError:
-        return {}
-    rows = (line.split("|", 1) for line in lines if "|" in line)
-    return {job: state.split()[0] for job, state in rows}
+        lines = _slurm(["sacct", "-n", "-X", "-P", "-j", ",".join(sorted(wanted)), "-o", "JobID,State"])
+    except TiebreakError:  # a cluster without accounts
+        lines = ""
+    rows = (line.split("|", 1) for line in lines.splitlines() if "|" in line)
+    accounts = {job: state.split()[0] for job, state in rows}
+    return {job: state for job, state in (accounts | states).items() if job in wanted}
 
 
 def cancel(jobs: Sequence[str]) -> None:

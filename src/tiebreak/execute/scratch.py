@@ -7,8 +7,6 @@ two jobs.
 """
 
 import fcntl
-import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,9 +18,7 @@ import yaml
 from tiebreak import recipe as recipes
 from tiebreak.environment import Given, given, key_of
 from tiebreak.errors import TiebreakError, nearest
-from tiebreak.execute import queue
 from tiebreak.execute.artifacts import write_atomically
-from tiebreak.execute.local import missing_inputs
 from tiebreak.execute.plan import ALWAYS
 from tiebreak.execute.start import RECIPE
 from tiebreak.execute.workspace import Workspace
@@ -52,7 +48,6 @@ STEP_OF = {
     9: "evaluate",
 }
 REMEMBERED = ".scratch_base"
-_HEAD_START = 3.0
 _PUBLISHED = ("llama", "qwen")
 _FOLDS_OF: dict[int, tuple[str, FoldStep]] = {
     3: ("TEACHER_FOLDS", "teach"),
@@ -80,70 +75,13 @@ def prepare(step: int, environment: Mapping[str, str], site_recipe: Path, folder
         write_atomically(folder / REMEMBERED, f"{base}\n")
     with _alone(base):
         path = base / RECIPE
-        site = None if path.is_file() and not site_recipe.is_file() else anchored(Workspace(site_recipe))
+        site = None if path.is_file() and not site_recipe.is_file() else Workspace(site_recipe).anchored()
         kept = recipes.load(path).model_dump(mode="json") if path.is_file() else _begin(site)
         values = given(step, environment, _models(site or kept, kept))
         tree, overrides = _told(step, values, kept, site or kept, path)
         _keep(path, tree)
     work = Workspace(path, overrides)
     return Job(work, tuple(_chosen(step, values, work)))
-
-
-def waits_for_earlier(step: int, environment: Mapping[str, str], folder: Path) -> bool:
-    """Is it not known yet which SCRATCH_BASE an earlier job was given? Then this one is back in the queue.
-
-    The nine commands may be given in a row, and only the first says SCRATCH_BASE.
-    """
-    if environment.get("SCRATCH_BASE", "").strip():
-        return False
-    earlier = _earlier(step, folder)
-    if not earlier:
-        return False
-    time.sleep(_HEAD_START)
-    known_at = (folder / REMEMBERED).stat().st_mtime if (folder / REMEMBERED).is_file() else 0.0
-    for job in earlier:
-        if known_at == 0.0 or (job.state == "PENDING" and job.submit_time > known_at):
-            return _requeued_behind(job, "it may say where SCRATCH_BASE is")
-    return False
-
-
-def is_back_in_queue(step: int, job: Job, folder: Path) -> bool:
-    """Does the job need what earlier jobs from the same folder have yet to make? Then it is requeued."""
-    missing = list(missing_inputs(job.work, job.tasks))
-    earlier = _earlier(step, folder) if missing else []
-    return bool(earlier) and _requeued_behind(earlier[0], f"{missing[0]} is missing")
-
-
-def _earlier(step: int, folder: Path) -> list[queue.Queued]:
-    """Jobs of the steps before, submitted from the same folder before this one; none outside Slurm."""
-    names = [SCRIPTS[number] for number in SCRIPTS if number < step or number == 1]
-    return queue.earlier_jobs(names, folder) if queue.this_job() else []
-
-
-def _requeued_behind(job: queue.Queued, why: str) -> bool:
-    print(f"back to the queue, behind job {job.id} ({job.name}): {why}", file=sys.stderr)
-    queue.requeue(queue.this_job() or "")
-    return True
-
-
-def anchored(work: Workspace) -> dict[str, Any]:
-    """A workspace's whole recipe as a tree that may lie anywhere: relative locations made absolute."""
-    tree = work.recipe.model_dump(mode="json")
-
-    def absolute(location: str) -> str:
-        path = work.root / Path(location).expanduser()
-        return str(path) if path.exists() else location
-
-    for key, value in tree["data"].items():
-        if isinstance(value, str):
-            tree["data"][key] = absolute(value)
-        elif isinstance(value, list):
-            tree["data"][key] = [absolute(location) for location in value]
-    for model in (*tree["models"]["teachers"].values(), tree["models"]["student"]):
-        model["base"] = absolute(model["base"])
-    if tree["slurm"]["profile"]:
-        tree["slurm"]["profile"] = absolute(tree["slurm"]["profile"])
-    return tree | {"run_dir": str(work.run_dir)}
 
 
 def scratch_base(environment: Mapping[str, str], folder: Path) -> Path:

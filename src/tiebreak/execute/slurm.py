@@ -79,9 +79,9 @@ def script(submission: Submission, site: Site, dependencies: Sequence[str] = ())
         "#!/bin/bash",
         "#SBATCH --requeue",
         *(f"#SBATCH --{option}={value}" for option, value in directives.items()),
+        "trap '' USR1  # until tiebreak listens: Slurm's warning before the end",
         *source,
         f"tasks=({' '.join(shlex.quote(task) for task in submission.tasks)})",
-        "# exec: Slurm's warning before the end reaches tiebreak itself, which saves and requeues",
         f'exec {site.tiebreak} task --requeue {recipe} "${{tasks[SLURM_ARRAY_TASK_ID]}}"',
     ]
     return "\n".join(lines) + "\n"

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from tiebreak import pipeline, recipe
 from tiebreak.data.hub import located
@@ -121,6 +122,25 @@ class Workspace:
         if data := located(Path(source.location)):
             return Path(f"hub:{data.name}@{hub.commit(data.name, data.revision, 'dataset')}:{data.split}")
         return hub.download(source.location, source.revision)
+
+    def anchored(self) -> dict[str, Any]:
+        """The whole recipe as a tree that may lie anywhere: relative locations made absolute."""
+        tree = self.recipe.model_dump(mode="json")
+
+        def absolute(location: str) -> str:
+            path = self.root / Path(location).expanduser()
+            return str(path) if path.exists() else location
+
+        for key, value in tree["data"].items():
+            if isinstance(value, str):
+                tree["data"][key] = absolute(value)
+            elif isinstance(value, list):
+                tree["data"][key] = [absolute(location) for location in value]
+        for model in (*tree["models"]["teachers"].values(), tree["models"]["student"]):
+            model["base"] = absolute(model["base"])
+        if tree["slurm"]["profile"]:
+            tree["slurm"]["profile"] = absolute(tree["slurm"]["profile"])
+        return tree | {"run_dir": str(self.run_dir)}
 
     def fetch(self) -> dict[str, Path]:
         """Where every source of every task is, each brought here if it was not."""
