@@ -77,11 +77,14 @@ class TokenizedVotes:
 
     def row(self, vote: int, order: int, max_tokens: int) -> Tokens:
         """Token ids (T,) of one vote, T <= max_tokens; order 0 shows answer A first, order 1 answer B."""
-        texts = (self.prompts, self.answers[order], self.answers[1 - order])
-        kept = self._kept([len(text[vote]) for text in texts], max_tokens)
-        parts = [self._cut(text, vote, length) for text, length in zip(texts, kept, strict=True)]
-        head, *between = self.frame
-        return np.concatenate([head, *(x for pair in zip(parts, between, strict=True) for x in pair)])
+        sources = (self.prompts, self.answers[order], self.answers[1 - order])
+        prompt, first, second = texts = [source[vote] for source in sources]
+        lengths = [len(text) for text in texts]
+        if sum(lengths) + self.frame_tokens > max_tokens:
+            kept = self._kept(lengths, max_tokens)
+            prompt, first, second = (self._cut(s, vote, k) for s, k in zip(sources, kept, strict=True))
+        question, a, b, end = self.frame
+        return np.concatenate([question, prompt, a, first, b, second, end])
 
     def length(self, vote: int, max_tokens: int) -> int:
         """Tokens of the vote's row, the same in both orders."""
