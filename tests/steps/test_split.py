@@ -4,7 +4,7 @@ from random import Random
 import pyarrow.parquet as pq
 import pytest
 
-from tiebreak.data.votes import EXTRA, LOCKBOX, table_of, write_table
+from tiebreak.data.votes import EXTRA, LOCKBOX, ROWS_SCHEMA, table_of, write_table
 from tiebreak.errors import TiebreakError
 from tiebreak.recipe import Split
 from tiebreak.runtime import Runtime
@@ -112,6 +112,22 @@ def test_overlaps_leave_the_training_side(tmp_path):
         "preferences_dropped_in_votes": 1,
         "preferences_dropped_in_test": 1,
     }
+    assert {name: metrics[name] for name in expected} == expected
+
+
+def test_pairs_without_votes_join_the_training_sides_alone(tmp_path):
+    texts = prompts(100)
+    pairs = [vote("v0", "a question of its own"), vote("x", texts[1].title()), vote("y", "unseen pair")]
+    for pair in pairs:
+        pair |= dict.fromkeys(("p_a", "p_b", "p_tie"))
+    metrics, rows = run(tmp_path, votes=labelled(texts), unlabelled=pairs, test=[vote("t", "Unseen pair!")])
+    assert EXTRA not in {row["fold"] for row in rows}
+    unlabelled = pq.read_table(tmp_path / "out" / "unlabelled.parquet")
+    assert unlabelled.schema.names == ROWS_SCHEMA.names
+    assert [(row["id"], row["fold"], row["p_a"]) for row in unlabelled.to_pylist()] == [
+        ("unlabelled/v0", EXTRA, None)
+    ]
+    expected = {"unlabelled": 1, "unlabelled_dropped_in_test": 1, "unlabelled_dropped_in_votes": 1}
     assert {name: metrics[name] for name in expected} == expected
 
 

@@ -1,8 +1,7 @@
 """Step 2: folds stratified by label and grouped by prompt, and a lockbox.
 
-Rows whose prompt (or nearly the same one, see data.groups) is known elsewhere leave the training side: votes,
-extra votes and preference pairs that are among the test pairs; extra votes and preference pairs that are
-among the votes.
+Rows whose prompt (or nearly the same one, see data.groups) is known elsewhere leave the training side: all
+that are among the test pairs, and all but the votes themselves that are among the votes.
 """
 
 from collections import Counter
@@ -22,9 +21,9 @@ if TYPE_CHECKING:
 
     from tiebreak.data.groups import Prompts
 
-VERSION = 2
+VERSION = 3
 
-_ROLES = ("votes", "extra", "preferences", "test")
+_ROLES = ("votes", "extra", "preferences", "unlabelled", "test")
 
 
 class Settings(Slice):
@@ -35,7 +34,8 @@ class Settings(Slice):
 def run(
     settings: Settings, inputs: Mapping[str, tuple[Path, ...]], output: Path, runtime: Runtime
 ) -> dict[str, Any]:
-    """Write rows.parquet (data.votes.ROWS_SCHEMA) and, where there are any, preferences.parquet (SCHEMA).
+    """Write rows.parquet and, where there are any, unlabelled.parquet (both data.votes.ROWS_SCHEMA; ids are
+    unique over the two) and preferences.parquet (SCHEMA).
 
     Metrics: votes, groups, sizes of folds and lockbox, how uneven the folds are, what was dropped because it
     overlaps. Raises TiebreakError if a fold or the lockbox would be empty.
@@ -55,10 +55,14 @@ def run(
         p_FC = _nothing(settings.split)
         for batch in _placed(files["votes"], group_of, folds, gone):
             _tally(batch, p_FC)
-            rows.write_batch(_with_new_ids(batch, ids))
+            rows.write_batch(_with_new_ids(batch, ids, "votes"))
         metrics |= _evenness(p_FC, settings.split) | _sizes(group_of, gone)
         for batch in _joining("extra", files, prompts, metrics):
-            rows.write_batch(_with_new_ids(batch, ids))
+            rows.write_batch(_with_new_ids(batch, ids, "extra"))
+    if "unlabelled" in files:
+        with writer(output / "unlabelled.parquet", ROWS_SCHEMA) as unlabelled:
+            for batch in _joining("unlabelled", files, prompts, metrics):
+                unlabelled.write_batch(_with_new_ids(batch, ids, "unlabelled"))
     if "preferences" in files:
         with writer(output / "preferences.parquet", SCHEMA) as preferences:
             for batch in _joining("preferences", files, prompts, metrics):
@@ -123,14 +127,14 @@ def _placed(
         yield placed.filter(pa.array(~gone[rows]))
 
 
-def _with_new_ids(batch: "pa.RecordBatch", taken: set[str]) -> "pa.RecordBatch":
-    """The votes with ids that differ from all in `taken`, which grows by them: extra votes give way."""
+def _with_new_ids(batch: "pa.RecordBatch", taken: set[str], role: str) -> "pa.RecordBatch":
+    """The rows with ids that differ from all in `taken`, which grows by them; the role goes in front."""
     import pyarrow as pa
 
     ids = []
     for name in batch["id"].to_pylist():
         while name in taken:
-            name = f"extra/{name}"
+            name = f"{role}/{name}"
         taken.add(name)
         ids.append(name)
     return batch.set_column(0, batch.schema.field(0), pa.array(ids, pa.string()))
