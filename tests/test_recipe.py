@@ -161,3 +161,20 @@ def test_the_schema_describes_every_section() -> None:
     json.dumps(schema)
     assert schema["properties"].keys() == recipe.Recipe.model_fields.keys()
     assert schema["additionalProperties"] is False
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"logits": {"max_tokens": 300}},
+            "logits.max_tokens is 300, less than twice prompt.prompt_tokens 256",
+        ),
+        ({"distill": {"per_teacher": {"lama": {}}}}, "no such teacher; did you mean 'llama'?"),
+    ],
+)
+def test_what_our_own_checks_find_is_said_without_the_whole_recipe(changes: dict, said: str) -> None:
+    with pytest.raises(TiebreakError) as error:
+        parse(**changes)
+    assert said in str(error.value)
+    assert "votes.csv" not in str(error.value)

@@ -352,6 +352,8 @@ def _explain(error: ValidationError) -> Iterator[str]:
         if item["type"] == "extra_forbidden":
             key = str(item["loc"][-1])
             yield f"  {where}: unknown key; {nearest(key, _keys_at(item['loc'][:-1]))}"
+        elif item["type"] == "value_error":  # our own validators say all there is to say
+            yield f"  {where}: {item['ctx']['error']}"
         else:
             yield f"  {where}: {item['msg']} (got {item['input']!r:.200})"
 
