@@ -203,13 +203,6 @@ bootstraps over rows (1,000 resamples). ECE: 15 bins of equal counts, most proba
 is what these probabilities would score were they perfectly calibrated.
 {table}
 
-What it shows: temperature alone does little here, and is scikit-learn's to five digits. Matrix (Dirichlet)
-scaling has the least log loss of all on each of the four, its symmetric form on the three weak models. The LLM
-gains only from the forms that may tell A from B: its probabilities are of one order of the answers and lean to
-one place, which the mean over both orders would undo. The blend that stacks matrix scalings of the two weak
-models beats the ensemble that came with them; most of the gap is that ensemble's want of calibration (compare
-with its own calibrated rows), the rest is real.
-
 Caveats: the files hold no prompts, so folds are by row and not by prompt; with one to twenty-one parameters on
 thousands of rows that matters little. Vector and matrix scaling treat probabilities below 1e-4 as 1e-4, a floor
 set after four zeros among the embedding's predictions were seen to spoil its matrix scaling on these very rows
