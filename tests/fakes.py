@@ -1,8 +1,8 @@
 """A small graph of steps that do nothing of use, quickly: read -> train (a task each fold) -> join.
 
 `train` is like the real ones: it goes on from its checkpoint, and stops when asked to. Environment variables
-make it misbehave: FAKE_FAIL, FAKE_BUG, FAKE_FULL_DISK and FAKE_DIE name a task, FAKE_SLEEP says how long
-each of its steps takes.
+make it misbehave: FAKE_FAIL, FAKE_BUG, FAKE_FULL_DISK, FAKE_DIE and FAKE_TERM name a task, FAKE_SLEEP says how
+long each of its steps takes.
 """
 
 import hashlib
@@ -74,6 +74,8 @@ def _misbehave(task: str) -> None:
         raise ValueError("a mistake of ours")
     if os.environ.get("FAKE_DIE") == task:
         os.kill(os.getpid(), signal.SIGKILL)
+    if os.environ.get("FAKE_TERM") == task:
+        os.kill(os.getpid(), signal.SIGTERM)
     if os.environ.get("FAKE_FULL_DISK") == task:
         with open("/dev/full", "w") as full:
             full.write("x" * 10**6)

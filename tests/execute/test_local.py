@@ -111,6 +111,15 @@ def test_a_worker_that_is_killed_fails_its_task_alone(recipe: Path, monkeypatch:
     assert sorted(outcome.done) == ["ingest/votes", "train/fold1", "train/fold2"]
 
 
+def test_a_worker_that_is_told_to_stop_by_somebody_else_fails_its_task_alone(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_TERM", "train/fold0")
+    outcome = run(workspace(recipe))
+    assert "a signal told its process alone to stop" in outcome.failed["train/fold0"]
+    assert outcome.skipped == ["join/all"]
+
+
 def test_when_asked_to_stop_a_task_keeps_its_checkpoint(recipe: Path) -> None:
     work = workspace(recipe)
     run_task(work, work.tasks[0], lambda line: None, lambda: False)

@@ -155,9 +155,10 @@ class _Graph:
         if message.kind == "done":
             self.outcome.done.append(task.id)
             self.display.end(task.id, f"done in {duration(message.seconds)}")
-        elif message.kind == "failed":
-            self.outcome.failed[task.id] = message.text
-            self.display.end(task.id, f"error: {message.text}")
+        elif message.kind == "failed" or not self.stop():
+            text = message.text or "a signal told its process alone to stop; its checkpoint is kept"
+            self.outcome.failed[task.id] = text
+            self.display.end(task.id, f"error: {text}")
 
     def _bury(self, worker: Worker) -> None:
         """A worker died by itself: its task failed, another worker takes its place."""

@@ -156,10 +156,12 @@ def _taken(step: int, values: Mapping[str, Given], teachers: Mapping[str, Any]) 
     """The teachers that SKIP_<MODEL> or INFER_MODELS leave. Raises TiebreakError if that is none."""
     skipped = {item.model for name, item in values.items() if name.startswith("SKIP_") and item.value}
     wanted = values["INFER_MODELS"].value if "INFER_MODELS" in values else teachers
+    names = {key_of(name).lower(): name for name in teachers}
     for name in wanted:
-        if name not in teachers:
+        if key_of(name).lower() not in names:
             raise TiebreakError(f"INFER_MODELS has {name!r}, no teacher here; {nearest(name, teachers)}")
-    taken = [name for name in teachers if name in wanted and name not in skipped]
+    chosen = {names[key_of(name).lower()] for name in wanted}
+    taken = [name for name in teachers if name in chosen and name not in skipped]
     if not taken:
         raise TiebreakError(f"step {step} is told to leave out every teacher: {', '.join(teachers)}")
     return taken
