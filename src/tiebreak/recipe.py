@@ -109,6 +109,10 @@ class Split(Slice):
 
     count: int = Field(5, ge=2, le=20, description="folds")
     lockbox_share: Share = Field(0.05, description="share of the votes set aside for the result")
+    soup_share: Share = Field(
+        0.0,
+        description="share set aside to choose and calibrate the average on; neither trained on nor lockbox",
+    )
 
 
 class Teach(Slice):
@@ -159,9 +163,12 @@ class Distill(TeacherTerm):
 
 
 class Average(Slice):
-    """Step 6: `exact` is the mean of the products BA; `published` averages A and B apart."""
+    """Step 6: `exact` is the mean of the products BA; `published` averages A and B apart. Also exact means:
+    `weighted`, by 1 / log loss of each student on its held-out votes, and `soup`, of the students that lower
+    the log loss of split.soup_share's votes, taken up one by one (Wortsman et al. 2022, arXiv:2203.05482).
+    """
 
-    method: Literal["exact", "published"] = Field("exact", description="see above")
+    method: Literal["exact", "published", "weighted", "soup"] = Field("exact", description="see above")
 
 
 class Quantize(Slice):
@@ -246,6 +253,15 @@ class Recipe(Slice):
                     f"{name} is {budget}, less than twice prompt.prompt_tokens {self.prompt.prompt_tokens}: "
                     "a long prompt would leave no room for the answers"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _soup_has_votes(self) -> "Recipe":
+        if self.average.method == "soup" and not self.split.soup_share:
+            raise ValueError(
+                "average.method soup chooses students on votes that none of them trained on, and "
+                "split.soup_share is 0; set it to 0.05, say, or choose exact, published or weighted"
+            )
         return self
 
     @model_validator(mode="after")

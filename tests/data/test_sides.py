@@ -1,10 +1,13 @@
 import pyarrow as pa
 
 from tiebreak.data import sides
-from tiebreak.data.votes import EXTRA, LOCKBOX
+from tiebreak.data.votes import EXTRA, LOCKBOX, SOUP
 
 ROWS = pa.table(
-    {"id": [f"r{n}" for n in range(8)], "fold": pa.array([0, 1, 2, 0, LOCKBOX, EXTRA, 1, LOCKBOX], pa.int8())}
+    {
+        "id": [f"r{n}" for n in range(9)],
+        "fold": pa.array([0, 1, 2, 0, LOCKBOX, EXTRA, 1, LOCKBOX, SOUP], pa.int8()),
+    }
 )
 
 
@@ -16,6 +19,7 @@ def test_sides_of_a_fold() -> None:
     assert ids(sides.training_side(ROWS, 0)) == ["r1", "r2", "r5", "r6"]
     assert ids(sides.held_out(ROWS, 0)) == ["r0", "r3"]
     assert ids(sides.lockbox(ROWS)) == ["r4", "r7"]
+    assert ids(sides.soup(ROWS)) == ["r8"]
     assert ids(sides.voted(ROWS)) == ["r0", "r1", "r2", "r3", "r6"]
 
 

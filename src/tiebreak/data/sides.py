@@ -1,4 +1,4 @@
-"""Which votes a step may see: a fold's training side, its held-out side, the lockbox."""
+"""Which votes a step may see: a fold's training side, its held-out side, the lockbox, the soup."""
 
 import hashlib
 
@@ -6,12 +6,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tiebreak.data.votes import EXTRA, LOCKBOX
+from tiebreak.data.votes import LOCKBOX, SOUP
 
 
 def training_side(rows: pa.Table, fold: int) -> pa.Table:
-    """Every vote that neither the fold holds out nor the lockbox keeps; extra votes are among them."""
-    return rows.filter(pc.invert(pc.is_in(rows["fold"], value_set=pa.array([fold, LOCKBOX], pa.int8()))))
+    """Every vote that neither the fold holds out nor lockbox or soup keep; extra votes are among them."""
+    kept_out = pa.array([fold, LOCKBOX, SOUP], pa.int8())
+    return rows.filter(pc.invert(pc.is_in(rows["fold"], value_set=kept_out)))
 
 
 def held_out(rows: pa.Table, fold: int) -> pa.Table:
@@ -24,9 +25,14 @@ def lockbox(rows: pa.Table) -> pa.Table:
     return rows.filter(pc.equal(rows["fold"], LOCKBOX))
 
 
+def soup(rows: pa.Table) -> pa.Table:
+    """The votes that no model trains on and the average of the students is chosen and calibrated on."""
+    return rows.filter(pc.equal(rows["fold"], SOUP))
+
+
 def voted(rows: pa.Table) -> pa.Table:
-    """The votes that belong to a fold: neither lockbox nor extra."""
-    return rows.filter(pc.invert(pc.is_in(rows["fold"], value_set=pa.array([EXTRA, LOCKBOX], pa.int8()))))
+    """The votes that belong to a fold: neither lockbox, nor soup, nor extra."""
+    return rows.filter(pc.greater_equal(rows["fold"], 0))
 
 
 def subset(rows: pa.Table, count: int, seed: int) -> pa.Table:

@@ -1,4 +1,4 @@
-"""Step 2: folds stratified by label and grouped by prompt, and a lockbox.
+"""Step 2: folds stratified by label and grouped by prompt, a lockbox and, where asked for, a soup.
 
 Rows whose prompt (or nearly the same one, see data.groups) is known elsewhere leave the training side: all
 that are among the test pairs, and all but the votes themselves that are among the votes.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tiebreak.data.groups import Prompts
 
-VERSION = 3
+VERSION = 4
 
 _ROLES = ("votes", "extra", "preferences", "unlabelled", "test")
 
@@ -37,8 +37,8 @@ def run(
     """Write rows.parquet and, where there are any, unlabelled.parquet (both data.votes.ROWS_SCHEMA; ids are
     unique over the two) and preferences.parquet (SCHEMA).
 
-    Metrics: votes, groups, sizes of folds and lockbox, how uneven the folds are, what was dropped because it
-    overlaps. Raises TiebreakError if a fold or the lockbox would be empty.
+    Metrics: votes, groups, sizes of folds, lockbox and soup, how uneven the folds are, what was dropped because it
+    overlaps. Raises TiebreakError if any of them would be empty.
     """
     from tiebreak.data import groups
     from tiebreak.data.streaming import writer
@@ -79,7 +79,8 @@ def _folds(group_of: Sequence[str], settings: Settings) -> list[int]:
     from tiebreak.data.folds import fold_of
 
     split = settings.split
-    fold = {g: fold_of(g, split.count, split.lockbox_share, settings.seed) for g in set(group_of)}
+    shares = split.lockbox_share, settings.seed, split.soup_share
+    fold = {group: fold_of(group, split.count, *shares) for group in set(group_of)}
     return [fold[group] for group in group_of]
 
 
@@ -143,9 +144,9 @@ def _with_new_ids(batch: "pa.RecordBatch", taken: set[str], role: str) -> "pa.Re
 def _nothing(split: Split) -> "dict[int, NDArray[np.float64]]":
     import numpy as np
 
-    from tiebreak.data.votes import LOCKBOX
+    from tiebreak.data.votes import LOCKBOX, SOUP
 
-    return {fold: np.zeros(3) for fold in (LOCKBOX, *range(split.count))}
+    return {fold: np.zeros(3) for fold in (LOCKBOX, SOUP, *range(split.count))}
 
 
 def _tally(batch: "pa.RecordBatch", p_FC: "dict[int, NDArray[np.float64]]") -> None:
@@ -158,28 +159,29 @@ def _tally(batch: "pa.RecordBatch", p_FC: "dict[int, NDArray[np.float64]]") -> N
 
 
 def _evenness(p_FC: "dict[int, NDArray[np.float64]]", split: Split) -> dict[str, Any]:
-    """Sizes of lockbox and folds, and how uneven these are. Raises TiebreakError where one is empty."""
+    """Sizes of lockbox, soup and folds, and how uneven these are. Raises TiebreakError where one is empty."""
     import numpy as np
 
     from tiebreak.data.folds import imbalance
-    from tiebreak.data.votes import LOCKBOX
+    from tiebreak.data.votes import LOCKBOX, SOUP
 
     votes = {fold: round(p_C.sum()) for fold, p_C in p_FC.items()}
-    lockbox = votes.pop(LOCKBOX)
+    aside = {"lockbox": votes.pop(LOCKBOX), "soup": votes.pop(SOUP)}
     if empty := [fold for fold, count in votes.items() if not count]:
         raise TiebreakError(
             f"no votes fall into the folds {empty}: {sum(votes.values())} votes are too few, or too much "
             f"alike, for split.count={split.count}. Give more votes or set fewer folds"
         )
-    if split.lockbox_share and not lockbox:
-        raise TiebreakError(
-            f"no votes fall into the lockbox: raise split.lockbox_share={split.lockbox_share}, or give more "
-            f"than {sum(votes.values())} votes"
-        )
+    for name, share in (("lockbox", split.lockbox_share), ("soup", split.soup_share)):
+        if share and not aside[name]:
+            raise TiebreakError(
+                f"no votes fall into the {name}: raise split.{name}_share={share}, or give more "
+                f"than {sum(votes.values())} votes"
+            )
     size, label = imbalance(np.stack([p_FC[fold] for fold in votes]))
     return {
-        "votes": sum(votes.values()) + lockbox,
-        "lockbox": lockbox,
+        "votes": sum(votes.values()) + sum(aside.values()),
+        **aside,
         **{f"fold{fold}": count for fold, count in votes.items()},
         "size_imbalance": size,
         "label_imbalance": label,

@@ -1,0 +1,159 @@
+"""Step 6 on students that differ: which are averaged with which weights, and where the temperature comes from."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import scipy.optimize
+import sklearn.metrics
+import torch
+from models import base, votes
+
+from tiebreak import load
+from tiebreak.data.logits import by_vote, softmax
+from tiebreak.data.votes import LOCKBOX, SOUP, read_table, write_table
+from tiebreak.errors import Interrupted, TiebreakError
+from tiebreak.model.classifier import load_adapted
+from tiebreak.model.lora import PREFIX, adapter_state, read_adapter, save_adapter
+from tiebreak.predict.parts import score_in_parts
+from tiebreak.recipe import Average, Lora, Prompt, Tta, parse
+from tiebreak.runtime import Runtime
+from tiebreak.steps import average
+
+LORA = Lora(rank=2, alpha=4.0, dropout=0.0)
+FOLDS = 3
+
+
+@dataclass
+class World:
+    folder: Path
+    rows: pa.Table
+    inputs: dict[str, tuple[Path, ...]]
+
+    def run(self, method: str, name: str = "out", **runtime) -> dict:
+        output = self.folder / name
+        output.mkdir()
+        settings = average.Settings(average=Average(method=method), prompt=Prompt(), tta=Tta(max_tokens=256))
+        return average.run(
+            settings, self.inputs, output, Runtime("cpu", self.folder / f"{name}-s", **runtime)
+        )
+
+
+def label(rows: pa.Table) -> np.ndarray:
+    return np.stack([rows[f"p_{c}"].to_numpy() for c in ("a", "b", "tie")], axis=1).argmax(axis=1)
+
+
+def make(folder: Path, with_soup: bool, lockbox_labels: int = 0) -> World:
+    """Three students; the labels of the soup's votes are what the second says, so it alone is of use there."""
+    table = votes(60, seed=3)
+    fold = np.r_[np.arange(36) % FOLDS, np.full(12, LOCKBOX), np.full(12, SOUP if with_soup else 0)]
+    students, said = [], []
+    for n in range(FOLDS):
+        classifier = load_adapted(base("llama"), LORA, None, "fp32", "cpu", seed=n)
+        generator = torch.Generator().manual_seed(n)
+        classifier.model.score.weight.data.normal_(generator=generator)
+        classifier.head_trained = True
+        students.append(folder / "students" / f"fold{n}")
+        save_adapter(adapter_state(classifier.model, with_head=True), LORA, students[-1] / "adapter")
+        split = np.where(fold == n, "held_out", "other")
+        scored = score_in_parts(
+            classifier,
+            table.append_column("split", pa.array(split)),
+            Prompt(),
+            256,
+            "student",
+            n,
+            Runtime("cpu", folder / f"scratch{n}"),
+        )
+        write_table(scored, students[-1] / "logits.parquet")
+        said.append(softmax(by_vote(scored)[1]).mean(axis=1).argmax(axis=1))
+    y = label(table)
+    y[48:] = np.where(np.arange(12) % 4 == 0, y[48:], said[1][48:])
+    y[36:48] = (y[36:48] + lockbox_labels) % 3
+    for c, name in enumerate(("p_a", "p_b", "p_tie")):
+        at = table.schema.get_field_index(name)
+        table = table.set_column(at, name, pa.array((y == c).astype(np.float32)))
+    rows = table.append_column("group", table["id"]).append_column("fold", pa.array(fold, pa.int8()))
+    (folder / "rows").mkdir()
+    write_table(rows, folder / "rows" / "rows.parquet")
+    inputs = {"base": (base("llama"),), "rows": (folder / "rows",), "students": tuple(students)}
+    return World(folder, rows, inputs)
+
+
+def best_temperature(p: np.ndarray, y: np.ndarray) -> float:
+    def loss(log_t: float) -> float:
+        return sklearn.metrics.log_loss(y, softmax(np.log(p) / np.exp(log_t)), labels=[0, 1, 2])
+
+    bounds = np.log([0.01, 100.0])
+    return float(np.exp(scipy.optimize.minimize_scalar(loss, bounds=bounds, method="bounded").x))
+
+
+def test_weighted_by_each_students_own_held_out_votes(tmp_path: Path) -> None:
+    world = make(tmp_path, with_soup=False)
+    metrics = world.run("weighted")
+    y = dict(zip(world.rows["id"].to_pylist(), label(world.rows).tolist(), strict=True))
+    weights = []
+    for folder in world.inputs["students"]:
+        logits = read_table(folder / "logits.parquet")
+        ids, z = by_vote(logits.filter(pa.compute.equal(logits["split"], "held_out")))
+        p = softmax(z).mean(axis=1)
+        weights.append(1 / sklearn.metrics.log_loss([y[i] for i in ids], p, labels=[0, 1, 2]))
+    shares = np.array(weights) / sum(weights)
+    assert metrics["shares"] == pytest.approx(shares.tolist())
+    heads = [read_adapter(s / "adapter")[0][PREFIX + "score.weight"] for s in world.inputs["students"]]
+    expected = sum(share * head for share, head in zip(shares, heads, strict=True))
+    state, lora = read_adapter(tmp_path / "out" / "adapter")
+    torch.testing.assert_close(state[PREFIX + "score.weight"], expected.float())
+    assert lora.rank == FOLDS * LORA.rank
+    assert metrics["temperature_from"] == "students' held-out votes"
+
+
+def test_a_soup_is_chosen_and_calibrated_on_its_own_votes(tmp_path: Path) -> None:
+    world = make(tmp_path, with_soup=True)
+    metrics = world.run("soup")
+    assert metrics["adapters"][0] == "fold1"
+    assert metrics["shares"] == pytest.approx([1 / len(metrics["adapters"])] * len(metrics["adapters"]))
+    judge = load(tmp_path / "out" / "model", device="cpu")
+    judge.calibration_.temperature_ = 1.0
+    soup = world.rows.filter(pa.compute.equal(world.rows["fold"], SOUP))
+    reference = best_temperature(judge.predict(soup.drop(["group", "fold"])), label(soup))
+    assert metrics["temperature"] == pytest.approx(reference, rel=1e-3)
+
+
+def test_no_label_of_the_lockbox_counts(tmp_path: Path) -> None:
+    made = []
+    for n in range(2):
+        (tmp_path / str(n)).mkdir()
+        made.append(make(tmp_path / str(n), with_soup=True, lockbox_labels=n).run("soup"))
+    assert made[0] == made[1]
+
+
+def test_a_stopped_soup_goes_on_with_what_it_scored(tmp_path: Path) -> None:
+    world = make(tmp_path, with_soup=True)
+    asked = iter([False] * 4 + [True])  # twice for each student
+    with pytest.raises(Interrupted):
+        world.run("soup", should_stop=lambda: next(asked))
+    saved = sorted(path.parent.name for path in (tmp_path / "out-s").glob("*/*.parquet"))
+    assert saved == ["soup-0", "soup-1"]
+    (tmp_path / "out").rmdir()
+    again = world.run("soup")
+    whole = world.run("soup", "whole")
+    assert again == whole
+    assert json.loads((tmp_path / "out" / "model" / "tiebreak.json").read_text())["provenance"] == {
+        key: whole[key] for key in ("average", "adapters", "shares", "temperature_from")
+    }
+
+
+def test_a_soup_without_votes_of_its_own_is_refused() -> None:
+    tree = {
+        "name": "x",
+        "data": {"votes": ["v.csv"]},
+        "models": {"teachers": {"t": {"base": "b"}}, "student": {"base": "b"}},
+        "average": {"method": "soup"},
+    }
+    with pytest.raises(TiebreakError, match=r"split\.soup_share is 0"):
+        parse(tree, "recipe.yaml")
+    assert parse(tree | {"split": {"soup_share": 0.05}}, "recipe.yaml").average.method == "soup"
