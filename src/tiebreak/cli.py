@@ -156,8 +156,8 @@ def _finish(work: Workspace, tasks: Sequence[Task], as_json: bool = False) -> No
         )
         raise typer.Exit(2)
     if not as_json and "evaluate/report" in (*outcome.done, *outcome.fresh):
-        folder = work.folder(work.find("evaluate/report"))
-        print(f"report: {folder / 'report.html'}\nmodel:  {folder / 'model'}")
+        model = work.folder(work.find("evaluate/report")) / "model"
+        print(f"report: {results.write_report(work)}\nmodel:  {model}")
 
 
 @app.command()
@@ -249,13 +249,8 @@ def report(
     where: Annotated[Path, typer.Argument(help="A recipe that ran, or a folder with metrics.json.")] = Path(),
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write it here again.")] = None,
 ) -> None:
-    """Say where the report of a run is, or write it elsewhere."""
-    folder = results.report_folder(where)
-    if output:
-        from tiebreak.evaluate import report
-
-        report.write(results.read_metrics(folder), output)
-    print((output or folder / "report.html").resolve())
+    """Write the report of a run, with what it took and where it was made, and say where it is."""
+    print(results.report(where, output))
 
 
 @app.command()

@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,22 @@ def report_folder(where: Path) -> Path:
     folder = where.parent if where.name == "metrics.json" else where
     if (folder / "metrics.json").is_file():
         return folder
-    recipe = where / RECIPE if where.is_dir() else where
-    if not recipe.is_file():
+    recipe = _recipe_at(where)
+    if recipe is None:
         raise TiebreakError(f"{where} is no recipe and holds no metrics.json")
-    work = Workspace(recipe)
+    return _evaluated(Workspace(recipe))
+
+
+def _recipe_at(where: Path) -> Path | None:
+    recipe = where / RECIPE if where.is_dir() else where
+    return recipe if recipe.is_file() and recipe.name != "metrics.json" else None
+
+
+def _evaluated(work: Workspace) -> Path:
+    """The folder of a run's evaluation."""
     report = work.find("evaluate/report")
     if work.manifest(report) is None:
-        raise TiebreakError(f"{recipe} has no report yet; make it with: tiebreak run {recipe}")
+        raise TiebreakError(f"{work.path} has no report yet; make it with: tiebreak run {work.path}")
     return work.folder(report)
 
 
@@ -49,6 +59,49 @@ def read_metrics(folder: Path) -> dict[str, Any]:
     return metrics
 
 
+def facts(work: Workspace) -> dict[str, Any]:
+    """What a run took, and where it was made: seconds of each task, machines, versions, from its manifests."""
+    found = [manifest for task in work.tasks if (manifest := work.manifest(task))]
+    return {
+        "made on": "; ".join(sorted({_machine(manifest.hardware) for manifest in found})),
+        "versions": found[-1].versions if found else {},
+        "seconds": {f"{manifest.step}/{manifest.name}": manifest.seconds for manifest in found},
+    }
+
+
+def _machine(hardware: Mapping[str, Any]) -> str:
+    """Without the host's name, since reports are passed on."""
+    parts = [hardware["machine"], f"{hardware['cores']} cores", hardware.get("gpu")]
+    return ", ".join(part for part in parts if part)
+
+
+def write_report(work: Workspace, output: Path | None = None, more: dict[str, Any] | None = None) -> Path:
+    """Render the report of a run together with its facts, by default to <run_dir>/report.html.
+
+    more: further keys for `evaluate.report.render`. Raises TiebreakError if there is no evaluation yet.
+    """
+    metrics = read_metrics(_evaluated(work)) | {"facts": facts(work)} | (more or {})
+    return _render(metrics, output or work.run_dir / "report.html")
+
+
+def report(where: Path, output: Path | None = None) -> Path:
+    """The report of a recipe, with its facts, or of a folder with metrics.json; written, and its path.
+
+    Raises TiebreakError if there is none yet.
+    """
+    if recipe := _recipe_at(where):
+        return write_report(Workspace(recipe), output)
+    folder = report_folder(where)
+    return _render(read_metrics(folder), output) if output else (folder / "report.html").resolve()
+
+
+def _render(metrics: Mapping[str, Any], path: Path) -> Path:
+    from tiebreak.evaluate import report
+
+    report.write(metrics, path)
+    return path.resolve()
+
+
 def demo(folder: Path, votes: int, seed: int, stop: Stop) -> dict[str, Any]:
     """The whole recipe on made-up votes and tiny models, in `folder`; goes on where an earlier one stopped.
 
@@ -61,16 +114,15 @@ def demo(folder: Path, votes: int, seed: int, stop: Stop) -> dict[str, Any]:
     work = Workspace(path)
     if failed := local.run(work, work.tasks, stop).failed:
         raise TiebreakError(f"the demo did not finish: {', '.join(failed)} failed")
-    made = work.folder(work.find("evaluate/report"))
-    metrics = read_metrics(made) | {"best_possible_log_loss": _best_possible(work)}
-    from tiebreak.evaluate import report
-
-    report.write(metrics, folder / "report.html")
+    made = _evaluated(work)
+    best = {"best_possible_log_loss": _best_possible(work)}
+    page = write_report(work, folder / "report.html", best)
+    metrics = read_metrics(made) | best
     _link(folder / "model", made / "model")
     return {
         "seconds": round(time.monotonic() - began, 1),
         **{name: metrics[name] for name in (*HEADLINE, *STAGES)},
-        "report": str((folder / "report.html").resolve()),
+        "report": str(page),
         "model": str(folder.resolve() / "model"),
     }
 

@@ -10,7 +10,7 @@ from typing import Any
 from tiebreak.recipe import Evaluate, Slice
 from tiebreak.runtime import Runtime
 
-VERSION = 1
+VERSION = 2
 
 Inputs = Mapping[str, tuple[Path, ...]]
 
@@ -25,7 +25,8 @@ def run(settings: Settings, inputs: Inputs, output: Path, runtime: Runtime) -> d
     """Write metrics.json, report.html, model/ with its card and, where there are test pairs, submission.csv.
 
     teacher_log_loss and student_log_loss are means over models on the lockbox, answers in the order stored,
-    not calibrated; final_log_loss is the quantised model with the recipe's TTA and its temperature.
+    not calibrated; final_log_loss is the quantised model with the recipe's TTA and its temperature. What was
+    measured on the clock, or depends on the machine, is not in here: two runs write the same files.
     """
     from tiebreak.data import votes
     from tiebreak.evaluate import card, measure, report, stages
@@ -46,12 +47,7 @@ def run(settings: Settings, inputs: Inputs, output: Path, runtime: Runtime) -> d
     rows = votes.read_table(inputs["rows"][0] / "rows.parquet")
     both_orders, weight_folds = package["tta"]["both_orders"], settings.evaluate.weight_folds
     measured = measure.measure(rows, scored, both_orders, bootstrap, weight_folds)
-    metrics = {
-        "name": settings.name,
-        "leaderboard_log_loss": leaderboard,
-        **measured,
-        "facts": _facts(inputs, runtime),
-    }
+    metrics = {"name": settings.name, "leaderboard_log_loss": leaderboard, **measured}
     (output / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     report.write(metrics, output / "report.html")
     _ship(shipped, output / "model", card.render(metrics, package))
@@ -77,29 +73,6 @@ def _submit(inputs: Inputs, output: Path) -> float | None:
 
 def _temperature(folder: Path) -> float:
     return float(json.loads((folder / "calibration.json").read_text(encoding="utf-8"))["temperature"])
-
-
-def _facts(inputs: Inputs, runtime: Runtime) -> dict[str, Any]:
-    """Hardware, versions and what each task took, as far as the manifests beside the inputs say."""
-    import platform
-    from importlib.metadata import version
-
-    folders = {folder for group in inputs.values() for folder in group}
-    paths = sorted(folder / "manifest.json" for folder in folders if (folder / "manifest.json").is_file())
-    manifests = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-    machines = {_machine(manifest["hardware"]) for manifest in manifests}
-    return {
-        "device": runtime.device,
-        "made on": "; ".join(sorted(machines)),
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in ("tiebreak", "torch", "transformers", "numpy")},
-        "seconds": {f"{manifest['step']}/{manifest['name']}": manifest["seconds"] for manifest in manifests},
-    }
-
-
-def _machine(hardware: Mapping[str, Any]) -> str:
-    parts = [hardware["machine"], f"{hardware['cores']} cores", hardware.get("gpu")]
-    return ", ".join(part for part in parts if part)
 
 
 def _ship(source: Path, target: Path, card: str) -> None:
