@@ -2,8 +2,8 @@
 
     python benchmarks/ingest.py [--rows 10000 100000 1000000] [--write]
 
-Votes are synthetic with lengths like those of arena votes (3 KB a row), one prompt in twenty repeated, one in
-fifty repeated with a few letters changed. Each size runs in a process of its own, whose peak memory is what
+Votes are synthetic with lengths like those of arena votes (3 KB a row): prompts of random words, one in twenty
+repeated, one in fifty repeated with a few letters changed. Each size runs in a process of its own, whose peak memory is what
 the system says; cpu is the processor time of all its threads, which other work on the machine leaves alone.
 Prints a table, then one line of JSON; --write keeps both under benchmarks/results.
 """
@@ -37,7 +37,7 @@ def write_votes(path: Path, rows: int) -> None:
     letters = list("etaoinshrdlucm")
     words = ["".join(random.choice(letters, random.integers(1, 9))) for _ in range(5000)]
     text = " ".join(random.choice(words, 400_000)).replace("e ", 'e\n"é" ', 2000)
-    prompts = _prompts(_pieces(text, rows, 120, 1.2, random), random)
+    prompts = _prompts(_fresh(words, rows, random), random)
     answers = [_pieces(text, rows, 900, 0.9, random) for _ in range(2)]
     labels = np.eye(3, dtype=int)[random.integers(3, size=rows)].tolist()
     models = random.integers(64, size=(rows, 2)).tolist()
@@ -53,6 +53,13 @@ def _pieces(text: str, rows: int, median: int, sigma: float, random: np.random.G
     lengths = np.clip(random.lognormal(np.log(median), sigma, rows), 20, 50_000).astype(int)
     starts = (random.random(rows) * (len(text) - lengths)).astype(int)
     return (text[a:b] for a, b in zip(starts.tolist(), (starts + lengths).tolist(), strict=True))
+
+
+def _fresh(words: list[str], rows: int, random: np.random.Generator) -> Iterator[str]:
+    """Prompts that have no more than words in common, however many there are."""
+    counts = np.clip(random.lognormal(np.log(23), 1.2, rows), 4, 10_000).astype(int)
+    for count in counts.tolist():
+        yield " ".join(map(words.__getitem__, random.integers(len(words), size=count).tolist()))
 
 
 def _prompts(fresh: Iterator[str], random: np.random.Generator) -> Iterator[str]:

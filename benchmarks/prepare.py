@@ -6,9 +6,9 @@ DATA (or the environment variable TIEBREAK_TEST_DATA) is a folder that holds lms
 pairs/*.parquet; without it the votes are synthetic. The tokenizer is trained on the same texts (byte-level
 BPE, 32,000 tokens), since a published one cannot be assumed here. All arms prepare the same votes in one run:
 
-    published   row by row, as the winning recipe describes it: the whole text is encoded to see whether it
-                fits; if not, each text is encoded alone, the longer answer loses one token at a time, and
-                what is left is encoded again; so for each of the two orders
+    published   row by row, as the winning recipe's script does it, in two passes over each of the two orders:
+                first strings, where each text is encoded to see whether the whole fits, and if not the longer
+                answer loses one token at a time and what is left is decoded; then the strings are encoded
     ours        tokenize() once, then row() for both orders
     shards      the same from a Parquet file into Parquet shards, rows left to be assembled
     floor       tokenizers encodes each text once, in batches; nothing is done with the ids
@@ -37,11 +37,14 @@ from tiebreak.data import shards, synthetic
 from tiebreak.data.prompt import ENCODE_CHUNK, TokenizedVotes, tokenize
 from tiebreak.data.readers import read_all
 from tiebreak.data.sides import subset
+from tiebreak.data.streaming import batches
 from tiebreak.data.votes import SCHEMA, write_table
 from tiebreak.model import tiny
 from tiebreak.recipe import Prompt
 
 MAX_TOKENS = 1024
+FRAME_TOKENS = 30
+"""Room that the published way leaves for the text around prompt and answers."""
 VOCABULARY = 32_000
 ROUNDS = 3
 SEED = 0
@@ -79,16 +82,14 @@ def _published_row(tokenizer: PreTrainedTokenizerBase, prompt: str, first: str, 
     def encode(text: str) -> list[int]:
         return tokenizer(text, add_special_tokens=False)["input_ids"]
 
+    question, one, other = encode(prompt), encode(first), encode(second)
+    room = MAX_TOKENS - 1 - FRAME_TOKENS
+    if len(question) + len(one) + len(other) > room:
+        question = question[:256]
+        while len(question) + len(one) + len(other) > room:
+            (one if len(one) >= len(other) else other).pop()
+        prompt, first, second = (tokenizer.decode(piece) for piece in (question, one, other))
     whole = f'User question:\n"""{prompt}"""\nAnswer A:\n"""{first}"""\nAnswer B:\n"""{second}"""\n'
-    ids = encode(whole)
-    if len(ids) + 1 <= MAX_TOKENS:
-        return [*ids, tokenizer.eos_token_id]
-    frame = encode('User question:\n""""""\nAnswer A:\n""""""\nAnswer B:\n""""""\n')
-    question, one, other = encode(prompt)[:256], encode(first), encode(second)
-    while len(frame) + len(question) + len(one) + len(other) + 1 > MAX_TOKENS:
-        (one if len(one) >= len(other) else other).pop()
-    texts = (tokenizer.decode(piece) for piece in (question, one, other))
-    whole = 'User question:\n"""{}"""\nAnswer A:\n"""{}"""\nAnswer B:\n"""{}"""\n'.format(*texts)
     return [*encode(whole)[: MAX_TOKENS - 1], tokenizer.eos_token_id]
 
 
@@ -161,7 +162,7 @@ def report(votes: pa.Table, origin: str, folder: Path, keep: bool) -> None:
     arms: dict[str, Callable[[], object]] = {
         "ours": lambda: ours(votes, tokenizer),
         "shards": lambda: list(
-            shards.write(folder / "votes.parquet", folder / "shards", tokenizer, Prompt())
+            shards.write(batches(folder / "votes.parquet"), folder / "shards", tokenizer, Prompt())
         ),
         "floor": lambda: floor(texts, tokenizer),
     }

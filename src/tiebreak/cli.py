@@ -102,6 +102,22 @@ def check(
 
 
 @app.command()
+def tokenize(
+    votes: Annotated[list[Path], typer.Argument(help="Files of votes.")],
+    model: Annotated[str, typer.Option(help="A model folder or hub id, for its tokenizer.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="A new folder.")],
+    truncation: Literal["published", "balanced"] = "published",
+    as_json: AsJson = False,
+) -> None:
+    """Write votes as Parquet shards of tokens, however many there are: for a training of your own."""
+    from tiebreak.data import shards
+    from tiebreak.model import hub
+
+    prompt = recipes.Prompt(truncation=truncation)
+    _show([shards.write_files(votes, output, hub.tokenizer(model), prompt)], as_json)
+
+
+@app.command()
 def plan(
     recipe: RecipeFile = Path(),
     steps: Steps = "",

@@ -154,7 +154,12 @@ def _ingest(recipe: Recipe) -> dict[str, Task]:
         role: Task(
             ingest,
             role,
-            ingest.Settings(role=role, max_rejected_share=recipe.data.max_rejected_share),
+            ingest.Settings(
+                role=role,
+                max_rejected_share=recipe.data.max_rejected_share,
+                incomplete_files=recipe.data.incomplete_files,
+                pairs_per_prompt=recipe.data.pairs_per_prompt,
+            ),
             {"files": tuple(Source(path) for path in getattr(recipe.data, role))},
         )
         for role in ("votes", "extra", "preferences", "unlabelled", "test")

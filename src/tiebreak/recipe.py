@@ -40,6 +40,13 @@ class Data(Slice):
     test: tuple[str, ...] = Field((), description="unlabelled pairs to predict for a submission")
     solution: str | None = Field(None, description="labels of the test pairs, for the leaderboard log loss")
     max_rejected_share: Share = Field(0.02, description="more unreadable rows than this is an error")
+    incomplete_files: bool = Field(
+        False, description="take what there is of a file that breaks off; false: an error"
+    )
+    pairs_per_prompt: Positive | None = Field(
+        None,
+        description="of several scored answers to a prompt (UltraFeedback), how many pairs; null for all",
+    )
 
 
 class Prompt(Slice):
@@ -112,6 +119,9 @@ class Split(Slice):
     soup_share: Share = Field(
         0.0,
         description="share set aside to choose and calibrate the average on; neither trained on nor lockbox",
+    )
+    drop_overlaps: bool = Field(
+        True, description="rows leave the training sides whose prompt is among the test pairs or votes"
     )
 
 

@@ -25,9 +25,9 @@ def write_csv(path, rows, header=KAGGLE + LABELS):
     return path
 
 
-def run(output, *files, role="votes", allowed=0.0):
+def run(output, *files, role="votes", allowed=0.0, **choices):
     output.mkdir(exist_ok=True)
-    settings = ingest.Settings(role=role, max_rejected_share=allowed)
+    settings = ingest.Settings(role=role, max_rejected_share=allowed, **choices)
     metrics = ingest.run(settings, {"files": files}, output, Runtime("cpu", output))
     return (
         metrics,
@@ -92,6 +92,28 @@ def test_gzip_and_names_that_lie(tmp_path):
     packed.write_bytes(gzip.compress(plain.read_bytes()))
     _, votes, _ = run(tmp_path / "out", packed)
     assert [vote["id"] for vote in votes] == ["1", "2"]
+
+
+def test_a_file_that_breaks_off_is_an_error_unless_what_there_is_is_taken(tmp_path):
+    path = tmp_path / "votes.json"
+    votes = [dict(zip(KAGGLE + LABELS, kaggle_row(str(n)), strict=True)) for n in range(3)]
+    path.write_text(json.dumps(votes)[:-1])
+    with pytest.raises(
+        TiebreakError, match=r"votes.json cannot be read from here on: .* record 4.*incomplete"
+    ):
+        run(tmp_path / "out", path, allowed=1.0)
+    assert list((tmp_path / "out").iterdir()) == []
+    metrics, _, _ = run(tmp_path / "out", path, allowed=1.0, incomplete_files=True)
+    assert metrics["votes"] == 3
+    assert metrics["rejects"] == 1
+
+
+def test_of_scored_answers_some_pairs_may_be_taken(tmp_path):
+    answers = [{"model": f"m{n}", "response": f"r{n}", "overall_score": n} for n in range(4)]
+    path = tmp_path / "feedback.jsonl"
+    path.write_text(json.dumps({"instruction": "why?", "completions": answers}))
+    assert run(tmp_path / "all", path, role="preferences")[0]["votes"] == 6
+    assert run(tmp_path / "two", path, role="preferences", pairs_per_prompt=2)[0]["votes"] == 2
 
 
 def test_too_many_rejects_say_which_and_leave_nothing(tmp_path):

@@ -25,7 +25,7 @@ def prompts(count):
     ]
 
 
-def run(tmp_path, count=3, lockbox_share=0.1, seed=0, soup_share=0.0, **roles):
+def run(tmp_path, count=3, lockbox_share=0.1, seed=0, soup_share=0.0, drop_overlaps=True, **roles):
     inputs = {}
     for role, votes in roles.items():
         folder = tmp_path / role
@@ -35,7 +35,7 @@ def run(tmp_path, count=3, lockbox_share=0.1, seed=0, soup_share=0.0, **roles):
     output = tmp_path / "out"
     output.mkdir(exist_ok=True)
     shares = {"lockbox_share": lockbox_share, "soup_share": soup_share}
-    settings = split.Settings(split=Split(count=count, **shares), seed=seed)
+    settings = split.Settings(split=Split(count=count, drop_overlaps=drop_overlaps, **shares), seed=seed)
     metrics = split.run(settings, inputs, output, Runtime("cpu", output))
     return metrics, pq.read_table(output / "rows.parquet").to_pylist()
 
@@ -122,6 +122,18 @@ def test_overlaps_leave_the_training_side(tmp_path):
         "preferences_dropped_in_test": 1,
     }
     assert {name: metrics[name] for name in expected} == expected
+
+
+def test_overlaps_may_stay_and_are_counted(tmp_path):
+    texts = prompts(100)
+    extra = [vote("x", texts[1].title()), vote("y", texts[90])]
+    metrics, rows = run(
+        tmp_path, drop_overlaps=False, votes=labelled(texts), extra=extra, test=[vote("t", texts[90])]
+    )
+    assert sum(row["fold"] == EXTRA for row in rows) == metrics["extra"] == 2
+    assert metrics["votes"] == 100
+    kept = {name: metrics[name] for name in metrics if "_kept_" in name}
+    assert kept == {"votes_kept_in_test": 1, "extra_kept_in_test": 1, "extra_kept_in_votes": 1}
 
 
 def test_pairs_without_votes_join_the_training_sides_alone(tmp_path):

@@ -1,38 +1,76 @@
-"""Votes as tokens on disk, in bounded memory: a Parquet file of votes in, shards of tokens out.
+"""Votes as tokens on disk, in bounded memory: files of votes in, Parquet shards of tokens out.
 
-A shard has a row a vote: its id, and of prompt, response_a and response_b the tokens and where the last turn
-begins. Its metadata hold the template's tokens and the settings.
+A shard has a row a vote: its id and label, and of prompt, response_a and response_b the tokens and where the
+last turn begins. Its metadata hold the template's tokens and the settings.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from shutil import rmtree
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from transformers import PreTrainedTokenizerBase
 
+from tiebreak.data import readers
 from tiebreak.data.prompt import Ragged, TokenizedVotes, tokenize
-from tiebreak.data.streaming import batches
 from tiebreak.data.votes import write_table
 from tiebreak.errors import TiebreakError
 from tiebreak.recipe import Prompt
 
 _TEXTS = ("prompt", "response_a", "response_b")
+_LABELS = ("id", "p_a", "p_b", "p_tie")
 _ABOUT = b"tiebreak"
 
 
+def write_files(
+    files: Sequence[Path], folder: Path, tokenizer: PreTrainedTokenizerBase, prompt: Prompt
+) -> dict[str, int]:
+    """Read votes of any format into a new folder of shards; bad rows go to its rejects.parquet.
+
+    Returns how many records, votes, rejects and shards there are. Raises TiebreakError if the folder exists
+    or a file cannot be read; then nothing is left behind.
+    """
+    if folder.exists():
+        raise TiebreakError(f"{folder} is already there; name a new folder, or remove it")
+    partial = folder.with_name(folder.name + ".partial")
+    rmtree(partial, ignore_errors=True)
+    records, rejects = 0, []
+
+    def votes() -> Iterator[pa.RecordBatch]:
+        nonlocal records
+        for batch in readers.read(files):
+            records += batch.records
+            rejects.extend(batch.rejects)
+            if batch.votes.num_rows:
+                yield batch.votes
+
+    try:
+        shards = list(write(votes(), partial, tokenizer, prompt))
+        write_table(readers.rejects_table(rejects), partial / "rejects.parquet")
+        partial.replace(folder)
+    finally:
+        rmtree(partial, ignore_errors=True)
+    return {
+        "records": records,
+        "votes": sum(rows for _, rows in shards),
+        "rejects": len(rejects),
+        "shards": len(shards),
+    }
+
+
 def write(
-    votes: Path, folder: Path, tokenizer: PreTrainedTokenizerBase, prompt: Prompt, rows: int = 16_384
-) -> Iterator[Path]:
-    """Tokenise a file of votes (data.votes.SCHEMA, or more) into shards of at most `rows` votes."""
+    votes: Iterable[pa.RecordBatch], folder: Path, tokenizer: PreTrainedTokenizerBase, prompt: Prompt
+) -> Iterator[tuple[Path, int]]:
+    """Tokenise batches of votes (data.votes.SCHEMA, or more), each into a shard; yields it and its rows."""
     folder.mkdir(parents=True, exist_ok=True)
-    for number, batch in enumerate(batches(votes, ["id", *_TEXTS], rows)):
-        path = folder / f"{number:05d}.parquet"
+    for number, batch in enumerate(votes):
+        path = folder / f"shard-{number:05d}.parquet"
         tokens = tokenize(pa.Table.from_batches([batch]), tokenizer, prompt)
-        write_table(_to_table(batch["id"], tokens), path)
-        yield path
+        write_table(_to_table(batch, tokens), path)
+        yield path, batch.num_rows
 
 
 def read(shard: Path) -> tuple[list[str], TokenizedVotes]:
@@ -48,8 +86,8 @@ def read(shard: Path) -> tuple[list[str], TokenizedVotes]:
     return table["id"].to_pylist(), tokens
 
 
-def _to_table(ids: pa.Array, tokens: TokenizedVotes) -> pa.Table:
-    columns = {"id": ids}
+def _to_table(votes: pa.RecordBatch, tokens: TokenizedVotes) -> pa.Table:
+    columns = {name: votes[name] for name in _LABELS}
     for text, ragged in zip(_TEXTS, (tokens.prompts, *tokens.answers), strict=True):
         columns[text] = pa.LargeListArray.from_arrays(pa.array(ragged.offsets), pa.array(ragged.values_T))
         columns[f"{text}_last"] = pa.array(ragged.last)

@@ -2,7 +2,8 @@
 
 CSV (also tab or semicolon), JSON Lines, JSON arrays and Parquet; gzip and zstd around the text formats;
 folders of such files; data sets of the hub (data.hub). Everything streams. A record that cannot be read
-yields the reason in its place, so that records in = records out + rejects; data is parsed, never evaluated.
+yields the reason in its place, so that records in = records out + rejects; where a file breaks off, one reject
+stands for the rest (LOST). Data is parsed, never evaluated.
 """
 
 import csv
@@ -26,6 +27,9 @@ Row = tuple[int, Record | str]
 
 MAX_RECORD = 64 << 20
 """Characters of one record; a longer one is a reject. A 10 MB answer fits, its JSON escapes too."""
+
+LOST = "cannot be read from here on"
+"""How the reason of a reject begins that stands for the rest of a file: nobody knows how many records."""
 
 _BATCH_BYTES = 16 << 20
 _BLANK = " \t\r\n"
@@ -101,7 +105,7 @@ def _text(path: Path, stream: BinaryIO) -> Iterator[Row]:
     for count, record in rows(lines, first):
         yield count, record
     if lines.broken:
-        yield count + 1, f"the file breaks off here: {lines.broken}"
+        yield count + 1, f"{LOST}: {lines.broken}"
 
 
 class _Lines:
@@ -240,9 +244,9 @@ def _json_array(lines: _Lines, first: str) -> Iterator[Row]:
                 buffer = grown
                 continue
             if buffer:
-                yield count + 1, f"not JSON from here to the end of the file: {error}"
+                yield count + 1, f"{LOST}: not JSON: {error}"
             elif not lines.broken:
-                yield count + 1, "the array is not closed"
+                yield count + 1, f"{LOST}: the array is not closed"
             return
         count += 1
         buffer = buffer[end:]

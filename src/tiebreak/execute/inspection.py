@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tiebreak.execute.workspace import Workspace
+from tiebreak.model import hub
 from tiebreak.pipeline import Source
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ def check_files(files: Mapping[str, Sequence[Path]], tokenizer: Path | None) -> 
     """
     from tiebreak.data.card import check
 
-    return check({role: paths for role, paths in files.items() if paths}, _tokenizer(tokenizer))  # type: ignore[misc]
+    counting = None if tokenizer is None else hub.tokenizer(str(tokenizer))
+    return check({role: paths for role, paths in files.items() if paths}, counting)  # type: ignore[misc]
 
 
 def check_recipe(work: Workspace) -> "Card":
@@ -34,10 +36,4 @@ def check_recipe(work: Workspace) -> "Card":
     base = work.resolve(Source(recipe.models.student.base, recipe.models.student.revision, is_model=True))
     budgets = sorted({recipe.teach.training.max_tokens, recipe.tta.max_tokens})
     named = {role: paths for role, paths in files.items() if paths}
-    return check(named, _tokenizer(base), budgets, recipe.prompt)  # type: ignore[arg-type]
-
-
-def _tokenizer(folder: Path | None):  # type: ignore[no-untyped-def]
-    from transformers import AutoTokenizer
-
-    return None if folder is None else AutoTokenizer.from_pretrained(folder)
+    return check(named, hub.tokenizer(str(base)), budgets, recipe.prompt)  # type: ignore[arg-type]

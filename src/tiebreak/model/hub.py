@@ -8,9 +8,12 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from tiebreak.errors import TiebreakError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 WANTED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 
@@ -52,6 +55,20 @@ def download(repo: str, revision: str | None = None) -> Path:
             repo, revision=commit(repo, revision), allow_patterns=WANTED, ignore_patterns=["*/*"]
         )
     return Path(folder)
+
+
+def tokenizer(location: str) -> "PreTrainedTokenizerBase":
+    """The tokenizer of a model folder or hub id. Raises TiebreakError if there is none to be had."""
+    from transformers import AutoTokenizer
+
+    if not Path(location).is_dir() and not is_id(location):
+        raise TiebreakError(f"no model folder at {location}, and it is no hub id (OWNER/NAME)")
+    try:
+        loaded: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(location)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise TiebreakError(f"no tokenizer in {location!r}, a model folder or hub id: {reason}") from None
+    return loaded
 
 
 @contextmanager

@@ -9,12 +9,14 @@ from tiebreak.errors import TiebreakError
 from tiebreak.recipe import Share, Slice
 from tiebreak.runtime import Runtime
 
-VERSION = 1
+VERSION = 2
 
 
 class Settings(Slice):
     role: Literal["votes", "extra", "preferences", "unlabelled", "test"]
     max_rejected_share: Share
+    incomplete_files: bool = False
+    pairs_per_prompt: int | None = None
 
 
 def run(
@@ -23,7 +25,7 @@ def run(
     """Write votes.parquet (data.votes.SCHEMA) and rejects.parquet (data.readers.REJECTS_SCHEMA).
 
     Metrics: records read, votes made of them, rejects in all and by kind. Raises TiebreakError for files that
-    cannot be read, no votes, or more rejects than the settings allow; then nothing is left behind.
+    cannot be read or break off, no votes, or more rejects than the settings allow; then nothing is left behind.
     """
     from tiebreak.data import readers
     from tiebreak.data.streaming import writer
@@ -35,7 +37,8 @@ def run(
         writer(output / "votes.parquet", SCHEMA) as good,
         writer(output / "rejects.parquet", readers.REJECTS_SCHEMA) as bad,
     ):
-        for batch in readers.read(inputs["files"], settings.role):
+        for batch in readers.read(inputs["files"], settings.role, settings.pairs_per_prompt):
+            _refuse_incomplete(settings, batch.rejects)
             good.write_batch(batch.votes)
             bad.write_table(readers.rejects_table(batch.rejects))
             kinds.update(readers.kind(reason) for _, _, reason in batch.rejects)
@@ -49,6 +52,19 @@ def run(
         "rejects": kinds.total(),
         **{f"rejects: {reason}": count for reason, count in kinds.most_common()},
     }
+
+
+def _refuse_incomplete(settings: Settings, rejects: list[tuple[str, int, str]]) -> None:
+    """One reject that stands for the rest of a file may hide any number of votes."""
+    from tiebreak.data.readers import kind
+    from tiebreak.data.sources import LOST
+
+    for file, row, reason in rejects:
+        if kind(reason) == LOST and not settings.incomplete_files:
+            raise TiebreakError(
+                f"{file} {reason}, at record {row}. Fetch or mend the file, or take what comes before: "
+                "--set data.incomplete_files=true"
+            )
 
 
 def _check(settings: Settings, files: tuple[Path, ...], records: int, made: int, kinds: Counter[str]) -> None:

@@ -1,7 +1,8 @@
 """Step 2: folds stratified by label and grouped by prompt, a lockbox and, where asked for, a soup.
 
 Rows whose prompt (or nearly the same one, see data.groups) is known elsewhere leave the training side: all
-that are among the test pairs, and all but the votes themselves that are among the votes.
+that are among the test pairs, and all but the votes themselves that are among the votes. Where they are kept
+(drop_overlaps), they are counted all the same.
 """
 
 from collections import Counter
@@ -49,7 +50,7 @@ def run(
     group_of = prompts.groups("votes")
     folds = _folds(group_of, settings)
     metrics: dict[str, Any] = {}
-    gone = _overlaps(prompts, "votes", metrics)
+    gone = _overlaps(prompts, "votes", settings.split, metrics)
     ids: set[str] = set()
     with writer(output / "rows.parquet", ROWS_SCHEMA) as rows:
         p_FC = _nothing(settings.split)
@@ -57,15 +58,15 @@ def run(
             _tally(batch, p_FC)
             rows.write_batch(_with_new_ids(batch, ids, "votes"))
         metrics |= _evenness(p_FC, settings.split) | _sizes(group_of, gone)
-        for batch in _joining("extra", files, prompts, metrics):
+        for batch in _joining("extra", files, prompts, settings.split, metrics):
             rows.write_batch(_with_new_ids(batch, ids, "extra"))
     if "unlabelled" in files:
         with writer(output / "unlabelled.parquet", ROWS_SCHEMA) as unlabelled:
-            for batch in _joining("unlabelled", files, prompts, metrics):
+            for batch in _joining("unlabelled", files, prompts, settings.split, metrics):
                 unlabelled.write_batch(_with_new_ids(batch, ids, "unlabelled"))
     if "preferences" in files:
         with writer(output / "preferences.parquet", SCHEMA) as preferences:
-            for batch in _joining("preferences", files, prompts, metrics):
+            for batch in _joining("preferences", files, prompts, settings.split, metrics):
                 preferences.write_batch(batch.select(SCHEMA.names))
     return metrics
 
@@ -84,28 +85,28 @@ def _folds(group_of: Sequence[str], settings: Settings) -> list[int]:
     return [fold[group] for group in group_of]
 
 
-def _overlaps(prompts: "Prompts", role: str, metrics: dict[str, Any]) -> "NDArray[np.bool_]":
-    """Which rows of a file are known from the test pairs or from the votes, counted in the metrics."""
+def _overlaps(prompts: "Prompts", role: str, split: Split, metrics: dict[str, Any]) -> "NDArray[np.bool_]":
+    """Which rows of a file go, because they are known from the test pairs or the votes; counted in the metrics."""
     import numpy as np
 
     gone = np.zeros(len(prompts.rows[role]), dtype=bool)
     for other in ("test", "votes"):
         if other in prompts.rows and other != role:
             known = prompts.also_in(role, other) & ~gone
-            metrics[f"{role}_dropped_in_{other}"] = int(known.sum())
+            metrics[f"{role}_{'dropped' if split.drop_overlaps else 'kept'}_in_{other}"] = int(known.sum())
             gone |= known
-    return gone
+    return gone & split.drop_overlaps
 
 
 def _joining(
-    role: str, files: Mapping[str, Path], prompts: "Prompts", metrics: dict[str, Any]
+    role: str, files: Mapping[str, Path], prompts: "Prompts", split: Split, metrics: dict[str, Any]
 ) -> "Iterator[pa.RecordBatch]":
     """What joins every training side from a file, if it is there."""
     from tiebreak.data.votes import EXTRA
 
     if role not in files:
         return
-    gone = _overlaps(prompts, role, metrics)
+    gone = _overlaps(prompts, role, split, metrics)
     metrics[role] = int((~gone).sum())
     yield from _placed(files[role], prompts.groups(role), [EXTRA] * len(gone), gone)
 
