@@ -1,7 +1,9 @@
 """Tiny models and votes that several tests share."""
 
+import atexit
 from functools import cache
 from pathlib import Path
+from shutil import rmtree
 from tempfile import mkdtemp
 
 import numpy as np
@@ -42,6 +44,7 @@ def votes(count: int, seed: int = 0, longest: int = 60) -> pa.Table:
 def base(family: str) -> Path:
     """A tiny random model folder of the family, made once a session; not to be changed."""
     folder = Path(mkdtemp(prefix="tiebreak-model-")) / family
+    atexit.register(rmtree, folder.parent, ignore_errors=True)
     tiny.make(
         folder,
         family,

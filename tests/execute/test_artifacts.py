@@ -59,6 +59,17 @@ def test_seal_makes_an_artifact_complete_and_drops_its_checkpoint(folder: Path) 
     assert sorted(os.listdir(folder)) == ["adapter", "curve.json", "manifest.json"]
 
 
+def test_a_sealed_artifact_is_read_by_whom_the_umask_allows(folder: Path) -> None:
+    weights = folder / "adapter" / "weights.bin"
+    weights.chmod(0o600)
+    before = os.umask(0o027)
+    try:
+        artifacts.seal(folder, manifest_of(folder))
+    finally:
+        os.umask(before)
+    assert weights.stat().st_mode & 0o777 == 0o640
+
+
 def test_a_manifest_that_cannot_be_read_means_incomplete(folder: Path) -> None:
     artifacts.seal(folder, manifest_of(folder))
     text = (folder / artifacts.MANIFEST).read_text()
