@@ -16,7 +16,7 @@ LAYERS = (
     {"pipeline", "steps"},
     {"train", "quantize", "ensemble", "predict", "evaluate"},
     {"model", "data"},
-    {"recipe", "environment"},
+    {"recipe", "environment", "estimate", "cards"},
     {"runtime", "errors"},
 )
 LEVEL = {package: level for level, packages in enumerate(LAYERS) for package in packages}

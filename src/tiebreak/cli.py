@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tiebreak import recipe as recipes
+from tiebreak.cards import named
 from tiebreak.errors import Interrupted, TiebreakError
 from tiebreak.execute import local, queue, results, scratch, turn
 from tiebreak.execute.cluster import Cluster
@@ -82,23 +83,38 @@ def check(
     test: Annotated[list[Path] | None, typer.Option(help="Unlabelled test pairs.")] = None,
     tokenizer: Annotated[Path | None, typer.Option(help="A model folder, to count tokens with.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the card as HTML too.")] = None,
+    set_: Sets = None,
+    on: On = "local",
+    card: Annotated[str, typer.Option(help="The jobs' GPU, such as H100, where none is here.")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Say what votes hold and what is wrong with them: labels, lengths, biases, repetition, overlaps."""
+    """Say what votes hold and what is wrong with them: labels, lengths, biases, repetition, overlaps.
+
+    Of a recipe, first what would stop a run: models, disk, memory and precision of the card, limits of Slurm.
+    """
     from tiebreak.data import card_view
     from tiebreak.execute.inspection import check_files, check_recipe
+    from tiebreak.execute.preflight import Preflight
 
+    findings = []
     if len(data) == 1 and (data[0].suffix in (".yaml", ".yml") or (data[0] / "recipe.yaml").is_file()):
-        card = check_recipe(_workspace(data[0], None))
+        work = _workspace(data[0], set_)
+        findings = Preflight(work, named(card) if card else None, on == "slurm").findings()
+        if not as_json:
+            print(*(f"{found.level:8} {found.about}: {found.text}" for found in findings), "", sep="\n")
+        data_card = check_recipe(work)
     else:
         files = {"votes": data, "extra": extra, "preferences": preferences, "test": test}
-        card = check_files({role: paths or () for role, paths in files.items()}, tokenizer)
+        data_card = check_files({role: paths or () for role, paths in files.items()}, tokenizer)
     if output:
-        card_view.write_html(card, output)
+        card_view.write_html(data_card, output)
     if as_json:
-        print(json.dumps(card.as_dict(), indent=2))
+        preflight = [asdict(found) for found in findings]
+        print(json.dumps(data_card.as_dict() | {"preflight": preflight}, indent=2))
     else:
-        Console().print(card_view.terminal(card))
+        Console().print(card_view.terminal(data_card))
+    if any(found.level == "error" for found in findings):
+        raise typer.Exit(2)
 
 
 @app.command()

@@ -9,7 +9,7 @@ from pathlib import Path
 import fakes
 import pytest
 
-from tiebreak.execute import cluster, local, queue
+from tiebreak.execute import cluster, limits, local, queue
 from tiebreak.execute.cluster import Cluster
 from tiebreak.execute.status import Status, status
 from tiebreak.execute.workspace import Workspace
@@ -150,3 +150,20 @@ def test_the_controller_restarts_in_the_middle(
     assert queue.queued()
     until(work, all_done)
     assert fakes.payload(work.run_dir) == undisturbed
+
+
+def test_limits_are_the_cluster_s_own(work: Workspace, monkeypatch: pytest.MonkeyPatch, real_slurm) -> None:
+    if real_slurm.sandbox is None:
+        pytest.skip("only a sandbox has these partitions")
+    work = Workspace(work.path, ("compute.device=auto",), fakes.tasks)
+
+    def found(**variables: str) -> dict[str, str]:
+        with monkeypatch.context() as environment:
+            for name, value in variables.items():
+                environment.setenv(name, value)
+            return {finding.about: finding.level for finding in limits.findings(work, work.tasks)}
+
+    assert found() == found(SBATCH_PARTITION="main") == {"slurm partition main": "ok"}
+    assert found(SBATCH_PARTITION="short") == {"slurm partition short": "error"}
+    assert found(SBATCH_PARTITION="short", SBATCH_TIMELIMIT="5") == {"slurm partition short": "ok"}
+    assert found(SBATCH_PARTITION="nowhere") == {"slurm partition nowhere": "error"}

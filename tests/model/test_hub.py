@@ -1,6 +1,7 @@
 """The hub without a network: what the cache knows, and every way of not getting a model."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -100,3 +101,24 @@ def test_download_asks_for_the_commit_and_only_for_what_is_read(
     assert hub.download("owner/name") == cache
     assert (asked["repo"], asked["revision"]) == ("owner/name", COMMIT)
     assert not any(pattern.endswith((".bin", ".pt", "*")) for pattern in hub.WANTED)
+
+
+def test_what_was_downloaded_is_known_offline(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub's own client notes a commit under its name alone, so `main` would be unknown to a job."""
+    info = SimpleNamespace(sha=COMMIT)
+    monkeypatch.setattr("huggingface_hub.HfApi.repo_info", lambda *_, **__: info)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(cache))
+    hub.download("owner/name")
+    monkeypatch.setattr("huggingface_hub.HfApi.repo_info", lambda *_, **__: pytest.fail("asked the hub"))
+    assert hub.commit("owner/name") == COMMIT
+
+
+def test_the_cache_has_a_model_once_its_weights_are_there(cache: Path) -> None:
+    assert hub.cached("owner/name") is None
+    folder = put(cache)
+    assert hub.cached("owner/name") is None
+    (folder / "tokenizer.json").write_text("{}")
+    assert hub.lacking(folder) == "model.safetensors"
+    (folder / "model.safetensors").write_bytes(b"")
+    assert hub.cached("owner/name") == hub.cached("owner/name", COMMIT) == folder
+    assert hub.cached("owner/name", "v2") is None

@@ -1,14 +1,18 @@
 """What `tiebreak check` looks at: files of votes, or the data of a recipe."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tiebreak.errors import TiebreakError
 from tiebreak.execute.workspace import Workspace
 from tiebreak.model import hub
 from tiebreak.pipeline import Source
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from tiebreak.data.card import Card
 
 ROLES = ("votes", "extra", "preferences", "unlabelled", "test")
@@ -26,14 +30,25 @@ def check_files(files: Mapping[str, Sequence[Path]], tokenizer: Path | None) -> 
 
 
 def check_recipe(work: Workspace) -> "Card":
-    """The data card of a recipe: its files, its prompt settings and budgets, its student's tokenizer."""
+    """The data card of a recipe: its files, its prompt settings and budgets.
+
+    Tokens are the student's, or estimated where its tokenizer cannot be had, as the pre-flight says.
+    """
     from tiebreak.data.card import check
 
     recipe = work.recipe
     files = {
         role: [work.resolve(Source(location)) for location in getattr(recipe.data, role)] for role in ROLES
     }
-    base = work.resolve(Source(recipe.models.student.base, recipe.models.student.revision, is_model=True))
     budgets = sorted({recipe.teach.training.max_tokens, recipe.tta.max_tokens})
     named = {role: paths for role, paths in files.items() if paths}
-    return check(named, hub.tokenizer(str(base)), budgets, recipe.prompt)  # type: ignore[arg-type]
+    return check(named, _tokenizer(work), budgets, recipe.prompt)  # type: ignore[arg-type]
+
+
+def _tokenizer(work: Workspace) -> "PreTrainedTokenizerBase | None":
+    """The student's tokenizer, None if it is out of reach."""
+    student = work.recipe.models.student
+    with suppress(TiebreakError):
+        folder = work.local(Source(student.base, student.revision, is_model=True))
+        return hub.tokenizer(str(folder or hub.cached(student.base, student.revision) or student.base))
+    return None

@@ -132,6 +132,44 @@ def earlier_jobs(names: Iterable[str], folder: Path) -> list[Queued]:
     ]
 
 
+@dataclass(frozen=True)
+class Partition:
+    """A partition: its time limit as Slurm writes it (None for none), and whether a node of it has GPUs."""
+
+    limit: str | None
+    has_gpu: bool
+    is_default: bool
+    is_up: bool
+
+
+def partitions() -> dict[str, Partition]:
+    """The partitions that this user may see, by name. Raises TiebreakError if Slurm does not answer."""
+    found: dict[str, Partition] = {}
+    for line in _slurm(["sinfo", "-h", "-o", "%R|%P|%a|%l|%G"]).splitlines():
+        name, marked, available, limit, gres = line.split("|", 4)
+        before = found.get(name)
+        found[name] = Partition(
+            limit=None if limit in ("infinite", "n/a") else limit,
+            has_gpu="gpu" in gres or (before is not None and before.has_gpu),
+            is_default=marked.endswith("*"),
+            is_up=available == "up",
+        )
+    return found
+
+
+def associations(user: str) -> dict[str, set[str]]:
+    """The accounts of a user, each with its qos; empty where the cluster keeps none, or does not say."""
+    command = ["sacctmgr", "-n", "-P", "show", "assoc", f"user={user}", "format=Account,QOS"]
+    try:
+        lines = _slurm(command).splitlines()
+    except TiebreakError:
+        return {}
+    found: dict[str, set[str]] = {}
+    for account, _, qos in (line.partition("|") for line in lines):
+        found.setdefault(account, set()).update(name for name in qos.split(",") if name)
+    return found
+
+
 def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
     """What a job may inherit: no tokens, and no SBATCH_ variables, which its script has as directives."""
     return {

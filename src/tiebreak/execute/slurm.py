@@ -92,11 +92,14 @@ def minutes_of(step: str, site: Site) -> int:
     if step in site.settings.minutes_of:
         return site.settings.minutes_of[step]
     text = site.variables.get("SBATCH_TIMELIMIT")
-    return _minutes(text) if text else site.settings.minutes
+    return minutes_in(text) if text else site.settings.minutes
 
 
-def _minutes(text: str) -> int:
-    """Minutes of a time as Slurm writes it: M, M:S, H:M:S, D-H, D-H:M or D-H:M:S."""
+def minutes_in(text: str) -> int:
+    """Minutes of a time as Slurm writes it: M, M:S, H:M:S, D-H, D-H:M or D-H:M:S, one at the least.
+
+    Raises TiebreakError for a text that is none.
+    """
     if not re.fullmatch(r"(\d+-\d+(:\d+){0,2})|(\d+(:\d+){0,2})", text):
         raise TiebreakError(f"SBATCH_TIMELIMIT={text!r} is no time of Slurm's, such as 90 or 1-12:00:00")
     days, _, clock = text.rpartition("-")

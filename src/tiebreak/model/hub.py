@@ -4,11 +4,13 @@ A commit that is in the local cache wins over what the hub says today, so that a
 middle of a run; to move on, name a `revision`. With HF_HUB_OFFLINE=1 only the cache is asked.
 """
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tiebreak.errors import TiebreakError
 
@@ -31,12 +33,11 @@ def commit(repo: str, revision: str | None = None, kind: Literal["model", "datas
     wanted = revision or "main"
     if re.fullmatch(r"[0-9a-f]{40}", wanted):
         return wanted
-    from huggingface_hub import HfApi, constants
-    from huggingface_hub.file_download import repo_folder_name
+    from huggingface_hub import HfApi
 
-    cached = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type=kind) / "refs" / wanted
-    if cached.is_file():
-        return cached.read_text(encoding="utf-8").strip()
+    ref = _home(repo, kind) / "refs" / wanted
+    if ref.is_file():
+        return ref.read_text(encoding="utf-8").strip()
     with _clear_errors(repo, wanted):
         found = HfApi().repo_info(repo, revision=wanted, repo_type=kind).sha
     assert found is not None, f"the hub names no commit for {repo}"
@@ -50,10 +51,10 @@ def download(repo: str, revision: str | None = None) -> Path:
     """
     from huggingface_hub import snapshot_download
 
+    found = commit(repo, revision)
     with _clear_errors(repo, revision or "main"):
-        folder = snapshot_download(
-            repo, revision=commit(repo, revision), allow_patterns=WANTED, ignore_patterns=["*/*"]
-        )
+        folder = snapshot_download(repo, revision=found, allow_patterns=WANTED, ignore_patterns=["*/*"])
+    _remember(repo, revision or "main", found)
     return Path(folder)
 
 
@@ -69,6 +70,66 @@ def tokenizer(location: str) -> "PreTrainedTokenizerBase":
         reason = str(error).splitlines()[0]
         raise TiebreakError(f"no tokenizer in {location!r}, a model folder or hub id: {reason}") from None
     return loaded
+
+
+def _remember(repo: str, wanted: str, found: str) -> None:
+    """Note in the cache what a revision means, so that it is known offline; by commit, the hub's client does not."""
+    ref = _home(repo) / "refs" / wanted
+    if wanted != found and not ref.is_file():
+        ref.parent.mkdir(parents=True, exist_ok=True)
+        ref.write_text(found, encoding="utf-8")
+
+
+def _home(repo: str, kind: str = "model") -> Path:
+    """The folder of a model or data set in the local cache."""
+    from huggingface_hub.file_download import repo_folder_name
+
+    return cache() / repo_folder_name(repo_id=repo, repo_type=kind)
+
+
+def cached(repo: str, revision: str | None = None) -> Path | None:
+    """The local folder of a model whose weights are all in the cache; asks nobody. None if any is missing."""
+    home = _home(repo)
+    ref = home / "refs" / (revision or "main")
+    name = ref.read_text(encoding="utf-8").strip() if ref.is_file() else revision or "main"
+    folder = home / "snapshots" / name
+    return folder if folder.is_dir() and lacking(folder) is None else None
+
+
+def cache() -> Path:
+    """Where the hub's models are kept on this machine."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)
+
+
+def lacking(folder: Path) -> str | None:
+    """The first thing that a model folder needs and has not, None if it is complete."""
+    if not (folder / "config.json").is_file():
+        return "config.json"
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+        return "tokenizer.json"
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        return next((name for name in sorted(shards) if not (folder / name).is_file()), None)
+    return None if any(folder.glob("*.safetensors")) else "model.safetensors"
+
+
+def remote(repo: str, revision: str | None = None) -> tuple[int, dict[str, Any]]:
+    """What the hub has of a model: bytes to download, and its config.json.
+
+    Asks for access to the files themselves: a gated model's page is open to all. Raises as `download` does.
+    """
+    from huggingface_hub import HfApi, hf_hub_download
+
+    with _clear_errors(repo, revision or "main"):
+        HfApi().auth_check(repo)
+        info = HfApi().model_info(repo, revision=revision or "main", files_metadata=True)
+        files = [file for file in info.siblings or () if "/" not in file.rfilename]
+        wanted = (f for f in files if any(fnmatch(f.rfilename, pattern) for pattern in WANTED))
+        config = Path(hf_hub_download(repo, "config.json", revision=info.sha))
+    return sum(file.size or 0 for file in wanted), json.loads(config.read_text(encoding="utf-8"))
 
 
 @contextmanager

@@ -1,0 +1,239 @@
+"""What would stop a run of a recipe, found before any work: models, disk, cards, the limits of a cluster."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tiebreak import cards
+from tiebreak.cards import GIB, Card
+from tiebreak.data.hub import located
+from tiebreak.errors import TiebreakError
+from tiebreak.estimate import Shape, memory_of, parameters_of
+from tiebreak.execute import limits
+from tiebreak.execute.finding import Finding
+from tiebreak.execute.plan import state
+from tiebreak.execute.workspace import Workspace
+from tiebreak.model import hub
+from tiebreak.pipeline import Source, Task
+from tiebreak.recipe import Model
+
+_CUDA = 1.0 * GIB
+_FRAGMENTS = 1.04
+_LEAST_TOKENS = 1024
+_CHECKPOINT = 12
+"""Bytes of an adapter's parameter in a checkpoint: master and two moments."""
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What is known of one model of the recipe without loading it; bytes that are still to be fetched."""
+
+    name: str
+    model: Model
+    shape: Shape | None
+    to_fetch: int
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """The pre-flight of a workspace; `card` stands for the jobs' cards where this machine has none."""
+
+    work: Workspace
+    card: Card | None = None
+    on_slurm: bool = False
+
+    def findings(self) -> list[Finding]:
+        """Every finding: models first, then disk, cards and, for jobs of Slurm, its limits."""
+        models = list(self._models())
+        known = [item for item in models if isinstance(item, _Known)]
+        found = [self._reached(item) if isinstance(item, _Known) else item for item in models]
+        found += self._streamed()
+        found += self._disk(known)
+        found += self._memory(known)
+        if self.on_slurm:
+            found += limits.findings(self.work, self._waiting)
+        return found
+
+    @property
+    def _by_name(self) -> Mapping[str, Model]:
+        models = self.work.recipe.models
+        return {f"models.teachers.{name}": model for name, model in models.teachers.items()} | {
+            "models.student": models.student
+        }
+
+    def _models(self) -> Iterator[_Known | Finding]:
+        for name, model in self._by_name.items():
+            try:
+                yield self._known(name, model)
+            except TiebreakError as error:
+                yield Finding("error", name, str(error))
+
+    def _known(self, name: str, model: Model) -> _Known:
+        """Look at a model here, in the cache, or on the hub. Raises TiebreakError if it cannot be had."""
+        folder = self.work.local(Source(model.base, model.revision, is_model=True))
+        if folder and (missing := hub.lacking(folder)):
+            raise TiebreakError(f"{folder} is not complete: it has no {missing}; copy or download it again")
+        folder = folder or hub.cached(model.base, model.revision)
+        if folder is None:
+            to_fetch, config = hub.remote(model.base, model.revision)
+        else:
+            to_fetch, config = 0, json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return _Known(name, model, _shape(config), to_fetch)
+
+    def _reached(self, known: _Known) -> Finding:
+        if not known.to_fetch:
+            return Finding("ok", known.name, f"{known.model.base} is here")
+        size = f"{known.model.base} can be fetched, {_gib(known.to_fetch)}"
+        if not self.on_slurm:
+            return Finding("ok", known.name, size)
+        return Finding(
+            "warning", known.name, f"{size}; do it before the jobs: tiebreak fetch {self.work.path}"
+        )
+
+    def _streamed(self) -> Iterator[Finding]:
+        """Data sets of the hub, which a job without internet cannot read."""
+        data = self.work.recipe.data
+        locations = (*data.votes, *data.extra, *data.preferences, *data.unlabelled, *data.test)
+        if self.on_slurm and (remote := [place for place in locations if located(Path(place))]):
+            yield Finding(
+                "warning",
+                "data",
+                f"{', '.join(remote)}: read where there is internet, before the jobs: "
+                f"tiebreak run {self.work.path} --steps ingest",
+            )
+
+    def _disk(self, models: list[_Known]) -> Iterator[Finding]:
+        """What the tasks that are not fresh will write, beside what is free; models go to the hub's cache."""
+        places = {_existing(self.work.run_dir): self._to_write(models)}
+        if to_fetch := sum({known.model.base: known.to_fetch for known in models}.values()):
+            cache = _existing(hub.cache())
+            places[cache] = places.get(cache, 0) + to_fetch
+        for folder, needed in _by_device(places).items():
+            free = shutil.disk_usage(folder).free
+            text = f"needs about {_gib(needed)}, {_gib(free)} are free"
+            if needed > free:
+                yield Finding(
+                    "error", f"disk {folder}", f"{text}; free some, or set run_dir (HF_HOME for models)"
+                )
+            else:
+                yield Finding("warning" if needed > 0.8 * free else "ok", f"disk {folder}", text)
+
+    def _to_write(self, models: list[_Known]) -> int:
+        """Bytes of adapters and their checkpoints, of the averaged and the quantised model."""
+        shapes = {known.name.rpartition(".")[2]: known for known in models if known.shape}
+        written, checkpoints = 0, 0
+        for task in self._waiting:
+            owner = task.name.rpartition("-fold")[0] if task.step_name == "teach" else task.name
+            known = shapes.get(owner if task.step_name in ("teach", "post_pretrain") else "student")
+            if known is None or known.shape is None:
+                continue
+            adapters = known.shape.adapters(known.model.lora.rank)
+            stored = 2 * (known.shape.matrices + known.shape.embeddings)
+            if task.step_name in ("teach", "post_pretrain", "distill"):
+                written += 4 * adapters
+                checkpoints = max(checkpoints, 3 * _CHECKPOINT * adapters)
+            elif task.step_name == "average":
+                written += stored + 4 * adapters
+            elif task.step_name == "quantize":
+                written += int(1.1 * known.shape.matrices) + 2 * known.shape.embeddings
+        return written + checkpoints * self._at_once
+
+    @cached_property
+    def _waiting(self) -> list[Task]:
+        """The tasks that have to run; all where something that they read cannot be had."""
+        try:
+            return [task for task in self.work.tasks if state(self.work, task).status != "fresh"]
+        except TiebreakError:
+            return list(self.work.tasks)
+
+    @property
+    def _at_once(self) -> int:
+        recipe = self.work.recipe
+        return recipe.slurm.at_once or recipe.split.count if self.on_slurm else recipe.compute.workers
+
+    def _memory(self, models: list[_Known]) -> Iterator[Finding]:
+        if self.work.recipe.compute.device == "cpu":
+            return
+        card = self.card or self._found
+        if card is None:
+            text = "no GPU is visible here; name that of your jobs, such as --card H100 or V100-32G"
+            yield Finding("warning" if self.on_slurm else "ok", "card", text)
+            return
+        for known in models:
+            yield self._on(card, known)
+
+    @cached_property
+    def _found(self) -> Card | None:
+        """The first GPU of this machine."""
+        import torch
+
+        if not torch.cuda.is_available():
+            return None
+        device = torch.cuda.get_device_properties(0)
+        return Card(device.name, (device.major, device.minor), device.total_memory)
+
+    def _on(self, card: Card, known: _Known) -> Finding:
+        """Whether a model trains on a card: with every activation kept, or with layers computed again."""
+        about = f"{known.name} on {card.name}"
+        shape = known.shape
+        if shape is None:
+            return Finding(
+                "warning", about, f"no estimate of memory for {known.model.base}: not a known kind of decoder"
+            )
+        try:
+            precision = cards.held_in(known.model.precision, card, shape.matrices + shape.embeddings)
+        except TiebreakError as error:
+            return Finding("error", about, f"{error} (--set {known.name}.precision=auto)")
+        tokens, rank = self.work.recipe.compute.train_tokens, known.model.lora.rank
+        most = _on_card(memory_of(shape, precision, rank, tokens, training=True).total)
+        least = _on_card(
+            memory_of(shape, precision, rank, min(tokens, _LEAST_TOKENS), True, kept_layers=0).total
+        )
+        held = f"{precision}, {tokens} tokens a forward: about {_gib(most)} of {_gib(card.memory)}"
+        if most <= card.memory:
+            return Finding("ok", about, held)
+        if least <= card.memory:
+            return Finding(
+                "warning", about, f"{held}; fits with layers computed again or shorter forwards, slower"
+            )
+        return Finding(
+            "error",
+            about,
+            f"{precision}: training takes {_gib(least)} at the least, the card has {_gib(card.memory)}; choose a "
+            f"smaller model, a larger card, or --set {known.name}.precision=nf4",
+        )
+
+
+def _on_card(total: float) -> float:
+    return _CUDA + _FRAGMENTS * total
+
+
+def _shape(config: dict[str, Any]) -> Shape | None:
+    try:
+        return parameters_of(config)
+    except (TiebreakError, KeyError):
+        return None
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest above it that is there."""
+    return next(path for path in (folder.resolve(), *folder.resolve().parents) if path.is_dir())
+
+
+def _by_device(places: Mapping[Path, int]) -> dict[Path, int]:
+    """Needs on one disk added up."""
+    first: dict[int, Path] = {}
+    needs: dict[Path, int] = {}
+    for folder, needed in places.items():
+        known = first.setdefault(os.stat(folder).st_dev, folder)
+        needs[known] = needs.get(known, 0) + needed
+    return needs
+
+
+def _gib(size: float) -> str:
+    return f"{size / GIB:.1f} GiB" if size >= 0.05 * GIB else f"{size / 2**20:.0f} MiB"

@@ -1,0 +1,68 @@
+"""The limits of a cluster against what jobs ask for, without a cluster."""
+
+from pathlib import Path
+
+import pytest
+
+from tiebreak.execute.finding import Finding
+from tiebreak.execute.limits import account, partition
+from tiebreak.execute.queue import Partition
+from tiebreak.execute.slurm import Site
+from tiebreak.recipe import Slurm
+
+SITE = Site("judge", Path("/run"), Path("/run/recipe.yaml"), None, {}, Slurm(), gpu=True, tiebreak="tiebreak")
+KNOWN = {
+    "main": Partition(None, has_gpu=True, is_default=True, is_up=True),
+    "short": Partition("5:00", has_gpu=True, is_default=False, is_up=True),
+    "old": Partition("1-00:00:00", has_gpu=False, is_default=False, is_up=True),
+    "broken": Partition(None, has_gpu=True, is_default=False, is_up=False),
+}
+JOBS = {"split": 60, "teach": 1440}
+
+
+def test_no_limit_is_fine() -> None:
+    assert partition("main", KNOWN, JOBS, SITE) == Finding(
+        "ok", "slurm partition main", "lets jobs of 1440 minutes run"
+    )
+    assert partition("main", KNOWN, {}, SITE).level == "ok"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("mian", "there is none of that name; did you mean 'main'?"),
+        (
+            "short",
+            "jobs of teach ask for 1440 minutes, the limit is 5: they would never start; --set slurm.minutes=5",
+        ),
+        ("old", "no node of it has a GPU"),
+        ("broken", "it is down"),
+    ],
+)
+def test_what_would_keep_jobs_waiting_is_an_error(name: str, text: str) -> None:
+    found = partition(name, KNOWN, JOBS, SITE)
+    assert found.level == "error"
+    assert text in found.text
+
+
+def test_a_partition_without_gpus_does_for_jobs_without() -> None:
+    assert partition("old", KNOWN, {"split": 60, "average": 60}, SITE).level == "ok"
+
+
+ASSOCIATIONS = {"lab": {"normal", "high"}, "course": {"normal"}}
+
+
+@pytest.mark.parametrize(
+    ("variables", "known", "level"),
+    [
+        ({}, ASSOCIATIONS, None),
+        ({"SBATCH_ACCOUNT": "lab", "SBATCH_QOS": "high"}, ASSOCIATIONS, "ok"),
+        ({"SBATCH_QOS": "high"}, ASSOCIATIONS, "ok"),
+        ({"SBATCH_ACCOUNT": "lap"}, ASSOCIATIONS, "error"),
+        ({"SBATCH_ACCOUNT": "course", "SBATCH_QOS": "high"}, ASSOCIATIONS, "error"),
+        ({"SBATCH_ACCOUNT": "lab"}, {}, "warning"),
+    ],
+)
+def test_account_and_qos(variables: dict[str, str], known: dict[str, set[str]], level: str | None) -> None:
+    levels = [found.level for found in account(variables, known)]
+    assert levels == ([level] if level else [])

@@ -1,0 +1,117 @@
+"""Parameters against transformers' own models, memory against what was measured on cards."""
+
+import pytest
+import torch
+from transformers import (
+    AutoModelForSequenceClassification,
+    Gemma2Config,
+    LlamaConfig,
+    MistralConfig,
+    Qwen2Config,
+    Qwen3Config,
+)
+
+from tiebreak.errors import TiebreakError
+from tiebreak.estimate import Shape, memory_of, parameters_of
+
+LLAMA_70B = LlamaConfig(
+    hidden_size=8192,
+    intermediate_size=28672,
+    num_hidden_layers=80,
+    num_attention_heads=64,
+    num_key_value_heads=8,
+    vocab_size=128256,
+)
+GEMMA_9B = Gemma2Config(
+    hidden_size=3584,
+    intermediate_size=14336,
+    num_hidden_layers=42,
+    num_attention_heads=16,
+    num_key_value_heads=8,
+    head_dim=256,
+    vocab_size=256000,
+)
+CONFIGS = {
+    "llama": LLAMA_70B,
+    "gemma2": GEMMA_9B,
+    "qwen2": Qwen2Config(
+        hidden_size=512,
+        intermediate_size=1024,
+        num_hidden_layers=3,
+        num_attention_heads=8,
+        num_key_value_heads=2,
+    ),
+    "qwen3": Qwen3Config(
+        hidden_size=512, head_dim=128, num_hidden_layers=3, num_attention_heads=8, num_key_value_heads=2
+    ),
+    "mistral": MistralConfig(
+        hidden_size=256, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2
+    ),
+}
+GIB = 2**30
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+def test_parameters_are_those_of_the_model(family: str) -> None:
+    with torch.device("meta"):
+        model = AutoModelForSequenceClassification.from_config(CONFIGS[family])
+    linears = [layer for layer in model.model.modules() if isinstance(layer, torch.nn.Linear)]
+    shape = parameters_of(CONFIGS[family].to_dict())
+    assert shape.matrices == sum(layer.weight.numel() for layer in linears)
+    assert shape.embeddings == model.model.embed_tokens.weight.numel()
+    assert shape.adapters(8) == sum(8 * (layer.in_features + layer.out_features) for layer in linears)
+    norms = [name for name, _ in model.model.layers[0].named_children() if name.endswith("layernorm")]
+    assert shape.norms == len(norms)
+
+
+def test_a_config_inside_another_is_found() -> None:
+    inner = CONFIGS["qwen2"].to_dict()
+    assert parameters_of({"model_type": "gemma3", "text_config": inner}) == parameters_of(inner)
+
+
+def test_another_kind_of_layer_has_no_estimate() -> None:
+    with pytest.raises(TiebreakError, match="no estimate for models of the type 'mixtral'"):
+        parameters_of({"model_type": "mixtral"})
+
+
+LLAMA = parameters_of(LLAMA_70B.to_dict())
+TWELVE = Shape(**(vars(LLAMA) | {"layers": 12}))
+GEMMA = parameters_of(GEMMA_9B.to_dict())
+
+
+@pytest.mark.parametrize(
+    ("shape", "precision", "tokens", "kept", "measured"),
+    [
+        (GEMMA, "bf16", 4096, None, 42.7),
+        (GEMMA, "bf16", 8192, 0, 23.0),
+        (GEMMA, "fp8", 6144, None, 47.2),
+        (TWELVE, "fp8", 8192, 0, 18.6),
+        (TWELVE, "fp8", 8192, None, 39.4),
+        (LLAMA, "fp8", 8192, 0, 84.4),
+        (LLAMA, "fp8", 16384, 0, 98.4),
+    ],
+)
+def test_training_takes_what_was_measured(
+    shape: Shape, precision: str, tokens: int, kept: int | None, measured: float
+) -> None:
+    """LoRA steps of rank 64 on an H100 and (all 80 layers) an H200, layers compiled, masters in bf16, in GiB."""
+    memory = memory_of(shape, precision, 64, tokens, training=True, kept_layers=kept)
+    half_the_masters = memory.weights + memory.adapters / 2 + memory.activations
+    assert half_the_masters / GIB == pytest.approx(measured, rel=0.07)
+
+
+@pytest.mark.parametrize(("precision", "measured"), [("bf16", 18.6), ("fp8", 11.3)])
+def test_scoring_takes_what_was_measured(precision: str, measured: float) -> None:
+    """Gemma-2-9B without adapters, 16k tokens a forward on an H100, layers compiled, in GiB."""
+    memory = memory_of(GEMMA, precision, 64, 16384, training=False)
+    assert (memory.weights + memory.activations) / GIB == pytest.approx(measured, rel=0.07)
+
+
+def test_memory_grows_with_what_takes_more() -> None:
+    def total(precision: str = "bf16", rank: int = 64, tokens: int = 4096, kept: int | None = 10) -> float:
+        return memory_of(GEMMA, precision, rank, tokens, True, kept).total
+
+    assert total("nf4") < total("fp8") < total() < total("fp32")
+    assert total() < total(rank=128)
+    assert total() < total(tokens=8192)
+    assert total(kept=0) < total() < total(kept=None)
