@@ -1,7 +1,29 @@
+from itertools import pairwise
+
 import numpy as np
+import pytest
 import torch
 
-from tiebreak.data.packing import by_budget, pack
+from tiebreak.data.packing import TILE, Layout, Packed, Tiles, batches, by_budget, pack, shape
+
+
+def random_documents(lengths: list[int], seed: int = 0) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [rng.integers(1, 1000, n).astype(np.int32) for n in lengths]
+
+
+def pairs(count: int, seed: int = 0) -> list[np.ndarray]:
+    """Documents in twos that begin alike and end apart, as the two orders of a vote do."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for _ in range(count):
+        common = rng.integers(1, 500, rng.integers(8, 150))
+        length = rng.integers(2, 300)
+        found += [
+            np.concatenate([common, rng.integers(low, low + 500, length)]).astype(np.int32)
+            for low in (500, 1000)
+        ]
+    return found
 
 
 def test_documents_lie_end_to_end() -> None:
@@ -9,19 +31,114 @@ def test_documents_lie_end_to_end() -> None:
     assert packed.ids_T.tolist() == [5, 6, 7, 8, 9, 10]
     assert packed.positions_T.tolist() == [0, 1, 2, 0, 0, 1]
     assert packed.ends_D.tolist() == [2, 3, 5]
-    assert packed.layout.lengths == (3, 1, 2)
+    assert [len(span) for span in packed.spans] == [3, 1, 2]
 
 
-def test_groups_cover_every_token_once_with_little_padding() -> None:
-    lengths = np.random.default_rng(0).integers(1, 900, 200)
-    packed = pack([np.zeros(n, np.int32) for n in lengths])
-    covered = torch.cat([index[valid] for index, valid in packed.layout.groups])
-    assert torch.equal(covered.sort().values, torch.arange(int(lengths.sum())))
-    assert sum(index.numel() for index, _ in packed.layout.groups) < 1.25 * lengths.sum()
-    for index, valid in packed.layout.groups:
-        for row, mask in zip(index, valid, strict=True):
-            tokens = row[mask]
-            assert torch.equal(packed.positions_T[tokens], torch.arange(len(tokens)))
+def test_neighbours_share_a_long_common_beginning_once() -> None:
+    first, second = np.arange(1, 30, dtype=np.int32), np.arange(1, 25, dtype=np.int32)
+    second[20:] += 100
+    packed = pack([first, second, second])
+    assert packed.ids_T.tolist() == [*range(1, 30), *range(121, 125), *second.tolist()]
+    assert packed.positions_T.tolist() == [*range(29), *range(20, 24), *range(24)]
+    assert packed.ends_D.tolist() == [28, 32, 56]
+    assert [document.tolist() for document in packed.documents()] == [
+        d.tolist() for d in (first, second, second)
+    ]
+
+
+def test_equal_documents_keep_a_last_token_of_their_own() -> None:
+    document = np.arange(50, dtype=np.int32)
+    packed = pack([document, document])
+    assert len(packed.ids_T) == 51
+    assert packed.ends_D.tolist() == [49, 50]
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_groups_place_every_token_once_with_little_padding(shared: bool) -> None:
+    lengths = np.random.default_rng(0).integers(1, 900, 200).tolist()
+    packed = pack(pairs(100) if shared else random_documents(lengths))
+    layout = packed.layout
+    assert isinstance(layout, Layout)
+    own = torch.cat([index_DL.flatten()[own] for index_DL, own in layout.groups])
+    assert torch.equal(own[layout.order_T], torch.arange(len(packed.ids_T)))
+    if not shared:
+        assert sum(index_DL.numel() for index_DL, _ in layout.groups) < 1.25 * sum(lengths)
+    seen = sorted(
+        packed.ids_T[row[: int((packed.positions_T[row]).max()) + 1]].tolist()
+        for index_DL, _ in layout.groups
+        for row in index_DL
+    )
+    assert seen == sorted(document.tolist() for document in packed.documents())
+
+
+def visible_by_tiles(packed: Packed, tokens: int) -> np.ndarray:
+    """(T, T): which key a query sees, as the kernel walks the tiles; once by queries, once by keys."""
+    assert isinstance(packed.layout, Tiles)
+    by_query, by_key = (np.zeros((tokens, tokens), int) for _ in range(2))
+    for first, stop, own, shared, shared_stop in packed.layout.queries_N5.tolist():
+        for q in range(first, min(first + TILE, stop)):
+            by_query[q, shared:shared_stop] += 1
+            by_query[q, own : q + 1] += 1
+    for first, stop, extra, extra_stop, shared_stop in packed.layout.keys_N5.tolist():
+        for k in range(first, min(first + TILE, stop)):
+            by_key[k:stop, k] += 1
+            by_key[extra : extra_stop if k < shared_stop else extra, k] += 1
+    assert np.array_equal(by_query, by_key)
+    return by_query
+
+
+def test_tiles_show_each_token_its_own_document_and_nothing_else() -> None:
+    documents = pairs(3) + random_documents([1, 128, 300])
+    tokens = shape(sum(map(len, documents)), 8192)
+    packed = pack(documents, tokens)
+    assert len(packed.ids_T) == len(packed.positions_T) == tokens
+    visible = visible_by_tiles(packed, tokens)
+    expected = np.zeros_like(visible)
+    for span in packed.spans:
+        where = np.r_[span.shared_start : span.shared_stop, span.start : span.stop]
+        for n, q in enumerate(where):
+            expected[q, where[: n + 1]] = 1
+    end = packed.spans[-1].stop
+    assert np.array_equal(visible[:end], expected[:end])
+    assert visible[end:].diagonal(end).all(), (
+        "a filling token sees at least itself, so that nothing is undefined"
+    )
+
+
+def test_fixed_batches_are_full_balanced_and_of_few_shapes() -> None:
+    documents = random_documents(np.random.default_rng(2).integers(40, 1024, 400).tolist())
+    found = list(batches(documents, 8192, fixed=True))
+    assert sorted(n for members, _ in found for n in members) == list(range(400))
+    for members, packed in found:
+        assert [d.tolist() for d in packed.documents()] == [documents[n].tolist() for n in members]
+    filled = [packed.spans[-1].stop for _, packed in found]
+    assert sum(filled) > 0.97 * sum(len(packed.ids_T) for _, packed in found)
+    assert {len(packed.ids_T) for _, packed in found} <= {7168, 8192}
+    assert len({packed.layout.queries_N5.shape for _, packed in found}) == len(
+        {len(p.ids_T) for _, p in found}
+    )
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_the_two_orders_of_a_vote_stay_together(fixed: bool) -> None:
+    documents = pairs(40)
+    found = list(batches(documents, 1024, fixed))
+    assert sorted(n for members, _ in found for n in members) == list(range(80))
+    for members, packed in found:
+        assert packed.spans[-1].stop <= max(1024, max(len(documents[n]) for n in members))
+        assert all((n ^ 1) in members for n in members)
+        assert [d.tolist() for d in packed.documents()] == [documents[n].tolist() for n in members]
+        for (n, _), (m, span) in pairwise(zip(members, packed.spans, strict=True)):
+            common = int(np.argmin(documents[n][: len(documents[m])] == documents[m][: len(documents[n])]))
+            if n == m ^ 1 and n % 2 == 0:
+                assert span.shared_stop - span.shared_start == common
+
+
+def test_a_document_longer_than_the_budget_gets_a_power_of_two() -> None:
+    documents = random_documents([5000, 30])
+    found = {tuple(members): packed for members, packed in batches(documents, 2048, fixed=True)}
+    assert len(found[(0,)].ids_T) == 8192
+    assert len(found[(1,)].ids_T) == 256
 
 
 def test_runs_keep_to_the_budget_and_to_the_order() -> None:

@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-import torch
 from models import base, votes
 
 from tiebreak.data.prompt import tokenize
@@ -36,17 +35,18 @@ def test_steps_depend_on_the_seed_alone_and_the_cap_holds() -> None:
         optimizer_steps(0, training, 3)
 
 
-def test_batches_hold_every_row_of_a_step_with_its_own_targets() -> None:
+@pytest.mark.parametrize("fixed", [False, True])
+def test_batches_hold_every_row_of_a_step_with_its_own_targets(fixed: bool) -> None:
     table = votes(12)
     tokens = tokenize(table, classifier.load(base("llama")).tokenizer, Prompt())
     teachers = np.random.default_rng(0).normal(size=(12, 2, 2, 3)).astype(np.float32)
     rows = TrainingRows(tokens, labels_of(table), teachers, max_tokens=300)
     step = optimizer_steps(12, Training(rows_per_step=24, epochs=1), 0)[0]
-    batches = list(rows.batches(step, budget=600))
+    batches = list(rows.batches(step, 600, fixed))
     assert len(batches) > 1
     seen = []
     for packed, targets in batches:
-        documents = torch.split(packed.ids_T, list(packed.layout.lengths))
+        documents = list(packed.documents())
         for document, label, logits in zip(documents, targets.labels_RC, targets.teachers_RMC, strict=True):
             (vote, order), *others = [
                 (v, o) for v, o in step.tolist() if np.array_equal(tokens.row(v, o, 300), document.numpy())

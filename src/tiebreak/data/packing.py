@@ -1,27 +1,66 @@
 """Rows of different lengths in one row of tokens, without padding: documents lie end to end.
 
-Dimension letters: T tokens of the packed row, D documents, L length of the longest document of a group.
+Neighbours that begin alike, as the two orders of a vote do with its prompt, share that beginning: the second
+keeps the rest only and reads the first one's beginning as its own. A causal model computes the same for both.
+
+Dimension letters: T tokens of the packed row, D documents, L length of the longest document of a group, N tiles.
 """
 
-from collections.abc import Iterator, Sequence
+import heapq
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+Document = NDArray[np.int32]
+
+TILE = 128
+"""Tokens of a tile of the attention kernel: a run of a document's own tokens."""
+SHARED_AT_LEAST = 8
+"""A shorter common beginning is computed twice."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """Where a document lies: tokens shared with the one before it (may be none), then its own."""
+
+    shared_start: int
+    shared_stop: int
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.shared_stop - self.shared_start + self.stop - self.start
+
 
 @dataclass(frozen=True)
 class Layout:
-    """Where documents lie in a packed row; what attention needs to keep them apart.
+    """What portable attention needs to keep documents apart.
 
-    groups: documents of similar length, each group as (index_DL, valid_DL): the positions of the documents'
-    tokens, right-padded with position 0, and which of them are real.
+    groups: documents of similar length, each group as (index_DL, own): the positions of the documents' tokens,
+    right-padded with position 0, and where in the flattened index the documents' own tokens are.
+    order_T: where each token of the row is among the own tokens of all groups.
     """
 
-    lengths: tuple[int, ...]
     groups: tuple[tuple[Tensor, Tensor], ...]
+    order_T: Tensor
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """What the attention kernel (model.flash) needs: tiles of the packed row, those with most work first.
+
+    queries_N5: first token, end of the document, start of its own tokens, start and end of the shared ones.
+    keys_N5: first token, end of the document, start and end of the document that shares its beginning, and
+    where that beginning ends. Unused rows are zero.
+    """
+
+    queries_N5: Tensor
+    keys_N5: Tensor
 
 
 @dataclass(frozen=True)
@@ -31,40 +70,75 @@ class Packed:
     ids_T: Tensor
     positions_T: Tensor
     ends_D: Tensor
-    layout: Layout
+    spans: tuple[Span, ...]
+    layout: Layout | Tiles
 
     def to(self, device: str) -> "Packed":
-        groups = tuple((index.to(device), valid.to(device)) for index, valid in self.layout.groups)
-        return Packed(
-            self.ids_T.to(device),
-            self.positions_T.to(device),
-            self.ends_D.to(device),
-            Layout(self.layout.lengths, groups),
-        )
+        """On a device; copies from page-locked memory do not wait."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pinned(self) -> "Packed":
+        return self._map(Tensor.pin_memory)
+
+    def documents(self) -> Iterator[Tensor]:
+        """Each document's tokens, shared ones included."""
+        for span in self.spans:
+            yield torch.cat(
+                [self.ids_T[span.shared_start : span.shared_stop], self.ids_T[span.start : span.stop]]
+            )
+
+    def _map(self, move: Callable[[Tensor], Tensor]) -> "Packed":
+        layout: Layout | Tiles
+        if isinstance(self.layout, Tiles):
+            layout = Tiles(move(self.layout.queries_N5), move(self.layout.keys_N5))
+        else:
+            groups = tuple((move(index), move(own)) for index, own in self.layout.groups)
+            layout = Layout(groups, move(self.layout.order_T))
+        return Packed(move(self.ids_T), move(self.positions_T), move(self.ends_D), self.spans, layout)
 
 
-def pack(documents: Sequence[NDArray[np.int32]]) -> Packed:
-    """Lay token arrays end to end."""
-    lengths = np.array([len(d) for d in documents])
-    ends = np.cumsum(lengths)
-    starts = ends - lengths
+def pack(documents: Sequence[Document], tokens: int | None = None) -> Packed:
+    """Lay documents end to end, for portable attention; or, with `tokens`, filled up to so many for the kernel."""
+    spans = tuple(_spans(documents))
+    own = [
+        document[len(span) - (span.stop - span.start) :]
+        for document, span in zip(documents, spans, strict=True)
+    ]
+    end = spans[-1].stop
+    fillers = (
+        [] if tokens is None else [Span(s, s, s, min(s + TILE, tokens)) for s in range(end, tokens, TILE)]
+    )
+    everything = [*spans, *fillers]
+    positions = [np.arange(len(span) - (span.stop - span.start), len(span)) for span in everything]
+    own += [np.zeros(len(span), np.int32) for span in fillers]
     return Packed(
-        ids_T=torch.from_numpy(np.concatenate(documents).astype(np.int64)),
-        positions_T=torch.from_numpy(np.arange(ends[-1]) - np.repeat(starts, lengths)),
-        ends_D=torch.from_numpy(ends - 1),
-        layout=Layout(tuple(lengths.tolist()), tuple(_groups(starts, lengths))),
+        ids_T=torch.from_numpy(np.concatenate(own).astype(np.int64)),
+        positions_T=torch.from_numpy(np.concatenate(positions)),
+        ends_D=torch.tensor([span.stop - 1 for span in spans]),
+        spans=spans,
+        layout=_layout(spans) if tokens is None else _tiles(everything, tokens),
     )
 
 
-def _groups(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Documents in classes of length that differ by less than a quarter, so that little is padded."""
-    classes = np.ceil(np.log(lengths) / np.log(1.25)).astype(int)
-    for value in np.unique(classes):
-        members = np.flatnonzero(classes == value)
-        offsets_L = np.arange(lengths[members].max())
-        valid_DL = offsets_L < lengths[members, None]
-        index_DL = np.where(valid_DL, starts[members, None] + offsets_L, 0)
-        yield torch.from_numpy(index_DL), torch.from_numpy(valid_DL)
+def batches(documents: Sequence[Document], budget: int, fixed: bool) -> Iterator[tuple[list[int], Packed]]:
+    """Documents as forwards of at most `budget` tokens, each with the numbers of its documents.
+
+    fixed: for the attention kernel, in few shapes, so that little is compiled; otherwise longest first, so
+    that documents of similar length meet. A document longer than the budget gets a forward of its own.
+    """
+    by_length = sorted(range(len(documents)), key=lambda n: -len(documents[n]))
+    units = _units(by_length, documents)
+    costs = [sum(cost for _, cost in unit) for unit in units]
+    for run in _balanced(costs, budget) if fixed else by_budget(costs, budget):
+        members = [n for unit in run for n, _ in units[unit]]
+        tokens = shape(sum(costs[unit] for unit in run), budget) if fixed else None
+        yield members, pack([documents[n] for n in members], tokens)
+
+
+def shape(tokens: int, budget: int) -> int:
+    """The tokens of a forward of fixed shape: a multiple of an eighth of the budget, or a power of two above it."""
+    eighth = -(-budget // (8 * TILE)) * TILE
+    return -(-tokens // eighth) * eighth if tokens <= budget else 1 << (tokens - 1).bit_length()
 
 
 def by_budget(lengths: Sequence[int], budget: int) -> Iterator[range]:
@@ -77,3 +151,96 @@ def by_budget(lengths: Sequence[int], budget: int) -> Iterator[range]:
         tokens += length
     if start < len(lengths):
         yield range(start, len(lengths))
+
+
+def _balanced(lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """As few bins of at most `budget` as a greedy rule finds, about equally full (Graham 1969: longest first)."""
+    small = sorted((n for n, length in enumerate(lengths) if length <= budget), key=lambda n: -lengths[n])
+    alone = [[n] for n, length in enumerate(lengths) if length > budget]
+    count = -(-sum(lengths[n] for n in small) // budget)
+    while small:
+        bins: list[list[int]] = [[] for _ in range(count)]
+        loads = [(0, b) for b in range(count)]
+        for n in small:
+            load, b = heapq.heappop(loads)
+            bins[b].append(n)
+            heapq.heappush(loads, (load + lengths[n], b))
+        if max(loads)[0] <= budget:
+            return bins + alone
+        count += 1
+    return alone
+
+
+def _units(order: Sequence[int], documents: Sequence[Document]) -> list[list[tuple[int, int]]]:
+    """Documents, or two that share their beginning, as (number, own tokens)."""
+    units: list[list[tuple[int, int]]] = []
+    for n in order:
+        shared = 0
+        if units and len(units[-1]) == 1:
+            shared = _common(documents[units[-1][0][0]], documents[n])
+        if shared:
+            units[-1].append((n, len(documents[n]) - shared))
+        else:
+            units.append([(n, len(documents[n]))])
+    return units
+
+
+def _spans(documents: Sequence[Document]) -> Iterator[Span]:
+    """Documents end to end; of two neighbours that begin alike the second has its own tokens only."""
+    span = Span(0, 0, 0, 0)
+    for n, document in enumerate(documents):
+        shares = n > 0 and span.shared_stop == span.shared_start
+        shared = _common(documents[n - 1], document) if shares else 0
+        begin, start = span.start if shared else span.stop, span.stop
+        span = Span(begin, begin + shared, start, start + len(document) - shared)
+        yield span
+
+
+def _common(one: Document, other: Document) -> int:
+    """Tokens that two documents share at their beginning, their last tokens aside; 0 for too few."""
+    length = min(len(one), len(other)) - 1
+    different = np.flatnonzero(one[:length] != other[:length])
+    common = int(different[0]) if len(different) else length
+    return common if common >= SHARED_AT_LEAST else 0
+
+
+def _layout(spans: Sequence[Span]) -> Layout:
+    """Documents in classes of length that differ by less than a quarter, so that little is padded."""
+    shared_start, shared_stop, start = np.array([(s.shared_start, s.shared_stop, s.start) for s in spans]).T
+    lengths, shared = np.array([len(span) for span in spans]), shared_stop - shared_start
+    classes = np.ceil(np.log(lengths) / np.log(1.25)).astype(int)
+    groups, positions = [], []
+    for value in np.unique(classes):
+        members = np.flatnonzero(classes == value)
+        offsets_L = np.arange(lengths[members].max())
+        is_own_DL = offsets_L >= shared[members, None]
+        base_DL = np.where(is_own_DL, (start - shared)[members, None], shared_start[members, None])
+        inside_DL = offsets_L < lengths[members, None]
+        index_DL = np.where(inside_DL, base_DL + offsets_L, 0)
+        own = np.flatnonzero(inside_DL & is_own_DL)
+        groups.append((torch.from_numpy(index_DL), torch.from_numpy(own)))
+        positions.append(index_DL.ravel()[own])
+    return Layout(tuple(groups), torch.from_numpy(np.argsort(np.concatenate(positions))))
+
+
+def _tiles(spans: Sequence[Span], tokens: int) -> Tiles:
+    sharers = {
+        before.start: after for before, after in pairwise(spans) if after.shared_stop > after.shared_start
+    }
+    queries, keys = [], []
+    for span in spans:
+        sharer = sharers.get(span.start)
+        extra = (sharer.start, sharer.stop, sharer.shared_stop) if sharer else (0, 0, 0)
+        for first in range(span.start, span.stop, TILE):
+            queries.append((first, span.stop, span.start, span.shared_start, span.shared_stop))
+            keys.append((first, span.stop, *extra))
+    queries.sort(key=lambda t: t[2] - t[0] - (t[4] - t[3]))
+    keys.sort(key=lambda t: t[0] - t[1] - (t[3] - t[2]))
+    rows = max(tokens // 32, 1 << (len(queries) - 1).bit_length())  # one shape unless documents are tiny
+    return Tiles(_table(queries, rows), _table(keys, rows))
+
+
+def _table(tiles: Sequence[tuple[int, ...]], rows: int) -> Tensor:
+    table = np.zeros((rows, 5), np.int32)
+    table[: len(tiles)] = tiles
+    return torch.from_numpy(table)

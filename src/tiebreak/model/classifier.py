@@ -12,8 +12,10 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import (
+    AutoConfig,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -22,32 +24,50 @@ from transformers.utils import logging
 from tiebreak.data.packing import Packed
 from tiebreak.data.votes import LABELS
 from tiebreak.errors import TiebreakError
-from tiebreak.model import attention
+from tiebreak.model import attention, gpu, stream
 from tiebreak.model.lora import HEAD, add_adapters, load_adapter
+from tiebreak.model.precision import CPU, announce, choose
+from tiebreak.model.precision import card as device_card
+from tiebreak.model.stack import fuse, stacks
 from tiebreak.recipe import Lora
 
 HEAD_STD = 0.02
-TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass
 class Classifier:
-    """A model, its tokenizer, and whether its score head was ever trained."""
+    """A model, its tokenizer, and whether its score head was ever trained.
+
+    fixed: it runs on kernels that want batches of fixed shapes (`data.packing.batches`).
+    checked: those kernels were compared with plain attention (`model.check`).
+    """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     head_trained: bool
+    fixed: bool = False
+    checked: bool = False
 
     def logits(self, batch: Packed) -> Tensor:
         """Raw logits (D, C) in fp32, read at each document's last token."""
+        for stack in stacks(self.model):
+            stack.prepare()
         hidden_TX = self.model.model(
-            input_ids=batch.ids_T[None],
+            **self._inputs(batch),
             position_ids=batch.positions_T[None],
             use_cache=False,
             layout=batch.layout,
         ).last_hidden_state[0]
         logits_DC: Tensor = self.model.score(hidden_TX[batch.ends_D].float())
         return logits_DC
+
+    def _inputs(self, batch: Packed) -> dict[str, Tensor]:
+        if not self.fixed:
+            return {"input_ids": batch.ids_T[None]}
+        attention.open_windows(self.model, max(map(len, batch.spans)))
+        embedded_1TX = self.model.model.embed_tokens(batch.ids_T[None])
+        # so that the first layer's compiled code is that of the others
+        return {"inputs_embeds": embedded_1TX.requires_grad_(torch.is_grad_enabled())}
 
     def trainable(self) -> dict[str, nn.Parameter]:
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
@@ -56,43 +76,110 @@ class Classifier:
     def device(self) -> str:
         return str(self.model.device)
 
+    @property
+    def on_gpu(self) -> bool:
+        return str(self.model.device.type) == "cuda"
+
 
 def load(folder: Path, precision: str = "auto", device: str = "cpu", seed: int = 0) -> Classifier:
-    """Load a decoder from a local folder, frozen, with a trainable score head in fp32.
+    """Load a decoder from a local folder in 16 or 32 bits, frozen, with a trainable score head in fp32.
 
     The head keeps its weights if the folder has any; otherwise it is drawn with `seed` and counts as never
     trained. Raises TiebreakError if the folder holds no model that transformers can read.
     """
-    if not (folder / "config.json").is_file():
-        raise TiebreakError(f"{folder} is no model folder: it has no config.json")
-    labels = dict(enumerate(LABELS))
-    try:
-        with quiet():
-            tokenizer = AutoTokenizer.from_pretrained(folder)
-            model, info = AutoModelForSequenceClassification.from_pretrained(
-                folder,
-                num_labels=len(LABELS),
-                id2label=labels,
-                label2id={label: n for n, label in labels.items()},
-                dtype=compute_type(precision, device),
-                attn_implementation=attention.NAME,
-                output_loading_info=True,
-            )
-    except (OSError, ValueError, KeyError) as error:
-        raise TiebreakError(f"transformers cannot load a classifier from {folder}: {error}") from None
-    if missing := set(info["missing_keys"]) - {"score.weight"}:
-        raise TiebreakError(f"{folder} lacks weights, {sorted(missing)[:3]} among {len(missing)}")
-    head_trained = "score.weight" not in info["missing_keys"]
-    model.requires_grad_(False).to(device)
+    dtype = compute_type(precision, device)
+    with _clear_errors(folder):
+        config = _config(folder)
+        if device != "cpu" and stream.covers(folder, config):
+            model, has_head = stream.load(folder, config, dtype, device)
+        else:
+            model, has_head = _by_transformers(folder, config, dtype)
+            model.to(device)
+    return _classifier(folder, model, has_head, device, seed)
+
+
+def load_adapted(
+    base: Path, lora: Lora, adapter: Path | None, precision: str, device: str, seed: int = 0
+) -> Classifier:
+    """A base with fresh adapters, or with those of an adapter folder; frozen weights in the recipe's precision.
+
+    Raises TiebreakError for a folder without a model, and for a precision that the device lacks.
+    """
+    with _clear_errors(base):
+        config = _config(base)
+        card = device_card(device)
+        # the size of a model matters for `auto` on a GPU alone
+        size = stream.parameters(config) if precision == "auto" and card is not CPU else 0
+        chosen = choose(precision, card, size)
+    announce(base.name, chosen)
+    if chosen.kind == "dense" and not gpu.suits(card, chosen.dtype, config):
+        classifier = load(base, precision, device, seed)
+        add_adapters(classifier.model, lora, seed)
+    else:
+        with _clear_errors(base):
+            if chosen.kind != "dense" or stream.covers(base, config):
+                model, has_head = stream.load(base, config, chosen.dtype, device, chosen.kind, lora, seed)
+            else:
+                model, has_head = _by_transformers(base, config, chosen.dtype)
+                fuse(model.to(device), chosen.kind, chosen.dtype, device, lora, seed)
+        classifier = _classifier(base, model, has_head, device, seed)
+    if adapter is not None and load_adapter(classifier.model, adapter):
+        classifier.head_trained = True
+    return classifier
+
+
+def _classifier(folder: Path, model: PreTrainedModel, has_head: bool, device: str, seed: int) -> Classifier:
+    """Tokenizer and score head for a loaded decoder; on a GPU, compiled layers."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model.requires_grad_(False)
+    for stack in stacks(model):
+        stack.release_adapters()
     model.config.pad_token_id = tokenizer.pad_token_id = padding_token(tokenizer)
-    model.score.float().requires_grad_(True)
-    if head_trained:
-        model.score.weight.data.copy_(stored_head(folder))
+    if has_head:
+        head = stored_head(folder)
     else:
         generator = torch.Generator().manual_seed(seed)
         head = torch.randn(model.score.weight.shape, generator=generator) * HEAD_STD
-        model.score.weight.data.copy_(head)
-    return Classifier(model, tokenizer, head_trained)
+    model.score.weight = nn.Parameter(head.to(device))
+    fixed = gpu.suits(device_card(device), model.dtype, model.config)
+    if fixed:
+        gpu.compile_layers(model)
+    return Classifier(model, tokenizer, has_head, fixed)
+
+
+def _config(folder: Path) -> PreTrainedConfig:
+    """The folder's configuration with our classes and attention."""
+    labels = dict(enumerate(LABELS))
+    return AutoConfig.from_pretrained(
+        folder, num_labels=len(LABELS), id2label=labels, label2id={label: n for n, label in labels.items()}
+    )
+
+
+def _by_transformers(
+    folder: Path, config: PreTrainedConfig, dtype: torch.dtype
+) -> tuple[PreTrainedModel, bool]:
+    """The decoder on the CPU, and whether the folder has a score head."""
+    with quiet():
+        model, info = AutoModelForSequenceClassification.from_pretrained(
+            folder,
+            config=config,
+            dtype=dtype,
+            attn_implementation=attention.NAME,
+            output_loading_info=True,
+        )
+    if missing := set(info["missing_keys"]) - {HEAD}:
+        raise TiebreakError(f"{folder} lacks weights, {sorted(missing)[:3]} among {len(missing)}")
+    return model, HEAD not in info["missing_keys"]
+
+
+@contextmanager
+def _clear_errors(folder: Path) -> Iterator[None]:
+    if not (folder / "config.json").is_file():
+        raise TiebreakError(f"{folder} is no model folder: it has no config.json")
+    try:
+        yield
+    except (OSError, ValueError, KeyError) as error:
+        raise TiebreakError(f"transformers cannot load a classifier from {folder}: {error}") from None
 
 
 def stored_head(folder: Path) -> Tensor:
@@ -119,24 +206,9 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def load_adapted(
-    base: Path, lora: Lora, adapter: Path | None, precision: str, device: str, seed: int = 0
-) -> Classifier:
-    """A base with fresh adapters, or with those of an adapter folder."""
-    classifier = load(base, precision, device, seed)
-    add_adapters(classifier.model, lora, seed)
-    if adapter is not None and load_adapter(classifier.model, adapter):
-        classifier.head_trained = True
-    return classifier
-
-
 def compute_type(precision: str, device: str) -> torch.dtype:
     """The type of weights and activations. `auto`: bf16 on cards that have it, else fp16; fp32 on CPUs."""
-    if precision == "auto":
-        if device == "cpu":
-            return torch.float32
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    return TYPES[precision]
+    return choose(precision, device_card(device), 0).dtype
 
 
 def padding_token(tokenizer: PreTrainedTokenizerBase) -> int:

@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tiebreak.errors import TiebreakError
+from tiebreak.model.stack import Stack
 from tiebreak.recipe import Lora
 
 PREFIX = "base_model.model."
@@ -43,7 +45,8 @@ class LoraLinear(nn.Module):
         self.merges = 3 * lora.rank * (inputs + outputs) > inputs * outputs
 
     def forward(self, x: Tensor) -> Tensor:
-        if isinstance(self.base, nn.Linear) and self.merges and not (self.dropout and self.training):
+        merges = self.merges and x.dtype == torch.float32  # a 16-bit sum would lose the adapter's small part
+        if merges and isinstance(self.base, nn.Linear) and not (self.dropout and self.training):
             weight = self.base.weight + (self.lora_B * self.scale @ self.lora_A).to(x.dtype)
             return F.linear(x, weight, self.base.bias)
         dropped = F.dropout(x, self.dropout, self.training) if self.dropout else x
@@ -61,9 +64,21 @@ def add_adapters(model: PreTrainedModel, lora: Lora, seed: int) -> None:
                 setattr(parent, name, LoraLinear(child, lora, generator))
 
 
-def adapted_layers(model: PreTrainedModel) -> Iterator[tuple[str, LoraLinear]]:
+class Adapter(NamedTuple):
+    """One layer's masters A (r, inputs) and B (outputs, r), and alpha / rank."""
+
+    lora_A: Tensor
+    lora_B: Tensor
+    scale: float
+
+
+def adapted_layers(model: PreTrainedModel) -> Iterator[tuple[str, Adapter]]:
     """Every adapted layer with its name in the plain model, such as `model.layers.0.mlp.up_proj`."""
-    return ((name, m) for name, m in model.named_modules() if isinstance(m, LoraLinear))
+    for name, module in model.named_modules():
+        if isinstance(module, LoraLinear):
+            yield name, Adapter(module.lora_A, module.lora_B, module.scale)
+        elif isinstance(module, Stack) and module.rank:
+            yield from ((name, Adapter(a, b, module.scale)) for name, a, b in module.members())
 
 
 def adapter_state(model: PreTrainedModel, with_head: bool) -> dict[str, Tensor]:

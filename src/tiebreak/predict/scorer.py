@@ -3,16 +3,23 @@
 Dimension letters: R rows (a vote in one order), C classes.
 """
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tiebreak.data.packing import by_budget, pack
+from tiebreak.data.ahead import ahead
+from tiebreak.data.packing import Packed, batches
 from tiebreak.data.prompt import TokenizedVotes
 from tiebreak.errors import TiebreakError
+from tiebreak.model.check import check
 from tiebreak.model.classifier import Classifier
+from tiebreak.model.gpu import ToHost
+
+CHUNK = 8192
+"""Rows that are turned into tokens and packed at a time."""
 
 
 def score(
@@ -36,15 +43,44 @@ def score(
     lengths = np.array([votes.length(vote, max_tokens) for vote in rows_R2[:, 0].tolist()])
     by_length = np.lexsort((_canonical_order(votes, rows_R2), rows_R2[:, 0], -lengths))
     classifier.model.eval()
+    check(classifier, budget, training=False)
     done = 0
-    with torch.inference_mode():
-        for run in by_budget(lengths[by_length].tolist(), budget):
-            members = by_length[run.start : run.stop]
-            batch = pack([votes.row(vote, order, max_tokens) for vote, order in rows_R2[members].tolist()])
-            z_RC[members] = classifier.logits(batch.to(classifier.device)).cpu().numpy()
+    with torch.no_grad():
+        for members, z in _logits(
+            classifier, _batches(classifier, votes, rows_R2, by_length, max_tokens, budget)
+        ):
+            z_RC[members] = z.get().numpy()
             done += len(members)
             report("scoring", done, len(rows_R2), "rows")
     return z_RC
+
+
+def _batches(
+    classifier: Classifier,
+    votes: TokenizedVotes,
+    rows_R2: NDArray[np.int64],
+    by_length: NDArray[np.int64],
+    max_tokens: int,
+    budget: int,
+) -> Iterator[tuple[NDArray[np.int64], Packed]]:
+    """Packed batches, and which rows are in them."""
+    for start in range(0, len(by_length), CHUNK):
+        rows = by_length[start : start + CHUNK]
+        documents = [votes.row(vote, order, max_tokens) for vote, order in rows_R2[rows].tolist()]
+        for members, packed in batches(documents, budget, classifier.fixed):
+            yield rows[members], packed.pinned() if classifier.on_gpu else packed
+
+
+def _logits(
+    classifier: Classifier, made: Iterator[tuple[NDArray[np.int64], Packed]]
+) -> Iterator[tuple[NDArray[np.int64], ToHost]]:
+    """The logits of each batch. A GPU gets the next batch before those of the last are read."""
+    coming: deque[tuple[NDArray[np.int64], ToHost]] = deque()
+    for members, packed in ahead(made) if classifier.on_gpu else made:
+        coming.append((members, ToHost(classifier.logits(packed.to(classifier.device)))))
+        if len(coming) > classifier.on_gpu:
+            yield coming.popleft()
+    yield from coming
 
 
 def _canonical_order(votes: TokenizedVotes, rows_R2: NDArray[np.int64]) -> NDArray[np.int64]:

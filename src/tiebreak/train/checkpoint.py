@@ -5,7 +5,7 @@ import json
 import logging
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -18,11 +18,15 @@ KEPT = 2
 
 @dataclass
 class Progress:
-    """How far a training is: optimizer steps done, the mean loss of each, and the seconds they took."""
+    """How far a training is: optimizer steps done, the mean loss of each, and the seconds they took.
+
+    scaler: the state of the loss scale of an fp16 training, empty for others.
+    """
 
     step: int
     losses: list[float]
     seconds: float = 0.0
+    scaler: dict[str, float] = field(default_factory=dict)
 
 
 def save(
@@ -42,6 +46,7 @@ def save(
         "step": progress.step,
         "losses": progress.losses,
         "seconds": progress.seconds,
+        "scaler": progress.scaler,
         "sha256": _hash(partial / "state.safetensors"),
     }
     (partial / "progress.json").write_text(json.dumps(record), encoding="utf-8")
@@ -63,7 +68,7 @@ def restore(folder: Path, weights: Mapping[str, nn.Parameter], optimizer: torch.
         except (OSError, ValueError, KeyError) as error:
             log.warning("checkpoint %s is damaged (%s); trying the one before", candidate, error)
             continue
-        return Progress(record["step"], record["losses"], record["seconds"])
+        return Progress(record["step"], record["losses"], record["seconds"], record["scaler"])
     return Progress(0, [])
 
 
@@ -76,7 +81,7 @@ def _copy(
         for name, p in weights.items():
             p.copy_(tensors[f"weight/{name}"])
             optimizer.state[p] = {
-                key: tensors[f"{key}/{name}"].to(p.device if key != "step" else "cpu")
+                key: tensors[f"{key}/{name}"].to(p.device)
                 for key in ("step", "exp_avg", "exp_avg_sq")
                 if f"{key}/{name}" in tensors
             }

@@ -7,19 +7,24 @@ ends with the same weights as one that was not.
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from tiebreak.data.ahead import ahead
 from tiebreak.errors import Interrupted, TiebreakError
+from tiebreak.model.check import check
 from tiebreak.model.classifier import Classifier
+from tiebreak.model.gpu import ToHost
 from tiebreak.model.lora import HEAD
 from tiebreak.recipe import Training
 from tiebreak.runtime import Runtime
 from tiebreak.train import checkpoint
+from tiebreak.train.dry_run import settle
 from tiebreak.train.losses import Loss
-from tiebreak.train.rows import Rows, TrainingRows, optimizer_steps
+from tiebreak.train.rows import Batch, Rows, TrainingRows, optimizer_steps
 
 log = logging.getLogger(__name__)
 
@@ -35,19 +40,31 @@ def train(
     steps = optimizer_steps(len(rows.votes), training, seed)
     weights = classifier.trainable()
     optimizer = _optimizer(weights, training)
+    # 16-bit floats without bf16's range lose small gradients; disabled, the scaler passes everything through
+    scaler = torch.amp.GradScaler("cuda", enabled=classifier.model.dtype == torch.float16)
     progress = checkpoint.restore(runtime.scratch, weights, optimizer)
+    if progress.scaler:
+        scaler.load_state_dict(progress.scaler)
+    classifier.model.train()
+    tokens = runtime.train_tokens
+    check(classifier, tokens, training=True)
+    if classifier.on_gpu:
+        tokens = settle(classifier, tokens, rows.longest())
+    curve = _Curve(progress.losses, len(steps), runtime)
     saved = time.monotonic()
     began = saved - progress.seconds
-    classifier.model.train()
-    for step in range(progress.step, len(steps)):
+    batches_of_steps = _prepare(classifier, rows, steps[progress.step :], tokens)
+    for step, batches in enumerate(batches_of_steps, progress.step):
         rate = learning_rate(step, len(steps), training)
         torch.manual_seed(seed + step)
-        value = _step(classifier, rows, steps[step], loss, optimizer, rate, training, runtime)
+        total = _step(classifier, batches, len(steps[step]), loss, optimizer, scaler, rate, training)
+        curve.add(total, rate)
+        curve.read(waiting=1 if classifier.on_gpu else 0)
         seconds = time.monotonic() - began
-        progress = checkpoint.Progress(step + 1, [*progress.losses, value], seconds)
-        runtime.report("training", step + 1, len(steps), "steps", loss=value, learning_rate=rate)
         stop = runtime.should_stop()
         if stop or time.monotonic() - saved > 60 * runtime.checkpoint_minutes:
+            curve.read()
+            progress = checkpoint.Progress(step + 1, curve.losses, seconds, scaler.state_dict())
             checkpoint.save(runtime.scratch, progress, weights, optimizer)
             saved = time.monotonic()
         if stop:
@@ -55,9 +72,45 @@ def train(
         if training.max_hours and seconds > 3600 * training.max_hours:
             log.warning("max_hours is over: training ends after step %d of %d", step + 1, len(steps))
             break
+    curve.read()
     classifier.model.eval()
     classifier.head_trained = True
-    return progress.losses
+    return curve.losses
+
+
+class _Curve:
+    """The loss of each step. On a GPU it is read while the next step runs, so that neither waits."""
+
+    def __init__(self, losses: list[float], steps: int, runtime: Runtime) -> None:
+        self.losses, self._steps, self._runtime = list(losses), steps, runtime
+        self._coming: deque[tuple[ToHost, float]] = deque()
+
+    def add(self, total: Tensor, rate: float) -> None:
+        self._coming.append((ToHost(total), rate))
+
+    def read(self, waiting: int = 0) -> None:
+        """Read and report all but the last `waiting`. Raises TiebreakError if one is no number."""
+        while len(self._coming) > waiting:
+            total, rate = self._coming.popleft()
+            value = total.get().item()
+            if not math.isfinite(value):
+                raise TiebreakError(
+                    f"the loss became {value} at learning rate {rate:.2g}; lower it, or choose precision bf16 "
+                    "or fp32"
+                )
+            self.losses.append(value)
+            done = len(self.losses)
+            self._runtime.report("training", done, self._steps, "steps", loss=value, learning_rate=rate)
+
+
+def _prepare(
+    classifier: Classifier, rows: TrainingRows, steps: Sequence[Rows], tokens: int
+) -> Iterator[list[Batch]]:
+    """The batches of each step; for a GPU made while it works on the step before, in page-locked memory."""
+    made = (list(rows.batches(members, tokens, classifier.fixed)) for members in steps)
+    if not classifier.on_gpu:
+        return made
+    return ahead([(packed.pinned(), targets.pinned()) for packed, targets in batches] for batches in made)
 
 
 def _optimizer(weights: Mapping[str, nn.Parameter], training: Training) -> torch.optim.Optimizer:
@@ -67,7 +120,9 @@ def _optimizer(weights: Mapping[str, nn.Parameter], training: Training) -> torch
         {"params": adapters, "multiple": 1.0},
         {"params": [weights[HEAD]], "multiple": training.head_rate},
     ]
-    return torch.optim.AdamW(groups, lr=training.learning_rate, weight_decay=training.weight_decay)
+    return torch.optim.AdamW(
+        groups, lr=training.learning_rate, weight_decay=training.weight_decay, fused=True
+    )
 
 
 def learning_rate(step: int, steps: int, training: Training) -> float:
@@ -80,29 +135,27 @@ def learning_rate(step: int, steps: int, training: Training) -> float:
 
 def _step(
     classifier: Classifier,
-    rows: TrainingRows,
-    members: Rows,
+    batches: Sequence[Batch],
+    count: int,
     loss: Loss,
     optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
     rate: float,
     training: Training,
-    runtime: Runtime,
-) -> float:
-    """One optimizer step; the loss is a mean over the rows of the whole step, however they are batched."""
+) -> Tensor:
+    """One optimizer step; the loss is a mean over the `count` rows of the whole step, however they are batched."""
     total = torch.zeros((), device=classifier.device)
-    for packed, targets in rows.batches(members, runtime.train_tokens):
+    for packed, targets in batches:
         batch, wanted = packed.to(classifier.device), targets.to(classifier.device)
-        value = loss(classifier.logits(batch), wanted) / len(members)
-        value.backward()  # type: ignore[no-untyped-call]
+        value = loss(classifier.logits(batch), wanted) / count
+        scaler.scale(value).backward()  # type: ignore[no-untyped-call]
         total += value.detach()
-    if not math.isfinite(mean := total.item()):
-        raise TiebreakError(
-            f"the loss became {mean} at learning rate {rate:.2g}; lower it, or choose precision bf16 or fp32"
-        )
+    scaler.unscale_(optimizer)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     torch.nn.utils.clip_grad_norm_(parameters, training.gradient_clip)
     for group in optimizer.param_groups:
         group["lr"] = rate * group["multiple"]
-    optimizer.step()
+    scaler.step(optimizer)
+    scaler.update()
     optimizer.zero_grad(set_to_none=True)
-    return mean
+    return total

@@ -4,6 +4,7 @@ Dimension letters: R rows (a vote in one order), M teachers, C classes.
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +27,10 @@ class Targets:
     def to(self, device: str) -> "Targets":
         moved = (None if x is None else x.to(device, non_blocking=True) for x in vars(self).values())
         return Targets(*moved)  # type: ignore[arg-type]
+
+    def pinned(self) -> "Targets":
+        """In page-locked memory, from which copies to a GPU do not wait."""
+        return Targets(*(None if x is None else x.pin_memory() for x in vars(self).values()))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ class Loss:
 
     def _teacher_loss(self, logits_RC: Tensor, teachers_RMC: Tensor) -> Tensor:
         kl_M, cosine_M, temperature_M = (
-            torch.tensor(x, device=logits_RC.device).expand(teachers_RMC.shape[1])
+            _per_teacher(x, teachers_RMC.shape[1], logits_RC.device)
             for x in (self.kl, self.cosine, self.temperature)
         )
         student_RMC = logits_RC[:, None] / temperature_M[:, None]
@@ -67,3 +72,9 @@ class Loss:
         kl_RM = (p_teacher_RMC * (teacher_RMC.log_softmax(-1) - student_RMC.log_softmax(-1))).sum(-1)
         cosine_RM = F.cosine_similarity(p_student_RMC, p_teacher_RMC, dim=-1)
         return (kl_M * kl_RM + cosine_M * (1 - cosine_RM)).sum(-1)
+
+
+@cache
+def _per_teacher(value: PerTeacher, teachers: int, device: torch.device) -> Tensor:
+    """(M,), copied to the device once: a copy makes the host wait."""
+    return torch.tensor(value, device=device).expand(teachers)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from tiebreak.data.packing import Packed, by_budget, pack
+from tiebreak.data.packing import Packed, batches
 from tiebreak.data.prompt import TokenizedVotes
 from tiebreak.errors import TiebreakError
 from tiebreak.recipe import Training
@@ -20,6 +20,7 @@ from tiebreak.train.losses import Targets
 
 Rows = NDArray[np.int64]
 """(R, 2): the vote and the order it is shown in."""
+Batch = tuple[Packed, Targets]
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,15 @@ class TrainingRows:
     max_tokens: int
     weights_N: NDArray[np.float32] | None = None
 
-    def batches(self, rows: Rows, budget: int) -> Iterator[tuple[Packed, Targets]]:
-        """The rows of one optimizer step as packed batches of at most `budget` tokens, longest first."""
+    def batches(self, rows: Rows, budget: int, fixed: bool = False) -> Iterator[Batch]:
+        """The rows of one optimizer step as packed batches of at most `budget` tokens; see packing.batches."""
         documents = [self.votes.row(vote, order, self.max_tokens) for vote, order in rows.tolist()]
-        by_length = sorted(range(len(documents)), key=lambda n: -len(documents[n]))
-        for run in by_budget([len(documents[n]) for n in by_length], budget):
-            members = [by_length[n] for n in run]
-            yield pack([documents[n] for n in members]), self._targets(rows[members])
+        for members, packed in batches(documents, budget, fixed):
+            yield packed, self._targets(rows[members])
+
+    def longest(self) -> int:
+        """Tokens of the longest row."""
+        return max(self.votes.length(vote, self.max_tokens) for vote in range(len(self.votes)))
 
     def _targets(self, rows: Rows) -> Targets:
         vote, order = rows.T

@@ -1,0 +1,81 @@
+"""Before kernels and compiled layers are trusted: do they say what plain attention says, on this very card?
+
+A user whose driver, compiler or card they do not suit gets the plain path and one warning.
+"""
+
+import logging
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tiebreak.data.packing import Document, Packed, pack, shape
+from tiebreak.model import gpu
+from tiebreak.model.classifier import Classifier
+
+log = logging.getLogger(__name__)
+
+TOLERANCE = 0.1
+"""Largest difference, relative in the Euclidean norm, of logits and of gradients. Two right ways in 16 bits
+differ by a few hundredths after forty layers; a document that sees its neighbour differs by more than 1."""
+LENGTHS = (300, 170, 129, 40, 5)
+
+
+def check(classifier: Classifier, budget: int, training: bool) -> None:
+    """Once a classifier: compare logits, and for a training gradients, on a few short documents.
+
+    Where the kernels raise or differ by more than TOLERANCE, `classifier.fixed` becomes false.
+    """
+    if not classifier.fixed or classifier.checked:
+        return
+    classifier.checked = True
+    documents = list(_documents(classifier.model.config.get_text_config().vocab_size))
+    tokens = shape(sum(map(len, documents)), max(budget, 8 * sum(LENGTHS)))
+    try:
+        fast = _outcome(classifier, pack(documents, tokens), training)
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except Exception as error:  # a compiler may raise anything
+        text = next(iter(str(error).splitlines()), "")
+        _fall_back(classifier, f"raise {type(error).__name__}: {text[:200]}")
+        return
+    classifier.fixed = False
+    with torch.compiler.set_stance("force_eager"):
+        plain = _outcome(classifier, pack(documents), training)
+    classifier.fixed = True
+    difference = max(_relative(ours, theirs) for ours, theirs in zip(fast, plain, strict=True))
+    if not difference <= TOLERANCE:  # NaN included
+        _fall_back(classifier, f"differ from plain attention by {difference:.2g} (at most {TOLERANCE})")
+
+
+def _documents(vocabulary: int) -> list[Document]:
+    """Short documents; the second begins as the first does, as a vote's other order would."""
+    generator = np.random.default_rng(0)
+    documents = [generator.integers(0, vocabulary, length).astype(np.int32) for length in LENGTHS]
+    documents[1][:100] = documents[0][:100]
+    return documents
+
+
+def _outcome(classifier: Classifier, packed: Packed, training: bool) -> list[Tensor]:
+    """Logits, and in a training the gradients of everything that learns as one vector."""
+    torch.manual_seed(0)  # the same dropout in both ways
+    with torch.set_grad_enabled(training):
+        z_DC = classifier.logits(packed.to(classifier.device))
+    outcome = [z_DC.detach()]
+    if training:
+        (z_DC * torch.linspace(-1, 1, z_DC.numel(), device=z_DC.device).view_as(z_DC)).sum().backward()  # type: ignore[no-untyped-call]
+        gradients = [p.grad.flatten() for p in classifier.trainable().values() if p.grad is not None]
+        outcome.append(torch.cat(gradients))
+        classifier.model.zero_grad(set_to_none=True)
+    return outcome
+
+
+def _relative(ours: Tensor, theirs: Tensor) -> float:
+    return float((ours - theirs).norm() / theirs.norm())
+
+
+def _fall_back(classifier: Classifier, why: str) -> None:
+    log.warning("the GPU kernels %s; going on without them, which is slower", why)
+    classifier.fixed = False
+    classifier.model.zero_grad(set_to_none=True)
+    gpu.uncompile_layers(classifier.model)

@@ -1,0 +1,195 @@
+"""Frozen linear layers that read the same input as one module, with their adapters.
+
+Queries, keys and values are one product, gate and up another. The decoder's own code stays in charge: where it
+calls `q_proj`, a `Member` answers, and the first of a group computes for all.
+
+Dimension letters: T tokens, I inputs, O outputs of all members, R ranks of all members, r rank of one.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from tiebreak.model import fp8, nf4
+from tiebreak.model.operators import adapted
+from tiebreak.recipe import Lora
+
+Kind = Literal["dense", "fp8", "nf4"]
+GROUPS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
+"""Layers that read the same input, in the order in which decoders call them."""
+
+
+class Stack(nn.Module):
+    """Frozen weights on top of each other, and the masters of their adapters, A (R, I) and B (O, r), in fp32.
+
+    names: the members' names in the plain model, such as `model.layers.0.mlp.up_proj`. Without `lora` there
+    are no adapters. The weights are undefined until `fill` was called for each member.
+    """
+
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        layers: tuple[nn.Linear, ...],
+        kind: Kind,
+        dtype: torch.dtype,
+        device: str,
+        lora: Lora | None,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.names, self.kind, self.inputs = names, kind, layers[0].in_features
+        self.sizes = [layer.out_features for layer in layers]
+        self.rank = lora.rank if lora else 0
+        self.scale = lora.alpha / lora.rank if lora else 0.0
+        self.dropout = lora.dropout if lora else 0.0
+        bound = 1 / math.sqrt(self.inputs)  # kaiming_uniform with a = sqrt(5), as peft initialises A
+        a_RI = [
+            torch.empty(self.rank, self.inputs).uniform_(-bound, bound, generator=generator) for _ in names
+        ]
+        self.lora_A = nn.Parameter(torch.cat(a_RI).to(device), requires_grad=self.rank > 0)
+        b_Or = torch.zeros(sum(self.sizes), self.rank, device=device)
+        self.lora_B = nn.Parameter(b_Or, requires_grad=self.rank > 0)
+        self.keep_I: Tensor | None = None
+        self.parts: list[Tensor] = []
+        self._allocate(dtype, device)
+        self.bias = None
+        if layers[0].bias is not None:
+            self.bias = _frozen(torch.empty(sum(self.sizes), dtype=dtype, device=device))
+
+    def _allocate(self, dtype: torch.dtype, device: str) -> None:
+        outputs, weights = sum(self.sizes), sum(self.sizes) * self.inputs
+        if self.kind == "dense":
+            self.weight = _frozen(torch.empty(outputs, self.inputs, dtype=dtype, device=device))
+        elif self.kind == "fp8":
+            width = self.inputs + len(self.lora_A)
+            self.codes = _frozen(torch.zeros(outputs, width, dtype=fp8.CODES, device=device))
+            self.scales = _frozen(torch.empty(outputs, device=device))
+            self.factor = _frozen(torch.ones((), device=device))
+        else:
+            self.codes = _frozen(torch.empty(weights // 2, dtype=torch.uint8, device=device))
+            self.scales = _frozen(torch.empty(weights // nf4.BLOCK, dtype=torch.bfloat16, device=device))
+
+    @property
+    def frozen(self) -> list[Tensor]:
+        """The weight as `model.products` takes it."""
+        if self.kind == "dense":
+            return [self.weight]
+        return [self.codes, self.scales, self.factor] if self.kind == "fp8" else [self.codes, self.scales]
+
+    @torch.no_grad()
+    def fill(self, member: int, weight: Tensor | None = None, bias: Tensor | None = None) -> None:
+        """Encode one member's weight (O, I), or copy its bias, into its place."""
+        start = sum(self.sizes[:member])
+        rows = slice(start, start + self.sizes[member])
+        if bias is not None and self.bias is not None:
+            self.bias[rows] = bias
+        if weight is None:
+            return
+        if self.kind == "dense":
+            self.weight[rows] = weight
+        elif self.kind == "fp8":
+            fp8.encode(weight, self.codes[rows, : self.inputs], self.scales[rows])
+        else:
+            codes, scales = nf4.encode(weight)
+            first = start * self.inputs
+            self.codes[first // 2 :][: len(codes)] = codes
+            self.scales[first // nf4.BLOCK :][: len(scales)] = scales
+
+    def release_adapters(self) -> None:
+        """Let the adapters learn; the frozen weights never do."""
+        self.lora_A.requires_grad_(self.rank > 0)
+        self.lora_B.requires_grad_(self.rank > 0)
+
+    @torch.no_grad()
+    def prepare(self) -> None:
+        """Before a forward: draw the dropout, and put B where the FP8 product finds it.
+
+        Dropout drops input features for all tokens of a forward, by a mask on the columns of A; a mask for
+        each token would need activations of its own, beside those that the frozen product reads.
+        """
+        self.keep_I = None
+        if self.training and self.dropout:
+            ones = torch.full((self.inputs,), 1 - self.dropout, device=self.lora_A.device)
+            self.keep_I = torch.bernoulli(ones) / (1 - self.dropout)
+        if self.kind == "fp8" and self.rank:
+            fp8.embed(self.codes, self.scales, self.factor, self._block_diagonal(), self.inputs)
+
+    def _block_diagonal(self) -> Tensor:
+        """Alpha / rank times B, each member's in columns of its own: (O, R)."""
+        parts = torch.split(self.lora_B * self.scale, self.sizes)
+        diagonal_OR: Tensor = torch.block_diag(*parts)  # type: ignore[no-untyped-call]
+        return diagonal_OR
+
+    @property
+    def adapter(self) -> tuple[Tensor, Tensor, Tensor | None, float]:
+        return self.lora_A, self.lora_B, self.keep_I, self.scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """All members' outputs side by side: (..., I) -> (..., O)."""
+        y_TO, _ = adapted(x.reshape(-1, self.inputs), self.frozen, *self.adapter, self.sizes)
+        y_TO = y_TO if self.bias is None else y_TO + self.bias
+        y: Tensor = y_TO.view(*x.shape[:-1], -1)
+        return y
+
+    def members(self) -> Iterator[tuple[str, Tensor, Tensor]]:
+        """Each member's name and its part of A and of B."""
+        start = 0
+        for n, (name, size) in enumerate(zip(self.names, self.sizes, strict=True)):
+            yield name, self.lora_A[n * self.rank :][: self.rank], self.lora_B[start:][:size]
+            start += size
+
+
+class Member(nn.Module):
+    """Stands where one layer of a group stood. The first computes for all, the others hand out their parts."""
+
+    def __init__(self, stack: Stack, number: int) -> None:
+        super().__init__()
+        self.number, self.last = number, number == len(stack.sizes) - 1
+        if number == 0:
+            self.stack = stack
+        else:
+            object.__setattr__(self, "stack", stack)  # registered once, at the first
+
+    def forward(self, x: Tensor) -> Tensor:
+        stack = self.stack
+        if self.number == 0:
+            stack.parts = list(torch.split(stack(x), stack.sizes, -1))
+        part = stack.parts[self.number]
+        if self.last:
+            stack.parts = []
+        return part
+
+
+def fuse(
+    model: PreTrainedModel, kind: Kind, dtype: torch.dtype, device: str, lora: Lora | None, seed: int
+) -> None:
+    """Put stacks where the decoder's linear layers were, in place, taking over weights that are there.
+
+    Weights on the meta device are left for `Stack.fill`. The score head is no part of the decoder.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for path, parent in list(model.model.named_modules(prefix="model")):
+        linears = {name: child for name, child in parent.named_children() if isinstance(child, nn.Linear)}
+        while linears:
+            first = next(iter(linears))
+            group = next((g for g in GROUPS if g[0] == first and set(g) <= set(linears)), (first,))
+            layers = tuple(linears.pop(name) for name in group)
+            stack = Stack(
+                tuple(f"{path}.{name}" for name in group), layers, kind, dtype, device, lora, generator
+            )
+            for number, (name, layer) in enumerate(zip(group, layers, strict=True)):
+                if not layer.weight.is_meta:
+                    stack.fill(number, layer.weight, layer.bias)
+                setattr(parent, name, Member(stack, number))
+
+
+def stacks(model: PreTrainedModel) -> list[Stack]:
+    return [module for module in model.modules() if isinstance(module, Stack)]
+
+
+def _frozen(tensor: Tensor) -> nn.Parameter:
+    return nn.Parameter(tensor, requires_grad=False)

@@ -1,0 +1,205 @@
+"""Fused layers against plain ones, in each way of holding frozen weights."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from models import FAMILIES, base, votes
+
+from tiebreak.data.packing import Packed, pack
+from tiebreak.data.prompt import tokenize
+from tiebreak.model import classifier, stream
+from tiebreak.model.lora import adapted_layers, adapter_state, load_adapter, save_adapter
+from tiebreak.model.products import forward, input_gradient
+from tiebreak.model.stack import Stack, stacks
+from tiebreak.recipe import Lora, Prompt
+
+LORA = Lora(rank=4, alpha=8.0, dropout=0.0)
+
+
+def plain(family: str) -> classifier.Classifier:
+    ours = classifier.load_adapted(base(family), LORA, None, "fp32", "cpu", seed=3)
+    generator = torch.Generator().manual_seed(0)
+    for _, layer in adapted_layers(ours.model):
+        layer.lora_B.data.normal_(std=0.05, generator=generator)
+    return ours
+
+
+def fused(like: classifier.Classifier, family: str, kind: str) -> classifier.Classifier:
+    config = classifier._config(base(family))
+    model, has_head = stream.load(base(family), config, torch.float32, "cpu", kind, LORA, seed=3)
+    ours = classifier._classifier(base(family), model, has_head, "cpu", seed=3)
+    with torch.no_grad():
+        for (name, layer), (other, source) in zip(
+            sorted(adapted_layers(ours.model)), sorted(adapted_layers(like.model)), strict=True
+        ):
+            assert name == other
+            assert torch.equal(layer.lora_A, source.lora_A), "the same seed draws the same adapters"
+            layer.lora_B.copy_(source.lora_B)
+    return ours
+
+
+def batch(ours: classifier.Classifier) -> Packed:
+    tokens = tokenize(votes(5), ours.tokenizer, Prompt())
+    return pack([tokens.row(vote, order, 200) for vote in range(5) for order in (0, 1)])
+
+
+def learned(ours: classifier.Classifier, packed: Packed) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Logits, and the gradient of every adapter and of the head."""
+    logits = ours.logits(packed)
+    F.cross_entropy(logits, torch.arange(len(logits)) % 3).backward()
+    gradients = {"head": ours.model.score.weight.grad}
+    for name, module in ours.model.named_modules():
+        if isinstance(module, Stack):
+            a, b = module.lora_A.grad, module.lora_B.grad
+            for n, part in enumerate(torch.split(b, module.sizes)):
+                gradients |= {f"{module.names[n]} A": a[4 * n : 4 * n + 4], f"{module.names[n]} B": part}
+        elif hasattr(module, "lora_A"):
+            gradients |= {f"{name} A": module.lora_A.grad, f"{name} B": module.lora_B.grad}
+    return logits.detach(), gradients
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_dense_stacks_equal_plain_layers(family: str) -> None:
+    reference = plain(family)
+    packed = batch(reference)
+    expected, gradients = learned(reference, packed)
+    logits, found = learned(fused(reference, family, "dense"), packed)
+    torch.testing.assert_close(logits, expected, atol=1e-5, rtol=0)
+    assert found.keys() == gradients.keys()
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(
+            found[name], gradient, atol=1e-6, rtol=1e-3, msg=lambda m, n=name: f"{n}: {m}"
+        )
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_adapters_go_to_files_and_back(family: str, tmp_path) -> None:
+    reference = plain(family)
+    ours = fused(reference, family, "dense")
+    state = adapter_state(reference.model, with_head=True)
+    assert adapter_state(ours.model, with_head=True).keys() == state.keys()
+    for name, tensor in adapter_state(ours.model, with_head=True).items():
+        assert torch.equal(tensor, state[name])
+    changed = {name: tensor + 1 for name, tensor in state.items()}
+    save_adapter(changed, LORA, tmp_path)
+    assert load_adapter(ours.model, tmp_path)
+    for name, tensor in adapter_state(ours.model, with_head=True).items():
+        assert torch.equal(tensor, changed[name])
+
+
+def random_stack(kind: str) -> Stack:
+    """Three members of different widths, with weights and biases."""
+    layers = tuple(torch.nn.Linear(64, outputs) for outputs in (96, 32, 64))
+    generator = torch.Generator().manual_seed(0)
+    stack = Stack(("q", "k", "v"), layers, kind, torch.float32, "cpu", LORA, generator)
+    for n, layer in enumerate(layers):
+        stack.fill(n, layer.weight.detach(), layer.bias.detach())
+    stack.lora_B.data.normal_(std=0.3, generator=generator)
+    return stack
+
+
+def decoded(stack: Stack) -> torch.Tensor:
+    """The weight that a stack's codes stand for."""
+    if stack.kind == "fp8":
+        return stack.codes[:, : stack.inputs].float() * stack.scales[:, None]
+    from tiebreak.model.products import dense
+
+    return dense(stack.frozen, sum(stack.sizes), torch.float32)
+
+
+def part_by_part(stack: Stack, x: torch.Tensor) -> torch.Tensor:
+    """The members one by one, written out: W x + b + scale B A x."""
+    weights, biases = decoded(stack).split(stack.sizes), stack.bias.split(stack.sizes)
+    outputs = [
+        x @ w.t() + bias + stack.scale * (x @ a.t()) @ b.t()
+        for w, bias, (_, a, b) in zip(weights, biases, stack.members(), strict=True)
+    ]
+    return torch.cat(outputs, 1)
+
+
+@pytest.mark.parametrize(("kind", "tolerance"), [("dense", 1e-6), ("nf4", 1e-6), ("fp8", 0.04)])
+def test_a_stack_is_its_members_side_by_side(kind: str, tolerance: float) -> None:
+    if kind == "nf4":
+        pytest.importorskip("bitsandbytes")
+    stack = random_stack(kind)
+    stack.prepare()
+    x = torch.randn(50, 64, requires_grad=True)
+    parameters = (x, stack.lora_A, stack.lora_B)
+    upstream = torch.randn(50, 192)
+    expected = part_by_part(stack, x)
+    wanted = [expected, *torch.autograd.grad(expected, parameters, upstream)]
+    y = stack(x)
+    found = [y, *torch.autograd.grad(y, parameters, upstream)]
+    for got, want in zip(found, wanted, strict=True):
+        error = (got - want).norm() / want.norm()
+        assert error < tolerance, f"relative error {error:.3f}"
+
+
+@pytest.mark.parametrize("size", [1e-6, 1e-3, 1.0, 100.0])
+def test_fp8_holds_an_adapter_of_any_size(size: float) -> None:
+    """B shares the weight's scales; the factor that goes with it must keep it in range."""
+    stack = random_stack("fp8")
+    stack.lora_B.data.mul_(size)
+    x = torch.randn(50, 64)
+    stack.prepare()
+    with torch.no_grad():
+        whole = stack(x) - stack.bias
+        stack.lora_B.zero_()
+        stack.prepare()
+        low = whole - (stack(x) - stack.bias)
+    stack = random_stack("fp8")
+    stack.lora_B.data.mul_(size)
+    with torch.no_grad():
+        expected = part_by_part(stack, x) - x @ decoded(stack).t() - stack.bias
+        noise = 0.04 * (x @ decoded(stack).t()).norm()
+    assert (low - expected).norm() < 0.06 * expected.norm() + noise
+
+
+def test_dropout_drops_inputs_and_keeps_the_mean() -> None:
+    stack = random_stack("dense")
+    stack.dropout = 0.25
+    x = torch.randn(50, 64)
+    frozen = x @ stack.weight.t()
+    kept, low = [], []
+    for seed in range(300):
+        torch.manual_seed(seed)
+        stack.train().prepare()
+        kept.append((stack.keep_I > 0).float().mean())
+        low.append((stack(x) - frozen - stack.bias).detach())
+    assert abs(torch.stack(kept).mean() - 0.75) < 0.02
+    stack.eval().prepare()
+    assert stack.keep_I is None
+    exact = (stack(x) - frozen - stack.bias).detach()
+    assert (torch.stack(low).mean(0) - exact).norm() < 0.1 * exact.norm()
+
+
+def test_dropout_has_the_gradient_of_its_mask() -> None:
+    stack = random_stack("dense")
+    stack.dropout = 0.5
+    stack.train().prepare()
+    keep = stack.keep_I
+    x, upstream = torch.randn(20, 64), torch.randn(20, 192)
+    a, b = (p.detach().clone().requires_grad_() for p in (stack.lora_A, stack.lora_B))
+    low = (x * keep) @ a.t()
+    parts = [p @ q.t() for p, q in zip(low.split(4, 1), b.split(stack.sizes), strict=True)]
+    expected = torch.autograd.grad(torch.cat(parts, 1) * stack.scale, (a, b), upstream)
+    found = torch.autograd.grad(stack(x), (stack.lora_A, stack.lora_B), upstream)
+    for got, want in zip(found, expected, strict=True):
+        torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-4)
+
+
+def test_without_adapters_a_stack_is_its_frozen_weights() -> None:
+    weight, x, none = torch.randn(32, 16), torch.randn(5, 16), torch.empty(0, 16)
+    y, low = forward(x, [weight], none, torch.empty(32, 0), [32])
+    assert torch.equal(y, x @ weight.t())
+    assert low.shape == (5, 0)
+    dx, _ = input_gradient(y, [weight], none, torch.empty(32, 0), [32])
+    assert torch.equal(dx, y @ weight)
+
+
+def test_every_linear_layer_of_the_decoder_is_in_a_stack() -> None:
+    ours = fused(plain("gemma2"), "gemma2", "dense")
+    names = [name for stack in stacks(ours.model) for name in stack.names]
+    assert len(names) == len(set(names)) == 3 * 7
+    assert not [m for m in ours.model.model.modules() if isinstance(m, torch.nn.Linear)]
+    assert {len(stack.names) for stack in stacks(ours.model)} == {1, 2, 3}
