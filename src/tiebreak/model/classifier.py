@@ -21,12 +21,13 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from tiebreak.cards import CPU
 from tiebreak.data.packing import Packed
 from tiebreak.data.votes import LABELS
 from tiebreak.errors import TiebreakError
 from tiebreak.model import attention, gpu, stream
 from tiebreak.model.lora import HEAD, add_adapters, load_adapter
-from tiebreak.model.precision import CPU, announce, choose
+from tiebreak.model.precision import announce, choose
 from tiebreak.model.precision import card as device_card
 from tiebreak.model.stack import fuse, stacks
 from tiebreak.recipe import Lora
@@ -109,7 +110,7 @@ def load_adapted(
         config = _config(base)
         card = device_card(device)
         # the size of a model matters for `auto` on a GPU alone
-        size = stream.parameters(config) if precision == "auto" and card is not CPU else 0
+        size = stream.parameters(config) if precision == "auto" and card != CPU else 0
         chosen = choose(precision, card, size)
     announce(base.name, chosen)
     if chosen.kind == "dense" and not gpu.suits(card, chosen.dtype, config):

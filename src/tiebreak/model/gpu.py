@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from tiebreak.model.precision import Card
+from tiebreak.cards import Card
 
 HEAD_SIZES = (16, 32, 64, 128, 256)
 

@@ -1,41 +1,19 @@
-"""What a frozen decoder is held and computed in, chosen from the card and the model's size where not said."""
+"""What a frozen decoder is held and computed in on the device at hand; `cards` has the rules."""
 
 import importlib.util
 import logging
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 
+from tiebreak.cards import CPU, GIB, Card, held_in
 from tiebreak.errors import TiebreakError
 from tiebreak.model.stack import Kind
 
 log = logging.getLogger(__name__)
 
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-GIB = 2**30
-ROOM = 0.5
-"""The share of a card's memory that 16-bit weights may take: the rest is for activations and the optimizer."""
-
-
-@dataclass(frozen=True)
-class Card:
-    """What matters of a device. capability is CUDA's, (0, 0) for a CPU; memory in bytes."""
-
-    name: str
-    capability: tuple[int, int]
-    memory: int
-
-    @property
-    def has_bf16(self) -> bool:
-        return self.capability >= (8, 0)
-
-    @property
-    def has_fp8(self) -> bool:
-        """Matrix units for FP8 with a scale a row: Hopper and later."""
-        return self.capability >= (9, 0)
-
-
-CPU = Card("CPU", (0, 0), 0)
 
 
 @dataclass(frozen=True)
@@ -48,6 +26,7 @@ class Precision:
 
 
 def card(device: str) -> Card:
+    """The card that torch finds there."""
     if not device.startswith("cuda"):
         return CPU
     found = torch.cuda.get_device_properties(device)
@@ -57,34 +36,27 @@ def card(device: str) -> Card:
 def choose(precision: str, card: Card, parameters: int) -> Precision:
     """The recipe's precision on a card, for a frozen decoder of so many parameters.
 
-    `auto` keeps weights in 16 bits (fp32 on a CPU) where they take no more than half of the card, and else in
-    FP8 where the card computes it and they take no more than three quarters, and else in NF4.
-    Raises TiebreakError for a precision that the card lacks.
+    Raises TiebreakError for a precision that the card lacks, and where `auto` needs a library that is missing.
     """
-    half = torch.bfloat16 if card.has_bf16 else torch.float16
-    if precision == "auto":
-        return _auto(card, parameters, half)
-    if precision == "fp8" and card is not CPU and not card.has_fp8:
-        raise TiebreakError(f"{card.name} has no FP8; choose precision nf4 or auto")
-    if precision == "bf16" and card is not CPU and not card.has_bf16:
-        raise TiebreakError(f"{card.name} has no bf16; choose precision fp16 or auto")
-    if precision in ("fp8", "nf4"):
-        return Precision(precision, torch.float32 if card is CPU else half, "as the recipe says")  # type: ignore[arg-type]
-    return Precision("dense", TYPES[precision], "as the recipe says")
-
-
-def _auto(card: Card, parameters: int, half: torch.dtype) -> Precision:
-    if card is CPU:
-        return Precision("dense", torch.float32, "on a CPU")
-    of_card = f"{card.memory / GIB:.0f} GiB of {card.name}"
-    if 2 * parameters <= ROOM * card.memory:
-        return Precision("dense", half, f"{2 * parameters / GIB:.0f} GiB of weights fit the {of_card}")
-    reason = f"16-bit weights would take {2 * parameters / GIB:.0f} of the {of_card}"
-    if card.has_fp8 and parameters <= 0.75 * card.memory:
-        return Precision("fp8", half, reason)
-    if importlib.util.find_spec("bitsandbytes") is None:
+    held = held_in(precision, card, parameters)
+    reason = _reason(card, parameters, held) if precision == "auto" else "as the recipe says"
+    if held in TYPES:
+        return Precision("dense", TYPES[held], reason)
+    if precision == "auto" and held == "nf4" and importlib.util.find_spec("bitsandbytes") is None:
         raise TiebreakError(f"{reason}; NF4 needs bitsandbytes: pip install 'tiebreak[qlora]'")
-    return Precision("nf4", half, reason)
+    computed = "fp32" if card == CPU else "bf16" if card.has_bf16 else "fp16"
+    return Precision(cast(Kind, held), TYPES[computed], reason)
+
+
+def _reason(card: Card, parameters: int, held: str) -> str:
+    if card == CPU:
+        return "on a CPU"
+    size, of_card = f"{2 * parameters / GIB:.0f}", f"{card.memory / GIB:.0f} GiB of {card.name}"
+    return (
+        f"{size} GiB of weights fit the {of_card}"
+        if held in TYPES
+        else (f"16-bit weights would take {size} of the {of_card}")
+    )
 
 
 def announce(name: str, precision: Precision) -> None:
