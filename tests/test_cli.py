@@ -1,6 +1,7 @@
 """The command line: results on stdout, one clear error on stderr, the right exit code."""
 
 import json
+import math
 import sys
 from functools import partial
 from pathlib import Path
@@ -102,7 +103,13 @@ def test_task_prints_its_folder(tiebreak, recipe: Path) -> None:
         (("init", "x", "--synthetic", "3"), "--synthetic 3 is too few"),
         (("predict", "nowhere", "pairs.csv", "-o", "out.csv"), "no model folder at nowhere"),
         (("predict", "nowhere", "pairs.csv", "-o", "out.txt"), "Valid: .csv, .parquet"),
-        (("evaluate", "gone.csv", "labels.csv"), "no file at gone.csv"),
+        (("predict", "a", "b", "pairs.csv", "-o", "out.csv"), "no model folder at a"),
+        (
+            ("predict", "a", "b", "p.csv", "-o", "o.csv", "--weights", "x"),
+            "--weights takes numbers such as 2,1",
+        ),
+        (("predict", "a", "p.csv", "-o", "o.csv", "--weights", "1", "--fit", "v.csv"), "exclude each other"),
+        (("evaluate", "gone.csv", "labels.csv"), "labels.csv"),
         (("report", "nowhere"), "nowhere is no recipe and holds no metrics.json"),
     ],
 )
@@ -148,6 +155,22 @@ def test_evaluate_compares_two_files(tiebreak, tmp_path: Path) -> None:
     assert rows["log_loss"]["value"] == pytest.approx(0.6931471805599453)
     assert rows["accuracy"]["value"] == 1.0
     assert rows["log_loss"]["rows"] == 2
+
+
+def test_evaluate_compares_several_files(tiebreak, tmp_path: Path) -> None:
+    header = "id,winner_model_a,winner_model_b,winner_tie\n"
+    (tmp_path / "p.csv").write_text(header + "1,0.5,0.25,0.25\n2,0.25,0.25,0.5\n")
+    (tmp_path / "q.csv").write_text(header + "1,0.1,0.8,0.1\n2,0.1,0.8,0.1\n")
+    (tmp_path / "y.csv").write_text(header + "2,0,0,1\n1,1,0,0\n")
+    files = [tmp_path / name for name in ("p.csv", "q.csv", "y.csv")]
+    code, out, err = tiebreak("evaluate", *files, "--weights", "3,1", "--json")
+    assert code == 0, err
+    losses = {row["predictions"]: row for row in json.loads(out) if row["metric"] == "log_loss"}
+    assert list(losses) == [str(files[0]), str(files[1]), "blend, equal weights", "blend, weights given"]
+    assert losses["blend, weights given"]["value"] == pytest.approx(-math.log((3 * 0.5 + 0.1) / 4))
+    assert losses["blend, weights given"]["weights"] == [0.75, 0.25]
+    code, out, err = tiebreak("evaluate", *files)
+    assert (code, "0.5, 0.5" in out, "log_loss_change" in out) == (0, True, True), err
 
 
 def test_evaluate_needs_a_prediction_for_every_label(tiebreak, tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ Sets = Annotated[list[str] | None, typer.Option("--set", help="Change a value of
 Steps = Annotated[str, typer.Option(help="Only these steps, such as teach,score (and ingest, split).")]
 FoldList = Annotated[str, typer.Option("--folds", help="Only these folds, such as 0,2.")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
+Weights = Annotated[str | None, typer.Option(help="Weights of a blend, such as 2,1; equal if not given.")]
 On = Annotated[Literal["local", "slurm"], typer.Option(help="This machine, or jobs of a Slurm cluster.")]
 
 
@@ -248,32 +249,53 @@ def status(recipe: RecipeFile = Path(), set_: Sets = None, as_json: AsJson = Fal
 
 @app.command()
 def predict(
-    model: Annotated[Path, typer.Argument(help="A model folder, or a recipe that ran.")],
+    models: Annotated[list[Path], typer.Argument(help="Model folders, or recipes that ran.")],
     pairs: Annotated[Path, typer.Argument(help="A file with prompt and two answers a row.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="A .csv or .parquet file.")],
+    weights: Weights = None,
+    fit: Annotated[
+        Path | None, typer.Option(help="Votes to choose the weights on; no model may have trained on them.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda.")] = None,
 ) -> None:
-    """Write P(A), P(B) and P(tie) of pairs of answers."""
+    """Write P(A), P(B) and P(tie) of pairs of answers: of one model, or the weighted mean of several."""
     from tiebreak.predict.files import predict_file
 
-    rows = predict_file(results.model_folder(model), pairs, output, device)
-    print(f"{output}: {rows} rows")
+    if weights and fit:
+        raise TiebreakError("--weights and --fit exclude each other: weights are given or fitted")
+    folders = [results.model_folder(model) for model in models]
+    rows, used = predict_file(folders, pairs, output, device, _weights(weights), fit)
+    shown = f", weights {', '.join(f'{weight:.4g}' for weight in used)}" if len(models) > 1 else ""
+    print(f"{output}: {rows} rows{shown}")
 
 
 @app.command()
 def evaluate(
-    predictions: Annotated[Path, typer.Argument(help="What `tiebreak predict` wrote, or a submission.")],
+    predictions: Annotated[
+        list[Path], typer.Argument(help="Files that `tiebreak predict` wrote, or submissions.")
+    ],
     labels: Annotated[Path, typer.Argument(help="A file of votes, or a solution.")],
+    weights: Weights = None,
     samples: Annotated[int, typer.Option(help="Bootstrap samples.")] = 1000,
     confidence: float = 0.95,
     as_json: AsJson = False,
 ) -> None:
-    """Score predictions: log loss, accuracy, Brier score, calibration error, with confidence intervals."""
+    """Score predictions: log loss, accuracy, Brier score, calibration error, with confidence intervals.
+
+    Several files are scored each and blended: with equal weights, with --weights, and with weights by nested
+    cross-validation. Changes of log loss are from the first file.
+    """
     from tiebreak.evaluate.against import against
     from tiebreak.evaluate.metrics import Bootstrap
 
-    rows, metrics = against(predictions, labels, Bootstrap(samples, confidence))
-    _show([{"metric": name, **asdict(estimate), "rows": rows} for name, estimate in metrics.items()], as_json)
+    found = against(predictions, labels, Bootstrap(samples, confidence), _weights(weights))
+    rows = [
+        {"predictions": scored.name, "metric": metric, **asdict(estimate), "rows": scored.rows}
+        | ({"weights": _shown(scored.weights, as_json)} if len(found) > 1 else {})
+        for scored in found
+        for metric, estimate in scored.metrics.items()
+    ]
+    _show(rows, as_json)
 
 
 @app.command()
@@ -331,6 +353,17 @@ def _numbers(text: str) -> tuple[int, ...]:
         return tuple(int(word) for word in _words(text))
     except ValueError:
         raise TiebreakError(f"--folds takes numbers such as 0,2, not {text!r}") from None
+
+
+def _weights(text: str | None) -> tuple[float, ...] | None:
+    try:
+        return tuple(float(word) for word in _words(text)) if text else None
+    except ValueError:
+        raise TiebreakError(f"--weights takes numbers such as 2,1, not {text!r}") from None
+
+
+def _shown(weights: Sequence[float] | None, as_json: bool) -> Any:
+    return weights if as_json else ", ".join(f"{weight:.4g}" for weight in weights or ())
 
 
 def _say_or_dump(texts: Sequence[str], as_json: bool) -> None:

@@ -7,7 +7,9 @@ import pytest
 from tiebreak.errors import TiebreakError
 from tiebreak.evaluate import submission
 from tiebreak.evaluate.against import against
+from tiebreak.evaluate.blend import LinearBlend
 from tiebreak.evaluate.metrics import Bootstrap, log_loss, summarise
+from tiebreak.evaluate.selection import splits
 
 BOOTSTRAP = Bootstrap(40)
 
@@ -34,8 +36,9 @@ def votes(folder: Path, labels: list[int], prompt_of: int = 4) -> Path:
 def test_votes_are_matched_by_id_and_resampled_by_prompt(predicted, tmp_path):
     path, p = predicted
     labels = [n % 3 for n in range(40)]
-    rows, found = against(path, votes(tmp_path, labels), BOOTSTRAP)
-    assert rows == 40
+    (scored,) = against([path], votes(tmp_path, labels), BOOTSTRAP)
+    found = scored.metrics
+    assert scored.rows == 40
     assert found["log_loss"].value == pytest.approx(log_loss(p, labels))
     by_row = summarise([p], labels, BOOTSTRAP)["log_loss"]
     assert (found["log_loss"].low, found["log_loss"].high) != (by_row.low, by_row.high)
@@ -45,18 +48,72 @@ def test_a_solution_of_soft_labels(predicted, tmp_path):
     path, p = predicted
     y = np.random.default_rng(1).dirichlet([1, 1, 1], size=40)
     submission.write([str(n) for n in range(40)], y, tmp_path / "solution.csv")
-    rows, found = against(path, tmp_path / "solution.csv", BOOTSTRAP)
-    assert rows == 40
-    assert found["log_loss"].value == pytest.approx(log_loss(p, y))
+    (scored,) = against([path], tmp_path / "solution.csv", BOOTSTRAP)
+    assert scored.rows == 40
+    assert scored.metrics["log_loss"].value == pytest.approx(log_loss(p, y))
 
 
 def test_predictions_may_cover_more_than_the_labels(predicted, tmp_path):
     path, p = predicted
-    rows, found = against(path, votes(tmp_path, [0, 1, 2]), BOOTSTRAP)
-    assert rows == 3
-    assert found["accuracy"].value == pytest.approx((p[:3].argmax(axis=1) == [0, 1, 2]).mean())
+    (scored,) = against([path], votes(tmp_path, [0, 1, 2]), BOOTSTRAP)
+    assert scored.rows == 3
+    assert scored.metrics["accuracy"].value == pytest.approx((p[:3].argmax(axis=1) == [0, 1, 2]).mean())
 
 
 def test_a_label_without_a_prediction_is_named(predicted, tmp_path):
     with pytest.raises(TiebreakError, match=r"5 of 45 labelled ids have no prediction in .*, such as '44'"):
-        against(predicted[0], votes(tmp_path, [0] * 45), BOOTSTRAP)
+        against([predicted[0]], votes(tmp_path, [0] * 45), BOOTSTRAP)
+
+
+@pytest.fixture
+def three(tmp_path) -> tuple[list[Path], np.ndarray, np.ndarray]:
+    """Files of two models that know something and one that knows nothing, ids in orders of their own."""
+    random = np.random.default_rng(2)
+    true = random.dirichlet([1, 1, 1], size=400)
+    labels = np.array([random.choice(3, p=p) for p in true])
+    said = [true * 0.8 + 0.2 / 3, true**2, random.dirichlet([2, 2, 2], size=400)]
+    x = np.stack([p / p.sum(axis=1, keepdims=True) for p in said], axis=1)
+    files = [tmp_path / f"m{m}.csv" for m in range(3)]
+    for m, path in enumerate(files):
+        order = random.permutation(400)
+        submission.write([str(n) for n in order], x[order, m], path)
+    return files, x, labels
+
+
+def test_several_files_are_scored_each_and_blended(three, tmp_path):
+    files, x, labels = three
+    truth = votes(tmp_path, labels.tolist())
+    found = {scored.name: scored for scored in against(files, truth, BOOTSTRAP, weights=[2, 1, 0])}
+    assert list(found)[:3] == [str(path) for path in files]
+    expected = {"blend, equal weights": x.mean(axis=1), "blend, weights given": (2 * x[:, 0] + x[:, 1]) / 3}
+    for name, p in expected.items():
+        assert found[name].metrics["log_loss"].value == pytest.approx(log_loss(p, labels))
+    change = found["blend, equal weights"].metrics["log_loss_change"]
+    assert change.value == pytest.approx(log_loss(x.mean(axis=1), labels) - log_loss(x[:, 0], labels))
+    assert "log_loss_change" not in found[str(files[0])].metrics
+
+
+def test_weights_by_nested_cv_are_fitted_without_the_prompt_they_score(three, tmp_path):
+    files, x, labels = three
+    scored = against(files, votes(tmp_path, labels.tolist()), BOOTSTRAP)[-1]
+    groups = np.arange(400) // 4
+    prompts = np.unique([f"p{n}" for n in groups], return_inverse=True)[1][::-1]  # in the file's order
+    p = np.empty((400, 3))
+    for fit, score in splits(prompts):
+        blend = LinearBlend().fit(x[::-1][fit], labels[::-1][fit])
+        p[score] = blend.predict_proba(x[::-1][score])
+    assert scored.name == "blend, weights by nested CV"
+    assert scored.metrics["log_loss"].value == pytest.approx(log_loss(p, labels[::-1]))
+    assert scored.weights == pytest.approx(LinearBlend().fit(x, labels).weights_.tolist(), abs=1e-6)
+    assert scored.weights[2] < 0.05
+
+
+def test_too_few_prompts_to_fit_weights_leave_that_blend_out(predicted, tmp_path):
+    found = against([predicted[0]] * 2, votes(tmp_path, [n % 3 for n in range(36)]), BOOTSTRAP)
+    assert [scored.weights for scored in found] == [None, None, (0.5, 0.5)]
+
+
+@pytest.mark.parametrize("weights", [[1], [1, -1], [0, 0], [1, float("nan")]])
+def test_what_cannot_be_weights(predicted, tmp_path, weights):
+    with pytest.raises(TiebreakError, match="weights must be 2 numbers"):
+        against([predicted[0]] * 2, votes(tmp_path, [0, 1]), BOOTSTRAP, weights)

@@ -5,12 +5,14 @@ Every blend treats the answers alike, so P(A) and P(B) exchange to the last bit 
 Dimension letters: N rows, M models, C classes (a, b, tie).
 """
 
+from collections.abc import Sequence
 from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 
+from tiebreak.errors import TiebreakError
 from tiebreak.evaluate.calibration import (
     CELLS,
     FLOOR,
@@ -22,6 +24,7 @@ from tiebreak.evaluate.calibration import (
     softmax,
 )
 from tiebreak.evaluate.metrics import CLIP, targets
+from tiebreak.evaluate.selection import best
 
 Array = NDArray[np.float64]
 
@@ -34,7 +37,7 @@ class EqualBlend(BaseEstimator):  # type: ignore[misc]
         return self
 
     def predict_proba(self, x_NMC: Array) -> Array:
-        return _weighted(self.weights_, x_NMC)
+        return weighted(self.weights_, x_NMC)
 
 
 class LinearBlend(EqualBlend):
@@ -45,7 +48,7 @@ class LinearBlend(EqualBlend):
         super().fit(x_NMC, labels)
         y_NC, x_NMC = targets(labels), np.maximum(x_NMC, CLIP)
         for _ in range(2000):
-            share_NC = y_NC / _weighted(self.weights_, x_NMC)
+            share_NC = y_NC / weighted(self.weights_, x_NMC)
             updated = self.weights_ * np.einsum("nc,nmc->m", share_NC, x_NMC) / len(y_NC)
             done = np.abs(updated - self.weights_).max() < 1e-9
             self.weights_ = updated
@@ -67,7 +70,7 @@ class LogBlend(BaseEstimator):  # type: ignore[misc]
         return self
 
     def predict_proba(self, x_NMC: Array) -> Array:
-        return softmax(_weighted(self.weights_, np.log(np.maximum(x_NMC, CLIP))))
+        return softmax(weighted(self.weights_, np.log(np.maximum(x_NMC, CLIP))))
 
 
 class MatrixBlend(BaseEstimator):  # type: ignore[misc]
@@ -94,9 +97,43 @@ class MatrixBlend(BaseEstimator):  # type: ignore[misc]
         return softmax(z_NC)
 
 
-def _weighted(weights_M: Array, x_NMC: Array) -> Array:
+def weighted(weights_M: Array, x_NMC: Array) -> Array:
     """sum_m w_m x_m, model by model: the same operations for each class."""
     total_NC: Array = weights_M[0] * x_NMC[:, 0]
     for m in range(1, len(weights_M)):
         total_NC = total_NC + weights_M[m] * x_NMC[:, m]
     return total_NC
+
+
+WEIGHTINGS = {"equal": EqualBlend(), "fitted": LinearBlend()}
+"""Ways to weight models, for nested cross-validation to choose from."""
+
+PROMPTS_TO_FIT = 10
+"""Different prompts that choosing weights by nested cross-validation takes at least."""
+
+
+def best_weights(x_NMC: Array, labels: ArrayLike, groups_N: NDArray[np.integer]) -> Array:
+    """Weights (models,): the way of WEIGHTINGS that cross-validates best, fitted on all rows.
+
+    Raises TiebreakError for fewer groups than PROMPTS_TO_FIT.
+    """
+    if (count := len(np.unique(groups_N))) < PROMPTS_TO_FIT:
+        raise TiebreakError(
+            f"weights are fitted on votes of at least {PROMPTS_TO_FIT} prompts, and these have {count}; give "
+            "more votes, or weights of your own"
+        )
+    weights_M: Array = WEIGHTINGS[best(WEIGHTINGS, x_NMC, labels, groups_N)].fit(x_NMC, labels).weights_
+    return weights_M
+
+
+def shares(weights: Sequence[float] | None, models: int) -> Array:
+    """Weights (models,) of sum one, equal by default. Raises TiebreakError for what cannot be weights."""
+    weights_M = np.ones(models) if weights is None else np.asarray(weights, dtype=np.float64)
+    usable = np.isfinite(weights_M).all() and (weights_M >= 0).all() and weights_M.sum() > 0
+    if weights_M.shape != (models,) or not usable:
+        raise TiebreakError(
+            f"weights must be {models} numbers, one for each model, none negative and not all zero; "
+            f"got {weights_M.tolist()}"
+        )
+    shares_M: Array = weights_M / weights_M.sum()
+    return shares_M

@@ -1,27 +1,39 @@
 """From a file of pairs to a file of predictions: what `tiebreak predict` does."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
 
 from tiebreak.data.votes import LABELS, write_table
 from tiebreak.errors import TiebreakError, nearest
-from tiebreak.predict.judge import as_table, load_judge
+from tiebreak.predict.ensemble import Ensemble
+from tiebreak.predict.judge import as_table
 
 COMPETITION = ("winner_model_a", "winner_model_b", "winner_tie")
 
 
-def predict_file(model: Path, pairs: Path, output: Path, device: str | None = None) -> int:
-    """Predict every pair of a file. Returns how many there were.
+def predict_file(
+    models: Sequence[Path],
+    pairs: Path,
+    output: Path,
+    device: str | None = None,
+    weights: Sequence[float] | None = None,
+    fit: Path | None = None,
+) -> tuple[int, list[float]]:
+    """Predict every pair of a file. Returns how many there were, and the weight of each model.
 
-    output: .parquet with id, p_a, p_b, p_tie, or .csv with the competition's columns. Raises TiebreakError
-    for another suffix, a folder that is no model, or pairs that cannot be read.
+    output: .parquet with id, p_a, p_b, p_tie, or .csv with the competition's columns. fit: votes to choose
+    the weights on. Raises TiebreakError for another suffix, a folder that is no model, pairs that cannot be
+    read, or weights that do not fit the models.
     """
     if output.suffix not in (".csv", ".parquet"):
         raise TiebreakError(f"cannot write {output}: {nearest(output.suffix, ('.csv', '.parquet'))}")
-    judge = load_judge(model, device)
+    ensemble = Ensemble(models, weights, device)
     table = as_table(pairs)
-    p_NC = judge.predict(table)
+    if fit:
+        ensemble.fit(fit)
+    p_NC = ensemble.predict(table)
     names = COMPETITION if output.suffix == ".csv" else tuple(f"p_{label}" for label in LABELS)
     predicted = pa.table({"id": table["id"]} | {name: pa.array(p_NC[:, c]) for c, name in enumerate(names)})
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -29,7 +41,7 @@ def predict_file(model: Path, pairs: Path, output: Path, device: str | None = No
         write_table(predicted, output)
     else:
         _write_csv(predicted, output)
-    return len(table)
+    return len(table), ensemble.weights_.tolist()
 
 
 def _write_csv(table: pa.Table, path: Path) -> None:

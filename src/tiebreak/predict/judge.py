@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tiebreak.data.logits import mean_over_orders, swap_answers
 from tiebreak.data.prompt import tokenize
-from tiebreak.data.readers import read_all
+from tiebreak.data.readers import Role, read_all
 from tiebreak.data.votes import table_of
 from tiebreak.errors import TiebreakError
 from tiebreak.evaluate.calibration import TemperatureScaling
@@ -67,16 +67,21 @@ def as_table(pairs: Pairs) -> pa.Table:
     Raises TiebreakError if any of them cannot be read: no pair is left out in silence.
     """
     if isinstance(pairs, str | Path):
-        table, rejects = read_all([Path(pairs)], "test")
-        if len(rejects):
-            first = rejects.slice(0, 1).to_pylist()[0]
-            raise TiebreakError(
-                f"{len(rejects)} of the rows in {pairs} cannot be read, the first is row {first['row']}: "
-                f"{first['reason']}; mend or remove them"
-            )
-        return table
+        return read_whole(Path(pairs), "test")
     rows = pairs.to_pylist() if isinstance(pairs, pa.Table) else pairs
     return table_of(_with_turns(n, row) for n, row in enumerate(rows))
+
+
+def read_whole(path: Path, role: Role) -> pa.Table:
+    """The votes or pairs of a file. Raises TiebreakError if any of its rows cannot be read."""
+    table, rejects = read_all([path], role)
+    if len(rejects):
+        first = rejects.slice(0, 1).to_pylist()[0]
+        raise TiebreakError(
+            f"{len(rejects)} of the rows in {path} cannot be read, the first is row {first['row']}: "
+            f"{first['reason']}; mend or remove them"
+        )
+    return table
 
 
 def _with_turns(number: int, row: Mapping[str, Any]) -> dict[str, Any]:

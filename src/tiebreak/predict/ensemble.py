@@ -1,0 +1,69 @@
+"""Several judges as one: the weighted mean of their calibrated probabilities.
+
+Dimension letters: N pairs, M models, C classes (a, b, tie).
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from tiebreak.data.votes import LABELS, prompt_numbers
+from tiebreak.errors import TiebreakError
+from tiebreak.evaluate.blend import best_weights, shares, weighted
+from tiebreak.predict import package
+from tiebreak.predict.judge import Pairs, as_table, load_judge, read_whole
+
+Array = NDArray[np.float64]
+
+
+class Ensemble:
+    """The judges of several model folders. Fitted: weights_ (models,), equal unless given.
+
+    One model at a time is in memory, and each call loads all of them: give it all pairs at once.
+    """
+
+    def __init__(
+        self,
+        folders: Sequence[str | Path],
+        weights: Sequence[float] | None = None,
+        device: str | None = None,
+        score_tokens: int = 16384,
+    ) -> None:
+        """Raises TiebreakError for a folder that is no model, or weights that are not one number a folder."""
+        self.folders = [Path(folder) for folder in folders]
+        for folder in self.folders:
+            package.read(folder)
+        self.weights_ = shares(weights, len(self.folders))
+        self.device = device
+        self.score_tokens = score_tokens
+
+    def fit(self, votes: Path | str | pa.Table, report: Callable[..., None] = lambda *_, **__: None) -> Self:
+        """Choose the weights on votes (a file, or a table in data.votes.SCHEMA) that no model trained on.
+
+        Equal weights or those of least log loss, whichever cross-validates better. Raises TiebreakError for
+        votes that cannot be read or have no label, or too few of them.
+        """
+        table = votes if isinstance(votes, pa.Table) else read_whole(Path(votes), "votes")
+        y_NC = np.stack([table[f"p_{label}"].to_numpy() for label in LABELS], axis=1).astype(np.float64)
+        if np.isnan(y_NC).any():
+            raise TiebreakError(f"{int(np.isnan(y_NC).any(axis=1).sum())} of {len(y_NC)} votes have no label")
+        self.weights_ = best_weights(self._say(table, None, report), y_NC, prompt_numbers(table))
+        return self
+
+    def predict(
+        self, pairs: Pairs, both: bool | None = None, report: Callable[..., None] = lambda *_, **__: None
+    ) -> Array:
+        """Calibrated probabilities (n, 3), as `Judge.predict`."""
+        return weighted(self.weights_, self._say(as_table(pairs), both, report))
+
+    def _say(self, table: pa.Table, both: bool | None, report: Callable[..., None]) -> Array:
+        """What each judge says: (n, models, 3)."""
+        said = [
+            load_judge(folder, self.device, self.score_tokens).predict(table, both, report)
+            for folder in self.folders
+        ]
+        return np.stack(said, axis=1)
