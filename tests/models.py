@@ -40,11 +40,17 @@ def votes(count: int, seed: int = 0, longest: int = 60) -> pa.Table:
     )
 
 
+def temporary_folder() -> Path:
+    """A new folder that is gone when the session ends."""
+    folder = Path(mkdtemp(prefix="tiebreak-test-"))
+    atexit.register(rmtree, folder, ignore_errors=True)
+    return folder
+
+
 @cache
 def base(family: str) -> Path:
     """A tiny random model folder of the family, made once a session; not to be changed."""
-    folder = Path(mkdtemp(prefix="tiebreak-model-")) / family
-    atexit.register(rmtree, folder.parent, ignore_errors=True)
+    folder = temporary_folder() / family
     tiny.make(
         folder,
         family,

@@ -2,11 +2,10 @@
 
 from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
 
 import numpy as np
 import torch
-from models import base, votes
+from models import base, temporary_folder, votes
 from numpy.typing import NDArray
 from transformers import AutoModelForSequenceClassification
 
@@ -21,7 +20,7 @@ GROUP = 32  # the widths are 32 and 64, so layers have one group and two
 @cache
 def stored(family: str, dtype: torch.dtype = torch.float32) -> Path:
     """A classifier with a score head that makes its logits vary by units."""
-    folder = Path(mkdtemp(prefix="tiebreak-stored-"))
+    folder = temporary_folder()
     loaded = classifier.load(base(family))
     head = loaded.model.score.weight.data * 50
     model = loaded.model.to(dtype)
@@ -33,7 +32,7 @@ def stored(family: str, dtype: torch.dtype = torch.float32) -> Path:
 
 @cache
 def quantized(family: str, method: gptq.Method = "gptq", dtype: torch.dtype = torch.float32) -> Path:
-    folder = Path(mkdtemp(prefix="tiebreak-quantized-")) / "model"
+    folder = temporary_folder() / "model"
     gptq.quantize(stored(family, dtype), folder, documents(family, 20), GROUP, method)
     return folder
 

@@ -151,9 +151,15 @@ def _classifier(folder: Path, model: PreTrainedModel, has_head: bool, device: st
 def _config(folder: Path) -> PreTrainedConfig:
     """The folder's configuration with our classes and attention."""
     labels = dict(enumerate(LABELS))
-    return AutoConfig.from_pretrained(
+    config = AutoConfig.from_pretrained(
         folder, num_labels=len(LABELS), id2label=labels, label2id={label: n for n, label in labels.items()}
     )
+    if scheme := getattr(config, "quantization_config", None):
+        raise TiebreakError(
+            f"{folder} is quantised ({scheme.get('quant_method')}); training and merging need weights of 16 or 32 "
+            "bits: name the model that it was made from, and choose models.*.precision for smaller ones"
+        )
+    return config
 
 
 def _by_transformers(
