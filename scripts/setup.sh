@@ -32,4 +32,4 @@ fi
 
 install() { .venv/bin/python -m pip install -qq --no-input --disable-pip-version-check -c "$constraints" "$@"; }
 install torch
-install -e '.[quantize,dev]'
+install -e '.[quantize,qlora,dev]'
