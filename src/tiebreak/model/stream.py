@@ -33,14 +33,27 @@ def load(
     With a `kind` its linear layers are stacks that hold their weights so, beside adapters if `lora` says so.
     Raises TiebreakError for a folder without safetensors, or one that lacks weights of the decoder.
     """
-    model = _skeleton(config, dtype)
-    if kind is not None:
-        fuse(model, kind, dtype, device, lora, seed)
-    _materialise(model, device)
+    model = empty(config, dtype, device, kind, lora, seed)
     missing = set(_names(model)) - _fill(model, folder, device)
     if lacking := missing - {HEAD}:
         raise TiebreakError(f"{folder} lacks weights, {sorted(lacking)[:3]} among {len(lacking)}")
     return model, HEAD not in missing
+
+
+def empty(
+    config: PreTrainedConfig,
+    dtype: torch.dtype,
+    device: str,
+    kind: Kind | None = None,
+    lora: Lora | None = None,
+    seed: int = 0,
+) -> PreTrainedModel:
+    """A classifier with memory for its weights, which are undefined, and with adapters as they begin."""
+    model = _skeleton(config, dtype)
+    if kind is not None:
+        fuse(model, kind, dtype, device, lora, seed)
+    _materialise(model, device)
+    return model
 
 
 def covers(folder: Path, config: PreTrainedConfig) -> bool:
