@@ -1,19 +1,15 @@
 """The small kernels against torch: on a GPU, or in Triton's interpreter on a CPU that has Triton."""
 
-import os
-from importlib.util import find_spec
-
 import pytest
 import torch
 
-if find_spec("triton") is None:
-    pytest.skip("Triton comes with torch on GPU machines only", allow_module_level=True)
+from tiebreak.model import fp8
+
+kernels = pytest.importorskip(
+    "tiebreak.model.kernels", exc_type=ImportError, reason="Triton is not installed"
+)
+
 ON_GPU = torch.cuda.is_available()
-if not ON_GPU:
-    os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is imported
-
-from tiebreak.model import fp8, kernels  # noqa: E402
-
 DEVICE = "cuda" if ON_GPU else "cpu"
 
 
