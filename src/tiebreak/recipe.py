@@ -194,6 +194,9 @@ class Tta(Slice):
     """Step 8: predict in both orders, undo the swap, take the mean."""
 
     both_orders: bool = Field(True, description="false: the stored order only, at half the cost")
+    share: Share = Field(
+        1.0, description="of the votes, the least certain ones, that are shown in both orders; 1 for all"
+    )
     max_tokens: Positive = Field(2000, description="tokens of one row")
 
 

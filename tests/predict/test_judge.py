@@ -124,7 +124,7 @@ def test_a_pair_without_an_answer_says_which(shipped: Path) -> None:
     assert isinstance(
         judge.predict(pa.table({c: ["x"] for c in ("prompt", "response_a", "response_b")})), np.ndarray
     )
-    assert math.isclose(judge.calibration_.temperature_, TEMPERATURE)
+    assert math.isclose(judge.verdict.calibration.temperature_, TEMPERATURE)
 
 
 def test_a_file_is_read_whole_or_not_at_all(shipped: Path, tmp_path: Path) -> None:

@@ -18,7 +18,9 @@ from tiebreak.data.votes import LOCKBOX, SOUP, read_table, write_table
 from tiebreak.errors import Interrupted, TiebreakError
 from tiebreak.model.classifier import load_adapted
 from tiebreak.model.lora import PREFIX, adapter_state, read_adapter, save_adapter
+from tiebreak.predict import package
 from tiebreak.predict.parts import score_in_parts
+from tiebreak.predict.verdict import first_shown
 from tiebreak.recipe import Average, Lora, Prompt, Tta, parse
 from tiebreak.runtime import Runtime
 from tiebreak.steps import average
@@ -33,10 +35,11 @@ class World:
     rows: pa.Table
     inputs: dict[str, tuple[Path, ...]]
 
-    def run(self, method: str, name: str = "out", **runtime) -> dict:
+    def run(self, method: str, name: str = "out", share: float = 1.0, **runtime) -> dict:
         output = self.folder / name
         output.mkdir()
-        settings = average.Settings(average=Average(method=method), prompt=Prompt(), tta=Tta(max_tokens=256))
+        tta = Tta(max_tokens=256, share=share)
+        settings = average.Settings(average=Average(method=method), prompt=Prompt(), tta=tta)
         return average.run(
             settings, self.inputs, output, Runtime("cpu", self.folder / f"{name}-s", **runtime)
         )
@@ -117,7 +120,7 @@ def test_a_soup_is_chosen_and_calibrated_on_its_own_votes(tmp_path: Path) -> Non
     assert metrics["adapters"][0] == "fold1"
     assert metrics["shares"] == pytest.approx([1 / len(metrics["adapters"])] * len(metrics["adapters"]))
     judge = load(tmp_path / "out" / "model", device="cpu")
-    judge.calibration_.temperature_ = 1.0
+    judge.verdict.calibration.temperature_ = 1.0
     soup = world.rows.filter(pa.compute.equal(world.rows["fold"], SOUP))
     reference = best_temperature(judge.predict(soup.drop(["group", "fold"])), label(soup))
     assert metrics["temperature"] == pytest.approx(reference, rel=1e-3)
@@ -127,8 +130,39 @@ def test_no_label_of_the_lockbox_counts(tmp_path: Path) -> None:
     made = []
     for n in range(2):
         (tmp_path / str(n)).mkdir()
-        made.append(make(tmp_path / str(n), with_soup=True, lockbox_labels=n).run("soup"))
+        metrics = make(tmp_path / str(n), with_soup=True, lockbox_labels=n).run("soup")
+        made.append((metrics, (tmp_path / str(n) / "out" / "model" / "tiebreak.json").read_text()))
     assert made[0] == made[1]
+
+
+def test_rules_count_the_votes_of_the_training_sides_alone(tmp_path: Path) -> None:
+    world = make(tmp_path, with_soup=True)
+    answers = [[None] if n % 3 == 0 else [f"text {n}"] for n in range(60)]  # A is missing in every third
+    at = world.rows.schema.get_field_index("response_a")
+    rows = world.rows.set_column(at, "response_a", pa.array(answers, pa.list_(pa.string())))
+    write_table(rows, tmp_path / "rows" / "rows.parquet")
+    world.run("exact")
+    counts = package.read(tmp_path / "out" / "model").rules["counts"]
+    trained = np.arange(0, 36, 3)  # of the lockbox, from 36 on, and the soup, from 48 on, none
+    expected = np.bincount(label(rows)[trained], minlength=3)
+    assert counts["a missing"] == expected.tolist()
+    assert counts["b missing"] == expected[[1, 0, 2]].tolist()
+    assert counts["identical"] == [0, 0, 0]
+
+
+def test_the_share_of_uncertain_votes_sets_where_one_order_is_enough(tmp_path: Path) -> None:
+    world = make(tmp_path, with_soup=True)
+    world.run("exact", share=0.25)
+    soup = world.rows.filter(pa.compute.equal(world.rows["fold"], SOUP)).drop(["group", "fold"])
+    judge = load(tmp_path / "out" / "model", device="cpu")
+    z, (order, _) = judge.logits(soup, both=True), first_shown(soup)
+    first = softmax(z[np.arange(12), order])
+    uncertain = first.max(axis=1) < judge.package.certain_from
+    assert uncertain.sum() == 3
+    p = np.where(uncertain[:, None], softmax(z).mean(axis=1), first)
+    assert judge.package.calibration["temperature"] == pytest.approx(
+        best_temperature(p, label(soup)), rel=1e-3
+    )
 
 
 def test_a_stopped_soup_goes_on_with_what_it_scored(tmp_path: Path) -> None:

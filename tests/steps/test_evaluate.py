@@ -16,6 +16,7 @@ from tiebreak.data.logits import mean_over_orders, softmax, swap_answers, to_tab
 from tiebreak.data.votes import EXTRA, LOCKBOX, ROWS_SCHEMA, write_table
 from tiebreak.errors import TiebreakError
 from tiebreak.evaluate import report
+from tiebreak.evaluate.rules import KINDS
 from tiebreak.recipe import Evaluate
 from tiebreak.runtime import Runtime
 from tiebreak.steps import evaluate
@@ -207,6 +208,23 @@ def test_without_tta_the_last_rung_has_one_order(tmp_path):
     said = w.logits("student", None, seed=21)
     expected = by_hand(w, said, both=False, temperature=TEMPERATURE)
     assert metrics["final_log_loss"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_what_ships_is_the_last_rung_where_rules_or_a_partial_tta_change_it(tmp_path):
+    w = world(tmp_path)
+    inputs = build(w, orders=2)
+    path = inputs["model"][0] / "model" / "tiebreak.json"
+    counts = {kind: [0, 0, 0] for kind in KINDS[1:]} | {"identical": [1, 1, 8]}  # every vote here is so
+    shipped = {"certain_from": 0.5, "rules": {"strength": 10.0, "counts": counts}}
+    path.write_text(json.dumps(json.loads(path.read_text()) | shipped))
+    metrics = run(inputs, tmp_path / "out")
+    assert report.label(metrics["ladder"][-1]) == "as shipped, both orders, calibrated"
+    z = w.logits("student", None, seed=21)["z"][w.rows(LOCKBOX)]
+    p = mean_over_orders(z)  # of equal answers, whatever their certainty
+    p = (softmax(np.log(p) / TEMPERATURE) * 10 + [1, 1, 8]) / 20
+    expected = sklearn.metrics.log_loss(w.y[w.rows(LOCKBOX)], p, labels=[0, 1, 2])
+    assert metrics["final_log_loss"] == pytest.approx(expected, abs=1e-6)
+    assert "less certain than 0.5" in (tmp_path / "out" / "model" / "README.md").read_text()
 
 
 def test_folds_say_what_they_are(inputs, tmp_path):

@@ -1,6 +1,6 @@
 """Everything metrics.json says about votes and logits: the ladder, the folds, the curves."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -28,12 +28,19 @@ class Stages:
 
 
 def measure(
-    rows: pa.Table, stages: Stages, both_orders: bool, bootstrap: Bootstrap, weight_folds: bool = False
+    rows: pa.Table,
+    stages: Stages,
+    both_orders: bool,
+    verdict: Callable[[pa.Table, Array], Array],
+    bootstrap: Bootstrap,
+    weight_folds: bool = False,
 ) -> dict[str, Any]:
     """Measure all stages against `rows` (data.votes.ROWS_SCHEMA); votes without labels are left out.
 
-    both_orders: the recipe's TTA, which makes the last rung. weight_folds: add a rung of the folds' students
-    blended by 1 / log loss on their own held-out votes. Raises TiebreakError where logits are missing.
+    both_orders: the recipe's TTA. verdict: what ships, from votes and the quantised model's logits, which is
+    the last rung where rules or a partial TTA make it differ from the one before. weight_folds: add a rung of
+    the folds' students blended by 1 / log loss on their own held-out votes. Raises TiebreakError where logits
+    are missing.
     """
     rows = rows.filter(pc.is_valid(rows["p_a"]))
     votes, fold_N = truth_of(rows), rows["fold"].to_numpy()
@@ -41,6 +48,8 @@ def measure(
     lockbox = votes.only(lockbox_rows["id"].to_pylist())
     prior_C = votes.y_NC[fold_N >= 0].mean(axis=0)  # without extra votes, which are another population
     ladder = list(_rungs(stages, lockbox, prior_C, both_orders)) if lockbox.ids else []
+    if ladder:
+        ladder += _as_shipped(stages, lockbox_rows, verdict, ladder[-1])
     if ladder and weight_folds:
         above = next(n for n, rung in enumerate(ladder) if rung.stage == "averaged")
         ladder.insert(above, _blended(stages.students, votes, lockbox, both_orders))
@@ -53,7 +62,7 @@ def measure(
         "bootstrap_samples": bootstrap.samples,
         "ladder": climbed,
         "folds": fold_results([*stages.teachers, *stages.students], votes, bootstrap),
-        "calibration": [_calibration(rung, lockbox) for rung in ladder[-2:]],
+        "calibration": [_calibration(rung, lockbox) for rung in ladder if rung.stage == "quantised"][-2:],
         **(_shipped(lockbox_rows, lockbox, ladder[-1], stages, bootstrap) if ladder else {}),
     }
 
@@ -76,6 +85,16 @@ def _rungs(stages: Stages, lockbox: Truth, prior_C: Array, both_orders: bool) ->
     yield from rungs("student", on_lockbox(stages.students), both_orders)
     yield from rungs("averaged", on_lockbox(stages.averaged), both_orders)
     yield from rungs("quantised", on_lockbox(stages.quantized), both_orders)
+
+
+def _as_shipped(
+    stages: Stages, rows: pa.Table, verdict: Callable[[pa.Table, Array], Array], last: Rung
+) -> Iterator[Rung]:
+    """The lockbox votes as the shipped model judges them, if that is not what the last rung says already."""
+    (model,) = of_split(stages.quantized, "lockbox")
+    p_NC = verdict(rows, model.aligned(rows["id"].to_pylist()).z_NOC)
+    if not np.array_equal(p_NC, last.predictions[0]):
+        yield Rung("as shipped", last.both_orders, last.calibrated, last.names, (p_NC,))
 
 
 def _blended(students: Sequence[Scored], votes: Truth, lockbox: Truth, both_orders: bool) -> Rung:

@@ -9,15 +9,15 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from tiebreak.data.logits import mean_over_orders, swap_answers
-from tiebreak.data.prompt import tokenize
+from tiebreak.data.logits import mean_over_orders, softmax, swap_answers
+from tiebreak.data.prompt import TokenizedVotes, tokenize
 from tiebreak.data.readers import Role, read_all
 from tiebreak.data.votes import table_of
 from tiebreak.errors import TiebreakError
-from tiebreak.evaluate.calibration import TemperatureScaling
 from tiebreak.model.classifier import Classifier, load
 from tiebreak.predict import package
 from tiebreak.predict.scorer import both_orders, score
+from tiebreak.predict.verdict import Verdict, first_shown, is_certain
 from tiebreak.quantize import int8
 
 Pairs: TypeAlias = Path | str | pa.Table | Iterable[Mapping[str, Any]]
@@ -30,7 +30,7 @@ class Judge:
         self.classifier = classifier
         self.package = shipped
         self.score_tokens = score_tokens
-        self.calibration_ = TemperatureScaling.from_json(shipped.calibration)
+        self.verdict = Verdict.of(shipped)
 
     def predict(
         self, pairs: Pairs, both: bool | None = None, report: Callable[..., None] = lambda *_, **__: None
@@ -38,27 +38,52 @@ class Judge:
         """Calibrated probabilities (n, 3) of a, b and tie, one row a pair, in the order given.
 
         pairs: dicts with prompt, response_a and response_b (each a string or a list of turns), a table with
-        these columns, or a file of votes. both: show each pair in both orders and take the mean; the
-        package's habit where None. Raises TiebreakError for pairs that cannot be read.
+        these columns, or a file of votes. both: show each pair in both orders and take the mean, or in the
+        stored one only; the package's habit where None, which may be both where one leaves it uncertain.
+        Raises TiebreakError for pairs that cannot be read.
         """
         table = as_table(pairs)
         if len(table) == 0:
             return np.empty((0, 3))
-        both = self.package.tta.both_orders if both is None else both
-        return self.calibration_.predict_proba(mean_over_orders(self.logits(table, both, report)))
+        tta, certain_from = self.package.tta, self.package.certain_from
+        if both is None and tta.both_orders and certain_from is not None:
+            p_NC = self._where_uncertain(table, certain_from, report)
+        else:
+            p_NC = mean_over_orders(self.logits(table, tta.both_orders if both is None else both, report))
+        return self.verdict.finish(table, p_NC)
 
     def logits(
         self, table: pa.Table, both: bool, report: Callable[..., None] = lambda *_, **__: None
     ) -> NDArray[np.float64]:
         """Raw logits (n, orders, 3) of a, b and tie, the swap undone."""
-        votes = tokenize(table, self.classifier.tokenizer, self.package.prompt)
-        rows = both_orders(np.arange(len(table)))
-        rows = rows if both else rows[::2]
+        votes, orders = self._tokens(table), 1 + both
+        z_RC = self._score(votes, both_orders(np.arange(len(table)))[:: 3 - orders], report)
+        return z_RC.reshape(len(table), orders, 3)
+
+    def _where_uncertain(
+        self, table: pa.Table, certain_from: float, report: Callable[..., None]
+    ) -> NDArray[np.float64]:
+        """Probabilities (n, 3) of one order, or of both where that is not certain."""
+        votes, (first_N, differ_N) = self._tokens(table), first_shown(table)
+        p_NC = softmax(self._score(votes, np.stack([np.arange(len(table)), first_N], axis=1), report))
+        unsure = np.flatnonzero(~is_certain(p_NC, differ_N, certain_from))
+        if len(unsure):
+            other_NC = softmax(self._score(votes, np.stack([unsure, 1 - first_N[unsure]], axis=1), report))
+            p_NC[unsure] = (p_NC[unsure] + other_NC) / 2
+        return p_NC
+
+    def _tokens(self, table: pa.Table) -> TokenizedVotes:
+        return tokenize(table, self.classifier.tokenizer, self.package.prompt)
+
+    def _score(
+        self, votes: TokenizedVotes, rows_R2: NDArray[np.int64], report: Callable[..., None]
+    ) -> NDArray[np.float64]:
+        """Logits (rows, 3) of rows (vote, order), the swap undone."""
         max_tokens = self.package.tta.max_tokens
-        z_RC = score(self.classifier, votes, rows, max_tokens, self.score_tokens, report).astype(np.float64)
-        if not both:
-            return z_RC[:, None]
-        return np.stack([z_RC[::2], swap_answers(z_RC[1::2])], axis=1)
+        z_RC = score(self.classifier, votes, rows_R2, max_tokens, self.score_tokens, report).astype(
+            np.float64
+        )
+        return np.where(rows_R2[:, 1:] == 1, swap_answers(z_RC), z_RC)
 
 
 def as_table(pairs: Pairs) -> pa.Table:

@@ -13,7 +13,7 @@ NAME = "tiebreak.json"
 
 
 class Package(BaseModel):
-    """The template, the token budget, the calibration and where the model came from."""
+    """The template, the token budget, the calibration, the rules and where the model came from."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -21,6 +21,12 @@ class Package(BaseModel):
     prompt: Prompt
     tta: Tta
     calibration: dict[str, Any] = Field(description='such as {"temperature": 1.2}, on out-of-fold votes')
+    certain_from: float | None = Field(
+        None, description="where tta.share < 1: a vote this certain in one order is not shown in the other"
+    )
+    rules: dict[str, Any] | None = Field(
+        None, description="what votes without two different answers were given"
+    )
     provenance: dict[str, Any] = {}
 
 

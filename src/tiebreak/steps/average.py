@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tiebreak.model.classifier import Classifier
     from tiebreak.recipe import Lora
 
-VERSION = 2
+VERSION = 3
 
 
 class Settings(Slice):
@@ -53,48 +53,86 @@ class Students:
         return classifier
 
 
+@dataclass(frozen=True)
+class Said:
+    """What a model said of labelled votes in both orders: logits (n, 2, 3), the swap undone."""
+
+    votes: "pa.Table"
+    z_NOC: "NDArray[np.float64]"
+
+    def labels(self) -> "NDArray[np.float32]":
+        """The votes' labels (n, 3)."""
+        from tiebreak.train.rows import labels_of
+
+        return labels_of(self.votes)[:, 0]
+
+    def fitted(self, tta: Tta, certain_from: float | None) -> tuple[float, float]:
+        """The best temperature of what the model says with this TTA, and the log loss at it."""
+        from tiebreak.evaluate.calibration import TemperatureScaling
+        from tiebreak.evaluate.metrics import log_loss
+        from tiebreak.predict.verdict import over_orders
+
+        p_NC = over_orders(self.votes, self.z_NOC, tta, certain_from)
+        scaling = TemperatureScaling().fit(p_NC, self.labels())
+        return float(scaling.temperature_), log_loss(scaling.predict_proba(p_NC), self.labels())
+
+    def log_loss(self) -> float:
+        """The log loss of the mean over both orders."""
+        from tiebreak.data.logits import mean_over_orders
+        from tiebreak.evaluate.metrics import log_loss
+
+        return log_loss(mean_over_orders(self.z_NOC), self.labels())
+
+
 def run(
     settings: Settings, inputs: Mapping[str, tuple[Path, ...]], output: Path, runtime: Runtime
 ) -> dict[str, Any]:
     """Write adapter/, the average, and model/, the base with it merged in.
 
-    The model's temperature is fitted on the votes of split.soup_share, which no student trained on; without
-    any, on every student's held-out votes together: no other vote is left that the average was not trained on.
+    The model's temperature, and the certainty from which one order is enough, are fitted on the votes of
+    split.soup_share, which no student trained on; without any, on every student's held-out votes together: no
+    other vote is left that the average was not trained on. The rules are the training sides' votes, counted.
     """
     from tiebreak.data import sides, votes
+    from tiebreak.evaluate.rules import Rules
     from tiebreak.model.lora import read_adapter, save_adapter
     from tiebreak.model.merge import save
     from tiebreak.predict import package
+    from tiebreak.predict.verdict import certainty
+    from tiebreak.train.rows import labels_of
 
     (base,), (rows,), folders = inputs["base"], inputs["rows"], inputs["students"]
-    method, table = settings.average.method, votes.read_table(rows / "rows.parquet")
+    method, table, tta = settings.average.method, votes.read_table(rows / "rows.parquet"), settings.tta
     adapters = [read_adapter(folder / "adapter") for folder in folders]
     students = Students(base, adapters, method == "published", runtime.device)
     soup, held_out = sides.soup(table), _held_out(table, folders)
     members = list(range(len(folders)))
     if method == "soup":
         members = _soup(students, soup, settings, runtime)
-    weights = [_inverse_loss(*held_out[n]) if method == "weighted" else 1.0 for n in members]
+    weights = [1 / held_out[n].log_loss() if method == "weighted" else 1.0 for n in members]
     state, lora = students.average(members, weights)
     save_adapter(state, lora, output / "adapter")
     runtime.report("merging", 0, 1, "models")
     classifier = students.merged(state, lora)
     save(classifier, output / "model")
-    if len(soup):
-        temperature, _ = _fitted(*_say(classifier, soup, settings, runtime, "average"))
-    else:
-        temperature, _ = _fitted(*map(_joined, zip(*held_out, strict=True)))
+    said = _say(classifier, soup, settings, runtime, "average") if len(soup) else _joined(held_out)
+    certain_from = certainty(said.votes, said.z_NOC, tta.share)
+    temperature, _ = said.fitted(tta, certain_from)
     made = {
         "average": method,
         "adapters": [folders[n].name for n in members],
         "shares": [weight / sum(weights) for weight in weights],
         "temperature_from": "soup votes" if len(soup) else "students' held-out votes",
     }
+    training = sides.training_side(table, votes.LOCKBOX)
+    rules = Rules().fit(training, labels_of(training)[:, 0]).to_json()
     package.write(
         package.Package(
             prompt=settings.prompt,
-            tta=settings.tta,
+            tta=tta,
             calibration={"temperature": temperature},
+            certain_from=certain_from,
+            rules=rules,
             provenance=made,
         ),
         output / "model",
@@ -103,15 +141,15 @@ def run(
 
 
 def _soup(students: Students, soup: "pa.Table", settings: Settings, runtime: Runtime) -> list[int]:
-    """The students of the greedy soup, by the log loss that each average can reach with a temperature."""
+    """The students of the greedy soup, by what each average can reach in both orders with a temperature."""
     from tiebreak.ensemble.average import greedy
 
     def loss_of(members: Sequence[int]) -> float:
         if runtime.should_stop():
             raise Interrupted(f"stopped before scoring students {members} together; what was scored is saved")
         classifier = students.merged(*students.average(members))
-        name = "soup-" + "-".join(map(str, members))
-        return _fitted(*_say(classifier, soup, settings, runtime, name))[1]
+        said = _say(classifier, soup, settings, runtime, "soup-" + "-".join(map(str, members)))
+        return said.fitted(Tta(), None)[1]
 
     alone = [loss_of([n]) for n in range(len(students.adapters))]
     return greedy(alone, loss_of)
@@ -119,58 +157,40 @@ def _soup(students: Students, soup: "pa.Table", settings: Settings, runtime: Run
 
 def _say(
     classifier: "Classifier", table: "pa.Table", settings: Settings, runtime: Runtime, name: str
-) -> "tuple[NDArray[np.float64], NDArray[np.float32]]":
-    """Probabilities (n, 3) of a model over both orders, and the labels; logits are kept in the scratch."""
+) -> Said:
+    """What a model says of votes; logits are kept in the scratch."""
     import pyarrow as pa
 
-    from tiebreak.data.logits import by_vote, mean_over_orders
+    from tiebreak.data.logits import by_vote
     from tiebreak.predict.parts import score_in_parts
-    from tiebreak.train.rows import labels_of
 
     table = table.append_column("split", pa.array(["held_out"] * len(table), pa.string()))
     own = replace(runtime, scratch=runtime.scratch / name)
     max_tokens = settings.tta.max_tokens
     logits = score_in_parts(classifier, table, settings.prompt, max_tokens, "student", None, own)
-    return mean_over_orders(by_vote(logits)[1]), labels_of(table)[:, 0]
+    return Said(table, by_vote(logits)[1])
 
 
-def _held_out(
-    rows: "pa.Table", folders: Sequence[Path]
-) -> "list[tuple[NDArray[np.float64], NDArray[np.float32]]]":
-    """What each student said of the votes it held out, (n, 3), and their labels."""
-    import numpy as np
+def _held_out(rows: "pa.Table", folders: Sequence[Path]) -> list[Said]:
+    """What each student said of the votes it held out."""
     import pyarrow.compute as pc
 
-    from tiebreak.data import sides, votes
-    from tiebreak.data.logits import by_vote, mean_over_orders
-    from tiebreak.train.rows import labels_of
+    from tiebreak.data import votes
+    from tiebreak.data.logits import by_vote
 
-    voted = sides.voted(rows)
-    labels = dict(zip(voted["id"].to_pylist(), labels_of(voted)[:, 0], strict=True))
+    position = {vote: n for n, vote in enumerate(rows["id"].to_pylist())}
     said = []
     for folder in folders:
         logits = votes.read_table(folder / "logits.parquet")
         ids, z_NOC = by_vote(logits.filter(pc.equal(logits["split"], "held_out")))
-        said.append((mean_over_orders(z_NOC), np.stack([labels[vote] for vote in ids])))
+        said.append(Said(rows.take([position[vote] for vote in ids]), z_NOC))
     return said
 
 
-def _joined(parts: "Sequence[NDArray[Any]]") -> "NDArray[Any]":
+def _joined(parts: Sequence[Said]) -> Said:
     import numpy as np
+    import pyarrow as pa
 
-    return np.concatenate(parts)
-
-
-def _inverse_loss(p_NC: "NDArray[np.float64]", labels_NC: "NDArray[np.float32]") -> float:
-    from tiebreak.evaluate.metrics import log_loss
-
-    return 1 / log_loss(p_NC, labels_NC)
-
-
-def _fitted(p_NC: "NDArray[np.float64]", labels_NC: "NDArray[np.float32]") -> tuple[float, float]:
-    """The best temperature and the log loss at it."""
-    from tiebreak.evaluate.calibration import TemperatureScaling
-    from tiebreak.evaluate.metrics import log_loss
-
-    scaling = TemperatureScaling().fit(p_NC, labels_NC)
-    return float(scaling.temperature_), log_loss(scaling.predict_proba(p_NC), labels_NC)
+    return Said(
+        pa.concat_tables(part.votes for part in parts), np.concatenate([part.z_NOC for part in parts])
+    )

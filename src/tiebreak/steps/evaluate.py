@@ -10,7 +10,7 @@ from typing import Any
 from tiebreak.recipe import Evaluate, Slice
 from tiebreak.runtime import Runtime
 
-VERSION = 2
+VERSION = 3
 
 Inputs = Mapping[str, tuple[Path, ...]]
 
@@ -25,12 +25,14 @@ def run(settings: Settings, inputs: Inputs, output: Path, runtime: Runtime) -> d
     """Write metrics.json, report.html, model/ with its card and, where there are test pairs, submission.csv.
 
     teacher_log_loss and student_log_loss are means over models on the lockbox, answers in the order stored,
-    not calibrated; final_log_loss is the quantised model with the recipe's TTA and its temperature. What was
+    not calibrated; final_log_loss is the quantised model as it ships: TTA, temperature, rules. What was
     measured on the clock, or depends on the machine, is not in here: two runs write the same files.
     """
     from tiebreak.data import votes
     from tiebreak.evaluate import card, measure, report, stages
     from tiebreak.evaluate.metrics import Bootstrap
+    from tiebreak.predict.package import Package
+    from tiebreak.predict.verdict import Verdict
 
     shipped = inputs["model"][0] / "model"
     package = json.loads((shipped / "tiebreak.json").read_text(encoding="utf-8"))
@@ -46,7 +48,8 @@ def run(settings: Settings, inputs: Inputs, output: Path, runtime: Runtime) -> d
     runtime.report("measuring", 0, 1, "ladders")
     rows = votes.read_table(inputs["rows"][0] / "rows.parquet")
     both_orders, weight_folds = package["tta"]["both_orders"], settings.evaluate.weight_folds
-    measured = measure.measure(rows, scored, both_orders, bootstrap, weight_folds)
+    verdict = Verdict.of(Package.model_validate(package))
+    measured = measure.measure(rows, scored, both_orders, verdict.on, bootstrap, weight_folds)
     metrics = {"name": settings.name, "leaderboard_log_loss": leaderboard, **measured}
     (output / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     report.write(metrics, output / "report.html")

@@ -7,7 +7,7 @@ from typing import Any
 from tiebreak.recipe import Slice, Tta
 from tiebreak.runtime import Runtime
 
-VERSION = 1
+VERSION = 2
 
 
 class Settings(Slice):
@@ -17,8 +17,8 @@ class Settings(Slice):
 def run(
     settings: Settings, inputs: Mapping[str, tuple[Path, ...]], output: Path, runtime: Runtime
 ) -> dict[str, Any]:
-    """Write logits.parquet, lockbox votes in both orders, and test.parquet (id, p_a, p_b, p_tie): calibrated,
-    with the TTA of the recipe.
+    """Write logits.parquet, lockbox votes in both orders, and test.parquet (id, p_a, p_b, p_tie): as shipped:
+    with the TTA of the recipe, calibration and rules.
     """
     import numpy as np
     import pyarrow as pa
@@ -38,7 +38,7 @@ def run(
     if "test" not in inputs:
         return {"lockbox_votes": len(lockbox)}
     test = votes.read_table(inputs["test"][0] / "votes.parquet")
-    p_NC = judge.predict(test, settings.tta.both_orders, runtime.report)
+    p_NC = judge.predict(test, report=runtime.report)
     columns = {f"p_{label}": p_NC[:, c].astype(np.float64) for c, label in enumerate(votes.LABELS)}
     votes.write_table(pa.table({"id": test["id"], **columns}), output / "test.parquet")
     return {"lockbox_votes": len(lockbox), "test_votes": len(test)}

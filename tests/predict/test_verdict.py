@@ -1,0 +1,147 @@
+"""From logits to what ships, and a judge that shows only uncertain pairs in both orders."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from models import base, votes
+
+from tiebreak.data.logits import mean_over_orders, softmax, swap_answers
+from tiebreak.evaluate.calibration import TemperatureScaling
+from tiebreak.evaluate.rules import Rules, kinds
+from tiebreak.model import classifier
+from tiebreak.model.merge import save
+from tiebreak.predict import package
+from tiebreak.predict.judge import Judge, load_judge
+from tiebreak.predict.verdict import Verdict, certainty, first_shown, over_orders
+from tiebreak.recipe import Prompt, Tta
+
+TTA = Tta(max_tokens=120, share=0.5)
+
+
+def swapped(table: pa.Table) -> pa.Table:
+    names = {"response_a": "response_b", "response_b": "response_a"}
+    return table.rename_columns([names.get(c, c) for c in table.column_names])
+
+
+@pytest.fixture
+def table() -> pa.Table:
+    """Votes of which some have an answer missing, or twice the same."""
+    rows = votes(60, seed=1).to_pylist()
+    for n in (3, 4, 5):
+        rows[n]["response_a"] = [None]
+        rows[n + 10]["response_b"] = [""]
+        rows[n + 20]["response_b"] = rows[n + 20]["response_a"]
+    return pa.Table.from_pylist(rows, schema=votes(1).schema)
+
+
+@pytest.fixture
+def z() -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(60, 2, 3))
+
+
+@pytest.fixture(scope="module")
+def judge(tmp_path_factory: pytest.TempPathFactory) -> Judge:
+    folder = tmp_path_factory.mktemp("shipped") / "model"
+    model = classifier.load(base("gemma2"))
+    model.model.score.weight.data.normal_(std=0.5, generator=torch.Generator().manual_seed(0))
+    save(model, folder)
+    learned = Rules().fit(votes(4), [0, 1, 1, 2])
+    learned.counts_[1:] = [[1, 9, 2], [9, 1, 2], [1, 1, 4], [2, 2, 30]]
+    shipped = package.Package(
+        prompt=Prompt(),
+        tta=TTA,
+        calibration={"temperature": 1.3},
+        certain_from=0.75,
+        rules=learned.to_json(),
+    )
+    package.write(shipped, folder)
+    return load_judge(folder, "cpu")
+
+
+def uncertain(judge: Judge, table: pa.Table, z: np.ndarray) -> np.ndarray:
+    first, differ = first_shown(table)
+    return (softmax(z[np.arange(len(z)), first]).max(axis=1) < judge.package.certain_from) | ~differ
+
+
+def test_the_order_first_shown_stays_when_the_answers_are_swapped(table) -> None:
+    (first, differ), (again, _) = first_shown(table), first_shown(swapped(table))
+    assert np.array_equal(differ, kinds(table) != 4)
+    assert np.array_equal(again[differ], 1 - first[differ])
+    assert 0.2 < first.mean() < 0.8
+
+
+def test_the_ends_are_one_order_and_both(table, z) -> None:
+    order, differ = first_shown(table)
+    one = np.where(differ[:, None], softmax(z[np.arange(60), order]), mean_over_orders(z))
+    np.testing.assert_array_equal(over_orders(table, z, TTA, certain_from=0.0), one)
+    np.testing.assert_array_equal(over_orders(table, z, TTA, certain_from=1.0), mean_over_orders(z))
+    np.testing.assert_array_equal(over_orders(table, z, TTA, certain_from=None), mean_over_orders(z))
+    stored = Tta(both_orders=False, share=0.5)
+    np.testing.assert_array_equal(over_orders(table, z, stored, certain_from=0.5), softmax(z[:, 0]))
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
+def test_the_share_asked_for_is_uncertain(table, z, share) -> None:
+    limit = certainty(table, z, share)
+    first, differ = first_shown(table)
+    uncertain = softmax(z[np.arange(60), first]).max(axis=1) < limit
+    assert uncertain.sum() == round(60 * share)
+    both = (over_orders(table, z, TTA, limit) == mean_over_orders(z)).all(axis=1)
+    assert np.array_equal(both, uncertain | ~differ)
+    assert certainty(table, z, 1.0) is None
+
+
+def test_calibration_comes_before_rules(table, z) -> None:
+    temperature = TemperatureScaling.from_json({"temperature": 2.0})
+    rules = Rules(strength=3.0).fit(table, np.arange(60) % 3)
+    p = temperature.predict_proba(mean_over_orders(z))
+    found = Verdict(Tta(), None, temperature, rules).on(table, z)
+    np.testing.assert_array_equal(found, rules.apply(table, p))
+    assert not np.array_equal(found, p)
+    np.testing.assert_array_equal(Verdict(Tta(), None, temperature, None).on(table, z), p)
+
+
+def test_a_judge_says_what_its_logits_in_both_orders_amount_to(judge, table) -> None:
+    z = judge.logits(table, both=True)
+    found = judge.predict(table)
+    # in batches of other rows a tiny model's logits differ in the last bits
+    np.testing.assert_allclose(found, judge.verdict.on(table, z), atol=1e-6)
+    assert 10 < uncertain(judge, table, z).sum() < 50
+    assert not np.allclose(found, judge.predict(table, both=True), atol=1e-4)
+
+
+def test_swapping_the_answers_swaps_the_probabilities_to_the_last_bit(judge, table) -> None:
+    assert np.array_equal(judge.predict(swapped(table)), swap_answers(judge.predict(table)))
+
+
+def test_a_prediction_does_not_depend_on_its_company(judge, table) -> None:
+    alone = np.concatenate([judge.predict(table.slice(n, 1)) for n in range(8)])
+    np.testing.assert_allclose(alone, judge.predict(table)[:8], atol=1e-6)
+
+
+def test_certain_pairs_are_scored_once(judge, table) -> None:
+    scored = []
+    judge.predict(table, report=lambda phase, done, total, unit: scored.append((done, total)))
+    z = judge.logits(table, both=True)
+    assert {total for _, total in scored} == {60, int(uncertain(judge, table, z).sum())}
+
+
+def test_rules_are_shipped_and_applied(judge, table) -> None:
+    without = Judge(judge.classifier, judge.package.model_copy(update={"rules": None}))
+    found, plain = judge.predict(table), without.predict(table)
+    ruled = kinds(table) != 0
+    assert ruled.sum() == 9
+    np.testing.assert_array_equal(found[~ruled], plain[~ruled])
+    expected = (np.array([1, 9, 2]) + 10 * plain[3]) / 22
+    np.testing.assert_allclose(found[3], expected)
+
+
+def test_a_package_without_rules_or_share_is_read(tmp_path: Path) -> None:
+    old = {"prompt": {}, "tta": {}, "calibration": {"temperature": 1.5}}
+    (tmp_path / package.NAME).write_text(json.dumps(old))
+    verdict = Verdict.of(package.read(tmp_path))
+    assert (verdict.rules, verdict.certain_from) == (None, None)
