@@ -114,15 +114,32 @@ def test_weighted_by_each_students_own_held_out_votes(tmp_path: Path) -> None:
     assert metrics["temperature_from"] == "students' held-out votes"
 
 
-def test_a_soup_is_chosen_and_calibrated_on_its_own_votes(tmp_path: Path) -> None:
+def test_a_soup_is_chosen_and_calibrated_on_its_own_votes(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(average, "ENOUGH_TO_CALIBRATE", 12)
     world = make(tmp_path, with_soup=True)
     metrics = world.run("soup")
     assert metrics["adapters"][0] == "fold1"
+    assert metrics["temperature_from"] == "soup votes"
     assert metrics["shares"] == pytest.approx([1 / len(metrics["adapters"])] * len(metrics["adapters"]))
     judge = load(tmp_path / "out" / "model", device="cpu")
     judge.verdict.calibration.temperature_ = 1.0
     soup = world.rows.filter(pa.compute.equal(world.rows["fold"], SOUP))
     reference = best_temperature(judge.predict(soup.drop(["group", "fold"])), label(soup))
+    assert metrics["temperature"] == pytest.approx(reference, rel=1e-3)
+
+
+def test_few_soup_votes_do_not_calibrate(tmp_path: Path) -> None:
+    world = make(tmp_path, with_soup=True)
+    metrics = world.run("exact")
+    assert metrics["temperature_from"] == "students' held-out votes"
+    y = dict(zip(world.rows["id"].to_pylist(), label(world.rows).tolist(), strict=True))
+    said, labels = [], []
+    for folder in world.inputs["students"]:
+        logits = read_table(folder / "logits.parquet")
+        ids, z = by_vote(logits.filter(pa.compute.equal(logits["split"], "held_out")))
+        said.append(softmax(z).mean(axis=1))
+        labels += [y[i] for i in ids]
+    reference = best_temperature(np.concatenate(said), np.array(labels))
     assert metrics["temperature"] == pytest.approx(reference, rel=1e-3)
 
 
@@ -150,7 +167,8 @@ def test_rules_count_the_votes_of_the_training_sides_alone(tmp_path: Path) -> No
     assert counts["identical"] == [0, 0, 0]
 
 
-def test_the_share_of_uncertain_votes_sets_where_one_order_is_enough(tmp_path: Path) -> None:
+def test_the_share_of_uncertain_votes_sets_where_one_order_is_enough(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(average, "ENOUGH_TO_CALIBRATE", 12)
     world = make(tmp_path, with_soup=True)
     world.run("exact", share=0.25)
     soup = world.rows.filter(pa.compute.equal(world.rows["fold"], SOUP)).drop(["group", "fold"])

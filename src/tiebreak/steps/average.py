@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from tiebreak.model.classifier import Classifier
     from tiebreak.recipe import Lora
 
-VERSION = 3
+VERSION = 4
+
+ENOUGH_TO_CALIBRATE = 2000
+"""Soup votes that the temperature is fitted on alone: one number fitted on n votes costs about 1 / (2 n)."""
 
 
 class Settings(Slice):
@@ -90,8 +93,8 @@ def run(
     """Write adapter/, the average, and model/, the base with it merged in.
 
     The model's temperature, and the certainty from which one order is enough, are fitted on the votes of
-    split.soup_share, which no student trained on; without any, on every student's held-out votes together: no
-    other vote is left that the average was not trained on. The rules are the training sides' votes, counted.
+    split.soup_share, which no student trained on, where these are ENOUGH_TO_CALIBRATE; else on every student's
+    held-out votes together, since the average was trained on all others. The rules are the training sides' votes, counted.
     """
     from tiebreak.data import sides, votes
     from tiebreak.evaluate.rules import Rules
@@ -115,14 +118,15 @@ def run(
     runtime.report("merging", 0, 1, "models")
     classifier = students.merged(state, lora)
     save(classifier, output / "model")
-    said = _say(classifier, soup, settings, runtime, "average") if len(soup) else _joined(held_out)
+    from_soup = len(soup) >= ENOUGH_TO_CALIBRATE
+    said = _say(classifier, soup, settings, runtime, "average") if from_soup else _joined(held_out)
     certain_from = certainty(said.votes, said.z_NOC, tta.share)
     temperature, _ = said.fitted(tta, certain_from)
     made = {
         "average": method,
         "adapters": [folders[n].name for n in members],
         "shares": [weight / sum(weights) for weight in weights],
-        "temperature_from": "soup votes" if len(soup) else "students' held-out votes",
+        "temperature_from": "soup votes" if from_soup else "students' held-out votes",
     }
     training = sides.training_side(table, votes.LOCKBOX)
     rules = Rules().fit(training, labels_of(training)[:, 0]).to_json()
