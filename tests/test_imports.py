@@ -16,7 +16,7 @@ LAYERS = (
     {"pipeline", "steps"},
     {"train", "quantize", "ensemble", "predict", "evaluate"},
     {"model", "data"},
-    {"recipe", "environment", "estimate", "cards"},
+    {"recipe", "environment", "estimate", "cards", "rates"},
     {"runtime", "errors"},
 )
 LEVEL = {package: level for level, packages in enumerate(LAYERS) for package in packages}

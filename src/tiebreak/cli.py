@@ -141,17 +141,26 @@ def plan(
     folds: FoldList = "",
     set_: Sets = None,
     on: On = "local",
+    card: Annotated[str, typer.Option(help="Also tokens, hours and memory on this GPU, such as H100.")] = "",
     as_json: AsJson = False,
 ) -> None:
     """Say of every task whether it is fresh, missing or stale, and why; on Slurm, what would be submitted."""
     chosen = _words(steps)
+    gpu = named(card) if card else None
     work = _workspace(recipe, set_, folds, chosen)
     if on == "slurm":
         scripts = Cluster(work).planned(select(work, chosen))
         _say_or_dump([text for _, text in scripts], as_json)
         return
     states = plan_tasks(work, chosen)
-    _show([{"task": s.task.id, "state": s.status, "reason": s.reason} for s in states], as_json)
+    rows = [{"task": s.task.id, "state": s.status, "reason": s.reason} for s in states]
+    if gpu:
+        from tiebreak.execute import forecast
+
+        forecasts = forecast.forecasts(work, states, gpu)
+        rows = [row | forecast.columns(found, as_json) for row, found in zip(rows, forecasts, strict=True)]
+        print(forecast.total(states, forecasts, gpu), file=sys.stderr)
+    _show(rows, as_json)
 
 
 @app.command()

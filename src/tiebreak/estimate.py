@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tiebreak.cards import GIB
 from tiebreak.errors import TiebreakError
 
 BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "nf4": 4.25 / 8}
@@ -92,7 +93,7 @@ def memory_of(
 
     precision: how frozen weights are held, a key of `BYTES`; embeddings stay in 16 bits at the least.
     kept_layers: how many layers keep their activations, the others are computed again in the backward; None
-    for all. Context and fragments of CUDA come on top, about a GiB and 4 %.
+    for all. Context and fragments of CUDA come on top (`with_context`).
     """
     element = 4 if precision == "fp32" else 2
     weights = BYTES[precision] * shape.matrices + element * shape.embeddings
@@ -104,6 +105,11 @@ def memory_of(
     return Memory(
         weights, MASTER * shape.adapters(rank), tokens * (kept * layer + inputs + _backward(shape, element))
     )
+
+
+def with_context(total: float) -> float:
+    """Bytes that a process takes on a card: what it holds, fragments of about 4 %, a GiB of CUDA's own."""
+    return GIB + 1.04 * total
 
 
 def _kept(shape: Shape) -> int:

@@ -13,7 +13,7 @@ from tiebreak import cards
 from tiebreak.cards import GIB, Card
 from tiebreak.data.hub import located
 from tiebreak.errors import TiebreakError
-from tiebreak.estimate import Shape, memory_of, parameters_of
+from tiebreak.estimate import Shape, memory_of, parameters_of, with_context
 from tiebreak.execute import limits
 from tiebreak.execute.finding import Finding
 from tiebreak.execute.plan import state
@@ -22,8 +22,6 @@ from tiebreak.model import hub
 from tiebreak.pipeline import Source, Task
 from tiebreak.recipe import Model
 
-_CUDA = 1.0 * GIB
-_FRAGMENTS = 1.04
 _LEAST_TOKENS = 1024
 _CHECKPOINT = 12
 """Bytes of an adapter's parameter in a checkpoint: master and two moments."""
@@ -190,8 +188,8 @@ class Preflight:
         except TiebreakError as error:
             return Finding("error", about, f"{error} (--set {known.name}.precision=auto)")
         tokens, rank = self.work.recipe.compute.train_tokens, known.model.lora.rank
-        most = _on_card(memory_of(shape, precision, rank, tokens, training=True).total)
-        least = _on_card(
+        most = with_context(memory_of(shape, precision, rank, tokens, training=True).total)
+        least = with_context(
             memory_of(shape, precision, rank, min(tokens, _LEAST_TOKENS), True, kept_layers=0).total
         )
         held = f"{precision}, {tokens} tokens a forward: about {_gib(most)} of {_gib(card.memory)}"
@@ -207,10 +205,6 @@ class Preflight:
             f"{precision}: training takes {_gib(least)} at the least, the card has {_gib(card.memory)}; choose a "
             f"smaller model, a larger card, or --set {known.name}.precision=nf4",
         )
-
-
-def _on_card(total: float) -> float:
-    return _CUDA + _FRAGMENTS * total
 
 
 def _shape(config: dict[str, Any]) -> Shape | None:

@@ -1,0 +1,225 @@
+"""What a task will take on a card: tokens from the votes, hours from measured rates, memory from the model.
+
+An estimate: a token is four bytes of text, prompts that both orders share count twice, and loading, compiling
+and CPU work are left out.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from tiebreak.cards import GIB, Card, held_in
+from tiebreak.data import readers, streaming
+from tiebreak.estimate import Shape, memory_of, parameters_of, with_context
+from tiebreak.execute.plan import State
+from tiebreak.execute.workspace import Workspace
+from tiebreak.model import hub
+from tiebreak.pipeline import Source, Task
+from tiebreak.rates import rate
+from tiebreak.recipe import Model, Training
+
+BYTES_PER_TOKEN = 4
+FRAME_TOKENS = 30
+"""Of the template, around prompt and answers."""
+
+Lengths = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Tokens trained on and scored, hours on the card, bytes of its memory at the most."""
+
+    tokens: float = 0.0
+    hours: float = 0.0
+    memory: float = 0.0
+
+
+class Forecaster:
+    """Forecasts for the tasks of a workspace on a card. Reads the votes once, from their artifact if it is there.
+
+    Raises TiebreakError for votes or models that cannot be read, and a precision or speed the card lacks.
+    """
+
+    def __init__(self, work: Workspace, card: Card) -> None:
+        self._work, self._card, self._recipe = work, card, work.recipe
+        self._known: dict[str, Lengths] = {}
+        self._shapes: dict[str, Shape] = {}
+
+    def of(self, task: Task) -> Forecast:
+        """The forecast of one task; nothing for tasks that need no GPU."""
+        recipe = self._recipe
+        model = self._model(task)
+        match task.step_name:
+            case "post_pretrain":
+                pairs = _some(self._lengths("preferences"), recipe.post_pretrain.subset_rows)
+                return self._on_card(model, trained=_trained(pairs, recipe.post_pretrain.training))
+            case "teach":
+                votes = _some(self._training_side, recipe.teach.subset_rows)
+                return self._on_card(model, trained=_trained(votes, recipe.teach.training))
+            case "score":
+                votes = np.concatenate([self._scored([self._owner(task)]), self._kept_out])
+                tokens = 2 * _tokens(votes, recipe.logits.max_tokens) / recipe.logits.shards
+                return self._on_card(model, scored=tokens)
+            case "distill":
+                training = recipe.distill.training
+                votes = self._scored(recipe.models.teachers)
+                told = 2 * _tokens(self._kept_out, training.max_tokens)
+                return self._on_card(model, _trained(votes, training), told)
+            case "quantize":
+                votes = _some(self._lengths("votes"), recipe.quantize.calibration_rows)
+                return self._on_card(model, scored=_tokens(votes, recipe.quantize.max_tokens))
+            case "predict":
+                lockbox = self._share(recipe.split.lockbox_share)
+                tokens = _tokens(np.concatenate([lockbox, self._lengths("test")]), recipe.tta.max_tokens)
+                return self._on_card(model, scored=(1 + recipe.tta.both_orders) * tokens)
+        return Forecast()
+
+    def _on_card(self, model: Model, trained: float = 0.0, scored: float = 0.0) -> Forecast:
+        card, compute, rank = self._card, self._recipe.compute, model.lora.rank
+        shape = self._shape(model)
+        held = held_in(model.precision, card, shape.matrices + shape.embeddings)
+        memory = memory_of(shape, held, rank, compute.score_tokens, training=False).total
+        seconds = 2 * shape.matrices * scored / rate(card, "score", held, shape.matrices)
+        if trained:
+            kept, most = self._kept_layers(shape, held, rank)
+            operations = 4 + 2 * (1 - kept / shape.layers)  # what is not kept is computed again
+            seconds += operations * shape.matrices * trained / rate(card, "train", held, shape.matrices)
+            memory = max(memory, most)
+        return Forecast(trained + scored, seconds / 3600, with_context(memory))
+
+    def _kept_layers(self, shape: Shape, held: str, rank: int) -> tuple[int, float]:
+        """How many layers' activations the card holds beside all else, and the bytes that come of it."""
+        tokens = self._recipe.compute.train_tokens
+        totals = {
+            kept: memory_of(shape, held, rank, tokens, True, kept).total for kept in range(shape.layers + 1)
+        }
+        fitting = [kept for kept, total in totals.items() if with_context(total) <= self._card.memory]
+        most = max(fitting, default=0)
+        return most, totals[most]
+
+    def _model(self, task: Task) -> Model:
+        models = self._recipe.models
+        return models.teachers.get(self._owner(task), models.student)
+
+    def _owner(self, task: Task) -> str:
+        return task.name if task.step_name == "post_pretrain" else task.name.rpartition("-fold")[0]
+
+    def _shape(self, model: Model) -> Shape:
+        if model.base not in self._shapes:
+            folder = self._work.local(Source(model.base, model.revision, is_model=True))
+            folder = folder or hub.cached(model.base, model.revision)
+            config: dict[str, Any]
+            if folder is None:
+                _, config = hub.remote(model.base, model.revision)
+            else:
+                config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            self._shapes[model.base] = parameters_of(config)
+        return self._shapes[model.base]
+
+    def _scored(self, teachers: Iterable[str]) -> Lengths:
+        """Training votes and pairs without votes that each of these teachers scores."""
+        logits = self._recipe.logits
+        counts = [logits.subset_rows_of.get(name, logits.subset_rows) for name in teachers]
+        means = [int(np.mean(count)) for count in counts]
+        subset = min((mean for mean in means if mean >= 0), default=-1)
+        return np.concatenate([_some(self._training_side, subset), self._lengths("unlabelled")])
+
+    @property
+    def _training_side(self) -> Lengths:
+        split = self._recipe.split
+        share = (1 - split.lockbox_share - split.soup_share) * (1 - 1 / split.count)
+        return np.concatenate([self._share(share), self._lengths("extra")])
+
+    @property
+    def _kept_out(self) -> Lengths:
+        """A fold's held-out votes and the lockbox."""
+        split = self._recipe.split
+        held_out = (1 - split.lockbox_share - split.soup_share) / split.count
+        return self._share(held_out + split.lockbox_share)
+
+    def _share(self, share: float) -> Lengths:
+        votes = self._lengths("votes")
+        return _some(votes, round(share * len(votes)))
+
+    def _lengths(self, role: str) -> Lengths:
+        """Tokens of each pair of a role's files, whole, in order of size."""
+        if role not in self._known:
+            lengths = [length for batch in self._batches(role) for length in _row_tokens(batch)]
+            self._known[role] = np.sort(np.array(lengths, dtype=np.int64))
+        return self._known[role]
+
+    def _batches(self, role: str) -> Iterator[pa.RecordBatch]:
+        sources: Sequence[str] = getattr(self._recipe.data, role)
+        if not sources:
+            return
+        task = self._work.find(f"ingest/{role}")
+        if self._work.manifest(task):
+            votes = self._work.folder(task) / "votes.parquet"
+            yield from streaming.batches(votes, ["prompt", "response_a", "response_b"])
+            return
+        paths = [self._work.resolve(Source(location)) for location in sources]
+        for batch in readers.read(paths, role, self._recipe.data.pairs_per_prompt):  # type: ignore[arg-type]
+            yield batch.votes
+
+
+def forecasts(work: Workspace, states: Sequence[State], card: Card) -> list[Forecast]:
+    """The forecast of each task, done or not."""
+    forecaster = Forecaster(work, card)
+    return [forecaster.of(state.task) for state in states]
+
+
+def columns(found: Forecast, exact: bool) -> dict[str, Any]:
+    """A forecast as columns of a table: numbers where they should be exact, else as people read them."""
+    if exact:
+        return {"tokens": round(found.tokens), "gpu_hours": found.hours, "gib": found.memory / GIB}
+    if not found.tokens:
+        return {"tokens": "", "hours": "", "GiB": ""}
+    return {
+        "tokens": f"{found.tokens / 1e6:.1f} M",
+        "hours": f"{found.hours:.2f}",
+        "GiB": f"{found.memory / GIB:.1f}",
+    }
+
+
+def total(states: Sequence[State], found: Sequence[Forecast], card: Card) -> str:
+    """What is left to do, in one line."""
+    left = [item for state, item in zip(states, found, strict=True) if state.status != "fresh"]
+    hours = sum(item.hours for item in left)
+    memory = max((item.memory for item in left), default=0.0) / GIB
+    return (
+        f"left: {len(left)} tasks, about {hours:.1f} hours of one {card.name}, {memory:.0f} GiB at the most "
+        "(an estimate, without loading and compiling, from tiebreak/rates.json)"
+    )
+
+
+def _row_tokens(batch: pa.RecordBatch) -> Iterator[int]:
+    columns = (batch[name].to_pylist() for name in ("prompt", "response_a", "response_b"))
+    for texts in zip(*columns, strict=True):
+        size = sum(len((turn or "").encode()) for turns in texts for turn in turns)
+        yield FRAME_TOKENS + size // BYTES_PER_TOKEN
+
+
+def _some(lengths: Lengths, count: int) -> Lengths:
+    """So many lengths, evenly out of sorted ones; all where count is negative or too large."""
+    if count < 0 or count >= len(lengths):
+        return lengths
+    chosen: Lengths = lengths[np.linspace(0, len(lengths), count, endpoint=False).astype(int)]
+    return chosen
+
+
+def _tokens(lengths: Lengths, budget: int) -> float:
+    """Tokens of pairs in one order, each cut to the budget."""
+    return float(np.minimum(lengths, budget).sum())
+
+
+def _trained(lengths: Lengths, training: Training) -> float:
+    """Tokens that a training goes through: both orders, all epochs, or up to its last step."""
+    rows = 2 * len(lengths) * training.epochs
+    if training.max_steps >= 0:
+        rows = min(rows, training.max_steps * training.rows_per_step)
+    return rows * _tokens(lengths, training.max_tokens) / max(len(lengths), 1)

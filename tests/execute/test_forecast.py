@@ -1,0 +1,117 @@
+"""Forecasts against the rows that a run really has, and against the formula."""
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from transformers import Gemma2Config, LlamaConfig
+
+from tiebreak.cards import GIB, named
+from tiebreak.data import sides, synthetic
+from tiebreak.errors import TiebreakError
+from tiebreak.estimate import parameters_of
+from tiebreak.execute import forecast, local
+from tiebreak.execute.forecast import BYTES_PER_TOKEN, FRAME_TOKENS, Forecaster
+from tiebreak.execute.plan import select
+from tiebreak.execute.signals import Stop
+from tiebreak.execute.workspace import Workspace
+
+RECIPE = """
+name: judge
+data: {votes: [votes.parquet], preferences: [pairs.parquet]}
+models:
+  teachers: {llama: {base: models/llama, precision: auto}}
+  student: {base: models/gemma, precision: bf16}
+split: {count: 3, lockbox_share: 0.2}
+teach: {training: {epochs: 2, max_tokens: 60}}
+prompt: {prompt_tokens: 20}
+logits: {shards: 2, max_tokens: 60}
+distill: {training: {epochs: 1, max_tokens: 60}}
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    """A recipe over models of real size, of which there is the config alone."""
+    LlamaConfig(hidden_size=4096, intermediate_size=14336, num_key_value_heads=8).save_pretrained(
+        tmp_path / "models" / "llama"
+    )
+    Gemma2Config().save_pretrained(tmp_path / "models" / "gemma")
+    pq.write_table(synthetic.generate(600, 0), tmp_path / "votes.parquet")
+    pq.write_table(synthetic.generate(80, 1), tmp_path / "pairs.parquet")
+    path = tmp_path / "recipe.yaml"
+    path.write_text(RECIPE)
+    return path
+
+
+def tokens(row: dict) -> int:
+    texts = (turn for name in ("prompt", "response_a", "response_b") for turn in row[name])
+    return min(60, FRAME_TOKENS + sum(len(text.encode()) for text in texts) // BYTES_PER_TOKEN)
+
+
+def test_tokens_are_those_of_the_rows_that_a_run_has(recipe: Path) -> None:
+    work = Workspace(recipe)
+    before = Forecaster(work, named("H100"))
+    local.run(work, select(work, ["split"]), Stop())
+    rows = pq.read_table(work.folder(work.find("split/votes")) / "rows.parquet")
+    side = sum(map(tokens, sides.training_side(rows, 0).to_pylist()))
+    kept_out = sum(map(tokens, [*sides.held_out(rows, 0).to_pylist(), *sides.lockbox(rows).to_pylist()]))
+    for forecaster in (before, Forecaster(work, named("H100"))):  # from the files, and from the artifact
+        # folds are hashes, so that their sizes differ from the shares a little
+        assert forecaster.of(work.find("teach/llama-fold0")).tokens == pytest.approx(4 * side, rel=0.1)
+        scored = sum(forecaster.of(work.find(f"score/llama-fold0-{n}of2")).tokens for n in (1, 2))
+        assert scored == pytest.approx(2 * (side + kept_out), rel=0.1)
+        distilled = forecaster.of(work.find("distill/fold0")).tokens
+        assert distilled == pytest.approx(2 * side + 2 * kept_out, rel=0.1)
+        assert forecaster.of(work.find("average/student")).tokens == 0
+
+
+def test_hours_follow_the_rates(recipe: Path) -> None:
+    work = Workspace(recipe)
+    found = Forecaster(work, named("H200")).of(work.find("post_pretrain/student"))
+    config = json.loads((recipe.parent / "models" / "gemma" / "config.json").read_text())
+    share = 355 / 795 * 802
+    assert found.hours == pytest.approx(
+        found.tokens * 4 * parameters_of(config).matrices / (share * 1e12) / 3600
+    )
+
+
+def test_activations_that_do_not_fit_cost_time(recipe: Path) -> None:
+    long = Workspace(recipe, ["compute.train_tokens=65536"])
+    short = Workspace(recipe, ["compute.train_tokens=1024"])
+    one, other = (
+        Forecaster(work, named("H100")).of(work.find("teach/llama-fold0")) for work in (long, short)
+    )
+    assert one.tokens == other.tokens
+    assert 1.2 * other.hours < one.hours <= 1.5 * other.hours
+    assert one.memory <= named("H100").memory
+    assert one.memory > 2 * other.memory
+
+
+def test_steps_and_subsets_bound_the_work(recipe: Path) -> None:
+    card = named("H100")
+    capped = Workspace(recipe, ["teach.training.max_steps=2", "teach.training.rows_per_step=10"])
+    found = Forecaster(capped, card).of(capped.find("teach/llama-fold0"))
+    assert 20 * FRAME_TOKENS < found.tokens <= 20 * 60
+    subset = Workspace(recipe, ["teach.subset_rows=30"])
+    assert Forecaster(subset, card).of(subset.find("teach/llama-fold0")).tokens <= 30 * 4 * 60
+
+
+def test_a_precision_that_the_card_lacks_is_an_error(recipe: Path) -> None:
+    work = Workspace(recipe)
+    with pytest.raises(TiebreakError, match="V100-32G has no bf16"):
+        Forecaster(work, named("V100-32G")).of(work.find("distill/fold0"))
+
+
+def test_the_total_is_of_what_is_left(recipe: Path) -> None:
+    from tiebreak.execute.plan import plan
+
+    work = Workspace(recipe)
+    local.run(work, select(work, ["split"]), Stop())
+    states = plan(work)
+    found = forecast.forecasts(work, states, named("H100"))
+    hours = sum(item.hours for item in found)
+    line = forecast.total(states, found, named("H100"))
+    assert line.startswith(f"left: {len(states) - 3} tasks, about {hours:.1f} hours of one H100")
+    assert all(item.memory < 80 * GIB for item in found)
