@@ -16,7 +16,7 @@ LAYERS = (
     {"pipeline", "steps"},
     {"train", "quantize", "ensemble", "predict", "evaluate"},
     {"model", "data"},
-    {"recipe", "environment", "estimate", "cards", "rates"},
+    {"cards", "distributed", "environment", "estimate", "rates", "recipe"},
     {"runtime", "errors"},
 )
 LEVEL = {package: level for level, packages in enumerate(LAYERS) for package in packages}

@@ -23,6 +23,7 @@ class Runtime:
     scratch: a folder that survives a kill and is removed once the task is complete (checkpoints).
     report: report(phase, done, total, unit, **figures) is called often; throttling is the callee's work.
     should_stop: true once the task should save a checkpoint and raise `errors.Interrupted`.
+    leads: false in a process that shares the work of another, which alone writes what a step makes.
     """
 
     device: str
@@ -32,3 +33,4 @@ class Runtime:
     checkpoint_minutes: float = 10.0
     report: Callable[..., None] = _silent
     should_stop: Callable[[], bool] = _never
+    leads: bool = True

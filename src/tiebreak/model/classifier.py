@@ -21,6 +21,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from tiebreak import distributed
 from tiebreak.cards import CPU
 from tiebreak.data.packing import Packed
 from tiebreak.data.votes import LABELS
@@ -29,6 +30,7 @@ from tiebreak.model import attention, gpu, stream
 from tiebreak.model.lora import HEAD, add_adapters, load_adapter
 from tiebreak.model.precision import announce, choose
 from tiebreak.model.precision import card as device_card
+from tiebreak.model.shard import shard
 from tiebreak.model.stack import fuse, stacks
 from tiebreak.recipe import Lora
 
@@ -117,13 +119,16 @@ def load_adapted(
         classifier = load(base, precision, device, seed)
         add_adapters(classifier.model, lora, seed)
     else:
+        at = "cpu" if distributed.shards() else device  # whole, it may be more than a card holds
         with _clear_errors(base):
             if chosen.kind != "dense" or stream.covers(base, config):
-                model, has_head = stream.load(base, config, chosen.dtype, device, chosen.kind, lora, seed)
+                model, has_head = stream.load(base, config, chosen.dtype, at, chosen.kind, lora, seed)
             else:
                 model, has_head = _by_transformers(base, config, chosen.dtype)
-                fuse(model.to(device), chosen.kind, chosen.dtype, device, lora, seed)
+                fuse(model.to(at), chosen.kind, chosen.dtype, at, lora, seed)
         classifier = _classifier(base, model, has_head, device, seed)
+    if distributed.shards():
+        shard(classifier.model, device)
     if adapter is not None and load_adapter(classifier.model, adapter):
         classifier.head_trained = True
     return classifier

@@ -30,15 +30,17 @@ def encode(weight_OI: Tensor, codes_OI: Tensor, scale_O: Tensor) -> None:
 
 
 @torch.no_grad()
-def embed(codes_OJ: Tensor, scale_O: Tensor, factor: Tensor, b_OR: Tensor, inputs: int) -> None:
+def embed(codes_SJ: Tensor, rows: slice, scale_O: Tensor, factor: Tensor, b_OR: Tensor, inputs: int) -> None:
     """Write the adapter's B (O, R) into the last columns, divided by `factor`, which is chosen to fit.
+
+    codes_SJ: those of the outputs `rows`, where a process holds only some of them.
 
     x A^T is multiplied by `factor` in turn. It keeps a large B in range, and a small one above the smallest
     code, without a step on the host.
     """
     ratio_OR = b_OR / scale_O[:, None]
     factor.copy_((ratio_OR.abs().max() / LARGEST).clamp(min=SMALLEST_FACTOR))
-    codes_OJ[:, inputs:] = (ratio_OR / factor).to(CODES)
+    codes_SJ[:, inputs:] = (ratio_OR[rows] / factor).to(CODES)
 
 
 def product(x_TI: Tensor, low_TR: Tensor, codes_OJ: Tensor, scale_O: Tensor, factor: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from tiebreak.model import fp8, nf4
 from tiebreak.model.operators import adapted
+from tiebreak.model.shard import own_rows
 from tiebreak.recipe import Lora
 
 Kind = Literal["dense", "fp8", "nf4"]
@@ -78,7 +79,9 @@ class Stack(nn.Module):
         """The weight as `model.products` takes it."""
         if self.kind == "dense":
             return [self.weight]
-        return [self.codes, self.scales, self.factor] if self.kind == "fp8" else [self.codes, self.scales]
+        if self.kind == "nf4":
+            return [self.codes, self.scales]
+        return [self.codes.view(fp8.CODES), self.scales, self.factor]  # bytes where they are spread
 
     @torch.no_grad()
     def fill(self, member: int, weight: Tensor | None = None, bias: Tensor | None = None) -> None:
@@ -116,7 +119,10 @@ class Stack(nn.Module):
             ones = torch.full((self.inputs,), 1 - self.dropout, device=self.lora_A.device)
             self.keep_I = torch.bernoulli(ones) / (1 - self.dropout)
         if self.kind == "fp8" and self.rank:
-            fp8.embed(self.codes, self.scales, self.factor, self._block_diagonal(), self.inputs)
+            codes, rows = own_rows(self.codes)
+            fp8.embed(
+                codes.view(fp8.CODES), rows, self.scales, self.factor, self._block_diagonal(), self.inputs
+            )
 
     def _block_diagonal(self) -> Tensor:
         """Alpha / rank times B, each member's in columns of its own: (O, R)."""

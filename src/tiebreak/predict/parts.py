@@ -3,6 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
+from tiebreak import distributed
 from tiebreak.data import logits as logits_of
 from tiebreak.data.prompt import tokenize
 from tiebreak.data.votes import read_table, write_table
@@ -32,11 +33,14 @@ def score_in_parts(
     done = []
     for start in range(0, len(table), votes_a_part):
         path = runtime.scratch / f"part-{start:09d}.parquet"
-        if not path.exists():
-            if runtime.should_stop():
+        if not distributed.first(path.exists()):
+            if distributed.most(runtime.should_stop())[0]:
                 raise Interrupted(f"stopped after {start} of {len(table)} votes; they are saved")
             part = table.slice(start, votes_a_part)
-            write_table(_score(classifier, part, prompt, max_tokens, model, fold, runtime), path)
+            scored = _score(classifier, part, prompt, max_tokens, model, fold, runtime)
+            if distributed.leads():
+                write_table(scored, path)
+            distributed.meet()
         done.append(read_table(path))
     return pa.concat_tables(done) if done else logits_of.LOGITS_SCHEMA.empty_table()
 

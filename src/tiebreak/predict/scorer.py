@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tiebreak import distributed
 from tiebreak.data.ahead import ahead
 from tiebreak.data.packing import Packed, batches
 from tiebreak.data.prompt import TokenizedVotes
@@ -39,20 +40,34 @@ def score(
             "this model's score head was never trained, so its predictions mean nothing. Train it with "
             "`tiebreak run`, or give an adapter folder that holds a score head"
         )
-    z_RC = np.empty((len(rows_R2), 3), dtype=np.float32)
+    z_RC, mine_R = np.zeros((len(rows_R2), 3), dtype=np.float32), np.zeros(len(rows_R2), dtype=bool)
     lengths = np.array([votes.length(vote, max_tokens) for vote in rows_R2[:, 0].tolist()])
     by_length = np.lexsort((_canonical_order(votes, rows_R2), rows_R2[:, 0], -lengths))
     classifier.model.eval()
     check(classifier, budget, training=False)
     done = 0
     with torch.no_grad():
-        for members, z in _logits(
-            classifier, _batches(classifier, votes, rows_R2, by_length, max_tokens, budget)
-        ):
-            z_RC[members] = z.get().numpy()
-            done += len(members)
+        made = _batches(classifier, votes, rows_R2, by_length, max_tokens, budget)
+        for members, z in _logits(classifier, _own(made)):
+            z_RC[members] = z.get()[: len(members)].numpy()
+            mine_R[members] = True
+            done = min(done + len(members) * distributed.size(), len(rows_R2))
             report("scoring", done, len(rows_R2), "rows")
-    return z_RC
+    return distributed.join_rows(torch.from_numpy(z_RC), torch.from_numpy(mine_R)).numpy()
+
+
+def _own(made: Iterator[tuple[NDArray[np.int64], Packed]]) -> Iterator[tuple[NDArray[np.int64], Packed]]:
+    """This process's batches, the very ones of a single process dealt in turn.
+
+    Where forwards must be in step, one whose turn does not come in the last round runs a batch for nobody.
+    """
+    count, members, packed = 0, None, None
+    for count, (members, packed) in enumerate(made, 1):
+        if (count - 1) % distributed.size() == distributed.rank():
+            yield members, packed
+    left_out = 0 < count % distributed.size() <= distributed.rank()
+    if distributed.shards() and left_out and members is not None and packed is not None:
+        yield members[:0], packed
 
 
 def _batches(

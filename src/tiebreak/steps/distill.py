@@ -72,8 +72,9 @@ def run(
         teachers_NOMC,
         weights_N,
     )
-    save_adapter(adapter_state(classifier.model, with_head=True), settings.lora, output / "adapter")
-    (output / "curve.json").write_text(json.dumps(losses), encoding="utf-8")
+    if runtime.leads:
+        save_adapter(adapter_state(classifier.model, with_head=True), settings.lora, output / "adapter")
+        (output / "curve.json").write_text(json.dumps(losses), encoding="utf-8")
     metrics = {"votes": len(scored), "steps": len(losses), "last_loss": losses[-1], **origins}
     return metrics | _held_out(classifier, table, settings, output, runtime)
 
@@ -139,6 +140,8 @@ def _held_out(
         settings.fold,
         runtime,
     )
+    if not runtime.leads:
+        return {}
     votes.write_table(logits, output / "logits.parquet")
     _, z_NOC = by_vote(logits.filter(pa.compute.equal(logits["split"], "held_out")))
     p_NC, labels_NC = mean_over_orders(z_NOC), labels_of(parts["held_out"])[:, 0]

@@ -34,6 +34,8 @@ def run(
     table = sides.subset(votes.read_table(rows / "preferences.parquet"), settings.subset_rows, seed)
     classifier = load_adapted(base, settings.lora, None, settings.precision, runtime.device, settings.seed)
     losses = fit(classifier, table, settings.prompt, settings.training, runtime, seed)
+    if not runtime.leads:
+        return {}
     save_adapter(adapter_state(classifier.model, with_head=False), settings.lora, output / "adapter")
     (output / "curve.json").write_text(json.dumps(losses), encoding="utf-8")
     return {"votes": len(table), "steps": len(losses), "last_loss": losses[-1]}

@@ -34,11 +34,13 @@ def run(
     logits = score_in_parts(
         judge.classifier, lockbox, judge.package.prompt, settings.tta.max_tokens, "student", None, runtime
     )
-    votes.write_table(logits, output / "logits.parquet")
+    if runtime.leads:
+        votes.write_table(logits, output / "logits.parquet")
     if "test" not in inputs:
         return {"lockbox_votes": len(lockbox)}
     test = votes.read_table(inputs["test"][0] / "votes.parquet")
     p_NC = judge.predict(test, report=runtime.report)
     columns = {f"p_{label}": p_NC[:, c].astype(np.float64) for c, label in enumerate(votes.LABELS)}
-    votes.write_table(pa.table({"id": test["id"], **columns}), output / "test.parquet")
+    if runtime.leads:
+        votes.write_table(pa.table({"id": test["id"], **columns}), output / "test.parquet")
     return {"lockbox_votes": len(lockbox), "test_votes": len(test)}

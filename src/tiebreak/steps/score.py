@@ -55,6 +55,8 @@ def run(
         runtime,
         VOTES_A_PART,
     )
+    if not runtime.leads:
+        return {}
     votes.write_table(logits, output / "logits.parquet")
     splits = pa.compute.value_counts(table["split"]).to_pylist()
     return {"votes": len(table)} | {f"votes_{item['values']}": item["counts"] for item in splits}

@@ -37,6 +37,8 @@ def run(
     start = inputs["start"][0] / "adapter" if "start" in inputs else None
     classifier = load_adapted(base, settings.lora, start, settings.precision, runtime.device, settings.seed)
     losses = fit(classifier, table, settings.prompt, settings.training, runtime, seed)
+    if not runtime.leads:
+        return {}
     save_adapter(adapter_state(classifier.model, with_head=True), settings.lora, output / "adapter")
     (output / "curve.json").write_text(json.dumps(losses), encoding="utf-8")
     return {"votes": len(table), "steps": len(losses), "last_loss": losses[-1]}

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from tiebreak import distributed
 from tiebreak.data.packing import Packed, pack
 from tiebreak.errors import TiebreakError
 from tiebreak.model import gpu
@@ -80,6 +81,7 @@ def settle(classifier: Classifier, budget: int, longest: int) -> int:
     layers = len(classifier.model.model.layers)
     memory = _measure(classifier, layers, max(budget, longest))
     tokens, again = choose(memory)
+    tokens, again = int(-distributed.most(-tokens)[0]), int(distributed.most(again)[0])
     while True:
         try:
             _peak(classifier, max(tokens, longest), again)

@@ -9,10 +9,12 @@ import math
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from tiebreak import distributed
 from tiebreak.data.ahead import ahead
 from tiebreak.errors import Interrupted, TiebreakError
 from tiebreak.model.check import check
@@ -25,8 +27,12 @@ from tiebreak.train import checkpoint
 from tiebreak.train.dry_run import settle
 from tiebreak.train.losses import Loss
 from tiebreak.train.rows import Batch, Rows, TrainingRows, optimizer_steps
+from tiebreak.train.shares import level, share
 
 log = logging.getLogger(__name__)
+
+_APART = 1_000_003
+"""Between the seeds of two processes."""
 
 
 def train(
@@ -43,6 +49,10 @@ def train(
     # 16-bit floats without bf16's range lose small gradients; disabled, the scaler passes everything through
     scaler = torch.amp.GradScaler("cuda", enabled=classifier.model.dtype == torch.float16)
     progress = checkpoint.restore(runtime.scratch, weights, optimizer)
+    if not distributed.alike(progress.step):
+        raise TiebreakError(
+            f"processes find different checkpoints in {runtime.scratch}; is it one folder for all?"
+        )
     if progress.scaler:
         scaler.load_state_dict(progress.scaler)
     classifier.model.train()
@@ -56,20 +66,25 @@ def train(
     batches_of_steps = _prepare(classifier, rows, steps[progress.step :], tokens)
     for step, batches in enumerate(batches_of_steps, progress.step):
         rate = learning_rate(step, len(steps), training)
-        torch.manual_seed(seed + step)
+        torch.manual_seed(seed + step + _APART * distributed.rank())
+        spare = rows.batches(steps[step][:1], tokens, classifier.fixed)
+        batches = level(batches, spare)
         total = _step(classifier, batches, len(steps[step]), loss, optimizer, scaler, rate, training)
         curve.add(total, rate)
         curve.read(waiting=1 if classifier.on_gpu else 0)
         seconds = time.monotonic() - began
-        stop = runtime.should_stop()
-        if stop or time.monotonic() - saved > 60 * runtime.checkpoint_minutes:
+        is_over = training.max_hours is not None and seconds > 3600 * training.max_hours
+        stop, is_over = map(bool, distributed.most(runtime.should_stop(), is_over))
+        due = stop or time.monotonic() - saved > 60 * runtime.checkpoint_minutes
+        if due and distributed.leads():
             curve.read()
             progress = checkpoint.Progress(step + 1, curve.losses, seconds, scaler.state_dict())
             checkpoint.save(runtime.scratch, progress, weights, optimizer)
             saved = time.monotonic()
         if stop:
+            distributed.meet()  # the checkpoint is whole before any process ends
             raise Interrupted(f"stopped after step {step + 1} of {len(steps)}; a checkpoint is saved")
-        if training.max_hours and seconds > 3600 * training.max_hours:
+        if is_over:
             log.warning("max_hours is over: training ends after step %d of %d", step + 1, len(steps))
             break
     curve.read()
@@ -107,7 +122,9 @@ def _prepare(
     classifier: Classifier, rows: TrainingRows, steps: Sequence[Rows], tokens: int
 ) -> Iterator[list[Batch]]:
     """The batches of each step; for a GPU made while it works on the step before, in page-locked memory."""
-    made = (list(rows.batches(members, tokens, classifier.fixed)) for members in steps)
+    length = partial(rows.votes.length, max_tokens=rows.max_tokens)
+    mine = (share(members, length, distributed.rank(), distributed.size()) for members in steps)
+    made = (list(rows.batches(members, tokens, classifier.fixed)) for members in mine)
     if not classifier.on_gpu:
         return made
     return ahead([(packed.pinned(), targets.pinned()) for packed, targets in batches] for batches in made)
@@ -150,8 +167,9 @@ def _step(
         value = loss(classifier.logits(batch), wanted) / count
         scaler.scale(value).backward()  # type: ignore[no-untyped-call]
         total += value.detach()
-    scaler.unscale_(optimizer)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    _add_up(parameters, total)
+    scaler.unscale_(optimizer)
     torch.nn.utils.clip_grad_norm_(parameters, training.gradient_clip)
     for group in optimizer.param_groups:
         group["lr"] = rate * group["multiple"]
@@ -159,3 +177,13 @@ def _step(
     scaler.update()
     optimizer.zero_grad(set_to_none=True)
     return total
+
+
+def _add_up(parameters: Sequence[nn.Parameter], total: Tensor) -> None:
+    """Gradients and loss over all processes, each of which has those of its rows."""
+    if distributed.size() == 1:
+        return
+    for p in parameters:
+        if p.grad is None:
+            p.grad = torch.zeros_like(p)
+    distributed.add_up([total, *(p.grad for p in parameters if p.grad is not None)])

@@ -1,0 +1,113 @@
+"""Functions run in several processes that meet over gloo, as the processes of one task do."""
+
+import multiprocessing
+import os
+import socket
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from models import votes
+
+from tiebreak import distributed
+from tiebreak.data.prompt import tokenize
+from tiebreak.errors import Interrupted
+from tiebreak.model.classifier import load_adapted
+from tiebreak.model.lora import adapter_state
+from tiebreak.predict.scorer import both_orders, score
+from tiebreak.recipe import Lora, Prompt, Training
+from tiebreak.runtime import Runtime
+from tiebreak.train.fit import fit
+
+
+@dataclass(frozen=True)
+class Job:
+    """A function that can be imported by name, and its arguments."""
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    shard_model: bool = False
+
+
+def together(size: int, jobs: Sequence[Job]) -> list[list[Any]]:
+    """What each job returns in each of `size` processes, which do the jobs one after another."""
+    ports = [_free_port() for _ in jobs]
+    context = multiprocessing.get_context("spawn")
+    started = []
+    for rank in range(size):
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_work, args=(theirs, ports, rank, size, jobs))
+        process.start()
+        started.append((process, ours))
+        theirs.close()
+    results = [[_received(ours) for _, ours in started] for _ in jobs]
+    for process, _ in started:
+        process.join()
+    return results
+
+
+def _received(connection: Connection) -> Any:
+    result = connection.recv()
+    assert not isinstance(result, str), result
+    return result[0]
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def _work(connection: Connection, ports: Sequence[int], rank: int, size: int, jobs: Sequence[Job]) -> None:
+    distributed.TIMEOUT = timedelta(seconds=60)
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"}
+    for port, job in zip(ports, jobs, strict=True):
+        os.environ["MASTER_PORT"] = str(port)
+        try:
+            with distributed.joined(distributed.Place(rank, size, rank), "cpu", job.shard_model):
+                result = job.function(*job.arguments)
+            connection.send((result,))
+        except BaseException:
+            connection.send(traceback.format_exc())
+            return
+
+
+TRAINING = Training(
+    learning_rate=1e-2, head_rate=3.0, epochs=2, rows_per_step=6, max_tokens=150, warmup_steps=2
+)
+VOTES = 10
+"""The last step of an epoch has a single vote, so one of two processes has no row in it."""
+
+Trained = tuple[list[float], dict[str, np.ndarray], np.ndarray]
+
+
+def train(base: Path, folder: Path, precision: str = "fp32", stop_after: int = -1) -> Trained:
+    """Losses, adapters and head after a training, and logits of other votes."""
+    ours = load_adapted(base, Lora(rank=4, alpha=8, dropout=0.0), None, precision, "cpu")
+    seen = [0]
+    runtime = Runtime(
+        "cpu",
+        folder,
+        train_tokens=200,
+        report=lambda phase, done, *_, **__: seen.append(done),
+        should_stop=lambda: seen[-1] == stop_after,
+    )
+    losses = fit(ours, votes(VOTES), Prompt(), TRAINING, runtime, seed=5)
+    others = tokenize(votes(9, seed=3), ours.tokenizer, Prompt())
+    z_RC = score(ours, others, both_orders(np.arange(9)), 150, 200, lambda *_, **__: None)
+    weights = {name: tensor.numpy() for name, tensor in adapter_state(ours.model, with_head=True).items()}
+    return losses, weights, z_RC
+
+
+def interrupted(base: Path, folder: Path, stop_after: int) -> bool:
+    """Was a training stopped after so many steps?"""
+    try:
+        train(base, folder, stop_after=stop_after)
+    except Interrupted:
+        return True
+    return False

@@ -1,0 +1,101 @@
+"""Two processes train and score as one does: the same rows a step, gradients added up, logits joined."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from models import base
+from ranks import Job, Trained, interrupted, together, train
+
+pytestmark = pytest.mark.slow
+FAMILIES = ("llama", "gemma2")
+KINDS = ("bf16", "fp8", "nf4")
+ALONE = 4
+"""Steps after which one process stops, for two to go on; and two, for one to go on."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("together")
+
+
+@pytest.fixture(scope="module")
+def alone(folder: Path) -> dict[str, Trained]:
+    """What one process makes of each family."""
+    assert interrupted(base("llama"), folder / "one then two", ALONE)
+    return {family: train(base(family), folder / "alone" / family) for family in FAMILIES}
+
+
+@pytest.fixture(scope="module")
+def both(folder: Path, alone: dict[str, Trained]) -> dict[str, list[Trained]]:
+    """What each of two processes has after each of several trainings."""
+    pytest.importorskip("bitsandbytes")
+    llama = base("llama")
+    jobs = {
+        f"{family} {how}": Job(train, (base(family), folder / f"{family} {how}"), how == "spread")
+        for family in FAMILIES
+        for how in ("whole", "spread")
+    }
+    jobs |= {
+        f"{kind} {how}": Job(train, (llama, folder / f"{kind} {how}", kind), how == "spread")
+        for kind in KINDS
+        for how in ("whole", "spread")
+    }
+    jobs["one then two"] = Job(train, (llama, folder / "one then two"))
+    jobs["two then one"] = Job(interrupted, (llama, folder / "two then one", ALONE))
+    jobs["whole then spread"] = Job(interrupted, (llama, folder / "whole then spread", ALONE))
+    jobs["and spread"] = Job(train, (llama, folder / "whole then spread"), shard_model=True)
+    return dict(zip(jobs, together(2, list(jobs.values())), strict=True))
+
+
+def assert_close(one: Trained, other: Trained) -> None:
+    """Losses, weights and logits within what sums of fp32 numbers in another order make of Adam's steps."""
+    np.testing.assert_allclose(one[0], other[0], atol=2e-5, rtol=1e-4)
+    for name, expected in one[1].items():
+        np.testing.assert_allclose(other[1][name], expected, atol=2e-4, rtol=1e-3, err_msg=name)
+    np.testing.assert_allclose(one[2], other[2], atol=4e-4, rtol=1e-3)
+
+
+def assert_equal(one: Trained, other: Trained) -> None:
+    """The same to the last bit."""
+    assert one[0] == other[0]
+    assert all(np.array_equal(other[1][name], weight) for name, weight in one[1].items())
+    assert np.array_equal(one[2], other[2])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("how", ["whole", "spread"])
+def test_two_processes_equal_one(
+    family: str, how: str, alone: dict[str, Trained], both: dict[str, list[Trained]]
+) -> None:
+    first, second = both[f"{family} {how}"]
+    assert_equal(first, second)
+    assert_close(alone[family], first)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_where_frozen_weights_lie_changes_nothing(kind: str, both: dict[str, list[Trained]]) -> None:
+    assert_equal(both[f"{kind} whole"][0], both[f"{kind} spread"][0])
+
+
+def test_a_training_goes_on_with_more_processes(
+    alone: dict[str, Trained], both: dict[str, list[Trained]]
+) -> None:
+    assert_close(alone["llama"], both["one then two"][0])
+
+
+def test_a_training_goes_on_with_fewer_processes(
+    folder: Path, alone: dict[str, Trained], both: dict[str, list[Trained]]
+) -> None:
+    assert both["two then one"] == [True, True]
+    assert len(list((folder / "two then one").glob("step-*"))) == 1
+    shutil.copytree(folder / "two then one", folder / "goes on")
+    assert_close(alone["llama"], train(base("llama"), folder / "goes on"))
+
+
+def test_a_training_goes_on_with_weights_spread(
+    alone: dict[str, Trained], both: dict[str, list[Trained]]
+) -> None:
+    assert both["whole then spread"] == [True, True]
+    assert_close(alone["llama"], both["and spread"][0])
