@@ -11,6 +11,7 @@ from quantized import documents, plain_logits, quantized, stored, weights
 
 from tiebreak.data.packing import pack
 from tiebreak.errors import TiebreakError
+from tiebreak.model.stack import stacks
 from tiebreak.quantize import int8
 
 
@@ -43,6 +44,17 @@ def test_bf16_follows_fp32():
         exact = int8.load_classifier(folder, "fp32").logits(pack(rows))
         rough = int8.load_classifier(folder, "bf16").logits(pack(rows))
     assert 0 < (rough - exact).abs().mean() < 0.05 * exact.std()
+
+
+def test_fp8_follows_the_codes():
+    rows, folder = documents("gemma2", 12, seed=1), quantized("gemma2", dtype=torch.bfloat16)
+    with torch.no_grad():
+        exact = int8.load_classifier(folder, "fp32").logits(pack(rows))
+        rounded = int8.load_classifier(folder, "fp8")
+        rough = rounded.logits(pack(rows))
+    assert not layers(rounded.model)
+    assert {stack.codes.element_size() for stack in stacks(rounded.model)} == {1}
+    assert 0 < (rough - exact).abs().mean() < 0.1 * exact.std()
 
 
 @pytest.mark.gpu

@@ -85,18 +85,21 @@ class Classifier:
 
 
 def load(folder: Path, precision: str = "auto", device: str = "cpu", seed: int = 0) -> Classifier:
-    """Load a decoder from a local folder in 16 or 32 bits, frozen, with a trainable score head in fp32.
+    """Load a decoder from a local folder, frozen, with a trainable score head in fp32.
 
     The head keeps its weights if the folder has any; otherwise it is drawn with `seed` and counts as never
-    trained. Raises TiebreakError if the folder holds no model that transformers can read.
+    trained. precision auto means 16 bits on a GPU, whatever the size.
+    Raises TiebreakError if the folder holds no model that transformers can read.
     """
-    dtype = compute_type(precision, device)
+    chosen = choose(precision, device_card(device), 0)
     with _clear_errors(folder):
         config = _config(folder)
-        if device != "cpu" and stream.covers(folder, config):
-            model, has_head = stream.load(folder, config, dtype, device)
+        if chosen.kind != "dense":
+            model, has_head = stream.load(folder, config, chosen.dtype, device, chosen.kind)
+        elif device != "cpu" and stream.covers(folder, config):
+            model, has_head = stream.load(folder, config, chosen.dtype, device)
         else:
-            model, has_head = _by_transformers(folder, config, dtype)
+            model, has_head = _by_transformers(folder, config, chosen.dtype)
             model.to(device)
     return _classifier(folder, model, has_head, device, seed)
 
@@ -147,10 +150,7 @@ def _classifier(folder: Path, model: PreTrainedModel, has_head: bool, device: st
         generator = torch.Generator().manual_seed(seed)
         head = torch.randn(model.score.weight.shape, generator=generator) * HEAD_STD
     model.score.weight = nn.Parameter(head.to(device))
-    fixed = gpu.suits(device_card(device), model.dtype, model.config)
-    if fixed:
-        gpu.compile_layers(model)
-    return Classifier(model, tokenizer, has_head, fixed)
+    return Classifier(model, tokenizer, has_head, fixed=gpu.speed_up(model, device))
 
 
 def _config(folder: Path) -> PreTrainedConfig:

@@ -12,20 +12,29 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from tiebreak.cards import Card
+from tiebreak.model.precision import card
 
 HEAD_SIZES = (16, 32, 64, 128, 256)
 
 
-def suits(card: Card, dtype: torch.dtype, config: PreTrainedConfig) -> bool:
+def suits(on: Card, dtype: torch.dtype, config: PreTrainedConfig) -> bool:
     """Whether the attention kernel can run: Ampere or later, 16 bits, a head size that is a power of two."""
     text = config.get_text_config()
     head_size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     return (
-        card.capability >= (8, 0)
+        on.capability >= (8, 0)
         and dtype in (torch.bfloat16, torch.float16)
         and head_size in HEAD_SIZES
         and importlib.util.find_spec("triton") is not None
     )
+
+
+def speed_up(model: PreTrainedModel, device: str) -> bool:
+    """Compile the layers where the kernels suit model and card; says whether batches then need fixed shapes."""
+    fixed = suits(card(device), model.dtype, model.config)
+    if fixed:
+        compile_layers(model)
+    return fixed
 
 
 def compile_layers(model: PreTrainedModel) -> None:

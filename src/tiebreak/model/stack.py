@@ -8,7 +8,7 @@ Dimension letters: T tokens, I inputs, O outputs of all members, R ranks of all 
 
 import math
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,7 @@ GROUPS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 class Stack(nn.Module):
     """Frozen weights on top of each other, and the masters of their adapters, A (R, I) and B (O, r), in fp32.
 
+    layers: modules with in_features, out_features and bias.
     names: the members' names in the plain model, such as `model.layers.0.mlp.up_proj`. Without `lora` there
     are no adapters. The weights are undefined until `fill` was called for each member.
     """
@@ -34,7 +35,7 @@ class Stack(nn.Module):
     def __init__(
         self,
         names: tuple[str, ...],
-        layers: tuple[nn.Linear, ...],
+        layers: tuple[Any, ...],
         kind: Kind,
         dtype: torch.dtype,
         device: str,
@@ -171,19 +172,25 @@ class Member(nn.Module):
 
 
 def fuse(
-    model: PreTrainedModel, kind: Kind, dtype: torch.dtype, device: str, lora: Lora | None, seed: int
+    model: PreTrainedModel,
+    kind: Kind,
+    dtype: torch.dtype,
+    device: str,
+    lora: Lora | None,
+    seed: int,
+    linear: type[nn.Module] = nn.Linear,
 ) -> None:
-    """Put stacks where the decoder's linear layers were, in place, taking over weights that are there.
+    """Put stacks where the decoder's layers of a type were, in place, taking over weights that are there.
 
     Weights on the meta device are left for `Stack.fill`. The score head is no part of the decoder.
     """
     generator = torch.Generator().manual_seed(seed)
     for path, parent in list(model.model.named_modules(prefix="model")):
-        linears = {name: child for name, child in parent.named_children() if isinstance(child, nn.Linear)}
+        linears = {name: child for name, child in parent.named_children() if isinstance(child, linear)}
         while linears:
             first = next(iter(linears))
             group = next((g for g in GROUPS if g[0] == first and set(g) <= set(linears)), (first,))
-            layers = tuple(linears.pop(name) for name in group)
+            layers: tuple[Any, ...] = tuple(linears.pop(name) for name in group)
             stack = Stack(
                 tuple(f"{path}.{name}" for name in group), layers, kind, dtype, device, lora, generator
             )

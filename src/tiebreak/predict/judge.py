@@ -120,9 +120,11 @@ def _with_turns(number: int, row: Mapping[str, Any]) -> dict[str, Any]:
     return {"id": str(row.get("id", number))} | turns
 
 
-def load_judge(folder: Path, device: str | None = None, score_tokens: int = 16384) -> Judge:
+def load_judge(
+    folder: Path, device: str | None = None, score_tokens: int = 16384, precision: str = "auto"
+) -> Judge:
     """See `tiebreak.load`."""
     shipped = package.read(folder)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     load_folder = int8.load_classifier if int8.is_quantized(folder) else load
-    return Judge(load_folder(folder, device=device), shipped, score_tokens)
+    return Judge(load_folder(folder, precision, device), shipped, score_tokens)

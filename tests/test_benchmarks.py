@@ -1,0 +1,38 @@
+"""The GPU benchmark runs end to end at tiny sizes; its figures mean nothing here."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "gpu.py"
+ARMS = ("gemma-score/reference", "gemma-score/int8", "llama-step/fp8")
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(SCRIPT), *arguments]
+    return subprocess.run(command, env=os.environ, capture_output=True, text=True, check=True)
+
+
+def test_arms_run_and_a_later_call_goes_on(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    out = run("--small", "--into", str(file), ARMS[0]).stdout
+    first = file.read_text()
+    out = run("--small", "--into", str(file), *ARMS).stdout
+    assert file.read_text().startswith(first), "what is there is not run again"
+    table, line = out.strip().split("\n\n")
+    found = json.loads(line)
+    assert [f"{row['work']}/{row['arm']}" for row in found["arms"]] == list(ARMS)
+    for row in found["arms"]:
+        assert row["tokens_per_s"] > 0
+        assert row["logits_off"] < 0.3
+        assert f"| {row['work']} | {row['arm']} " in table
+    assert found["arms"][0]["ratio"] == 1.0
+    assert found["card"] == "CPU"
+    assert set(found) >= {"versions", "commit", "bf16_peak_tflops"}
+
+
+def test_arms_are_listed() -> None:
+    listed = run("--list").stdout
+    assert all(arm in listed for arm in ARMS)
