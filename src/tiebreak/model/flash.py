@@ -134,7 +134,7 @@ def _query_gradient_kernel(
     valid_M, valid_M1 = rows_M < stop, rows_M[:, None] < stop
     q_ME = q_TX.load([start, head * E])
     dout_ME = dout_TX.load([start, head * E])
-    lse_M = tl.load(lse_ptr + head * tokens + rows_M, mask=valid_M, other=0.0)
+    lse_M = tl.load(lse_ptr + head * tokens + rows_M, mask=valid_M, other=float("inf"))
     delta_M = tl.load(delta_ptr + rows_M * H + head, mask=valid_M, other=0.0)
     column = head // GROUP * E
     if window > 0:
