@@ -52,9 +52,16 @@ def test_numbers_of_the_ladder_are_printed(measured):
 
 def test_what_may_be_added_is_shown(measured):
     assert "best possible" not in report.render(measured)
-    more = {"best_possible_log_loss": 0.777, "facts": {"device": "a card", "seconds": {"split/votes": 2.0}}}
+    share = {"value": 0.75, "low": 0.7012, "high": 0.8}
+    more = {
+        "best_possible_log_loss": 0.777,
+        "closed": share,
+        "facts": {"device": "a card", "seconds": {"split/votes": 2.0}},
+    }
     page = report.render(measured | more)
     assert "best possible 0.777" in page
+    assert "75.0 %" in page
+    assert "70.1 to 80.0" in page
     assert "a card" in page
     assert "split/votes" in page
 

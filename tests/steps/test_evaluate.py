@@ -13,9 +13,10 @@ import sklearn.metrics
 import yaml
 
 from tiebreak.data.logits import mean_over_orders, softmax, swap_answers, to_table
-from tiebreak.data.votes import EXTRA, LOCKBOX, ROWS_SCHEMA, write_table
+from tiebreak.data.votes import EXTRA, LOCKBOX, ROWS_SCHEMA, read_table, write_table
 from tiebreak.errors import TiebreakError
-from tiebreak.evaluate import report
+from tiebreak.evaluate import report, submission
+from tiebreak.evaluate.metrics import log_loss
 from tiebreak.evaluate.rules import KINDS
 from tiebreak.recipe import Evaluate
 from tiebreak.runtime import Runtime
@@ -225,6 +226,15 @@ def test_what_ships_is_the_last_rung_where_rules_or_a_partial_tta_change_it(tmp_
     expected = sklearn.metrics.log_loss(w.y[w.rows(LOCKBOX)], p, labels=[0, 1, 2])
     assert metrics["final_log_loss"] == pytest.approx(expected, abs=1e-6)
     assert "less certain than 0.5" in (tmp_path / "out" / "model" / "README.md").read_text()
+
+
+def test_the_shipped_models_word_on_the_lockbox_is_kept(inputs, tmp_path):
+    metrics = run(inputs, tmp_path / "out")
+    table = read_table(inputs["rows"][0] / "rows.parquet")
+    y = {v: p for v, *p in zip(*(table[c].to_pylist() for c in ("id", "p_a", "p_b", "p_tie")), strict=True)}
+    ids, p = submission.read(tmp_path / "out" / "lockbox.parquet")
+    assert len(ids) == 60
+    assert metrics["final_log_loss"] == pytest.approx(log_loss(p, np.array([y[vote] for vote in ids])))
 
 
 def test_folds_say_what_they_are(inputs, tmp_path):

@@ -21,8 +21,8 @@ _templates = jinja2.Environment(
 def render(metrics: Mapping[str, Any]) -> str:
     """The report as HTML, from what step 9 writes into metrics.json.
 
-    Two keys may be added: `best_possible_log_loss`, known for synthetic votes, is drawn as a line, and
-    `facts`, a dict of strings, numbers and dicts of these, is listed.
+    Keys may be added: `best_possible_log_loss` and `closed` (a share with its interval, see evaluate.closed),
+    known for synthetic votes; the first is drawn as a line too. `facts`, a dict of strings, numbers and dicts of these, is listed.
     """
     return _templates.get_template("report.html.j2").render(
         m=metrics,

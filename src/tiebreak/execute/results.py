@@ -4,6 +4,7 @@ import json
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -115,13 +116,13 @@ def demo(folder: Path, votes: int, seed: int, stop: Stop) -> dict[str, Any]:
     if failed := local.run(work, work.tasks, stop).failed:
         raise TiebreakError(f"the demo did not finish: {', '.join(failed)} failed")
     made = _evaluated(work)
-    best = {"best_possible_log_loss": _best_possible(work)}
+    best = _against_truth(work, made)
     page = write_report(work, folder / "report.html", best)
     metrics = read_metrics(made) | best
     _link(folder / "model", made / "model")
     return {
         "seconds": round(time.monotonic() - began, 1),
-        **{name: metrics[name] for name in (*HEADLINE, *STAGES)},
+        **{name: metrics[name] for name in (*HEADLINE, *STAGES, "closed")},
         "report": str(page),
         "model": str(folder.resolve() / "model"),
     }
@@ -135,15 +136,32 @@ def _link(link: Path, target: Path) -> None:
     partial.replace(link)
 
 
-def _best_possible(work: Workspace) -> float:
-    """The log loss of the true probabilities on the lockbox, known for made-up votes alone."""
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
+def _against_truth(work: Workspace, made: Path) -> dict[str, Any]:
+    """The truth's log loss on the lockbox's labels and how near the shipped model comes to it, known for
+    made-up votes alone: best_possible_log_loss and closed, a share with its interval.
+    """
+    import numpy as np
 
-    from tiebreak.data.synthetic import best_log_loss
-    from tiebreak.data.votes import LOCKBOX
+    from tiebreak.data import sides
+    from tiebreak.data.votes import LABELS, read_table
+    from tiebreak.evaluate import submission
+    from tiebreak.evaluate.closed import closed
+    from tiebreak.evaluate.measure import truth_of
+    from tiebreak.evaluate.metrics import Bootstrap, prior_prediction
 
-    rows = pq.read_table(work.folder(work.find("split/votes")) / "rows.parquet", columns=["id", "fold"])
-    lockbox = rows.filter(pc.equal(rows["fold"], LOCKBOX))["id"]
-    truth = pq.read_table(work.root / "data" / "truth.parquet")
-    return best_log_loss(truth.filter(pc.is_in(truth["id"], value_set=lockbox.combine_chunks())))
+    metrics = read_metrics(made)
+    ids, p_NC = submission.read(made / "lockbox.parquet")
+    rows = sides.lockbox(read_table(work.folder(work.find("split/votes")) / "rows.parquet"))
+    votes = truth_of(rows).only(ids)
+    truth = read_table(work.root / "data" / "truth.parquet")
+    known = zip(truth["id"].to_pylist(), *(truth[f"true_{x}"].to_pylist() for x in LABELS), strict=True)
+    true_of = {vote: p for vote, *p in known}
+    found = closed(
+        p_NC,
+        prior_prediction([metrics["prior"][label] for label in LABELS], len(ids)),
+        np.array([true_of[vote] for vote in ids]),
+        votes.y_NC,
+        Bootstrap(metrics["bootstrap_samples"], metrics["confidence"], work.recipe.seed),
+        votes.groups_N,
+    )
+    return {"best_possible_log_loss": found.truth.value, "closed": asdict(found.share)}

@@ -3,14 +3,20 @@
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tiebreak.recipe import Evaluate, Slice
 from tiebreak.runtime import Runtime
 
-VERSION = 3
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from tiebreak.evaluate.stages import Scored
+    from tiebreak.predict.verdict import Verdict
+
+VERSION = 4
 
 Inputs = Mapping[str, tuple[Path, ...]]
 
@@ -22,7 +28,8 @@ class Settings(Slice):
 
 
 def run(settings: Settings, inputs: Inputs, output: Path, runtime: Runtime) -> dict[str, Any]:
-    """Write metrics.json, report.html, model/ with its card and, where there are test pairs, submission.csv.
+    """Write metrics.json, report.html, lockbox.parquet (id and the shipped model's p_a, p_b, p_tie), model/ with
+    its card and, where there are test pairs, submission.csv.
 
     teacher_log_loss and student_log_loss are means over models on the lockbox, answers in the order stored,
     not calibrated; final_log_loss is the quantised model as it ships: TTA, temperature, rules. What was
@@ -50,12 +57,29 @@ def run(settings: Settings, inputs: Inputs, output: Path, runtime: Runtime) -> d
     both_orders, weight_folds = package["tta"]["both_orders"], settings.evaluate.weight_folds
     verdict = Verdict.of(Package.model_validate(package))
     measured = measure.measure(rows, scored, both_orders, verdict.on, bootstrap, weight_folds)
+    _predict_lockbox(rows, scored.quantized, verdict, output)
     metrics = {"name": settings.name, "leaderboard_log_loss": leaderboard, **measured}
     (output / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     report.write(metrics, output / "report.html")
     _ship(shipped, output / "model", card.render(metrics, package))
     headline = {key: value for key, value in metrics.items() if key.endswith(("_rows", "_loss"))}
     return {key: value for key, value in headline.items() if value is not None}
+
+
+def _predict_lockbox(
+    rows: "pa.Table", quantized: "Sequence[Scored]", verdict: "Verdict", output: Path
+) -> None:
+    import pyarrow as pa
+
+    from tiebreak.data import sides, votes
+    from tiebreak.evaluate.stages import of_split
+
+    lockbox = sides.lockbox(rows)
+    columns = {"id": lockbox["id"]}
+    for model in of_split(quantized, "lockbox"):
+        p_NC = verdict.on(lockbox, model.aligned(lockbox["id"].to_pylist()).z_NOC)
+        columns |= {f"p_{label}": pa.array(p_NC[:, c]) for c, label in enumerate(votes.LABELS)}
+    votes.write_table(pa.table(columns), output / "lockbox.parquet")
 
 
 def _submit(inputs: Inputs, output: Path) -> float | None:
