@@ -7,7 +7,7 @@ votes (lognormal around 620 tokens, at most 1024, a tenth of them the prompt), e
 logits of every arm are compared with fp32 on a small model of the same family. Arms are named WORK/ARM, a work
 alone means all its arms. Each prints as it ends and is appended to --into, which a later call goes on from; after
 --minutes no further arm is begun. Prints a table, then one line of JSON; --write keeps both under
-benchmarks/results. --small runs tiny models, on a CPU too: a test of this script, no measurement.
+benchmarks/results, and the rates into the table that `tiebreak plan --card` reads. --small runs tiny models, on a CPU too: a test of this script, no measurement.
 
 tokens/s counts the rows' own tokens: padding does not count, a prompt that both orders share counts twice.
 TFLOP/s: 2 N operations a scored token, 4 N a trained one (no gradients of frozen weights), N the parameters of the
@@ -33,6 +33,7 @@ import numpy as np
 import published
 import torch
 from against_fp32 import attention_of, batches_of, difference_from_fp32
+from clock import peak_gib, peak_tflops, timed
 from sizes import LONGEST, PROMPT_SHARE, build, config_of, votes_of
 from transformers import PreTrainedModel
 
@@ -48,6 +49,7 @@ from tiebreak.train.rows import TrainingRows, optimizer_steps
 
 LIMITS = {"dense": 0.05, "int8": 0.1, "fp8": 0.3, "nf4": 0.6}
 """By how much rounding alone may move logits; a document that sees another one moves them by more than 1."""
+RATES = Path(__file__).parents[1] / "src" / "tiebreak" / "rates.json"
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -208,28 +210,6 @@ def _their_work(
     return {"tokens_per_s": sum(b[2] for b in rest) / seconds, "gib": peak_gib(), "setup_s": setup}
 
 
-def timed(work: Callable[[], object]) -> float:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-    began = time.perf_counter()
-    work()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - began
-
-
-def peak_gib() -> float:
-    return torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else 0.0
-
-
-def peak_tflops(device: str, size: int) -> float:
-    """Of a bf16 product of square matrices: what the card really reaches."""
-    x = torch.randn(size, size, device=device, dtype=torch.bfloat16)
-    x @ x
-    return 20 * 2 * size**3 / timed(lambda: [x @ x for _ in range(20)]) / 1e12
-
-
 def run(arm: Arm, small: bool, device: str, peak: float) -> dict[str, Any]:
     """One row of the table; an arm that fails says why and stops nobody."""
     row: dict[str, Any] = {"work": arm.work, "arm": arm.name}
@@ -282,6 +262,32 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def refreshed(rates: dict[str, Any], rows: list[dict[str, Any]], about: dict[str, Any]) -> dict[str, Any]:
+    """The table of `tiebreak.rates` with what was measured here in place of older entries."""
+    card = max((name for name in rates["peaks"] if name in about["card"].replace(" ", "")), key=len)
+    source = f"benchmarks/results/{result_name(about)}.md"
+    peaks = rates["peaks"] | {
+        card: {"tflops": round(about["bf16_peak_tflops"]), "source": f"measured: {source}"}
+    }
+    entries = {(e["card"], e["work"], e["held"], round(e["parameters"], -8)): e for e in rates["rates"]}
+    for row in rows:
+        if row["arm"] in ("bf16", "fp8") and "tflops" in row and row["kernels"]:
+            work = WORKS[row["work"]]
+            config = config_of(work.family, 80 if work.family == "llama" else work.layers, small=False)
+            size = round(parameters_of(config.to_dict()).matrices, -8)
+            key = (card, "train" if work.training else "score", row["arm"], size)
+            names = ("card", "work", "held", "parameters")
+            entries[key] = dict(zip(names, key, strict=True)) | {
+                "tflops": round(row["tflops"]), "source": f"measured: {source}, {work.title}"
+            }  # fmt: skip
+    return {"peaks": peaks, "rates": list(entries.values())}
+
+
+def result_name(about: dict[str, Any]) -> str:
+    name = about["card"].removeprefix("NVIDIA ").split()[0].lower()
+    return f"gpu-{name}-{about['date'][:7].replace('-', '')}"
+
+
 def chosen_arms(names: Sequence[str]) -> list[Arm]:
     known = {arm.id: [arm] for arm in ARMS} | {w: [a for a in ARMS if a.work == w] for w in WORKS}
     if unknown := set(names) - set(known):
@@ -331,6 +337,8 @@ def main() -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cpu" and not chosen.small:
         sys.exit("no GPU here; --small tries the script on a CPU")
+    if chosen.small and chosen.write:
+        sys.exit("--small measures nothing, so there is nothing to --write")
     began, peak = time.monotonic(), peak_tflops(device, 8192 if device == "cuda" else 256)
     lines = chosen.into.read_text().splitlines() if chosen.into and chosen.into.exists() else []
     rows = [row for row in map(json.loads, lines) if "error" not in row]
@@ -352,10 +360,10 @@ def main() -> None:
     text, line = table(rows), json.dumps({"benchmark": "gpu", **about, "arms": rows})
     print(text, line, sep="\n\n")
     if chosen.write:
-        name = about["card"].removeprefix("NVIDIA ").split()[0].lower()
-        result = RESULTS / f"gpu-{name}-{date.today():%Y%m}"
+        result = RESULTS / result_name(about)
         result.with_suffix(".json").write_text(line + "\n")
         result.with_suffix(".md").write_text(page(text, about))
+        RATES.write_text(json.dumps(refreshed(json.loads(RATES.read_text()), rows, about), indent=2) + "\n")
 
 
 def page(text: str, about: dict[str, Any]) -> str:

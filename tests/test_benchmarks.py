@@ -2,9 +2,14 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+
+from tiebreak import rates
 
 SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "gpu.py"
 ARMS = ("gemma-score/reference", "gemma-score/int8", "llama-step/fp8")
@@ -31,6 +36,24 @@ def test_arms_run_and_a_later_call_goes_on(tmp_path: Path) -> None:
     assert found["arms"][0]["ratio"] == 1.0
     assert found["card"] == "CPU"
     assert set(found) >= {"versions", "commit", "bf16_peak_tflops"}
+
+
+def test_what_was_measured_refreshes_the_rates(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    refreshed = runpy.run_path(str(SCRIPT))["refreshed"]
+    about = {"card": "NVIDIA H100 80GB HBM3", "bf16_peak_tflops": 780.4, "date": "2027-01-02"}
+    rows = [
+        {"work": "gemma-step", "arm": "bf16", "tflops": 500.2, "kernels": True},
+        {"work": "gemma-step", "arm": "fp8", "tflops": 100.0, "kernels": False},
+        {"work": "llama-step", "arm": "fp8", "error": "OutOfMemoryError"},
+    ]
+    before = rates.table()
+    found = refreshed(before, rows, about)
+    assert found["peaks"]["H100"]["tflops"] == 780
+    changed = [entry for entry in found["rates"] if entry not in before["rates"]]
+    assert [(e["work"], e["held"], e["tflops"]) for e in changed] == [("train", "bf16", 500)]
+    assert "gpu-h100-202701.md" in changed[0]["source"]
+    assert len(found["rates"]) == len(before["rates"]), "the older entry is gone"
 
 
 def test_arms_are_listed() -> None:

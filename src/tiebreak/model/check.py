@@ -12,19 +12,23 @@ from torch import Tensor
 from tiebreak.data.packing import Document, Packed, pack, shape
 from tiebreak.model import gpu
 from tiebreak.model.classifier import Classifier
+from tiebreak.model.stack import stacks
 
 log = logging.getLogger(__name__)
 
-TOLERANCE = 0.1
-"""Largest difference, relative in the Euclidean norm, of logits and of gradients. Two right ways in 16 bits
-differ by a few hundredths after forty layers; a document that sees its neighbour differs by more than 1."""
+TOLERANCE, TOLERANCE_FP8 = 0.1, 0.4
+"""Largest difference, relative in the Euclidean norm, of logits and of gradients.
+
+After 42 and 80 layers of random weights, two ways that round differently are 0.03 apart at most in bf16 and 0.18 in
+FP8 (on a CPU). Documents that see their neighbours are off by 0.76 in logits and 1.0 in gradients.
+"""
 LENGTHS = (300, 170, 129, 40, 5)
 
 
 def check(classifier: Classifier, budget: int, training: bool) -> None:
     """Once a classifier: compare logits, and for a training gradients, on a few short documents.
 
-    Where the kernels raise or differ by more than TOLERANCE, `classifier.fixed` becomes false.
+    Where the kernels raise or differ by more than the tolerance, `classifier.fixed` becomes false.
     """
     if not classifier.fixed or classifier.checked:
         return
@@ -43,9 +47,10 @@ def check(classifier: Classifier, budget: int, training: bool) -> None:
     with torch.compiler.set_stance("force_eager"):
         plain = _outcome(classifier, pack(documents), training)
     classifier.fixed = True
+    tolerance = TOLERANCE_FP8 if any(s.kind == "fp8" for s in stacks(classifier.model)) else TOLERANCE
     difference = max(_relative(ours, theirs) for ours, theirs in zip(fast, plain, strict=True))
-    if not difference <= TOLERANCE:  # NaN included
-        _fall_back(classifier, f"differ from plain attention by {difference:.2g} (at most {TOLERANCE})")
+    if not difference <= tolerance:  # NaN included
+        _fall_back(classifier, f"differ from plain attention by {difference:.2g} (at most {tolerance})")
 
 
 def _documents(vocabulary: int) -> list[Document]:

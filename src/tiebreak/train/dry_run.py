@@ -21,6 +21,10 @@ from tiebreak.model.classifier import Classifier
 
 log = logging.getLogger(__name__)
 
+TOO_SMALL = (
+    "the card's memory is too small to train this model even one short row at a time; choose precision fp8 or nf4, "
+    "or a larger card"
+)
 FIXED_TOKENS = 128
 PROBED = 2
 SMALLEST_BUDGET = 1024
@@ -47,10 +51,7 @@ def choose(memory: Memory) -> tuple[int, int]:
     """The tokens of a forward and the layers to compute again. Raises TiebreakError if nothing fits."""
     options = [option for option in _options(memory) if option[2] >= 0]
     if not options:
-        raise TiebreakError(
-            "the card's memory is too small to train this model even one short row at a time; choose precision "
-            "fp8 or nf4, or a larger card"
-        )
+        raise TiebreakError(TOO_SMALL)
     _, tokens, again = min(
         (_time(tokens, again, memory.layers), -tokens, again) for tokens, again, _ in options
     )
@@ -88,7 +89,7 @@ def settle(classifier: Classifier, budget: int, longest: int) -> int:
             break
         except torch.cuda.OutOfMemoryError:
             if again == layers:
-                raise
+                raise TiebreakError(TOO_SMALL) from None
             again = min(layers, again + max(1, layers // 10))
     log.info(
         "%d tokens a forward; %d of %d layers are computed again in the backward; %.1f GiB free for them",
@@ -110,7 +111,7 @@ def _measure(classifier: Classifier, layers: int, tokens: int) -> Memory:
             break
         except torch.cuda.OutOfMemoryError:
             if tokens <= SMALLEST_BUDGET:
-                raise
+                raise TiebreakError(TOO_SMALL) from None
             tokens //= 2
     kept = min(PROBED, layers)
     try:

@@ -1,0 +1,28 @@
+"""Time and memory of work on a card, which runs on after a call returns."""
+
+import time
+from collections.abc import Callable
+
+import torch
+
+
+def timed(work: Callable[[], object]) -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+    began = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
+def peak_gib() -> float:
+    return torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else 0.0
+
+
+def peak_tflops(device: str, size: int) -> float:
+    """Of a bf16 product of square matrices: what the card really reaches."""
+    x = torch.randn(size, size, device=device, dtype=torch.bfloat16)
+    x @ x
+    return 20 * 2 * size**3 / timed(lambda: [x @ x for _ in range(20)]) / 1e12
