@@ -38,8 +38,7 @@ def run(
 
     from tiebreak.data import sides, votes
     from tiebreak.model.classifier import load_adapted
-    from tiebreak.model.lora import adapter_state, save_adapter
-    from tiebreak.train.fit import fit
+    from tiebreak.train.fit import fit, keep
     from tiebreak.train.losses import Loss
 
     (base,), (rows,) = inputs["base"], inputs["rows"]
@@ -73,8 +72,7 @@ def run(
         weights_N,
     )
     if runtime.leads:
-        save_adapter(adapter_state(classifier.model, with_head=True), settings.lora, output / "adapter")
-        (output / "curve.json").write_text(json.dumps(losses), encoding="utf-8")
+        keep(classifier, losses, settings.lora, output)
     metrics = {"votes": len(scored), "steps": len(losses), "last_loss": losses[-1], **origins}
     return metrics | _held_out(classifier, table, settings, output, runtime)
 

@@ -1,6 +1,5 @@
 """Step 3: train one teacher on the training side of one fold."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,8 +26,7 @@ def run(
     """Write adapter/, with the score head in it, and curve.json, the loss of each optimizer step."""
     from tiebreak.data import sides, votes
     from tiebreak.model.classifier import load_adapted
-    from tiebreak.model.lora import adapter_state, save_adapter
-    from tiebreak.train.fit import fit
+    from tiebreak.train.fit import fit, keep
 
     (base,), (rows,) = inputs["base"], inputs["rows"]
     seed = sides.derive(settings.seed, "teach", settings.fold)
@@ -39,6 +37,5 @@ def run(
     losses = fit(classifier, table, settings.prompt, settings.training, runtime, seed)
     if not runtime.leads:
         return {}
-    save_adapter(adapter_state(classifier.model, with_head=True), settings.lora, output / "adapter")
-    (output / "curve.json").write_text(json.dumps(losses), encoding="utf-8")
+    keep(classifier, losses, settings.lora, output)
     return {"votes": len(table), "steps": len(losses), "last_loss": losses[-1]}

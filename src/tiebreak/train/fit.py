@@ -1,4 +1,8 @@
-"""Train a classifier on a table of votes."""
+"""Train a classifier on a table of votes, and keep what it learned."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -6,7 +10,8 @@ from numpy.typing import NDArray
 
 from tiebreak.data.prompt import tokenize
 from tiebreak.model.classifier import Classifier
-from tiebreak.recipe import Prompt, Training
+from tiebreak.model.lora import adapter_state, save_adapter
+from tiebreak.recipe import Lora, Prompt, Training
 from tiebreak.runtime import Runtime
 from tiebreak.train.loop import train
 from tiebreak.train.losses import Loss
@@ -35,3 +40,11 @@ def fit(
     labels_NOC = labels_of(table, unlabelled=teachers_NOMC is not None)
     rows = TrainingRows(votes, labels_NOC, teachers_NOMC, training.max_tokens, weights_N)
     return train(classifier, rows, loss, training, runtime, seed)
+
+
+def keep(
+    classifier: Classifier, losses: Sequence[float], lora: Lora, output: Path, with_head: bool = True
+) -> None:
+    """Write adapter/, with the score head in it or without, and curve.json, the loss of each optimizer step."""
+    save_adapter(adapter_state(classifier.model, with_head), lora, output / "adapter")
+    (output / "curve.json").write_text(json.dumps(losses), encoding="utf-8")
