@@ -69,8 +69,16 @@ def _causal(
     length = q_DHLE.shape[2]
     windowed = window is not None and length > window
     if softcap is None and not windowed:
+        if q_DHLE.is_cuda and torch.cuda.get_device_capability(q_DHLE.device) < (8, 0):
+            # before Ampere, torch's only kernel without a score matrix in memory wants a key for every query
+            k_DKLE, v_DKLE = (x.repeat_interleave(q_DHLE.shape[1] // x.shape[1], 1) for x in (k_DKLE, v_DKLE))
         return F.scaled_dot_product_attention(
-            q_DHLE, k_DKLE, v_DKLE, is_causal=True, scale=scaling, enable_gqa=True
+            q_DHLE,
+            k_DKLE,
+            v_DKLE,
+            is_causal=True,
+            scale=scaling,
+            enable_gqa=q_DHLE.shape[1] != k_DKLE.shape[1],
         )
     documents, heads, _, size = q_DHLE.shape
     grouped = (documents, k_DKLE.shape[1], -1, size)  # the heads that share a key, below each other
