@@ -132,7 +132,8 @@ def measure(arm: Arm, small: bool, device: str) -> dict[str, float]:
     model = published.build(config, attention_of(arm.way, work.family), device, arm.kind == "nf4", rank)
     rows = both_orders(np.random.default_rng(1).permutation(len(votes)))
     documents = [votes.row(vote, order, LONGEST) for vote, order in rows.tolist()]
-    batches = batches_of(arm.way, documents, budget, device)
+    flex_budget = budget // 2 if work.training else budget  # what fits with all activations kept
+    batches = batches_of(arm.way, documents, flex_budget, device)
     if arm.way == "flex":
         for layer in (model.base_model.model if rank else model).model.layers:
             layer.compile(dynamic=False)

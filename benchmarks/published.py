@@ -1,7 +1,8 @@
 """The ways that `benchmarks/gpu.py` compares with: padded batches as published, and flex_attention.
 
 Plain transformers and peft on padded batches: eager attention for Gemma-2, whose soft-cap sdpa drops, sdpa and NF4
-for Llama; activations computed again, dropout 0.05. And packed rows through transformers' flex_attention.
+for Llama; activations computed again, dropout 0.05. And packed rows through transformers' flex_attention, with
+activations kept and without dropout.
 """
 
 from collections.abc import Iterator, Sequence
@@ -34,11 +35,17 @@ def build(config: PreTrainedConfig, attention: str, device: str, nf4: bool, rank
         return model.eval()
     from peft import LoraConfig, get_peft_model
 
+    is_padded = attention != "flex_attention"
     lora = LoraConfig(
-        r=rank, lora_alpha=2 * rank, lora_dropout=0.05, task_type="SEQ_CLS", target_modules=TARGETS
+        r=rank,
+        lora_alpha=2 * rank,
+        lora_dropout=0.05 * is_padded,
+        task_type="SEQ_CLS",
+        target_modules=TARGETS,
     )
     model = get_peft_model(model, lora).to(device)
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if is_padded:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     model.enable_input_require_grads()
     return model.train()
 

@@ -1,4 +1,4 @@
-"""The GPU benchmark runs end to end at tiny sizes; its figures mean nothing here."""
+"""The GPU benchmarks run end to end at tiny sizes; their figures mean nothing here."""
 
 import json
 import os
@@ -11,12 +11,13 @@ import pytest
 
 from tiebreak import rates
 
-SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "gpu.py"
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+SCRIPT = BENCHMARKS / "gpu.py"
 ARMS = ("gemma-score/reference", "gemma-score/int8", "llama-step/fp8")
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(SCRIPT), *arguments]
+def run(*arguments: str, script: Path = SCRIPT) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(script), *arguments]
     return subprocess.run(command, env=os.environ, capture_output=True, text=True, check=True)
 
 
@@ -59,3 +60,12 @@ def test_what_was_measured_refreshes_the_rates(monkeypatch: pytest.MonkeyPatch) 
 def test_arms_are_listed() -> None:
     listed = run("--list").stdout
     assert all(arm in listed for arm in ARMS)
+
+
+def test_attention_is_timed_beside_torchs_own() -> None:
+    pytest.importorskip("tiebreak.model.flash", exc_type=ImportError, reason="Triton is not installed")
+    *lines, last = run("--small", script=BENCHMARKS / "attention.py").stdout.strip().splitlines()
+    found = json.loads(last)["rows"]
+    assert {row["way"] for row in found} >= {"kernel", "sdpa"}
+    assert all(row["forward_ms"] > 0 and row["both_ms"] > 0 for row in found)
+    assert len(lines) == len(found)
