@@ -20,7 +20,7 @@ def difference_from_fp32(family: str, way: str, kind: str, kernels: bool, device
     Ours has adapters that do something; they are merged into the weights of the reference.
     """
     config = config_of(family, 4, small=True)
-    votes, rows = votes_of(6, config.vocab_size, PROMPT_SHARE, 300), both_orders(np.arange(6))
+    votes, rows = votes_of(4, config.vocab_size, PROMPT_SHARE, 200), both_orders(np.arange(4))
     documents = [votes.row(vote, order, LONGEST) for vote, order in rows.tolist()]
     torch.manual_seed(0)
     truth = published.build(config, "eager", device, nf4=False, rank=0).float()

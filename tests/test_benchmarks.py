@@ -1,34 +1,41 @@
 """The GPU benchmarks run end to end at tiny sizes; their figures mean nothing here."""
 
 import json
-import os
 import runpy
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tiebreak import rates
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
-SCRIPT = BENCHMARKS / "gpu.py"
 ARMS = ("gemma-score/reference", "gemma-score/int8", "llama-step/fp8")
+Script = Callable[..., str]
 
 
-def run(*arguments: str, script: Path = SCRIPT) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(script), *arguments]
-    return subprocess.run(command, env=os.environ, capture_output=True, text=True, check=True)
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Script:
+    """Runs a script as a command would, and returns what it prints."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+
+    def run(name: str, *arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", [name, *arguments])
+        runpy.run_path(str(BENCHMARKS / name), run_name="__main__")
+        return capsys.readouterr().out
+
+    return run
 
 
-def test_arms_run_and_a_later_call_goes_on(tmp_path: Path) -> None:
+def test_arms_run_and_a_later_call_goes_on(script: Script, tmp_path: Path) -> None:
     file = tmp_path / "rows.jsonl"
-    out = run("--small", "--into", str(file), ARMS[0]).stdout
+    script("gpu.py", "--small", "--into", str(file), ARMS[0])
     first = file.read_text()
-    out = run("--small", "--into", str(file), *ARMS).stdout
+    table, line = script("gpu.py", "--small", "--into", str(file), *ARMS).strip().split("\n\n")
     assert file.read_text().startswith(first), "what is there is not run again"
-    table, line = out.strip().split("\n\n")
-    found = json.loads(line)
+    found: dict[str, Any] = json.loads(line)
     assert [f"{row['work']}/{row['arm']}" for row in found["arms"]] == list(ARMS)
     for row in found["arms"]:
         assert row["tokens_per_s"] > 0
@@ -39,9 +46,14 @@ def test_arms_run_and_a_later_call_goes_on(tmp_path: Path) -> None:
     assert set(found) >= {"versions", "commit", "bf16_peak_tflops"}
 
 
+def test_arms_are_listed(script: Script) -> None:
+    listed = script("gpu.py", "--list")
+    assert all(arm in listed for arm in ARMS)
+
+
 def test_what_was_measured_refreshes_the_rates(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(SCRIPT.parent)
-    refreshed = runpy.run_path(str(SCRIPT))["refreshed"]
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    refreshed = runpy.run_path(str(BENCHMARKS / "gpu.py"))["refreshed"]
     about = {"card": "NVIDIA H100 80GB HBM3", "bf16_peak_tflops": 780.4, "date": "2027-01-02"}
     rows = [
         {"work": "gemma-step", "arm": "bf16", "tflops": 500.2, "kernels": True},
@@ -57,14 +69,9 @@ def test_what_was_measured_refreshes_the_rates(monkeypatch: pytest.MonkeyPatch) 
     assert len(found["rates"]) == len(before["rates"]), "the older entry is gone"
 
 
-def test_arms_are_listed() -> None:
-    listed = run("--list").stdout
-    assert all(arm in listed for arm in ARMS)
-
-
-def test_attention_is_timed_beside_torchs_own() -> None:
+def test_attention_is_timed_beside_torchs_own(script: Script) -> None:
     pytest.importorskip("tiebreak.model.flash", exc_type=ImportError, reason="Triton is not installed")
-    *lines, last = run("--small", script=BENCHMARKS / "attention.py").stdout.strip().splitlines()
+    *lines, last = script("attention.py", "--small").strip().splitlines()
     found = json.loads(last)["rows"]
     assert {row["way"] for row in found} >= {"kernel", "sdpa"}
     assert all(row["forward_ms"] > 0 and row["both_ms"] > 0 for row in found)

@@ -1,6 +1,11 @@
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
+import torch
 
 from tiebreak.errors import TiebreakError
+from tiebreak.train import dry_run
 from tiebreak.train.dry_run import FIXED_TOKENS, Memory, choose
 
 
@@ -44,3 +49,67 @@ def test_what_fits_nowhere_is_said() -> None:
 
 def test_a_small_budget_of_the_recipe_is_kept() -> None:
     assert choose(memory(free=200.0, tokens=512)) == (512, 0)
+
+
+GIB, LAYERS = 2**30, 8
+
+
+class FakeCard:
+    """A card of `room` GiB beside weights of 10, and a model whose activations take what `peak` says."""
+
+    def __init__(self, room: float, monkeypatch: pytest.MonkeyPatch, surprise: float = 0.0) -> None:
+        self.room, self.surprise = room, surprise
+        self.tried: list[tuple[int, int]] = []
+        monkeypatch.setattr(dry_run, "_peak", self.peak)
+        monkeypatch.setattr(dry_run, "MARGIN", 0.0)
+        monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+        monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: 10 * GIB)
+        monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: 10 * GIB)
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (room * GIB, 100 * GIB))
+
+    def peak(self, classifier: Any, tokens: int, again: int) -> int:
+        """1 GiB and another for each layer kept, for 4,096 tokens; more than thought where most is kept."""
+        self.tried.append((tokens, again))
+        gib = tokens / 4096 * (1 + LAYERS - again) + self.surprise * (again < LAYERS - dry_run.PROBED)
+        if gib > self.room:
+            raise torch.cuda.OutOfMemoryError("out of memory")
+        return int((10 + gib) * GIB)
+
+    def settle(self, budget: int, longest: int = 500) -> tuple[int, int]:
+        """Tokens of a forward, and layers computed again."""
+        model = SimpleNamespace(model=SimpleNamespace(layers=[None] * LAYERS))
+        classifier: Any = SimpleNamespace(model=model, trainable=dict)
+        return dry_run.settle(classifier, budget, longest), self.tried[-1][1]
+
+
+def test_what_fits_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert FakeCard(20.0, monkeypatch).settle(8192) == (8192, 0)
+
+
+def test_half_the_budget_is_taken_where_it_is_quicker(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert FakeCard(9.5, monkeypatch).settle(8192) == (4096, 0)
+
+
+def test_a_budget_that_fits_in_no_way_is_halved(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens, again = FakeCard(1.2, monkeypatch).settle(16384)
+    assert tokens / 4096 * (1 + LAYERS - again) <= 1.2
+    assert tokens < 4096
+
+
+def test_more_is_computed_again_where_the_estimate_was_too_hopeful(monkeypatch: pytest.MonkeyPatch) -> None:
+    card = FakeCard(9.5, monkeypatch, surprise=2.0)
+    tokens, again = card.settle(4096)
+    assert tokens == 4096
+    assert 1 + LAYERS - again + 2 <= 9.5
+    assert card.tried[-2] == (4096, again - 1), "one tenth of the layers more each time"
+
+
+def test_a_long_row_is_tried_even_where_the_budget_is_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    card = FakeCard(20.0, monkeypatch)
+    assert card.settle(2048, longest=6000)[0] == 2048
+    assert card.tried[-1][0] == 8192, "what a row of its own is filled up to"
+
+
+def test_a_card_that_is_too_small_is_an_error_before_the_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(TiebreakError, match="too small to train"):
+        FakeCard(0.1, monkeypatch).settle(8192)

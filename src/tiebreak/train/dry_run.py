@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from tiebreak import distributed
-from tiebreak.data.packing import Packed, pack
+from tiebreak.data.packing import Packed, pack, shape
 from tiebreak.errors import TiebreakError
 from tiebreak.model import gpu
 from tiebreak.model.classifier import Classifier
@@ -80,12 +80,12 @@ def settle(classifier: Classifier, budget: int, longest: int) -> int:
     optimizer states are counted in before they exist. Raises TiebreakError if nothing fits.
     """
     layers = len(classifier.model.model.layers)
-    memory = _measure(classifier, layers, max(budget, longest))
+    memory = _measure(classifier, layers, max(budget, shape(longest, budget)))
     tokens, again = choose(memory)
     tokens, again = int(-distributed.most(-tokens)[0]), int(distributed.most(again)[0])
     while True:
         try:
-            _peak(classifier, max(tokens, longest), again)
+            _peak(classifier, max(tokens, shape(longest, tokens)), again)
             break
         except torch.cuda.OutOfMemoryError:
             if again == layers:
@@ -95,7 +95,7 @@ def settle(classifier: Classifier, budget: int, longest: int) -> int:
         "%d tokens a forward; %d of %d layers are computed again in the backward; %.1f GiB free for them",
         *(tokens, again, layers, memory.free / 2**30),
     )
-    return tokens
+    return min(tokens, budget)
 
 
 def _measure(classifier: Classifier, layers: int, tokens: int) -> Memory:
