@@ -27,12 +27,19 @@ TRAINING = Training(
 )
 
 
-def fresh(dropout: float = 0.0) -> classifier.Classifier:
-    return classifier.load_adapted(base("llama"), Lora(rank=4, alpha=8, dropout=dropout), None, "fp32", "cpu")
+def fresh(dropout: float = 0.0, precision: str = "fp32") -> classifier.Classifier:
+    lora = Lora(rank=4, alpha=8, dropout=dropout)
+    return classifier.load_adapted(base("llama"), lora, None, precision, "cpu")
 
 
-def train(folder: Path, dropout: float = 0.0, training: Training = TRAINING, **runtime: object):
-    ours = fresh(dropout)
+def train(
+    folder: Path,
+    dropout: float = 0.0,
+    training: Training = TRAINING,
+    precision: str = "fp32",
+    **runtime: object,
+):
+    ours = fresh(dropout, precision)
     surroundings = Runtime("cpu", folder, train_tokens=300, **runtime)
     losses = fit(ours, votes(12), Prompt(), training, surroundings, seed=5)
     return losses, adapter_state(ours.model, with_head=True)
@@ -83,6 +90,29 @@ def test_a_stopped_training_ends_bit_identical(tmp_path: Path, stops: tuple[int,
             )
         assert steps_seen[-1] == stop
     losses, state = train(tmp_path / "cut", dropout=0.3)
+    assert losses == expected_losses
+    assert all(torch.equal(state[name], tensor) for name, tensor in expected.items())
+
+
+@pytest.mark.parametrize("precision", ["fp16", "fp8"])
+def test_low_precision_follows_fp32_and_goes_on_where_it_stopped(tmp_path: Path, precision: str) -> None:
+    """fp16 scales its loss, and the scale is part of the checkpoint."""
+    exact, _ = train(tmp_path / "exact")
+    expected_losses, expected = train(tmp_path / "whole", precision=precision)
+    assert expected_losses == pytest.approx(exact, abs=0.05)
+    assert expected_losses != exact
+    seen: list[int] = []
+    with pytest.raises(Interrupted):
+        train(
+            tmp_path / "cut",
+            precision=precision,
+            report=lambda phase, done, *_, **__: seen.append(done),
+            should_stop=lambda: seen[-1] >= 2,
+        )
+    (saved,) = (tmp_path / "cut").glob("step-*")
+    scaler = json.loads((saved / "progress.json").read_text())["scaler"]
+    assert bool(scaler) == (precision == "fp16")
+    losses, state = train(tmp_path / "cut", precision=precision)
     assert losses == expected_losses
     assert all(torch.equal(state[name], tensor) for name, tensor in expected.items())
 

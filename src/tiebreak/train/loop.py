@@ -47,7 +47,9 @@ def train(
     weights = classifier.trainable()
     optimizer = _optimizer(weights, training)
     # 16-bit floats without bf16's range lose small gradients; disabled, the scaler passes everything through
-    scaler = torch.amp.GradScaler("cuda", enabled=classifier.model.dtype == torch.float16)
+    scaler = torch.amp.GradScaler(
+        classifier.model.device.type, enabled=classifier.model.dtype == torch.float16
+    )
     progress = checkpoint.restore(runtime.scratch, weights, optimizer)
     if not distributed.alike(progress.step):
         raise TiebreakError(
