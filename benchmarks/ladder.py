@@ -1,0 +1,343 @@
+"""What each step of the recipe is worth: log loss above the best possible, on votes whose truth is known.
+
+    python benchmarks/ladder.py --work FOLDER [--seeds 5] [--write]
+
+Every rung is the recipe with a few keys set, run through the pipeline itself, so that rungs share artifacts
+and a stopped benchmark goes on. A seed has its own votes, preference pairs and random models. The excess of a
+prediction is its mean KL divergence from the true probabilities over the lockbox: the expected log loss above
+the best possible. Steps 1 to 5 are means over the folds' models, answers in the order stored.
+
+Intervals are Student's t over the seeds' own figures, each of them paired by vote: seeds differ in votes and
+models, so what varies between them holds the chance of rows too. Prints a table, then one line of JSON.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import yaml
+from scipy.stats import t as student_t
+
+from tiebreak.data import synthetic
+from tiebreak.data.votes import LABELS, LOCKBOX, SCHEMA, read_table, write_table
+from tiebreak.evaluate import stages
+from tiebreak.evaluate.augmentation import partly_augmented
+from tiebreak.evaluate.metrics import Array, Estimate, prior_prediction
+from tiebreak.execute.plan import select
+from tiebreak.execute.task import run_task, use_threads
+from tiebreak.execute.workspace import Workspace
+from tiebreak.pipeline import Task
+from tiebreak.recipe import Compute
+
+VOTES = 7_000
+FOLDS = 3
+WORLD = synthetic.World(noise=0.3)
+OTHER_TASTE = synthetic.World(formatting=0.6, length=0.8, topic=1.3)
+"""Whose preference pairs step 1 learns from: of the same language, by judges who like other things."""
+
+CONFIDENCE = 0.95
+RESULT = Path(__file__).parent / "results" / "ladder-cpu-202611"
+
+LORA = {"rank": 16, "alpha": 32, "dropout": 0.0}
+TRAINING = {
+    "epochs": 1,
+    "learning_rate": 1e-3,
+    "head_rate": 10,
+    "rows_per_step": 32,
+    "max_tokens": 256,
+    "warmup_steps": 10,
+}
+STUDENT = {"base": "models/gemma", "precision": "fp32", "lora": LORA}
+RECIPE: dict[str, Any] = {
+    "name": "ladder",
+    "data": {"votes": ["data/votes.parquet"], "preferences": ["data/preferences.parquet"]},
+    "models": {
+        "teachers": {"llama": {"base": "models/llama", "precision": "fp32", "lora": LORA}},
+        "student": STUDENT,
+    },
+    "prompt": {"prompt_tokens": 64},
+    "split": {"count": FOLDS, "lockbox_share": 0.25, "soup_share": 0.05},
+    "post_pretrain": {"training": TRAINING | {"learning_rate": 2e-3}},
+    "teach": {"training": TRAINING},
+    "logits": {"max_tokens": 256},
+    "distill": {"training": TRAINING},
+    "average": {"method": "exact"},
+    "quantize": {"group": 32, "calibration_rows": 128, "max_tokens": 256},
+    "tta": {"max_tokens": 256},
+}
+
+ALONE = ("models.teachers=" + json.dumps({"student": STUDENT}), "logits.subset_rows=1")
+"""The student in the place of the teacher: it learns from labels alone, and need not score what it learned."""
+
+OURS = (
+    "distill.label_weight=0.3",
+    "distill.kl_weight=2.8",  # 0.7 T^2
+    "distill.cosine_weight=0",
+    "distill.temperature=2",
+    "distill.average_orders=true",
+)
+OUT_OF_FOLD = (*OURS, "logits.soft_labels=out_of_fold")
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One way of predicting: what is set, which artifacts say it, how, and which rung it is compared with.
+
+    share: of the votes, the least certain, that both orders count for.
+    """
+
+    name: str
+    sets: tuple[str, ...]
+    tasks: str
+    below: str
+    both_orders: bool = False
+    calibrated: bool = False
+    blended: bool = False
+    share: float = 1.0
+
+
+PUBLISHED, EXACT = "average, published", "average, exact"
+RUNGS = (
+    Rung("student on hard labels", (*ALONE, "post_pretrain.enabled=false"), "score/", "class prior"),
+    Rung("+ post-pretraining", ALONE, "score/", "student on hard labels"),
+    Rung("+ distillation, published loss", (), "distill/", "+ post-pretraining"),
+    Rung("+ our loss", OURS, "distill/", "+ distillation, published loss"),
+    Rung("+ out-of-fold soft labels", OUT_OF_FOLD, "distill/", "+ our loss"),
+    Rung("students' predictions blended", OUT_OF_FOLD, "distill/", "+ out-of-fold soft labels", blended=True),
+    Rung(
+        PUBLISHED, (*OUT_OF_FOLD, "average.method=published"), "predict/averaged", "+ out-of-fold soft labels"
+    ),
+    Rung(EXACT, OUT_OF_FOLD, "predict/averaged", PUBLISHED),
+    Rung("average, weighted", (*OUT_OF_FOLD, "average.method=weighted"), "predict/averaged", EXACT),
+    Rung("average, greedy soup", (*OUT_OF_FOLD, "average.method=soup"), "predict/averaged", EXACT),
+    Rung("+ 8 bits (GPTQ)", OUT_OF_FOLD, "predict/quantized", EXACT),
+    Rung(
+        "both orders for the least certain 40 %",
+        OUT_OF_FOLD,
+        "predict/quantized",
+        "+ 8 bits (GPTQ)",
+        share=0.4,
+    ),
+    Rung("+ both orders", OUT_OF_FOLD, "predict/quantized", "+ 8 bits (GPTQ)", True),
+    Rung("+ temperature", OUT_OF_FOLD, "predict/quantized", "+ both orders", True, True),
+)
+TEACHER = Rung("teacher", (), "score/", "class prior")
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--work", type=Path, required=True, help="folder of what is being made")
+    arguments.add_argument("--seeds", type=int, default=5)
+    arguments.add_argument("--write", action="store_true")
+    chosen = arguments.parse_args()
+    use_threads(Compute(threads=1))
+    found = [cached(chosen.work, seed) for seed in range(chosen.seeds)]
+    rows = summary([seed["excess"] for seed in found])
+    facts = {
+        "votes": VOTES,
+        "seeds": len(found),
+        "best_possible_log_loss": round(best_possible(), 4),
+        "cpu_seconds_a_seed": round(float(np.mean([seed["cpu_seconds"] for seed in found]))),
+        "processor": f"{processor()}, one of {os.cpu_count()} cores",
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("tiebreak", "torch", "transformers", "llmcompressor")},
+    }
+    table = "\n".join(markdown(rows))
+    line = json.dumps({"benchmark": "ladder", **facts, "rows": rows, "found": found})
+    print(table, line, sep="\n\n")
+    if chosen.write:  # what the figures show is then said by hand, below them
+        RESULT.with_suffix(".json").write_text(line + "\n")
+        RESULT.with_suffix(".md").write_text(page(table, facts))
+
+
+def prepare(folder: Path, seed: int) -> None:
+    """Votes, preference pairs, tiny models and the recipe of one seed; the recipe comes last."""
+    from tiebreak.model import tiny
+
+    if (folder / "recipe.yaml").exists():
+        return
+    synthetic.write(folder, VOTES, seed, WORLD)
+    pairs = synthetic.preferences(VOTES // 2, 3 * seed + 1, OTHER_TASTE)
+    write_table(pairs, folder / "data" / "preferences.parquet")
+    votes = read_table(folder / "data" / "votes.parquet")
+    texts = list(islice(_texts(votes), 20_000))
+    (folder / "models").mkdir(exist_ok=True)
+    tiny.make(folder / "models" / "llama", "llama", texts, seed, hidden=96, layers=3)
+    tiny.make(folder / "models" / "gemma", "gemma2", texts, seed)
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
+
+
+def _texts(votes: Any) -> Iterator[str]:
+    for column in ("prompt", "response_a", "response_b"):
+        yield from votes[column].slice(0, VOTES // 4).combine_chunks().flatten().to_pylist()
+
+
+def cached(work: Path, seed: int) -> dict[str, Any]:
+    """What `measure` found for a seed, now or before; its artifacts go once it is written down."""
+    path = work / f"seed{seed}.json"
+    if not path.exists():
+        began = time.process_time()
+        excess = measure(work / f"seed{seed}", seed)
+        found = {"seed": seed, "cpu_seconds": round(time.process_time() - began), "excess": excess}
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(found))
+        partial.replace(path)
+        shutil.rmtree(work / f"seed{seed}" / "run")
+    result: dict[str, Any] = json.loads(path.read_text())
+    return result
+
+
+def measure(folder: Path, seed: int) -> dict[str, float]:
+    """The excess of every rung, of the class prior and of the teacher, in one seed."""
+    prepare(folder, seed)
+    truth: dict[str, Array] = {}
+    excess: dict[str, float] = {}
+    for rung in (TEACHER, *RUNGS):
+        work = Workspace(folder / "recipe.yaml", rung.sets)
+        for task in needed(work, rung.tasks):
+            run_task(work, task, lambda line: None, lambda: False, device="cpu")
+        if not truth:
+            truth = lockbox_truth(work)
+            excess["class prior"] = _excess(prior(work, len(truth)), truth, list(truth))
+        excess[rung.name] = excess_of(work, rung, truth)
+        print(f"seed {seed}: {rung.name} {excess[rung.name]:.5f}", flush=True)
+    return excess
+
+
+def needed(work: Workspace, wanted: str) -> list[Task]:
+    """The tasks whose id begins with `wanted`, and all that they read, in order."""
+    chosen: dict[str, Task] = {}
+
+    def add(task: Task) -> None:
+        for upstream in task.upstream():
+            add(upstream)
+        chosen.setdefault(task.id, task)
+
+    for task in select(work, ()):
+        if task.id.startswith(wanted):
+            add(task)
+    return list(chosen.values())
+
+
+def lockbox_truth(work: Workspace) -> dict[str, Array]:
+    """True probabilities (3,) of each lockbox vote."""
+    rows = read_table(work.folder(work.find("split/votes")) / "rows.parquet")
+    lockbox = set(rows.filter(rows["fold"].to_numpy() == LOCKBOX)["id"].to_pylist())
+    truth = pq.read_table(work.root / "data" / "truth.parquet").to_pylist()
+    return {t["id"]: np.array([t[f"true_{x}"] for x in LABELS]) for t in truth if t["id"] in lockbox}
+
+
+def prior(work: Workspace, rows: int) -> Array:
+    votes = read_table(work.root / "data" / "votes.parquet").select(SCHEMA.names)
+    return prior_prediction([votes[f"p_{x}"].to_numpy().mean() for x in LABELS], rows)
+
+
+def excess_of(work: Workspace, rung: Rung, truth: dict[str, Array]) -> float:
+    """The mean over a rung's models, or the excess of their mean prediction."""
+    tasks = [task for task in work.tasks if task.id.startswith(rung.tasks)]
+    temperature = None
+    if rung.calibrated:
+        package = work.folder(work.find("quantize/student")) / "model" / "tiebreak.json"
+        temperature = json.loads(package.read_text())["calibration"]["temperature"]
+    scored = stages.read([work.folder(task) for task in tasks], [temperature] * len(tasks))
+    ids = list(truth)
+    models = [model.aligned(ids) for model in stages.of_split(scored, "lockbox")]
+    predictions = [model.probabilities(rung.both_orders, rung.calibrated) for model in models]
+    if rung.share < 1:
+        predictions = [partly_augmented(model.z_NOC, rung.share) for model in models]
+    if rung.blended:
+        predictions = [np.mean(predictions, axis=0)]
+    return float(np.mean([_excess(p_NC, truth, ids) for p_NC in predictions]))
+
+
+def _excess(p_NC: Array, truth: dict[str, Array], ids: Sequence[str]) -> float:
+    true_NC = np.stack([truth[vote] for vote in ids])
+    return float((true_NC * np.log(true_NC / p_NC)).sum(axis=1).mean())
+
+
+def summary(found: Sequence[Mapping[str, float]]) -> list[dict[str, Any]]:
+    """Each rung's excess, and its change from the rung it is compared with, over the seeds."""
+    rows = [{"rung": "class prior", "excess": asdict(over_seeds([seed["class prior"] for seed in found]))}]
+    for rung in (TEACHER, *RUNGS):
+        change = over_seeds([seed[rung.name] - seed[rung.below] for seed in found])
+        excess = asdict(over_seeds([seed[rung.name] for seed in found]))
+        rows.append({"rung": rung.name, "excess": excess, "below": rung.below, "change": asdict(change)})
+    return rows
+
+
+def over_seeds(values: Sequence[float]) -> Estimate:
+    """The mean over seeds with its t interval."""
+    mean, spread = float(np.mean(values)), float(np.std(values, ddof=1)) / len(values) ** 0.5
+    half = float(student_t.ppf(0.5 + CONFIDENCE / 2, len(values) - 1)) * spread
+    return Estimate(mean, mean - half, mean + half)
+
+
+def markdown(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines = ["| step | above the best possible | change (95 %) | from | |", "|---|---|---|---|---|"]
+    for row in rows:
+        change = "{value:+.5f} ({low:+.5f} to {high:+.5f})".format(**row["change"]) if "change" in row else ""
+        value = row["excess"]["value"]
+        lines.append(f"| {row['rung']} | {value:.5f} | {change} | {row.get('below', '')} | {verdict(row)} |")
+    return lines
+
+
+def verdict(row: Mapping[str, Any]) -> str:
+    if "change" not in row:
+        return ""
+    change = row["change"]
+    return "helps" if change["high"] < 0 else "harms" if change["low"] > 0 else "no difference shown"
+
+
+def best_possible() -> float:
+    """The expected log loss of the truth in this world, over many votes."""
+    return synthetic.best_log_loss(synthetic.generate(200_000, 12345, WORLD))
+
+
+def processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(": ")[1] for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()
+
+
+def page(table: str, facts: Mapping[str, Any]) -> str:
+    about = "\n".join(f"- {name}: {value}" for name, value in facts.items())
+    return PAGE.format(table=table, about=about, **facts)
+
+
+PAGE = """# What each step is worth
+
+    python benchmarks/ladder.py --work FOLDER --seeds {seeds} --write
+
+{about}
+
+Synthetic votes whose true probabilities are known, with three in ten cast at random, so that the best possible log
+loss is {best_possible_log_loss}, as hard as real arena votes. A seed has {votes:,} votes of its own (a quarter of them
+the lockbox, a twentieth the soup's, the rest in three folds), half as many preference pairs by judges of another
+taste, and random models: a Llama of 3 layers and width 96 as the teacher, a Gemma-2 of 2 layers and width 64 as the
+student. Figures are means over seeds of the mean KL divergence from the true probabilities on the lockbox: the
+expected log loss above the best possible. Up to the averages they are means over the folds' models, answers in the
+order stored. A change is paired by vote; its interval is Student's t over the seeds.
+
+{table}
+
+Caveats: tiny random models on a CPU; what a step is worth with pretrained models is another question. Hyperparameters
+are one choice for all rungs; the weights of "our loss" (label 0.3, KL 0.7 T^2 at T = 2, no cosine, a teacher's mean over
+both orders) were chosen after a look at two other seeds. t intervals take the seeds' changes to be normal.
+"""
+
+
+if __name__ == "__main__":
+    main()
