@@ -214,6 +214,13 @@ class Compute(Slice):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: the GPU where there is one")
     workers: Positive = Field(1, description="tasks run side by side on this machine")
     threads: int = Field(0, description="CPU threads of a task; 0 shares the cores among the workers")
+    processes: Positive = Field(
+        1, description="processes that share one task, a GPU each; data parallel, the same rows a step"
+    )
+    shard_model: bool = Field(
+        False,
+        description="spread the frozen weights over the processes (FSDP2), for models larger than a card",
+    )
     train_tokens: Positive = Field(8192, description="tokens in one forward and backward")
     score_tokens: Positive = Field(16384, description="tokens in one forward when scoring")
     checkpoint_minutes: Weight = Field(10.0, description="time between two checkpoints")
@@ -228,6 +235,7 @@ class Slurm(Slice):
     )
     minutes: Positive = Field(1440, description="time of a job; what needs longer is requeued and goes on")
     minutes_of: dict[str, Positive] = Field({}, description="the same for the steps named")
+    nodes: Positive = Field(1, description="nodes that compute.processes are spread over evenly")
     at_once: int = Field(0, ge=0, description="tasks of one step that run at the same time; 0 for no limit")
     requeues: int = Field(20, ge=0, description="how often one job may run out of time")
 
@@ -274,6 +282,15 @@ class Recipe(Slice):
             raise ValueError(
                 "average.method soup chooses students on votes that none of them trained on, and "
                 "split.soup_share is 0; set it to 0.05, say, or choose exact, published or weighted"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _processes_fill_nodes(self) -> "Recipe":
+        if self.compute.processes % self.slurm.nodes:
+            raise ValueError(
+                f"compute.processes {self.compute.processes} cannot be spread evenly over slurm.nodes "
+                f"{self.slurm.nodes}"
             )
         return self
 

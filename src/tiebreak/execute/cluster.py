@@ -48,6 +48,7 @@ class Cluster:
             settings=settings,
             gpu=self.work.recipe.compute.device != "cpu",
             tiebreak=shlex.quote(str(command())),
+            processes=self.work.recipe.compute.processes,
         )
 
     def planned(self, chosen: Sequence[Task]) -> list[tuple[Submission, str]]:

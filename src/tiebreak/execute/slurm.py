@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tiebreak.errors import TiebreakError
+from tiebreak.execute import ranks
 from tiebreak.execute.plan import state
 from tiebreak.execute.workspace import Workspace
 from tiebreak.pipeline import Task
@@ -53,6 +54,7 @@ class Site:
     settings: Slurm
     gpu: bool
     tiebreak: str
+    processes: int = 1
 
 
 def script(submission: Submission, site: Site, dependencies: Sequence[str] = ()) -> str:
@@ -69,8 +71,12 @@ def script(submission: Submission, site: Site, dependencies: Sequence[str] = ())
         "signal": f"B:USR1@{warning}",
         **{option: site.variables[name] for name, option in _OPTIONS.items() if name in site.variables},
     }
+    cards = 1
+    if submission.step in ranks.STEPS and site.processes > 1:
+        cards = site.processes // site.settings.nodes
+        directives |= {"nodes": str(site.settings.nodes), "ntasks-per-node": str(cards)}
     if site.gpu and submission.step not in NO_GPU:
-        directives["gres"] = site.variables.get("SBATCH_GRES", "gpu:1")
+        directives["gres"] = site.variables.get("SBATCH_GRES", f"gpu:{cards}")
     if dependencies:
         directives |= {"dependency": "afterok:" + ":".join(dependencies), "kill-on-invalid-dep": "yes"}
     source = [f"source {shlex.quote(str(site.profile))}"] if site.profile else []

@@ -8,12 +8,13 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tiebreak import __version__
 from tiebreak.errors import Interrupted, TiebreakError
-from tiebreak.execute import artifacts
+from tiebreak.execute import artifacts, ranks
 from tiebreak.execute.artifacts import FAILURE, SCRATCH, Manifest
 from tiebreak.execute.plan import state
 from tiebreak.execute.progress import Reporter
@@ -63,20 +64,15 @@ def _make(
     device: str | None,
 ) -> Manifest:
     began = time.monotonic()
-    scratch = folder / SCRATCH
-    scratch.mkdir(exist_ok=True)
-    compute = work.recipe.compute
-    runtime = Runtime(
-        device=device or choose_device(compute),
-        scratch=scratch,
-        train_tokens=compute.train_tokens,
-        score_tokens=compute.score_tokens,
-        checkpoint_minutes=compute.checkpoint_minutes,
-        report=Reporter(folder, say, compute.log_every),
-        should_stop=should_stop,
-    )
+    (folder / SCRATCH).mkdir(exist_ok=True)
+    device = device or choose_device(work.recipe.compute)
     inputs = {name: tuple(_ready(work, item) for item in group) for name, group in task.inputs.items()}
-    metrics = task.step.run(task.settings, inputs, folder, runtime)
+    if ranks.wanted(work, task):
+        metrics = ranks.run(work, task, inputs, device, say, should_stop)
+    else:
+        reporter = Reporter(folder, say, work.recipe.compute.log_every)
+        runtime = runtime_of(work.recipe.compute, folder, device, should_stop, reporter)
+        metrics = task.step.run(task.settings, inputs, folder, runtime)
     manifest = Manifest(
         step=task.step_name,
         name=task.name,
@@ -89,10 +85,30 @@ def _make(
         seconds=round(time.monotonic() - began, 3),
         finished=time.time(),
         versions=versions(),
-        hardware=hardware(runtime.device),
+        hardware=hardware(device),
     )
     artifacts.seal(folder, manifest)
     return manifest
+
+
+def runtime_of(
+    compute: Compute,
+    folder: Path,
+    device: str,
+    should_stop: Callable[[], bool],
+    report: Reporter | None = None,
+) -> Runtime:
+    """The surroundings of a task that works in `folder`; without `report`, of a process that only helps."""
+    common = Runtime(
+        device=device,
+        scratch=folder / SCRATCH,
+        train_tokens=compute.train_tokens,
+        score_tokens=compute.score_tokens,
+        checkpoint_minutes=compute.checkpoint_minutes,
+        should_stop=should_stop,
+        leads=report is not None,
+    )
+    return common if report is None else replace(common, report=report)
 
 
 def _ready(work: Workspace, item: Task | Source) -> Path:

@@ -1,0 +1,183 @@
+"""A task shared by two processes: what one makes, and one clear message when one of them dies."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from safetensors.numpy import load_file
+
+from tiebreak.errors import TiebreakError
+from tiebreak.execute.local import run
+from tiebreak.execute.start import start
+from tiebreak.execute.workspace import Workspace
+from tiebreak.recipe import load
+
+pytestmark = pytest.mark.slow
+TEACH, SCORE = "teach/llama-fold0", "score/llama-fold0-1of1"
+SETTINGS = (
+    "compute.device=cpu",
+    "compute.checkpoint_minutes=0",
+    "compute.train_tokens=1024",
+    "post_pretrain.enabled=false",
+    "teach.training.rows_per_step=8",
+    "teach.training.epochs=1",
+)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A teacher of tiny votes and its logits, by one process."""
+    recipe = start(tmp_path_factory.mktemp("alone") / "votes", "tiny", synthetic=160)
+    work = Workspace(recipe, SETTINGS)
+    chosen = [
+        task for task in work.tasks if task.step_name in ("ingest", "split") or task.id in (TEACH, SCORE)
+    ]
+    assert not run(work, chosen).failed
+    return work
+
+
+@pytest.fixture
+def folder(alone: Workspace, tmp_path: Path) -> Path:
+    """The same votes, the teacher yet to be trained."""
+    shutil.copytree(alone.root, tmp_path / "votes")
+    for step in ("teach", "score"):
+        shutil.rmtree(tmp_path / "votes" / "run" / "artifacts" / step)
+    return tmp_path / "votes"
+
+
+def launch(folder: Path, task: str, *sets: str, processes: int = 2) -> subprocess.Popen[str]:
+    settings = [*SETTINGS, f"compute.processes={processes}", *sets]
+    return subprocess.Popen(
+        [
+            *(
+                sys.executable,
+                "-c",
+                "from tiebreak.cli import main; main()",
+                "task",
+                str(folder / "recipe.yaml"),
+            ),
+            *(task, *(part for setting in settings for part in ("--set", setting))),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def finish(folder: Path, task: str, *sets: str, processes: int = 2) -> Path:
+    """Run a task to its end; returns its folder."""
+    task_process = launch(folder, task, *sets, processes=processes)
+    out, err = task_process.communicate(timeout=300)
+    assert task_process.returncode == 0, err
+    return Path(out.strip())
+
+
+def train_until(folder: Path, steps: int) -> subprocess.Popen[str]:
+    """A training by two processes that has come so far."""
+    training = launch(folder, TEACH)
+    deadline = time.monotonic() + 240
+    while not list(folder.glob(f"run/artifacts/teach/*/checkpoint/step-{steps:08d}")):
+        assert training.poll() is None, training.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return training
+
+
+def process_of(training: subprocess.Popen[str], rank: int) -> int:
+    """The id of one of the processes that share the task."""
+    children = Path(f"/proc/{training.pid}/task/{training.pid}/children").read_text().split()
+    for child in children:
+        if f"RANK={rank}".encode() in Path(f"/proc/{child}/environ").read_bytes().split(b"\0"):
+            return int(child)
+    raise AssertionError(f"no rank {rank} among {children}")
+
+
+def assert_same_teacher(one: Path, other: Path) -> None:
+    weights = load_file(other / "adapter" / "adapter_model.safetensors")
+    for name, weight in load_file(one / "adapter" / "adapter_model.safetensors").items():
+        np.testing.assert_allclose(weights[name], weight, atol=2e-4, rtol=1e-3, err_msg=name)
+    curves = [json.loads((folder / "curve.json").read_text()) for folder in (one, other)]
+    np.testing.assert_allclose(curves[0], curves[1], atol=2e-5, rtol=1e-4)
+
+
+def test_two_processes_make_what_one_makes(alone: Workspace, folder: Path) -> None:
+    teacher = finish(folder, TEACH)
+    assert_same_teacher(alone.folder(alone.find(TEACH)), teacher)
+    assert sorted(os.listdir(teacher)) == [".lock", "adapter", "curve.json", "manifest.json"]
+    logits = pq.read_table(finish(folder, SCORE, "compute.shard_model=true") / "logits.parquet")
+    expected = pq.read_table(alone.folder(alone.find(SCORE)) / "logits.parquet")
+    for column in ("id", "order", "split", "origin", "model", "fold"):
+        assert logits[column].equals(expected[column]), column
+    for column in ("z_first", "z_second", "z_tie"):
+        np.testing.assert_allclose(logits[column], expected[column], atol=5e-4)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_that_dies_ends_the_task_with_one_message(
+    rank: int, alone: Workspace, folder: Path
+) -> None:
+    training = train_until(folder, 2)
+    os.kill(process_of(training, rank), signal.SIGKILL)
+    _, err = training.communicate(timeout=60)
+    assert training.returncode == 2
+    assert err.splitlines()[-1] == (
+        f"error: process {rank} of 2 was killed by SIGKILL (often: out of memory); the others were ended"
+    )
+    assert err.count("error") == 1
+    assert "Traceback" not in err
+    assert_same_teacher(alone.folder(alone.find(TEACH)), finish(folder, TEACH))
+
+
+@pytest.mark.parametrize("everybody", [False, True], ids=["the parent", "all processes"])
+def test_a_signal_saves_a_checkpoint_and_one_process_goes_on(
+    everybody: bool, alone: Workspace, folder: Path
+) -> None:
+    training = train_until(folder, 1)
+    (os.killpg if everybody else os.kill)(training.pid, signal.SIGTERM)
+    _, err = training.communicate(timeout=60)
+    assert training.returncode == 143
+    assert "go on with: tiebreak" in err
+    assert "Traceback" not in err
+    (left,) = folder.glob("run/artifacts/teach/*/checkpoint")
+    assert not (left / "ranks").exists()
+    assert_same_teacher(alone.folder(alone.find(TEACH)), finish(folder, TEACH, processes=1))
+
+
+def test_what_all_processes_find_wrong_is_told_once(folder: Path) -> None:
+    training = launch(folder, TEACH, "teach.training.learning_rate=1.0e+30", "teach.training.epochs=3")
+    _, err = training.communicate(timeout=120)
+    assert training.returncode == 2
+    assert re.fullmatch(
+        r"error: the loss became \S+ at learning rate .* \(process [01] of 2; the others were ended\)",
+        err.splitlines()[-1],
+    )
+    assert err.count("the loss became") == 1
+
+
+def test_a_task_dies_with_its_parent(folder: Path) -> None:
+    training = train_until(folder, 1)
+    ours = [process_of(training, rank) for rank in (0, 1)]
+    training.kill()
+    training.communicate(timeout=60)
+    deadline = time.monotonic() + 30
+    while any(Path(f"/proc/{process}/cmdline").exists() for process in ours):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_processes_are_spread_evenly_over_nodes(folder: Path) -> None:
+    assert load(folder / "recipe.yaml", ("compute.processes=4", "slurm.nodes=2")).slurm.nodes == 2
+    with pytest.raises(
+        TiebreakError, match=r"compute.processes 3 cannot be spread evenly over slurm.nodes 2"
+    ):
+        load(folder / "recipe.yaml", ("compute.processes=3", "slurm.nodes=2"))
