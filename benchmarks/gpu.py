@@ -127,7 +127,7 @@ def measure(arm: Arm, small: bool, device: str) -> dict[str, float]:
     began = time.perf_counter()
     if arm.way == "ours":
         classifier = build(config, arm.kind, rank, device, arm.kernels, arm.compiled)
-        run = _our_training if work.training else _our_scoring
+        run = our_training if work.training else _our_scoring
         return run(classifier, votes, rows_a_step, work.steps, budget, began)
     model = published.build(config, attention_of(arm.way, work.family), device, arm.kind == "nf4", rank)
     rows = both_orders(np.random.default_rng(1).permutation(len(votes)))
@@ -160,7 +160,7 @@ def _our_scoring(
     }
 
 
-def _our_training(
+def our_training(
     classifier: Classifier, votes: TokenizedVotes, rows: int, steps: int, budget: int, began: float
 ) -> dict[str, float]:
     """The product's own loop, twice over the same steps: the first time compiles. The first step is not timed."""

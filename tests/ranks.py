@@ -1,5 +1,6 @@
 """Functions run in several processes that meet over gloo, as the processes of one task do."""
 
+import json
 import multiprocessing
 import os
 import socket
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from models import votes
+from safetensors.numpy import load_file
 
 from tiebreak import distributed
 from tiebreak.data.prompt import tokenize
@@ -111,3 +113,12 @@ def interrupted(base: Path, folder: Path, stop_after: int) -> bool:
     except Interrupted:
         return True
     return False
+
+
+def assert_same_teacher(one: Path, other: Path) -> None:
+    """Two artifacts of `teach` within what sums of fp32 numbers in another order make of Adam's steps."""
+    weights = load_file(other / "adapter" / "adapter_model.safetensors")
+    for name, weight in load_file(one / "adapter" / "adapter_model.safetensors").items():
+        np.testing.assert_allclose(weights[name], weight, atol=2e-4, rtol=1e-3, err_msg=name)
+    curves = [json.loads((folder / "curve.json").read_text()) for folder in (one, other)]
+    np.testing.assert_allclose(curves[0], curves[1], atol=2e-5, rtol=1e-4)

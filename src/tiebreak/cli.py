@@ -335,14 +335,21 @@ def schema() -> None:
 
 @contextmanager
 def _requeued_in_time(work: Workspace) -> Iterator[None]:
-    """When the time of this Slurm job is over, put it back into the queue instead of failing."""
+    """When this Slurm job is preempted or out of time, put it back into the queue instead of failing."""
     try:
         yield
     except Interrupted:
-        if stop.received != signal.SIGUSR1 or queue.this_job() is None:
+        job = queue.this_job()
+        if job is None or stop.received == signal.SIGINT:
             raise
-        queue.requeue_this(work.run_dir, work.recipe.slurm.requeues)
-        print("out of time: saved a checkpoint, back in the queue", file=sys.stderr)
+        why = "preempted" if queue.is_preempted(job) else "out of time"
+        if why == "preempted":
+            queue.requeue(job)
+        elif stop.received == signal.SIGUSR1:
+            queue.requeue_this(work.run_dir, work.recipe.slurm.requeues)
+        else:
+            raise
+        print(f"{why}: saved a checkpoint, back in the queue", file=sys.stderr)
         raise typer.Exit(0) from None
 
 

@@ -18,10 +18,11 @@ class RealSlurm:
 
     sandbox: Path | None
 
-    def restart(self, daemon: str) -> None:
+    def do(self, verb: str, daemon: str) -> None:
+        """Stop, start or restart a daemon."""
         if self.sandbox is None:
-            pytest.skip("only a sandbox lets its daemons be restarted")
-        subprocess.run([self.sandbox, "restart", daemon], check=True, capture_output=True)
+            pytest.skip("only a sandbox lets its daemons be stopped")
+        subprocess.run([self.sandbox, verb, daemon], check=True, capture_output=True)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """A task shared by two processes: what one makes, and one clear message when one of them dies."""
 
-import json
 import os
 import re
 import shutil
@@ -13,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from safetensors.numpy import load_file
+from ranks import assert_same_teacher
 
 from tiebreak.errors import TiebreakError
 from tiebreak.execute.local import run
@@ -100,14 +99,6 @@ def process_of(training: subprocess.Popen[str], rank: int) -> int:
         if f"RANK={rank}".encode() in Path(f"/proc/{child}/environ").read_bytes().split(b"\0"):
             return int(child)
     raise AssertionError(f"no rank {rank} among {children}")
-
-
-def assert_same_teacher(one: Path, other: Path) -> None:
-    weights = load_file(other / "adapter" / "adapter_model.safetensors")
-    for name, weight in load_file(one / "adapter" / "adapter_model.safetensors").items():
-        np.testing.assert_allclose(weights[name], weight, atol=2e-4, rtol=1e-3, err_msg=name)
-    curves = [json.loads((folder / "curve.json").read_text()) for folder in (one, other)]
-    np.testing.assert_allclose(curves[0], curves[1], atol=2e-5, rtol=1e-4)
 
 
 def test_two_processes_make_what_one_makes(alone: Workspace, folder: Path) -> None:

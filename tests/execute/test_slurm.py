@@ -82,6 +82,15 @@ def test_the_profile_holds_for_every_job_and_the_gpu_for_those_that_need_one() -
     assert "gres" not in directives(script(TEACH, site(gpu=False)))
 
 
+def test_processes_of_a_task_are_tasks_of_its_job() -> None:
+    shared = site(processes=4, settings=Slurm(nodes=2))
+    wanted = {"nodes": "2", "ntasks-per-node": "2", "gres": "gpu:2"}
+    assert wanted.items() <= directives(script(TEACH, shared)).items()
+    alone = directives(script(Submission("quantize", ("quantize/student",)), shared))
+    assert "nodes" not in alone
+    assert alone["gres"] == "gpu:1"
+
+
 def test_at_once_limits_the_array() -> None:
     assert directives(script(TEACH, site(settings=Slurm(at_once=1))))["array"] == "0-1%1"
 
@@ -317,6 +326,22 @@ def test_requeue_has_a_limit(cluster_folder: Path, tmp_path: Path, monkeypatch: 
     assert (cluster_folder / "calls").read_text() == "scontrol requeue 7_3\n" * 2
     with pytest.raises(TiebreakError, match="job 7_3 ran out of time 3 times"):
         queue.requeue_this(tmp_path, limit=2)
+
+
+@pytest.mark.parametrize(
+    ("answer", "preempted"),
+    [
+        ("RUNNING             2026-11-23T08:11:52 ", True),
+        ("RUNNING             N/A                 ", False),
+        ("COMPLETING          2026-11-23T08:11:52 ", False),
+        ("", False),
+    ],
+)
+def test_preempted_is_not_cancelled(cluster_folder: Path, answer: str, preempted: bool) -> None:
+    (cluster_folder / "queue").write_text(f"{answer}\n")
+    assert queue.is_preempted("7_3") is preempted
+    (cluster_folder / "down").write_text("")
+    assert not queue.is_preempted("7_3")
 
 
 def test_jobs_json_survives_a_submission_cut_in_the_middle(

@@ -1,15 +1,18 @@
 """On a real Slurm: the graph, failures, cancelling, time that runs out, a controller that restarts."""
 
+import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import fakes
 import pytest
 
-from tiebreak.execute import cluster, limits, local, queue
+from tiebreak.execute import cluster, limits, local, progress, queue
 from tiebreak.execute.cluster import Cluster
 from tiebreak.execute.status import Status, status
 from tiebreak.execute.workspace import Workspace
@@ -27,7 +30,8 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, real_slurm: object) ->
     tool = commands / "tiebreak"
     tool.write_text(f'#!/bin/sh\nexec {sys.executable} {commands / "fake_tiebreak.py"} "$@"\n')
     tool.chmod(0o755)
-    monkeypatch.setenv("PYTHONPATH", str(Path(fakes.__file__).parent))
+    paths = (str(Path(fakes.__file__).parent), os.environ.get("PYTHONPATH", ""))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
     monkeypatch.setattr(cluster, "command", lambda: tool)
     return Workspace(fakes.write(tmp_path / "run"), (), fakes.tasks)
 
@@ -48,8 +52,10 @@ def until(
     work: Workspace, reached: Callable[[dict[str, Status]], bool], seconds: float = 240
 ) -> dict[str, Status]:
     deadline = time.monotonic() + seconds
+    lively = time.monotonic()
     while not reached(seen := rows(work)):
-        assert time.monotonic() < deadline, seen
+        lively = lively if ended(seen) else time.monotonic()
+        assert time.monotonic() < min(deadline, lively + 20), seen
         time.sleep(0.5)
     return seen
 
@@ -146,7 +152,7 @@ def test_the_controller_restarts_in_the_middle(
     monkeypatch.setenv("FAKE_SLEEP", "0.5")
     Cluster(work).submit(work.tasks)
     until(work, trains)
-    real_slurm.restart("slurmctld")
+    real_slurm.do("restart", "slurmctld")
     assert queue.queued()
     until(work, all_done)
     assert fakes.payload(work.run_dir) == undisturbed
@@ -167,3 +173,57 @@ def test_limits_are_the_cluster_s_own(work: Workspace, monkeypatch: pytest.Monke
     assert found(SBATCH_PARTITION="short") == {"slurm partition short": "error"}
     assert found(SBATCH_PARTITION="short", SBATCH_TIMELIMIT="5") == {"slurm partition short": "ok"}
     assert found(SBATCH_PARTITION="nowhere") == {"slurm partition nowhere": "error"}
+
+
+def sbatch(*options: str) -> None:
+    subprocess.run(["sbatch", "-o", "/dev/null", *options], check=True, capture_output=True)
+
+
+def test_preempted_jobs_go_back_to_the_queue(
+    work: Workspace, undisturbed: dict[str, object], monkeypatch: pytest.MonkeyPatch, real_slurm
+) -> None:
+    if real_slurm.sandbox is None:
+        pytest.skip("only a sandbox has these partitions")
+    monkeypatch.setenv("FAKE_SLEEP", "0.5")
+    Cluster(work).submit(work.tasks, ["--partition=spot"])
+    until(work, trains)
+    monkeypatch.setenv("FAKE_SLEEP", "0")
+    sbatch("--partition=main", "--nodes=2", "--exclusive", "--wrap", "sleep 2")
+    until(work, all_done)
+    logs = [path.read_text() for path in (work.run_dir / "logs").glob("slurm-fake.train-*.log")]
+    assert sum("preempted: saved a checkpoint, back in the queue" in log for log in logs) == 3
+    assert not list((work.run_dir / "logs").glob("requeued-*"))  # these are not out of time
+    assert fakes.payload(work.run_dir) == undisturbed
+
+
+@pytest.mark.parametrize("daemon_dies", [False, True])
+def test_a_node_that_dies(
+    daemon_dies: bool,
+    work: Workspace,
+    undisturbed: dict[str, object],
+    monkeypatch: pytest.MonkeyPatch,
+    real_slurm,
+) -> None:
+    """Its jobs are requeued elsewhere. With the daemon its processes die too; otherwise Slurm ends them."""
+    monkeypatch.setenv("FAKE_SLEEP", "0.5")
+    Cluster(work).submit(work.tasks)
+    until(work, trains)
+    jobs = subprocess.run(["squeue", "-h", "-o", "%N"], capture_output=True, text=True, check=True)
+    node = next(name for name in jobs.stdout.split() if name)
+    readings = [progress.read(work.folder(work.find(task))) for task in TRAIN]
+    if daemon_dies:
+        real_slurm.do("stop", f"slurmd-{node}")
+    update = ["scontrol", "update", f"NodeName={node}"]
+    try:
+        subprocess.run([*update, "State=DOWN", "Reason=test"], check=True)
+        for reading in readings if daemon_dies else ():
+            assert reading is not None
+            with suppress(ProcessLookupError):
+                os.kill(reading.process, signal.SIGKILL)
+        until(work, all_done)
+    finally:
+        if daemon_dies:
+            real_slurm.do("start", f"slurmd-{node}")
+        # refused where the node has come back by itself
+        subprocess.run([*update, "State=RESUME"], check=False, capture_output=True)
+    assert fakes.payload(work.run_dir) == undisturbed

@@ -86,6 +86,18 @@ def this_job() -> str | None:
     return os.environ.get("SLURM_JOB_ID")
 
 
+def is_preempted(job: str) -> bool:
+    """Does Slurm want the nodes of a running job for another? Not if it was cancelled, or Slurm is silent.
+
+    A job that ends by itself before it is killed is not requeued by Slurm.
+    """
+    try:
+        words = _slurm(["squeue", "-h", "-j", job, "-O", "State,PreemptTime"]).split()
+    except TiebreakError:
+        return False
+    return len(words) == 2 and words[0] == "RUNNING" and words[1] != "N/A"
+
+
 def requeue(job: str) -> None:
     """Put a job back into the queue, under the same id; its dependants go on waiting.
 

@@ -1,0 +1,215 @@
+"""A step shared by the GPUs of one machine: a 9B student in data parallel, a 70B teacher with its weights spread.
+
+    torchrun --nproc-per-node 2 benchmarks/two_gpus.py [--small] [--write]
+
+Random weights at the models' real sizes, rows as long as those of arena votes (see benchmarks/gpu.py), the product's
+own training loop: 64 rows an optimizer step over all processes, the first step not timed.
+
+    student, one GPU      Gemma-2-9B, bf16, by the first process alone: the reference
+    student, data parallel  the same steps shared
+    teacher, 16 bits      Llama-3-70B with as many of its 80 layers as the cards hold together, spread by FSDP2
+    teacher, FP8          all 80 layers with an FP8 base, spread by FSDP2
+    teacher, FP8, whole   the same, each card with the whole base, data parallel
+
+Prints a table, then one line of JSON; --write keeps both under benchmarks/results. --small runs tiny models, on CPUs
+over gloo too: a test of this script, no measurement.
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from clock import peak_tflops
+from gpu import our_training
+from sizes import LONGEST, PROMPT_SHARE, build, config_of, votes_of
+from torch import nn
+from torch.distributed.tensor import DTensor
+from transformers import PreTrainedConfig
+
+from tiebreak import distributed
+from tiebreak.estimate import memory_of, parameters_of
+from tiebreak.model import gpu as kernels
+from tiebreak.model import precision, stream
+from tiebreak.model.classifier import Classifier
+from tiebreak.model.shard import shard
+from tiebreak.model.stack import stacks
+from tiebreak.recipe import Lora
+
+RESULTS = Path(__file__).parent / "results"
+STEPS, ROWS, RANK = 4, 64, 64
+USED = 0.85
+"""The share of the cards' memory that layers in 16 bits may take, activations included."""
+
+
+def spread(config: PreTrainedConfig, kind: str, rank: int, device: str) -> Classifier:
+    """Random frozen weights, each process making those that it keeps: whole, they fit no card."""
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    model = stream.empty(config, dtype, "meta", kind, Lora(rank=rank, alpha=2 * rank, dropout=0.05))
+    model.model.rotary_emb = type(model.model.rotary_emb)(config, device=device)
+    for module in (model.model.embed_tokens, model.model.norm, model.score):
+        module.to_empty(device=device)
+    model.requires_grad_(False)
+    for stack in stacks(model):
+        stack.release_adapters()
+    fixed = kernels.speed_up(model, device)
+    shard(model, device)
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            randomise(name, p)
+    model.score.float().requires_grad_(True)
+    return Classifier(model, None, head_trained=True, fixed=fixed)  # type: ignore[arg-type]
+
+
+def randomise(name: str, parameter: nn.Parameter) -> None:
+    """Fill what this process has of a parameter: speed depends on shapes, not on values."""
+    own = parameter.to_local() if isinstance(parameter, DTensor) else parameter
+    if own.dtype == torch.uint8:
+        for block in own.split(1024):
+            codes = (torch.randn(block.shape, device=block.device) * 60).to(torch.float8_e4m3fn)
+            block.copy_(codes.view(torch.uint8))
+    elif name.endswith(("scales", "factor")):
+        own.fill_(0.02 / 60)
+    elif own.ndim < 2:
+        own.fill_(1.0)
+    elif name.endswith("lora_B"):
+        own.zero_()
+    else:
+        own.normal_(std=0.02)
+
+
+def layers_that_fit(config: PreTrainedConfig, budget: int, device: str, size: int) -> int:
+    """How many layers in 16 bits the cards hold together, each computed again in the backward."""
+    if device == "cpu":
+        return config.num_hidden_layers
+    memory = torch.cuda.get_device_properties(0).total_memory
+    for layers in range(config.num_hidden_layers, 0, -1):
+        shape = parameters_of(config.to_dict() | {"num_hidden_layers": layers})
+        needed = memory_of(shape, "bf16", RANK, budget, training=True, kept_layers=0)
+        if needed.weights / size + needed.adapters + needed.activations <= USED * memory:
+            return layers
+    raise SystemExit("not even one layer fits")
+
+
+def measure(classifier: Classifier, small: bool, budget: int) -> dict[str, float]:
+    """tokens/s of all processes together, and what the first one's card held at the peak."""
+    rows = 8 if small else ROWS
+    vocabulary = classifier.model.config.vocab_size
+    votes = votes_of(STEPS * rows // 2, vocabulary, PROMPT_SHARE, 64 if small else LONGEST)
+    return our_training(classifier, votes, rows, STEPS, budget, 0.0)
+
+
+def row(arm: str, config: PreTrainedConfig, found: dict[str, float], peak: float, cards: int) -> dict[str, Any]:
+    tflops = 4 * parameters_of(config.to_dict()).matrices * found["tokens_per_s"] / 1e12
+    return {
+        "arm": arm, "layers": config.num_hidden_layers, "cards": cards,
+        "tokens_per_s": round(found["tokens_per_s"], 1), "tflops_a_card": round(tflops / cards, 3),
+        "of_peak": round(tflops / cards / peak, 3), "gib": round(found["gib"], 1),
+        "layers_computed_again": found["layers_computed_again"],
+    }  # fmt: skip
+
+
+def together(
+    where: distributed.Place, device: str, shard_model: bool, work: Callable[[], dict[str, Any]]
+) -> dict[str, Any]:
+    """One arm by all processes; its memory is free again afterwards."""
+    with distributed.joined(where, device, shard_model):
+        found = work()
+    if device == "cuda":
+        torch.compiler.reset()
+        torch.cuda.empty_cache()
+    return found
+
+
+def arms(where: distributed.Place, small: bool, device: str, peak: float) -> list[dict[str, Any]]:
+    rank, budget = (16, 512) if small else (RANK, 8192)
+    size = where.size
+    student = config_of("gemma2", 2 if small else 42, small)
+    teacher = config_of("llama", 4 if small else 80, small)
+    dense = config_of("llama", layers_that_fit(teacher, budget, device, size), small)
+
+    def one() -> dict[str, Any]:
+        return row(
+            "student, one GPU", student, measure(build(student, "dense", rank, device, True, True), small, budget), peak, 1
+        )
+
+    def shared(arm: str, config: PreTrainedConfig, kind: str, is_spread: bool) -> dict[str, Any]:
+        make = spread if is_spread else lambda *a: build(*a, kernels=True, compiled=True)
+        return row(arm, config, measure(make(config, kind, rank, device), small, budget), peak, size)
+
+    rows = [one()] if where.rank == 0 else []
+    if device == "cuda":
+        torch.compiler.reset()
+        torch.cuda.empty_cache()
+    plan = [
+        ("student, data parallel", student, "dense", False),
+        ("teacher, 16 bits", dense, "dense", True),
+        ("teacher, FP8", teacher, "fp8", True),
+        ("teacher, FP8, whole", teacher, "fp8", False),
+    ]
+    for arm, config, kind, is_spread in plan:
+        rows.append(
+            together(where, device, is_spread, lambda a=arm, c=config, k=kind, s=is_spread: shared(a, c, k, s))
+        )
+        if where.rank == 0:
+            print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    head = ("arm", "layers", "cards", "tokens/s", "TFLOP/s a card", "of peak", "GiB", "layers computed again")
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    return "\n".join([*lines, *("| " + " | ".join(str(value) for value in r.values()) + " |" for r in rows)])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--small", action="store_true")
+    parser.add_argument("--write", action="store_true")
+    chosen = parser.parse_args()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cpu" and not chosen.small:
+        sys.exit("no GPU here; --small tries the script on a CPU")
+    if chosen.small and chosen.write:
+        sys.exit("--small measures nothing, so there is nothing to --write")
+    where = distributed.place(os.environ)
+    if where.size < 2:
+        sys.exit("one process shares nothing; start with: torchrun --nproc-per-node 2 benchmarks/two_gpus.py")
+    if device == "cuda":
+        torch.cuda.set_device(where.local)
+    peak = peak_tflops(device, 8192 if device == "cuda" else 256)
+    rows = arms(where, chosen.small, device, peak)
+    if where.rank:
+        return
+    name = torch.cuda.get_device_name() if device == "cuda" else "CPU"
+    about = {
+        "card": name,
+        "cards": where.size,
+        "bf16_peak_tflops": round(peak, 1),
+        "student_speed_up": round(rows[1]["tokens_per_s"] / rows[0]["tokens_per_s"], 2),
+        "versions": {"python": platform.python_version()}
+        | {package: version(package) for package in ("torch", "transformers")},
+        "date": f"{date.today():%Y-%m-%d}",
+    }
+    text, line = table(rows), json.dumps({"benchmark": "two_gpus", **about, "rows": rows})
+    print(text, line, sep="\n\n")
+    if chosen.write:
+        kind = name.removeprefix("NVIDIA ").split()[0].lower()
+        result = RESULTS / f"two_gpus-{kind}-{about['date'][:7].replace('-', '')}"
+        result.with_suffix(".json").write_text(line + "\n")
+        command = f"    torchrun --nproc-per-node {where.size} benchmarks/two_gpus.py --write"
+        facts = "\n".join(f"- {key}: {value}" for key, value in about.items())
+        result.with_suffix(".md").write_text(f"# A step shared by GPUs\n\n{command}\n\n{text}\n\n{facts}\n")
+
+
+if __name__ == "__main__":
+    main()

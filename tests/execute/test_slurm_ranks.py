@@ -1,0 +1,71 @@
+"""On a real Slurm: a task shared by two processes on two nodes, one of which dies."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from ranks import assert_same_teacher
+
+from tiebreak.execute import local, queue
+from tiebreak.execute.cluster import Cluster
+from tiebreak.execute.plan import select
+from tiebreak.execute.start import start
+from tiebreak.execute.status import status
+from tiebreak.execute.workspace import Workspace
+
+pytestmark = pytest.mark.slow
+TEACH = "teach/llama-fold0"
+SETTINGS = (
+    "compute.device=cpu",
+    "compute.checkpoint_minutes=0",
+    "compute.train_tokens=1024",
+    "post_pretrain.enabled=false",
+    "teach.folds=[0]",
+    "teach.training.rows_per_step=8",
+    "teach.training.epochs=1",
+)
+
+
+def submit(work: Workspace) -> None:
+    Cluster(work).submit(select(work, ["teach"]))
+
+
+def wait(work: Workspace, *patterns: str) -> None:
+    """Until the jobs are over, or a file of the pattern is there."""
+    deadline = time.monotonic() + 240
+    while queue.queued() and not any(list(work.run_dir.glob(pattern)) for pattern in patterns):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def second_process(work: Workspace) -> int:
+    """The id of the second task that srun started."""
+    order = str(work.folder(work.find(TEACH)) / "checkpoint" / "ranks" / "order.json").encode()
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            arguments = (process / "cmdline").read_bytes().split(b"\0")
+            environment = (process / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if order in arguments and b"srun" not in arguments and b"SLURM_PROCID=1" in environment:
+            return int(process.name)
+    raise AssertionError("no second process")
+
+
+def test_two_nodes_share_a_task(tmp_path: Path, real_slurm: object) -> None:
+    alone = Workspace(start(tmp_path / "alone" / "votes", "tiny", synthetic=160), SETTINGS)
+    assert not local.run(alone, select(alone, ["teach"])).failed
+    recipe = start(tmp_path / "both" / "votes", "tiny", synthetic=160)
+    both = Workspace(recipe, (*SETTINGS, "compute.processes=2", "slurm.nodes=2"))
+    submit(both)
+    wait(both, "artifacts/teach/*/checkpoint/step-00000002")
+    os.kill(second_process(both), signal.SIGKILL)
+    wait(both)
+    (failed,) = (row for row in status(both) if row.task == TEACH)
+    assert failed.state == "failed"
+    assert "process 1 of 2 died without a word (often: out of memory); the others were ended" in failed.detail
+    submit(both)
+    wait(both)
+    assert_same_teacher(alone.folder(alone.find(TEACH)), both.folder(both.find(TEACH)))
