@@ -37,7 +37,7 @@ from transformers import PreTrainedConfig
 from tiebreak import distributed
 from tiebreak.estimate import memory_of, parameters_of
 from tiebreak.model import gpu as kernels
-from tiebreak.model import precision, stream
+from tiebreak.model import stream
 from tiebreak.model.classifier import Classifier
 from tiebreak.model.shard import shard
 from tiebreak.model.stack import stacks
@@ -106,7 +106,9 @@ def measure(classifier: Classifier, small: bool, budget: int) -> dict[str, float
     return our_training(classifier, votes, rows, STEPS, budget, 0.0)
 
 
-def row(arm: str, config: PreTrainedConfig, found: dict[str, float], peak: float, cards: int) -> dict[str, Any]:
+def row(
+    arm: str, config: PreTrainedConfig, found: dict[str, float], peak: float, cards: int
+) -> dict[str, Any]:
     tflops = 4 * parameters_of(config.to_dict()).matrices * found["tokens_per_s"] / 1e12
     return {
         "arm": arm, "layers": config.num_hidden_layers, "cards": cards,
@@ -137,7 +139,11 @@ def arms(where: distributed.Place, small: bool, device: str, peak: float) -> lis
 
     def one() -> dict[str, Any]:
         return row(
-            "student, one GPU", student, measure(build(student, "dense", rank, device, True, True), small, budget), peak, 1
+            "student, one GPU",
+            student,
+            measure(build(student, "dense", rank, device, True, True), small, budget),
+            peak,
+            1,
         )
 
     def shared(arm: str, config: PreTrainedConfig, kind: str, is_spread: bool) -> dict[str, Any]:
@@ -156,7 +162,9 @@ def arms(where: distributed.Place, small: bool, device: str, peak: float) -> lis
     ]
     for arm, config, kind, is_spread in plan:
         rows.append(
-            together(where, device, is_spread, lambda a=arm, c=config, k=kind, s=is_spread: shared(a, c, k, s))
+            together(
+                where, device, is_spread, lambda a=arm, c=config, k=kind, s=is_spread: shared(a, c, k, s)
+            )
         )
         if where.rank == 0:
             print(json.dumps(rows[-1]), file=sys.stderr, flush=True)

@@ -8,16 +8,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import count
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed import PrefixStore, rendezvous  # type: ignore[attr-defined]
 
 TIMEOUT = timedelta(minutes=30)
 """For a peer that hangs; one that dies is noticed at once."""
 BUCKET = 2**25
 """Numbers that are summed in one go."""
 _sharded = False
+_meetings = count()
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,10 @@ def joined(where: Place, device: str, shard_model: bool = False) -> Iterator[Non
     """
     global _sharded
     backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
-    dist.init_process_group(backend, rank=where.rank, world_size=where.size, timeout=TIMEOUT)
+    store, _, _ = next(rendezvous("env://", where.rank, where.size, timeout=TIMEOUT))
+    # a store outlives a group, and the next group would find the addresses of the last
+    store = PrefixStore(f"meeting {next(_meetings)}", store)
+    dist.init_process_group(backend, store=store, rank=where.rank, world_size=where.size, timeout=TIMEOUT)
     _sharded = shard_model and where.size > 1
     try:
         yield

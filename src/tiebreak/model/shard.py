@@ -16,17 +16,23 @@ from tiebreak import distributed
 def shard(model: PreTrainedModel, device: str) -> None:
     """Spread a decoder's layers over the processes, in place, one layer after another.
 
-    The model may lie on the CPU: then no device ever holds more than its share and one layer.
+    The model may lie on the CPU: then no device ever holds more than its share and one layer. Layers on the
+    meta device get memory, and no values.
     """
     _as_bytes(model)
     kind = torch.device(device).type
     mesh = init_device_mesh(kind, (distributed.size(),))
-    whole = {p for p in model.parameters() if p.requires_grad or (p.ndim < 2 and p.dtype == torch.float32)}
     for layer in model.model.layers:
-        fully_shard(layer.to(device), mesh=mesh, ignored_params=whole)
+        here = layer.to_empty(device=device) if _is_meta(layer) else layer.to(device)
+        whole = {p for p in here.parameters() if p.requires_grad or (p.ndim < 2 and p.dtype == torch.float32)}
+        fully_shard(here, mesh=mesh, ignored_params=whole)
     rest = {p for p in model.model.parameters() if not isinstance(p, DTensor)}
     model.to(device)
     fully_shard(model.model, mesh=mesh, ignored_params=rest)
+
+
+def _is_meta(module: nn.Module) -> bool:
+    return all(p.is_meta for p in module.parameters())
 
 
 def _as_bytes(model: nn.Module) -> None:
