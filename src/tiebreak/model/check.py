@@ -9,17 +9,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tiebreak import distributed
 from tiebreak.data.packing import Document, Packed, pack, shape
 from tiebreak.model import gpu
 from tiebreak.model.classifier import Classifier
+from tiebreak.model.lora import HEAD
 from tiebreak.model.stack import stacks
 
 log = logging.getLogger(__name__)
 
-TOLERANCE, TOLERANCE_FP8 = 0.1, 0.4
+TOLERANCE, TOLERANCE_FP8 = 0.1, 0.5
 """Largest difference, relative in the Euclidean norm, of logits and of gradients.
 
-After 42 and 80 layers of random weights, two ways that round differently are 0.03 apart at most in bf16 and 0.18 in
+After 42 and 80 layers of random weights, two ways that round differently are 0.05 apart at most in bf16 and 0.25 in
 FP8 (on a CPU). Documents that see their neighbours are off by 0.76 in logits and 1.0 in gradients.
 """
 LENGTHS = (300, 170, 129, 40, 5)
@@ -33,6 +35,15 @@ def check(classifier: Classifier, budget: int, training: bool) -> None:
     if not classifier.fixed or classifier.checked:
         return
     classifier.checked = True
+    why = _disagreement(classifier, budget, training)
+    if distributed.most(why != "")[0]:  # all or none: processes go through the same batches
+        log.warning("the GPU kernels %s; going on without them, which is slower", why or "failed elsewhere")
+        classifier.fixed = False
+        gpu.uncompile_layers(classifier.model)
+
+
+def _disagreement(classifier: Classifier, budget: int, training: bool) -> str:
+    """What the kernels do wrong; nothing if they are right."""
     documents = list(_documents(classifier.model.config.get_text_config().vocab_size))
     tokens = shape(sum(map(len, documents)), max(budget, 8 * sum(LENGTHS)))
     try:
@@ -40,17 +51,17 @@ def check(classifier: Classifier, budget: int, training: bool) -> None:
     except torch.cuda.OutOfMemoryError:
         raise
     except Exception as error:  # a compiler may raise anything
-        text = next(iter(str(error).splitlines()), "")
-        _fall_back(classifier, f"raise {type(error).__name__}: {text[:200]}")
-        return
+        classifier.model.zero_grad(set_to_none=True)
+        return f"raise {type(error).__name__}: {next(iter(str(error).splitlines()), '')[:200]}"
     classifier.fixed = False
     with torch.compiler.set_stance("force_eager"):
         plain = _outcome(classifier, pack(documents), training)
     classifier.fixed = True
     tolerance = TOLERANCE_FP8 if any(s.kind == "fp8" for s in stacks(classifier.model)) else TOLERANCE
     difference = max(_relative(ours, theirs) for ours, theirs in zip(fast, plain, strict=True))
-    if not difference <= tolerance:  # NaN included
-        _fall_back(classifier, f"differ from plain attention by {difference:.2g} (at most {tolerance})")
+    if difference <= tolerance:  # false for NaN
+        return ""
+    return f"differ from plain attention by {difference:.2g} (at most {tolerance})"
 
 
 def _documents(vocabulary: int) -> list[Document]:
@@ -62,14 +73,15 @@ def _documents(vocabulary: int) -> list[Document]:
 
 
 def _outcome(classifier: Classifier, packed: Packed, training: bool) -> list[Tensor]:
-    """Logits, and in a training the gradients of everything that learns as one vector."""
+    """Logits, and in a training the adapters' gradients as one vector."""
     torch.manual_seed(0)  # the same dropout in both ways
     with torch.set_grad_enabled(training):
         z_DC = classifier.logits(packed.to(classifier.device))
     outcome = [z_DC.detach()]
     if training:
         (z_DC * torch.linspace(-1, 1, z_DC.numel(), device=z_DC.device).view_as(z_DC)).sum().backward()  # type: ignore[no-untyped-call]
-        gradients = [p.grad.flatten() for p in classifier.trainable().values() if p.grad is not None]
+        learning = classifier.trainable().items()
+        gradients = [p.grad.flatten() for name, p in learning if p.grad is not None and name != HEAD]
         outcome.append(torch.cat(gradients))
         classifier.model.zero_grad(set_to_none=True)
     return outcome
@@ -77,10 +89,3 @@ def _outcome(classifier: Classifier, packed: Packed, training: bool) -> list[Ten
 
 def _relative(ours: Tensor, theirs: Tensor) -> float:
     return float((ours - theirs).norm() / theirs.norm())
-
-
-def _fall_back(classifier: Classifier, why: str) -> None:
-    log.warning("the GPU kernels %s; going on without them, which is slower", why)
-    classifier.fixed = False
-    classifier.model.zero_grad(set_to_none=True)
-    gpu.uncompile_layers(classifier.model)
