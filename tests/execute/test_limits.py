@@ -12,10 +12,10 @@ from tiebreak.recipe import Slurm
 
 SITE = Site("judge", Path("/run"), Path("/run/recipe.yaml"), None, {}, Slurm(), gpu=True, tiebreak="tiebreak")
 KNOWN = {
-    "main": Partition(None, has_gpu=True, is_default=True, is_up=True),
-    "short": Partition("5:00", has_gpu=True, is_default=False, is_up=True),
-    "old": Partition("1-00:00:00", has_gpu=False, is_default=False, is_up=True),
-    "broken": Partition(None, has_gpu=True, is_default=False, is_up=False),
+    "main": Partition(None, gpus=2, is_default=True, is_up=True),
+    "short": Partition("5:00", gpus=2, is_default=False, is_up=True),
+    "old": Partition("1-00:00:00", gpus=0, is_default=False, is_up=True),
+    "broken": Partition(None, gpus=2, is_default=False, is_up=False),
 }
 JOBS = {"split": 60, "teach": 1440}
 
@@ -35,7 +35,7 @@ def test_no_limit_is_fine() -> None:
             "short",
             "jobs of teach ask for 1440 minutes, the limit is 5: they would never start; --set slurm.minutes=5",
         ),
-        ("old", "no node of it has a GPU"),
+        ("old", "jobs ask for 1 GPUs a node, its nodes have 0"),
         ("broken", "it is down"),
     ],
 )
@@ -43,6 +43,13 @@ def test_what_would_keep_jobs_waiting_is_an_error(name: str, text: str) -> None:
     found = partition(name, KNOWN, JOBS, SITE)
     assert found.level == "error"
     assert text in found.text
+
+
+def test_a_task_wants_its_processes_cards_on_a_node() -> None:
+    four = Site(**(vars(SITE) | {"processes": 4}))
+    assert "4 GPUs a node, its nodes have 2" in partition("main", KNOWN, JOBS, four).text
+    on_two_nodes = Site(**(vars(four) | {"settings": Slurm(nodes=2)}))
+    assert partition("main", KNOWN, JOBS, on_two_nodes).level == "ok"
 
 
 def test_a_partition_without_gpus_does_for_jobs_without() -> None:

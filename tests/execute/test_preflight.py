@@ -150,6 +150,8 @@ def test_what_a_card_lacks_and_what_does_not_fit(
     small = student("V100-16G", "models.student.precision=fp16")
     assert small.level == "error"
     assert "--set models.student.precision=nf4" in small.text
+    spread = ("models.student.precision=fp16", "compute.processes=2", "compute.shard_model=true")
+    assert student("V100-16G", *spread).level == "warning"
 
 
 def test_a_full_disk_is_an_error(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -344,6 +344,24 @@ def test_preempted_is_not_cancelled(cluster_folder: Path, answer: str, preempted
     assert not queue.is_preempted("7_3")
 
 
+@pytest.mark.parametrize(
+    ("gres", "gpus"),
+    [
+        ("(null)", 0),
+        ("gpu:2", 2),
+        ("gpu:v100:4(S:0-1)", 4),
+        ("gpu:a:1,gpu:b:2", 3),
+        ("gpu", 1),
+        ("craynetwork:4", 0),
+    ],
+)
+def test_gpus_of_a_partition(monkeypatch: pytest.MonkeyPatch, gres: str, gpus: int) -> None:
+    monkeypatch.setattr(
+        queue, "_slurm", lambda _: f"main|main*|up|infinite|{gres}\nmain|main*|up|infinite|(null)\n"
+    )
+    assert queue.partitions() == {"main": queue.Partition(None, gpus, is_default=True, is_up=True)}
+
+
 def test_jobs_json_survives_a_submission_cut_in_the_middle(
     work: Workspace, cluster_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

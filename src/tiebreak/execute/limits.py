@@ -7,7 +7,7 @@ from tiebreak.errors import TiebreakError, nearest
 from tiebreak.execute import queue
 from tiebreak.execute.cluster import Cluster
 from tiebreak.execute.finding import Finding
-from tiebreak.execute.slurm import NO_GPU, Site, minutes_in, minutes_of
+from tiebreak.execute.slurm import Site, cards_of, minutes_in, minutes_of
 from tiebreak.execute.workspace import Workspace
 from tiebreak.pipeline import Task
 
@@ -38,11 +38,13 @@ def partition(
     found = known[name]
     if not found.is_up:
         return Finding("error", about, "it is down; wait, or choose another (SBATCH_PARTITION)")
-    if site.gpu and not found.has_gpu and jobs.keys() - NO_GPU:
+    cards = max((cards_of(step, site) for step in jobs), default=0)
+    if cards > found.gpus:
         return Finding(
             "error",
             about,
-            "no node of it has a GPU; choose another (SBATCH_PARTITION), or compute.device=cpu",
+            f"jobs ask for {cards} GPUs a node, its nodes have {found.gpus}; choose another (SBATCH_PARTITION), "
+            "other compute.processes and slurm.nodes, or compute.device=cpu",
         )
     longest = max(jobs, key=lambda step: jobs[step], default=None)
     if longest is None:

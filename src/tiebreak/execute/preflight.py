@@ -13,7 +13,7 @@ from tiebreak import cards
 from tiebreak.cards import GIB, Card
 from tiebreak.data.hub import located
 from tiebreak.errors import TiebreakError
-from tiebreak.estimate import Shape, memory_of, parameters_of, with_context
+from tiebreak.estimate import Memory, Shape, memory_of, parameters_of, with_context
 from tiebreak.execute import limits
 from tiebreak.execute.finding import Finding
 from tiebreak.execute.plan import state
@@ -187,11 +187,11 @@ class Preflight:
             precision = cards.held_in(known.model.precision, card, shape.matrices + shape.embeddings)
         except TiebreakError as error:
             return Finding("error", about, f"{error} (--set {known.name}.precision=auto)")
-        tokens, rank = self.work.recipe.compute.train_tokens, known.model.lora.rank
-        most = with_context(memory_of(shape, precision, rank, tokens, training=True).total)
-        least = with_context(
-            memory_of(shape, precision, rank, min(tokens, _LEAST_TOKENS), True, kept_layers=0).total
-        )
+        compute, rank = self.work.recipe.compute, known.model.lora.rank
+        tokens, holders = compute.train_tokens, compute.processes if compute.shard_model else 1
+        most = _on_each(memory_of(shape, precision, rank, tokens, training=True), holders)
+        short = min(tokens, _LEAST_TOKENS)
+        least = _on_each(memory_of(shape, precision, rank, short, True, kept_layers=0), holders)
         held = f"{precision}, {tokens} tokens a forward: about {_gib(most)} of {_gib(card.memory)}"
         if most <= card.memory:
             return Finding("ok", about, held)
@@ -203,8 +203,14 @@ class Preflight:
             "error",
             about,
             f"{precision}: training takes {_gib(least)} at the least, the card has {_gib(card.memory)}; choose a "
-            f"smaller model, a larger card, or --set {known.name}.precision=nf4",
+            f"smaller model, a larger card, --set {known.name}.precision=nf4, or spread it over cards "
+            "(compute.processes, compute.shard_model)",
         )
+
+
+def _on_each(memory: Memory, holders: int) -> float:
+    """Bytes on each of the cards that share the frozen weights."""
+    return with_context(memory.weights / holders + memory.adapters + memory.activations)
 
 
 def _shape(config: dict[str, Any]) -> Shape | None:

@@ -146,10 +146,10 @@ def earlier_jobs(names: Iterable[str], folder: Path) -> list[Queued]:
 
 @dataclass(frozen=True)
 class Partition:
-    """A partition: its time limit as Slurm writes it (None for none), and whether a node of it has GPUs."""
+    """A partition: its time limit as Slurm writes it (None for none), and the most GPUs that a node of it has."""
 
     limit: str | None
-    has_gpu: bool
+    gpus: int
     is_default: bool
     is_up: bool
 
@@ -162,11 +162,17 @@ def partitions() -> dict[str, Partition]:
         before = found.get(name)
         found[name] = Partition(
             limit=None if limit in ("infinite", "n/a") else limit,
-            has_gpu="gpu" in gres or (before is not None and before.has_gpu),
+            gpus=max(_gpus(gres), before.gpus if before else 0),
             is_default=marked.endswith("*"),
             is_up=available == "up",
         )
     return found
+
+
+def _gpus(gres: str) -> int:
+    """GPUs of a node, from its resources such as `gpu:v100:4(S:0-1),gpu:t4:1`."""
+    items = (item.split(":") for item in re.sub(r"\([^)]*\)", "", gres).split(","))
+    return sum(int(item[-1]) if item[-1].isdigit() else 1 for item in items if item[0] == "gpu")
 
 
 def associations(user: str) -> dict[str, set[str]]:

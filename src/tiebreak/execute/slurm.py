@@ -71,11 +71,10 @@ def script(submission: Submission, site: Site, dependencies: Sequence[str] = ())
         "signal": f"B:USR1@{warning}",
         **{option: site.variables[name] for name, option in _OPTIONS.items() if name in site.variables},
     }
-    cards = 1
     if submission.step in ranks.STEPS and site.processes > 1:
-        cards = site.processes // site.settings.nodes
-        directives |= {"nodes": str(site.settings.nodes), "ntasks-per-node": str(cards)}
-    if site.gpu and submission.step not in NO_GPU:
+        nodes = site.settings.nodes
+        directives |= {"nodes": str(nodes), "ntasks-per-node": str(site.processes // nodes)}
+    if cards := cards_of(submission.step, site):
         directives["gres"] = site.variables.get("SBATCH_GRES", f"gpu:{cards}")
     if dependencies:
         directives |= {"dependency": "afterok:" + ":".join(dependencies), "kill-on-invalid-dep": "yes"}
@@ -91,6 +90,13 @@ def script(submission: Submission, site: Site, dependencies: Sequence[str] = ())
         f'exec {site.tiebreak} task --requeue {recipe} "${{tasks[SLURM_ARRAY_TASK_ID]}}"',
     ]
     return "\n".join(lines) + "\n"
+
+
+def cards_of(step: str, site: Site) -> int:
+    """The GPUs that a step's jobs ask of each node."""
+    if not site.gpu or step in NO_GPU:
+        return 0
+    return site.processes // site.settings.nodes if step in ranks.STEPS else 1
 
 
 def minutes_of(step: str, site: Site) -> int:
