@@ -49,7 +49,7 @@ from tiebreak.train.rows import TrainingRows, optimizer_steps
 
 LIMITS = {"dense": 0.05, "int8": 0.1, "fp8": 0.3, "nf4": 0.6}
 """By how much rounding alone may move logits; a document that sees another one moves them by more than 1."""
-RATES = Path(__file__).parents[1] / "src" / "tiebreak" / "rates.json"
+RATES = Path(__file__).resolve().parents[1] / "src" / "tiebreak" / "rates.json"
 RESULTS = Path(__file__).parent / "results"
 
 
