@@ -1,7 +1,8 @@
-"""On a real Slurm: a task shared by two processes on two nodes, one of which dies."""
+"""On a real Slurm: a task shared by two processes on two nodes; one dies, then Slurm asks them to stop."""
 
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -24,7 +25,7 @@ SETTINGS = (
     "post_pretrain.enabled=false",
     "teach.folds=[0]",
     "teach.training.rows_per_step=8",
-    "teach.training.epochs=1",
+    "teach.training.epochs=3",
 )
 
 
@@ -67,5 +68,10 @@ def test_two_nodes_share_a_task(tmp_path: Path, real_slurm: object) -> None:
     assert failed.state == "failed"
     assert "process 1 of 2 died without a word (often: out of memory); the others were ended" in failed.detail
     submit(both)
+    wait(both, "artifacts/teach/*/checkpoint/step-00000006")
+    (job,) = {job.id for job in queue.queued()}
+    subprocess.run(["scancel", "--signal=USR1", "--batch", job], check=True)
     wait(both)
+    logs = "".join(path.read_text() for path in (both.run_dir / "logs").glob("slurm-*teach*"))
+    assert "out of time: saved a checkpoint, back in the queue" in logs
     assert_same_teacher(alone.folder(alone.find(TEACH)), both.folder(both.find(TEACH)))

@@ -196,34 +196,27 @@ def test_preempted_jobs_go_back_to_the_queue(
     assert fakes.payload(work.run_dir) == undisturbed
 
 
-@pytest.mark.parametrize("daemon_dies", [False, True])
 def test_a_node_that_dies(
-    daemon_dies: bool,
-    work: Workspace,
-    undisturbed: dict[str, object],
-    monkeypatch: pytest.MonkeyPatch,
-    real_slurm,
+    work: Workspace, undisturbed: dict[str, object], monkeypatch: pytest.MonkeyPatch, real_slurm
 ) -> None:
-    """Its jobs are requeued elsewhere. With the daemon its processes die too; otherwise Slurm ends them."""
+    """Its daemon is gone, then Slurm gives it up and requeues its jobs elsewhere, then its processes end."""
     monkeypatch.setenv("FAKE_SLEEP", "0.5")
     Cluster(work).submit(work.tasks)
     until(work, trains)
     jobs = subprocess.run(["squeue", "-h", "-o", "%N"], capture_output=True, text=True, check=True)
     node = next(name for name in jobs.stdout.split() if name)
     readings = [progress.read(work.folder(work.find(task))) for task in TRAIN]
-    if daemon_dies:
-        real_slurm.do("stop", f"slurmd-{node}")
     update = ["scontrol", "update", f"NodeName={node}"]
+    real_slurm.do("stop", f"slurmd-{node}")
     try:
         subprocess.run([*update, "State=DOWN", "Reason=test"], check=True)
-        for reading in readings if daemon_dies else ():
+        for reading in readings:
             assert reading is not None
             with suppress(ProcessLookupError):
                 os.kill(reading.process, signal.SIGKILL)
         until(work, all_done)
     finally:
-        if daemon_dies:
-            real_slurm.do("start", f"slurmd-{node}")
+        real_slurm.do("start", f"slurmd-{node}")
         # refused where the node has come back by itself
         subprocess.run([*update, "State=RESUME"], check=False, capture_output=True)
     assert fakes.payload(work.run_dir) == undisturbed

@@ -13,7 +13,7 @@ from tiebreak import distributed
 from tiebreak.errors import Interrupted, TiebreakError
 from tiebreak.execute.artifacts import write_atomically
 from tiebreak.execute.progress import Reporter
-from tiebreak.execute.ranks import INTERRUPTED, Failure, Order
+from tiebreak.execute.ranks import Failure, Order
 from tiebreak.execute.signals import STOPPING, die_with
 from tiebreak.execute.task import describe, runtime_of
 from tiebreak.execute.workspace import Workspace
@@ -32,7 +32,7 @@ def main(order: Order) -> int:
     try:
         _work(order, where)
     except Interrupted:
-        return INTERRUPTED
+        return 0  # without metrics; any other code would have srun kill the rest
     except BaseException as error:
         _tell(order, where.rank, error)
         return 1

@@ -27,8 +27,6 @@ from tiebreak.pipeline import Task
 STEPS = {"post_pretrain", "teach", "score", "distill", "predict"}
 """Steps whose work can be shared: they train or score."""
 
-INTERRUPTED = 75
-"""The exit code of a process that stopped because it was asked to."""
 _FOLDER = "ranks"
 _GRACE = 1.0
 
@@ -150,18 +148,10 @@ def _meeting_place(in_job: bool) -> tuple[Any, dict[str, str]]:
 
 
 def _here(command: Sequence[str], size: int, environment: Mapping[str, str]) -> list[subprocess.Popen[bytes]]:
-    threads = str(max(1, int(environment.get("OMP_NUM_THREADS", "1")) // size))
+    common = {**environment, "WORLD_SIZE": str(size), "OMP_NUM_THREADS": _threads(environment, size)}
     return [
         subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            env={
-                **environment,
-                "RANK": str(rank),
-                "WORLD_SIZE": str(size),
-                "LOCAL_RANK": str(rank),
-                "OMP_NUM_THREADS": threads,
-            },
+            command, stdin=subprocess.DEVNULL, env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
         )
         for rank in range(size)
     ]
@@ -173,8 +163,14 @@ def _by_srun(
     """One srun for all tasks of the job; cores a task are not handed down by themselves."""
     cores = environment.get("SLURM_CPUS_PER_TASK")
     options = [f"--ntasks={size}", "--kill-on-bad-exit=1", *([f"--cpus-per-task={cores}"] if cores else [])]
-    environment = {name: value for name, value in environment.items() if not name.startswith("SLURM_PROCID")}
+    on_a_node = size // int(environment.get("SLURM_JOB_NUM_NODES", "1"))
+    environment = {**environment, "OMP_NUM_THREADS": _threads(environment, on_a_node)}
     return [subprocess.Popen(["srun", *options, *command], stdin=subprocess.DEVNULL, env=environment)]
+
+
+def _threads(environment: Mapping[str, str], processes: int) -> str:
+    """The cores of this task, shared by the processes of a machine."""
+    return str(max(1, int(environment.get("OMP_NUM_THREADS", "1")) // max(1, processes)))
 
 
 def _wait(
@@ -193,7 +189,7 @@ def _wait(
             told = time.monotonic()
             if reading := progress.read(order.folder):
                 say(reading.line())
-        if any(process.poll() not in (None, 0, INTERRUPTED) for process in started):
+        if any(process.poll() not in (None, 0) for process in started):
             time.sleep(_GRACE)  # what others have to say
             return
 
@@ -202,9 +198,9 @@ def _judge(started: Sequence[subprocess.Popen[bytes]], order: Order, size: int) 
     """Say nothing if all went well. Raises Interrupted or TiebreakError, with the reason behind the others."""
     codes = [process.poll() for process in started]
     if all(code == 0 for code in codes):
+        if not order.metrics.is_file():
+            raise Interrupted
         return
-    if all(code in (0, INTERRUPTED) for code in codes):
-        raise Interrupted
     failures = {
         rank: Failure.model_validate_json(order.failure(rank).read_bytes())
         for rank in range(size)
