@@ -1,11 +1,13 @@
 """The hub without a network: what the cache knows, and every way of not getting a model."""
 
 from pathlib import Path
+from shutil import copyfile
 from types import SimpleNamespace
 
 import httpx
 import pytest
 from huggingface_hub import errors
+from models import base
 
 from tiebreak.errors import TiebreakError
 from tiebreak.model import hub
@@ -122,3 +124,24 @@ def test_the_cache_has_a_model_once_its_weights_are_there(cache: Path) -> None:
     (folder / "model.safetensors").write_bytes(b"")
     assert hub.cached("owner/name") == hub.cached("owner/name", COMMIT) == folder
     assert hub.cached("owner/name", "v2") is None
+
+
+def test_a_tokenizer_comes_from_a_folder_or_from_the_cached_commit(cache: Path) -> None:
+    folder = base("llama")
+    assert hub.tokenizer(str(folder))("why").input_ids
+    snapshot = put(cache)
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        copyfile(folder / name, snapshot / name)
+    assert hub.tokenizer("owner/name")("why").input_ids == hub.tokenizer(str(folder))("why").input_ids
+
+
+def test_no_tokenizer_is_one_line(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    (tmp_path / "empty").mkdir()
+    for location, message in (
+        ("nowhere", "no model folder at nowhere"),
+        ("owner/name", "the hub is out of reach"),
+        (str(tmp_path / "empty"), "no tokenizer in"),
+    ):
+        with pytest.raises(TiebreakError, match=message):
+            hub.tokenizer(location)

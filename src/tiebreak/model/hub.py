@@ -62,10 +62,12 @@ def tokenizer(location: str) -> "PreTrainedTokenizerBase":
     """The tokenizer of a model folder or hub id. Raises TiebreakError if there is none to be had."""
     from transformers import AutoTokenizer
 
-    if not Path(location).is_dir() and not is_id(location):
+    is_here = Path(location).is_dir()
+    if not is_here and not is_id(location):
         raise TiebreakError(f"no model folder at {location}, and it is no hub id (OWNER/NAME)")
+    revision = "main" if is_here else commit(location)  # says at once that the hub is out of reach
     try:
-        loaded: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(location)
+        loaded: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(location, revision=revision)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise TiebreakError(f"no tokenizer in {location!r}, a model folder or hub id: {reason}") from None
