@@ -113,3 +113,19 @@ def test_a_long_row_is_tried_even_where_the_budget_is_smaller(monkeypatch: pytes
 def test_a_card_that_is_too_small_is_an_error_before_the_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TiebreakError, match="too small to train"):
         FakeCard(0.1, monkeypatch).settle(8192)
+
+
+def test_a_spread_model_does_not_try_again_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    def logits(batch: Any) -> torch.Tensor:
+        raise torch.cuda.OutOfMemoryError("out of memory")
+
+    model = SimpleNamespace(zero_grad=lambda set_to_none: None)
+    classifier: Any = SimpleNamespace(model=model, fixed=False, device="cpu", logits=logits)
+    monkeypatch.setattr(dry_run.gpu, "recompute", lambda model, layers: None)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: None)
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        dry_run._peak(classifier, 4096, 0)
+    monkeypatch.setattr(dry_run.distributed, "shards", lambda: True)
+    with pytest.raises(TiebreakError, match="train_tokens=2048"):
+        dry_run._peak(classifier, 4096, 0)

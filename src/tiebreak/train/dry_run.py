@@ -129,6 +129,14 @@ def _peak(classifier: Classifier, tokens: int, again: int) -> int:
     batch = _batch(tokens, classifier.fixed).to(classifier.device)
     try:
         classifier.logits(batch).sum().backward()  # type: ignore[no-untyped-call]
+    except torch.cuda.OutOfMemoryError:
+        if not distributed.shards():
+            raise
+        # the other processes wait for this one in the middle of a forward: a second try would not meet them
+        raise TiebreakError(
+            f"a forward of {tokens} tokens takes more memory than this card has; the weights are spread over "
+            f"several, so take fewer tokens: --set compute.train_tokens={tokens // 2}"
+        ) from None
     finally:
         classifier.model.zero_grad(set_to_none=True)
     return torch.cuda.max_memory_allocated()
