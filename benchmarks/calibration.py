@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+from machine import processor
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
@@ -208,14 +209,6 @@ thousands of rows that matters little. Vector and matrix scaling treat probabili
 set after four zeros among the embedding's predictions were seen to spoil its matrix scaling on these very rows
 (1.0662 without the floor). Machine time was shared with other work, so times are of the processor.
 """
-
-
-def processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(": ")[1] for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor()
 
 
 if __name__ == "__main__":

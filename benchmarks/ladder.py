@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import yaml
+from machine import processor
 from scipy.stats import t as student_t
 
 from tiebreak.data import synthetic
@@ -302,14 +303,6 @@ def verdict(row: Mapping[str, Any]) -> str:
 def best_possible() -> float:
     """The expected log loss of the truth in this world, over many votes."""
     return synthetic.best_log_loss(synthetic.generate(200_000, 12345, WORLD))
-
-
-def processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(": ")[1] for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor()
 
 
 def page(table: str, facts: Mapping[str, Any]) -> str:

@@ -35,6 +35,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
+from machine import processor
 from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -324,14 +325,6 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             f"| {row['arm']} | {loss} | {accuracy:.3f} | {prior} | {lexical} | {row['log_loss_lmsys']:.4f} |"
         )
     return lines
-
-
-def processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(": ")[1] for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor()
 
 
 def page(table: str, facts: Mapping[str, Any]) -> str:

@@ -145,6 +145,13 @@ def find(graph: tuple[Task, ...], task_id: str) -> Task:
     raise TiebreakError(f"no task {task_id!r}; {nearest(task_id, (task.id for task in graph))}")
 
 
+def teacher_of(task: Task) -> str | None:
+    """The name of the teacher that a task trains or asks; None where it is the student."""
+    if task.step_name == "post_pretrain":
+        return None if task.name == "student" else task.name
+    return task.name.rpartition("-fold")[0] if task.step_name in ("teach", "score") else None
+
+
 def _base(model: Model) -> Source:
     return Source(model.base, model.revision, is_model=True)
 

@@ -9,10 +9,11 @@ from transformers import Gemma2Config, LlamaConfig
 
 from tiebreak.cards import GIB, named
 from tiebreak.data import sides, synthetic
+from tiebreak.data.facts import BYTES_PER_TOKEN
 from tiebreak.errors import TiebreakError
 from tiebreak.estimate import parameters_of
 from tiebreak.execute import forecast, local
-from tiebreak.execute.forecast import BYTES_PER_TOKEN, FRAME_TOKENS, Forecaster
+from tiebreak.execute.forecast import FRAME_TOKENS, Forecaster
 from tiebreak.execute.plan import select
 from tiebreak.execute.signals import Stop
 from tiebreak.execute.workspace import Workspace

@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tiebreak.data import readers
 from tiebreak.data.prompt import Ragged, TokenizedVotes, tokenize
+from tiebreak.data.streaming import writer
 from tiebreak.data.votes import write_table
 from tiebreak.errors import TiebreakError
 from tiebreak.recipe import Prompt
@@ -37,26 +38,28 @@ def write_files(
         raise TiebreakError(f"{folder} is already there; name a new folder, or remove it")
     partial = folder.with_name(folder.name + ".partial")
     rmtree(partial, ignore_errors=True)
-    records, rejects = 0, []
+    partial.mkdir(parents=True)
+    records = rejects = 0
 
     def votes() -> Iterator[pa.RecordBatch]:
-        nonlocal records
-        for batch in readers.read(files):
-            records += batch.records
-            rejects.extend(batch.rejects)
-            if batch.votes.num_rows:
-                yield batch.votes
+        nonlocal records, rejects
+        with writer(partial / "rejects.parquet", readers.REJECTS_SCHEMA) as bad:
+            for batch in readers.read(files):
+                records += batch.records
+                rejects += len(batch.rejects)
+                bad.write_table(readers.rejects_table(batch.rejects))
+                if batch.votes.num_rows:
+                    yield batch.votes
 
     try:
         shards = list(write(votes(), partial, tokenizer, prompt))
-        write_table(readers.rejects_table(rejects), partial / "rejects.parquet")
         partial.replace(folder)
     finally:
         rmtree(partial, ignore_errors=True)
     return {
         "records": records,
         "votes": sum(rows for _, rows in shards),
-        "rejects": len(rejects),
+        "rejects": rejects,
         "shards": len(shards),
     }
 

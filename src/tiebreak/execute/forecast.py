@@ -4,7 +4,6 @@ An estimate: a token is four bytes of text, prompts that both orders share count
 and CPU work are left out.
 """
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,15 +14,15 @@ from numpy.typing import NDArray
 
 from tiebreak.cards import GIB, Card, held_in
 from tiebreak.data import readers, streaming
+from tiebreak.data.facts import BYTES_PER_TOKEN
 from tiebreak.estimate import Shape, memory_of, parameters_of, with_context
 from tiebreak.execute.plan import State
 from tiebreak.execute.workspace import Workspace
 from tiebreak.model import hub
-from tiebreak.pipeline import Source, Task
+from tiebreak.pipeline import Source, Task, teacher_of
 from tiebreak.rates import rate
 from tiebreak.recipe import Model, Training
 
-BYTES_PER_TOKEN = 4
 FRAME_TOKENS = 30
 """Of the template, around prompt and answers."""
 
@@ -53,7 +52,8 @@ class Forecaster:
     def of(self, task: Task) -> Forecast:
         """The forecast of one task; nothing for tasks that need no GPU."""
         recipe = self._recipe
-        model = self._model(task)
+        teacher = teacher_of(task)
+        model = recipe.models.student if teacher is None else recipe.models.teachers[teacher]
         match task.step_name:
             case "post_pretrain":
                 pairs = _some(self._lengths("preferences"), recipe.post_pretrain.subset_rows)
@@ -62,7 +62,7 @@ class Forecaster:
                 votes = _some(self._training_side, recipe.teach.subset_rows)
                 return self._on_card(model, trained=_trained(votes, recipe.teach.training))
             case "score":
-                votes = np.concatenate([self._scored([self._owner(task)]), self._kept_out])
+                votes = np.concatenate([self._scored([teacher] if teacher else []), self._kept_out])
                 tokens = 2 * _tokens(votes, recipe.logits.max_tokens) / recipe.logits.shards
                 return self._on_card(model, scored=tokens)
             case "distill":
@@ -102,22 +102,10 @@ class Forecaster:
         most = max(fitting, default=0)
         return most, totals[most]
 
-    def _model(self, task: Task) -> Model:
-        models = self._recipe.models
-        return models.teachers.get(self._owner(task), models.student)
-
-    def _owner(self, task: Task) -> str:
-        return task.name if task.step_name == "post_pretrain" else task.name.rpartition("-fold")[0]
-
     def _shape(self, model: Model) -> Shape:
         if model.base not in self._shapes:
             folder = self._work.local(Source(model.base, model.revision, is_model=True))
-            folder = folder or hub.cached(model.base, model.revision)
-            config: dict[str, Any]
-            if folder is None:
-                _, config = hub.remote(model.base, model.revision)
-            else:
-                config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            _, config = hub.look(folder, model.base, model.revision)
             self._shapes[model.base] = parameters_of(config)
         return self._shapes[model.base]
 

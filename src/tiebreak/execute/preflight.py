@@ -1,6 +1,5 @@
 """What would stop a run of a recipe, found before any work: models, disk, cards, the limits of a cluster."""
 
-import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -19,7 +18,7 @@ from tiebreak.execute.finding import Finding
 from tiebreak.execute.plan import state
 from tiebreak.execute.workspace import Workspace
 from tiebreak.model import hub
-from tiebreak.pipeline import Source, Task
+from tiebreak.pipeline import Source, Task, teacher_of
 from tiebreak.recipe import Model
 
 _LEAST_TOKENS = 1024
@@ -76,11 +75,7 @@ class Preflight:
         folder = self.work.local(Source(model.base, model.revision, is_model=True))
         if folder and (missing := hub.lacking(folder)):
             raise TiebreakError(f"{folder} is not complete: it has no {missing}; copy or download it again")
-        folder = folder or hub.cached(model.base, model.revision)
-        if folder is None:
-            to_fetch, config = hub.remote(model.base, model.revision)
-        else:
-            to_fetch, config = 0, json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        to_fetch, config = hub.look(folder, model.base, model.revision)
         return _Known(name, model, _shape(config), to_fetch)
 
     def _reached(self, known: _Known) -> Finding:
@@ -126,8 +121,7 @@ class Preflight:
         shapes = {known.name.rpartition(".")[2]: known for known in models if known.shape}
         written, checkpoints = 0, 0
         for task in self._waiting:
-            owner = task.name.rpartition("-fold")[0] if task.step_name == "teach" else task.name
-            known = shapes.get(owner if task.step_name in ("teach", "post_pretrain") else "student")
+            known = shapes.get(teacher_of(task) or "student")
             if known is None or known.shape is None:
                 continue
             adapters = known.shape.adapters(known.model.lora.rank)

@@ -58,6 +58,17 @@ def download(repo: str, revision: str | None = None) -> Path:
     return Path(folder)
 
 
+def look(folder: Path | None, repo: str, revision: str | None = None) -> tuple[int, dict[str, Any]]:
+    """Bytes of a model that are still to be fetched, and its config.json.
+
+    From its folder, else from the cache, else from the hub: then it raises as `download` does.
+    """
+    folder = folder or cached(repo, revision)
+    if folder is None:
+        return remote(repo, revision)
+    return 0, json.loads((folder / "config.json").read_text(encoding="utf-8"))
+
+
 def tokenizer(location: str) -> "PreTrainedTokenizerBase":
     """The tokenizer of a model folder or hub id. Raises TiebreakError if there is none to be had."""
     from transformers import AutoTokenizer

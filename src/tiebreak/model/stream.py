@@ -13,10 +13,9 @@ from transformers import AutoModelForSequenceClassification, PreTrainedConfig, P
 
 from tiebreak.errors import TiebreakError
 from tiebreak.model import attention
+from tiebreak.model.lora import HEAD
 from tiebreak.model.stack import Kind, fuse, stacks
 from tiebreak.recipe import Lora
-
-HEAD = "score.weight"
 
 
 def load(
