@@ -137,3 +137,9 @@ def test_a_file_is_read_whole_or_not_at_all(shipped: Path, tmp_path: Path) -> No
         more.write("{broken\n")
     with pytest.raises(TiebreakError, match=r"1 of the rows in .* the first is row 4"):
         judge.predict(str(file))
+
+
+def test_a_file_without_rows_is_an_error(shipped: Path, tmp_path: Path) -> None:
+    (tmp_path / "pairs.csv").write_text("id,text\n")
+    with pytest.raises(TiebreakError, match="no rows in "):
+        tiebreak.load(shipped, device="cpu").predict(tmp_path / "pairs.csv")

@@ -98,7 +98,7 @@ def as_table(pairs: Pairs) -> pa.Table:
 
 
 def read_whole(path: Path, role: Role) -> pa.Table:
-    """The votes or pairs of a file. Raises TiebreakError if any of its rows cannot be read."""
+    """The votes or pairs of a file. Raises TiebreakError if it has none, or any of its rows cannot be read."""
     table, rejects = read_all([path], role)
     if len(rejects):
         first = rejects.slice(0, 1).to_pylist()[0]
@@ -106,6 +106,8 @@ def read_whole(path: Path, role: Role) -> pa.Table:
             f"{len(rejects)} of the rows in {path} cannot be read, the first is row {first['row']}: "
             f"{first['reason']}; mend or remove them"
         )
+    if not len(table):
+        raise TiebreakError(f"no rows in {path}; a pair needs prompt, response_a and response_b")
     return table
 
 
