@@ -57,9 +57,16 @@ def test_files_become_a_folder_of_shards_with_labels_and_rejects(tmp_path):
         shards.write_files([tmp_path / "votes.jsonl"], folder, tokenizer, Prompt())
 
 
-def test_a_file_that_cannot_be_read_leaves_no_folder(tmp_path):
-    (tmp_path / "votes.csv").write_text("id,text\n1,hello\n")
-    with pytest.raises(TiebreakError, match="has the columns"):
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("id,text\n1,hello\n", "has the columns"),
+        ('[{"prompt": "q", "response_a": "x", "response_b": "y", "winner": "tie"}', "from here on"),
+    ],
+)
+def test_a_file_that_cannot_be_read_leaves_no_folder(tmp_path, text, message):
+    (tmp_path / "votes.csv").write_text(text)
+    with pytest.raises(TiebreakError, match=message):
         shards.write_files(
             [tmp_path / "votes.csv"], tmp_path / "shards", classifier.load(base("llama")).tokenizer, Prompt()
         )

@@ -80,6 +80,16 @@ def rejects_table(rejects: Sequence[tuple[str, int, str]]) -> pa.Table:
     )
 
 
+def refuse_incomplete(rejects: Sequence[tuple[str, int, str]], otherwise: str = "") -> None:
+    """Raises TiebreakError, with another way out, if one of the rejects stands for the rest of a file.
+
+    It may hide any number of votes.
+    """
+    for file, row, reason in rejects:
+        if kind(reason) == sources.LOST:
+            raise TiebreakError(f"{file} {reason}, at record {row}. Fetch or mend the file{otherwise}")
+
+
 def kind(reason: str) -> str:
     """What a reason has in common with others of its kind."""
     return reason.partition(":")[0]

@@ -31,8 +31,8 @@ def write_files(
 ) -> dict[str, int]:
     """Read votes of any format into a new folder of shards; bad rows go to its rejects.parquet.
 
-    Returns how many records, votes, rejects and shards there are. Raises TiebreakError if the folder exists
-    or a file cannot be read; then nothing is left behind.
+    Returns how many records, votes, rejects and shards there are. Raises TiebreakError if the folder exists,
+    or a file cannot be read or breaks off; then nothing is left behind.
     """
     if folder.exists():
         raise TiebreakError(f"{folder} is already there; name a new folder, or remove it")
@@ -47,6 +47,7 @@ def write_files(
             for batch in readers.read(files):
                 records += batch.records
                 rejects += len(batch.rejects)
+                readers.refuse_incomplete(batch.rejects)
                 bad.write_table(readers.rejects_table(batch.rejects))
                 if batch.votes.num_rows:
                     yield batch.votes

@@ -38,7 +38,9 @@ def run(
         writer(output / "rejects.parquet", readers.REJECTS_SCHEMA) as bad,
     ):
         for batch in readers.read(inputs["files"], settings.role, settings.pairs_per_prompt):
-            _refuse_incomplete(settings, batch.rejects)
+            if not settings.incomplete_files:
+                otherwise = ", or take what comes before: --set data.incomplete_files=true"
+                readers.refuse_incomplete(batch.rejects, otherwise)
             good.write_batch(batch.votes)
             bad.write_table(readers.rejects_table(batch.rejects))
             kinds.update(readers.kind(reason) for _, _, reason in batch.rejects)
@@ -52,19 +54,6 @@ def run(
         "rejects": kinds.total(),
         **{f"rejects: {reason}": count for reason, count in kinds.most_common()},
     }
-
-
-def _refuse_incomplete(settings: Settings, rejects: list[tuple[str, int, str]]) -> None:
-    """One reject that stands for the rest of a file may hide any number of votes."""
-    from tiebreak.data.readers import kind
-    from tiebreak.data.sources import LOST
-
-    for file, row, reason in rejects:
-        if kind(reason) == LOST and not settings.incomplete_files:
-            raise TiebreakError(
-                f"{file} {reason}, at record {row}. Fetch or mend the file, or take what comes before: "
-                "--set data.incomplete_files=true"
-            )
 
 
 def _check(settings: Settings, files: tuple[Path, ...], records: int, made: int, kinds: Counter[str]) -> None:
