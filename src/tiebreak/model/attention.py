@@ -1,8 +1,10 @@
 """Attention over packed documents, registered with transformers under the name `tiebreak`.
 
-A document sees itself only, and no mask tensor is built. On GPUs that Triton knows, the kernels of `model.flash`
-go through the layout's tiles. Elsewhere documents of similar length are gathered into one right-padded block for
-each group of the layout: a causal query never sees what lies to its right, so the padding needs no mask either.
+A document sees itself only, and no mask tensor is built: transformers makes none for a name that its table of masks
+lacks, nor looks for documents in the positions, for which the host would wait for the GPU. On GPUs that Triton
+knows, the kernels of `model.flash` go through the layout's tiles. Elsewhere documents of similar length are gathered
+into one right-padded block for each group of the layout: a causal query never sees what lies to its right, so
+the padding needs no mask either.
 
 Dimension letters: T tokens of the packed row, D documents, L tokens of a document, H heads, K key-value
 heads, E head size.
@@ -14,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
-from transformers.masking_utils import AttentionMaskInterface
 
 from tiebreak.data.packing import Layout, Tiles
 
@@ -111,4 +112,3 @@ def open_windows(model: PreTrainedModel, longest: int) -> None:
 
 
 AttentionInterface.register(NAME, packed_attention)
-AttentionMaskInterface.register(NAME, lambda *args, **kwargs: None)
