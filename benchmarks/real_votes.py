@@ -1,13 +1,14 @@
 """Real votes, trained from scratch: the recipe at a small size against a lexical model and the class prior.
 
-    python benchmarks/real_votes.py DATA --work FOLDER [--device cpu] [--write]
+    python benchmarks/real_votes.py DATA --work FOLDER [--device cpu] [--minutes 6] [--small] [--write]
 
 DATA (or the environment variable TIEBREAK_TEST_DATA) is a folder that holds lmsys/train.csv and
 pairs/*.parquet; without it the benchmark says so and ends. Votes by people on LMSYS, Auto-J, PandaLM, Tulu and
 LLMEval2 (without its two sources of automatic labels) are split by prompt into folds and a lockbox; HH-RLHF's
-chosen and rejected answers are the preference pairs of step 1. No weights come from elsewhere: models are
-random, tokenizers are trained on the votes. Of the sizes that a device trains within minutes, the one with the least
-log loss on fold 0's held-out votes is taken (a CPU has one to choose from).
+chosen and rejected answers are the preference pairs of step 1. No weights come from elsewhere: base models are
+language models trained here (`language_model.py`) on the texts, never the labels, of the votes outside the lockbox
+and of the pairs. Of the sizes that a device trains within minutes, the one whose teachers have the least log loss on
+the votes that they held out is taken (a CPU has one to choose from).
 
 All arms learn from the votes outside the lockbox and are scored on the same lockbox votes:
 
@@ -24,25 +25,29 @@ import argparse
 import json
 import os
 import platform
+import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import date
 from importlib.metadata import version
-from itertools import islice
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import lexical
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
 from machine import processor
-from numpy.typing import NDArray
-from scipy import sparse
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
 
+import tiebreak
+from tiebreak.data import sides
 from tiebreak.data.readers import read_all
-from tiebreak.data.votes import LOCKBOX, read_table, write_table
+from tiebreak.data.votes import read_table, write_table
 from tiebreak.errors import TiebreakError
 from tiebreak.evaluate import stages
 from tiebreak.evaluate.measure import truth_of
@@ -63,34 +68,58 @@ SOURCES = {
 NOT_BY_PEOPLE = "llmeval2-(hellaswag|code-contests)-"
 PREFERENCES = "pairs/hh_rlhf_test.parquet"
 BOOTSTRAP = Bootstrap(1000)
-RESULT = Path(__file__).parent / "results" / "real-votes-cpu-202611"
+RESULTS = Path(__file__).parent / "results"
 
-SIZES = {
-    "32 x 2": {"hidden": 32, "layers": 2},
-    "64 x 2": {"hidden": 64, "layers": 2},
-    "128 x 2": {"hidden": 128, "layers": 2, "heads": 4},
+SHAPES = {
+    "32 x 2": {"hidden": 32, "layers": 2, "heads": 2},
+    "64 x 2": {"hidden": 64, "layers": 2, "heads": 2},
+    "128 x 4": {"hidden": 128, "layers": 4, "heads": 4},
     "256 x 6": {"hidden": 256, "layers": 6, "heads": 4},
+    "512 x 8": {"hidden": 512, "layers": 8, "heads": 8},
 }
-"""Hidden size and layers of teacher and student."""
+"""Hidden size, layers and heads of teacher and student, by name."""
 
-TRIED = {"cpu": ("32 x 2",), "cuda": tuple(SIZES)[1:]}
-"""What learns within minutes on a device."""
+FAMILIES: tuple[Literal["llama"], Literal["gemma2"]] = ("llama", "gemma2")
+"""Of teacher and student."""
 
+
+@dataclass(frozen=True)
+class Scale:
+    """What a device does within minutes.
+
+    reading: epochs of a base model's pretraining. pairs: of step 1, and votes: of all, -1 for all that there are.
+    workers: tasks side by side, of which one card takes several.
+    """
+
+    sizes: tuple[str, ...]
+    reading: float
+    pairs: int
+    epochs: float
+    folds: int
+    tokens: int
+    workers: int = 1
+    votes: int = -1
+
+
+SCALES = {
+    "small": Scale(("32 x 2",), reading=0.1, pairs=100, epochs=1, folds=2, tokens=256, votes=400),
+    "cpu": Scale(("64 x 2",), reading=0.3, pairs=1500, epochs=2, folds=2, tokens=512),
+    "cuda": Scale(("256 x 6", "512 x 8"), reading=4, pairs=-1, epochs=3, folds=4, tokens=768, workers=4),
+}
 VOCABULARY = 4096
-TOKENS = 384
-LORA = {"rank": 32, "alpha": 64, "dropout": 0.05}
-TRAINING = {
-    "epochs": 2,
-    "learning_rate": 1e-3,
-    "head_rate": 10,
-    "rows_per_step": 32,
-    "max_tokens": TOKENS,
-    "warmup_steps": 20,
-}
+LORA = {"rank": 64, "alpha": 128, "dropout": 0.05}
 
 
-def recipe(size: str) -> dict[str, Any]:
+def recipe(size: str, scale: Scale) -> dict[str, Any]:
     model = {"precision": "fp32", "lora": LORA}
+    training = {
+        "epochs": scale.epochs,
+        "learning_rate": 1e-3,
+        "head_rate": 10,
+        "rows_per_step": 64,
+        "max_tokens": scale.tokens,
+        "warmup_steps": 20,
+    }
     return {
         "name": "real-votes",
         "data": {"votes": ["votes.parquet"], "preferences": ["preferences.parquet"]},
@@ -99,14 +128,19 @@ def recipe(size: str) -> dict[str, Any]:
             "student": {"base": f"models/gemma2 {size}", **model},
         },
         "prompt": {"prompt_tokens": 128},
-        "split": {"count": 2, "lockbox_share": 0.25},
-        "post_pretrain": {"subset_rows": 1500, "training": TRAINING | {"epochs": 1}},
-        "teach": {"training": TRAINING},
-        "logits": {"max_tokens": TOKENS, "soft_labels": "out_of_fold"},
-        "distill": {"training": TRAINING, "average_orders": True},
-        "quantize": {"group": 32, "max_tokens": TOKENS},
-        "tta": {"max_tokens": TOKENS},
-        "compute": {"score_tokens": 16384, "train_tokens": 8192, "log_every": 1000},
+        "split": {"count": scale.folds, "lockbox_share": 0.25},
+        "post_pretrain": {"subset_rows": scale.pairs, "training": training | {"epochs": 1}},
+        "teach": {"training": training},
+        "logits": {"max_tokens": scale.tokens, "soft_labels": "out_of_fold"},
+        "distill": {"training": training, "average_orders": True},
+        "quantize": {"group": 32, "max_tokens": scale.tokens},
+        "tta": {"max_tokens": scale.tokens},
+        "compute": {
+            "workers": scale.workers,
+            "score_tokens": 16384,
+            "train_tokens": 16384 if scale.workers > 1 else 8192,
+            "log_every": 1000,
+        },
     }
 
 
@@ -115,6 +149,8 @@ def main() -> None:
     arguments.add_argument("data", nargs="?", default=os.environ.get("TIEBREAK_TEST_DATA"), type=Path)
     arguments.add_argument("--work", type=Path, required=True, help="folder of what is being made")
     arguments.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    arguments.add_argument("--minutes", type=float, default=60.0, help="no size is begun after half of them")
+    arguments.add_argument("--small", action="store_true", help="tries the script; measures nothing")
     arguments.add_argument("--write", action="store_true")
     chosen = arguments.parse_args()
     if chosen.data is None or not (chosen.data / PREFERENCES).is_file():
@@ -122,49 +158,88 @@ def main() -> None:
             f"skipped: {chosen.data} holds no {PREFERENCES}; name the data as argument or in TIEBREAK_TEST_DATA"
         )
         return
-    source_of = prepare(chosen.data, chosen.work)
-    device = f"compute.device={chosen.device}"
-    works = {size: Workspace(recipe_file(chosen.work, size), (device,)) for size in TRIED[chosen.device]}
-    held_out = {size: held_out_loss(work) for size, work in works.items()}
-    size = min(held_out, key=lambda name: held_out[name])
-    work = works[size]
-    finish(work, work.tasks)
-    rows = compare(work, source_of)
-    facts = {
-        "held_out_log_loss_of_size": {name: round(loss, 4) for name, loss in held_out.items()},
-        "size": size,
-        "processor": f"{processor()}, {os.cpu_count()} cores",
-        "device": chosen.device,
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("tiebreak", "torch", "transformers", "scikit-learn")},
-    }
+    if chosen.small and chosen.write:
+        sys.exit("--small measures nothing, so there is nothing to --write")
+    scale = SCALES["small" if chosen.small else chosen.device]
+    rows, facts = measure(chosen.data, chosen.work, scale, chosen.device, 60 * chosen.minutes)
     table = "\n".join(markdown(rows))
     line = json.dumps({"benchmark": "real votes", **facts, "rows": rows})
     print(table, line, sep="\n\n")
     if chosen.write:
-        RESULT.with_suffix(".json").write_text(line + "\n")
-        RESULT.with_suffix(".md").write_text(page(table, facts))
+        result = RESULTS / result_name(facts)
+        result.with_suffix(".json").write_text(line + "\n")
+        result.with_suffix(".md").write_text(page(table, facts, scale))
 
 
-def prepare(data: Path, work: Path) -> dict[str, str]:
-    """Write votes, pairs, models and recipes into the work folder. Returns the source of each vote by id."""
-    from tiebreak.model import tiny
+def measure(
+    data: Path, folder: Path, scale: Scale, device: str, limit: float
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The rows of the table, and what is to be known of them."""
+    # TF32, which products of fp32 are not computed in by default, is exact enough and several times as fast
+    os.environ["TORCH_ALLOW_TF32_CUBLAS_OVERRIDE"] = "1"
+    began, seconds = time.monotonic(), dict[str, float]()
+    with timed(seconds, "read and split"):
+        source_of = prepare(data, folder, scale)
+        overrides = (f"compute.device={device}",)
+        works = {size: Workspace(recipe_file(folder, size), overrides) for size in scale.sizes}
+        finish(next(iter(works.values())), ("ingest", "split"))
+    with timed(seconds, "base models and TF-IDF"):
+        bases = make_bases(works, scale, device)
+    held_out: dict[str, float] = {}
+    for size, work in works.items():
+        if held_out and time.monotonic() - began > limit / 2:
+            break
+        with timed(seconds, f"teachers {size}"):
+            held_out[size] = held_out_loss(work)
+    size = min(held_out, key=lambda name: held_out[name])
+    with timed(seconds, "all else"):
+        finish(works[size])
+    with timed(seconds, "comparison"):
+        rows = compare(works[size], source_of, np.load(folder / "tf-idf.npy"))
+    return rows, {
+        "held_out_log_loss_of_size": {name: round(loss, 4) for name, loss in held_out.items()},
+        "size": size,
+        "base_models": bases,
+        "card": card(device),
+        "processor": f"{processor()}, {os.cpu_count()} cores",
+        "seconds": seconds,
+        "python": platform.python_version(),
+        "tiebreak": tiebreak.__version__,
+        **{name: version(name) for name in ("torch", "transformers", "scikit-learn")},
+        "date": f"{date.today():%Y-%m-%d}",
+    }
 
-    work.mkdir(parents=True, exist_ok=True)
+
+@contextmanager
+def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    began = time.monotonic()
+    yield
+    seconds[name] = round(time.monotonic() - began, 1)
+    print(f"{name}: {seconds[name]} s", file=sys.stderr, flush=True)
+
+
+def card(device: str) -> str:
+    import torch
+
+    return torch.cuda.get_device_name() if device == "cuda" else "CPU"
+
+
+def result_name(facts: Mapping[str, Any]) -> str:
+    name = facts["card"].removeprefix("NVIDIA ").split()[0].lower()
+    return f"real-votes-{name}-{facts['date'][:7].replace('-', '')}"
+
+
+def prepare(data: Path, work: Path, scale: Scale) -> dict[str, str]:
+    """Write votes, pairs and recipes into the work folder. Returns the source of each vote by id."""
+    (work / "models").mkdir(parents=True, exist_ok=True)
     tables = {name: read_all([data / path])[0] for name, path in SOURCES.items()}
     people = pc.invert(pc.match_substring_regex(tables["LLMEval2"]["id"], f"^{NOT_BY_PEOPLE}"))
     tables["LLMEval2"] = tables["LLMEval2"].filter(people)
-    votes = pa.concat_tables(tables.values())
-    write_table(votes, work / "votes.parquet")
-    write_table(read_all([data / PREFERENCES], "preferences")[0], work / "preferences.parquet")
-    texts = list(islice(_turns(votes), 30_000))
-    (work / "models").mkdir(exist_ok=True)
-    for size, shape in SIZES.items():
-        for family in ("llama", "gemma2"):
-            folder = work / "models" / f"{family} {size}"
-            if not folder.is_dir():
-                tiny.make(folder, family, texts, vocab=VOCABULARY, **shape)  # type: ignore[arg-type]
-        recipe_file(work, size).write_text(yaml.safe_dump(recipe(size)))
+    write_table(sides.subset(pa.concat_tables(tables.values()), scale.votes, 0), work / "votes.parquet")
+    pairs = read_all([data / PREFERENCES], "preferences")[0]
+    write_table(sides.subset(pairs, scale.votes, 0), work / "preferences.parquet")
+    for size in scale.sizes:
+        recipe_file(work, size).write_text(yaml.safe_dump(recipe(size, scale)))
     return {vote: name for name, table in tables.items() for vote in table["id"].to_pylist()}
 
 
@@ -172,36 +247,60 @@ def recipe_file(work: Path, size: str) -> Path:
     return work / f"{size}.yaml"
 
 
-def _turns(votes: pa.Table) -> Iterator[str]:
-    for column in ("prompt", "response_a", "response_b"):
-        yield from (turn for turn in votes[column].combine_chunks().flatten().to_pylist() if turn)
+def make_bases(works: Mapping[str, Workspace], scale: Scale, device: str) -> dict[str, Any]:
+    """The base models of every size, and beside them the lexical arm, which needs no card; what is there is kept."""
+    import language_model  # so late that a worker process, which imports this file, sets its threads before torch
+
+    work = next(iter(works.values()))
+    split, models = split_of(work), work.root / "models"
+    pretraining = language_model.Pretraining(epochs=scale.reading)
+    side_by_side = 2 * len(works) if device == "cuda" else 1
+    spawn = get_context("spawn")
+    with ProcessPoolExecutor(side_by_side, spawn) as many, ProcessPoolExecutor(1, spawn) as one:
+        tf_idf = one.submit(lexical.make, split / "rows.parquet", work.root / "tf-idf.npy")
+        made = {
+            f"{family} {size}": many.submit(
+                language_model.make, models / f"{family} {size}", family, split, pretraining, device,
+                vocab=VOCABULARY, **SHAPES[size],
+            )
+            for size in works
+            for family in FAMILIES
+        }  # fmt: skip
+        tf_idf.result()
+        return {name: future.result() for name, future in made.items()}
 
 
-def finish(work: Workspace, tasks: Sequence[Any]) -> None:
-    if failed := local.run(work, tasks).failed:
+def split_of(work: Workspace) -> Path:
+    return work.folder(work.find("split/votes"))
+
+
+def finish(work: Workspace, steps: Sequence[str] = ()) -> None:
+    """Run the steps named, or all."""
+    if failed := local.run(work, select(work, steps) if steps else work.tasks).failed:
         raise TiebreakError(f"not finished: {failed}")
 
 
 def held_out_loss(work: Workspace) -> float:
-    """The log loss of fold 0's teacher on the votes it held out, one order."""
-    steps = ("ingest", "split", "post_pretrain", "teach", "score")
-    wanted = {"post_pretrain/llama", "teach/llama-fold0", "score/llama-fold0-1of1"}
-    finish(work, [t for t in select(work, steps) if t.step_name in steps[:2] or t.id in wanted])
-    (said,) = stages.of_split(stages.read([work.folder(work.find("score/llama-fold0-1of1"))]), "held_out")
-    truth = truth_of(read_table(work.folder(work.find("split/votes")) / "rows.parquet")).only(said.ids)
-    return log_loss(said.probabilities(both_orders=False, calibrated=False), truth.y_NC)
+    """The log loss of the folds' teachers on the votes that they held out, one order."""
+    finish(work, ("ingest", "split", "post_pretrain", "teach", "score"))
+    scored = stages.read([work.folder(task) for task in work.tasks if task.step_name == "score"])
+    rows = truth_of(read_table(split_of(work) / "rows.parquet"))
+    losses = [
+        log_loss(said.probabilities(both_orders=False, calibrated=False), rows.only(said.ids).y_NC)
+        for said in stages.of_split(scored, "held_out")
+    ]
+    return float(np.mean(losses))
 
 
-def compare(work: Workspace, source_of: Mapping[str, str]) -> list[dict[str, Any]]:
+def compare(work: Workspace, source_of: Mapping[str, str], tf_idf: Array) -> list[dict[str, Any]]:
     """Every arm on the lockbox: log loss and accuracy with intervals, change from TF-IDF and from the prior."""
-    rows = read_table(work.folder(work.find("split/votes")) / "rows.parquet")
-    lockbox = rows.filter(pc.equal(rows["fold"], LOCKBOX))
-    training = rows.filter(pc.greater_equal(rows["fold"], 0))
+    rows = read_table(split_of(work) / "rows.parquet")
+    lockbox, training = sides.lockbox(rows), sides.voted(rows)
     truth, ids = truth_of(lockbox), lockbox["id"].to_pylist()
     arms: dict[str, list[Array]] = {
         "class prior": [prior_prediction(truth_of(training).y_NC.mean(axis=0), len(ids))],
         "prior of its source": [prior_of_source(training, lockbox, source_of)],
-        "TF-IDF": [lexical(training, lockbox)],
+        "TF-IDF": [tf_idf],
         "student": students(work, ids),
         "shipped": [shipped(work, lockbox)],
     }
@@ -248,66 +347,6 @@ def shipped(work: Workspace, lockbox: pa.Table) -> Array:
     return verdict.on(lockbox, model.aligned(lockbox["id"].to_pylist()).z_NOC)
 
 
-def lexical(training: pa.Table, lockbox: pa.Table) -> Array:
-    """TF-IDF of A less that of B, of the prompt, and lengths: logistic regression on both orders.
-
-    C is the one with the least log loss over the folds; the probabilities are the mean over both orders.
-    """
-    vectorizer = TfidfVectorizer(ngram_range=(1, 2), min_df=5, max_features=40_000, sublinear_tf=True)
-    vectorizer.fit([text for column in zip(*_texts(training), strict=True) for text in column])
-    x_NF, y_N = lexical_features(training, vectorizer), truth_of(training).y_NC.argmax(axis=1)
-    fold_N = training["fold"].to_numpy()
-    losses = {
-        C: log_loss(
-            np.concatenate(
-                [regress(C, x_NF, y_N, fold_N != f, x_NF, fold_N == f) for f in np.unique(fold_N)]
-            ),
-            np.concatenate([y_N[fold_N == f] for f in np.unique(fold_N)]),
-        )
-        for C in (0.01, 0.03, 0.1, 0.3, 1.0)
-    }
-    best = min(losses, key=lambda C: losses[C])
-    everything = np.ones(len(y_N), dtype=bool)
-    of_lockbox = lexical_features(lockbox, vectorizer)
-    return regress(best, x_NF, y_N, everything, of_lockbox, np.ones(len(lockbox), dtype=bool))
-
-
-def lexical_features(votes: pa.Table, vectorizer: TfidfVectorizer) -> dict[int, sparse.csr_matrix]:
-    """Features of every vote in each order, as stored and swapped."""
-    prompt, a, b = (vectorizer.transform(texts) for texts in _texts(votes))
-    length_a, length_b = (np.log1p([len(text) for text in texts]) for texts in _texts(votes)[1:])
-    difference_N, both_N = length_a - length_b, (length_a + length_b) / 10
-    made = {}
-    for order, sign in ((0, 1.0), (1, -1.0)):
-        plain = np.stack([sign * difference_N, np.abs(difference_N), both_N], axis=1)
-        made[order] = sparse.hstack([sign * (a - b), prompt, abs(a - b), plain]).tocsr()
-    return made
-
-
-def regress(
-    C: float,
-    x: Mapping[int, sparse.csr_matrix],
-    y_N: NDArray[np.integer],
-    fit: NDArray[np.bool_],
-    other: Mapping[int, sparse.csr_matrix],
-    score: NDArray[np.bool_],
-) -> Array:
-    swapped_N = np.array([1, 0, 2])[y_N]
-    model = LogisticRegression(C=C, max_iter=300)
-    model.fit(sparse.vstack([x[0][fit], x[1][fit]]), np.concatenate([y_N[fit], swapped_N[fit]]))
-    p_NC: Array = (
-        model.predict_proba(other[0][score]) + model.predict_proba(other[1][score])[:, [1, 0, 2]]
-    ) / 2
-    return p_NC
-
-
-def _texts(votes: pa.Table) -> list[list[str]]:
-    return [
-        ["\n".join(turn or "" for turn in turns) for turns in votes[column].to_pylist()]
-        for column in ("prompt", "response_a", "response_b")
-    ]
-
-
 def markdown(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     lines = [
         f"{rows[0]['rows']:,} lockbox votes, {rows[0]['rows_lmsys']} of them from LMSYS\n",
@@ -327,27 +366,36 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
-def page(table: str, facts: Mapping[str, Any]) -> str:
+def page(table: str, facts: Mapping[str, Any], scale: Scale) -> str:
     about = "\n".join(f"- {name}: {value}" for name, value in facts.items())
-    return PAGE.format(table=table, about=about, size=facts["size"], tokens=TOKENS)
+    device = "cpu" if facts["card"] == "CPU" else "cuda"
+    pairs = "all" if scale.pairs < 0 else f"{scale.pairs:,}"
+    return PAGE.format(
+        table=table, about=about, size=facts["size"], device=device, pairs=pairs, lora=LORA, **vars(scale)
+    )
 
 
 PAGE = """# Real votes, trained from scratch
 
-    python benchmarks/real_votes.py DATA --work FOLDER --write
+    python benchmarks/real_votes.py DATA --work FOLDER --device {device} --write
 
 {about}
 
-Votes by people from LMSYS, Auto-J, PandaLM, Tulu and LLMEval2, split by prompt: a quarter is the lockbox, the rest two
-folds. Preference pairs of step 1: 1,500 of HH-RLHF. Teacher (Llama) and student (Gemma-2) are random models of {size}
-(width x layers), tokenizers trained on the votes, two epochs of at most {tokens} tokens a row; out-of-fold soft labels.
-TF-IDF: words and pairs of words of A less those of B, their absolute difference, those of the prompt, and lengths;
-both orders, C by cross-validation over the folds. It learns from all votes outside the lockbox, a student
-from those of one fold. "Prior of its source" knows the file that a vote came from, which no model is told. Intervals are
-bootstraps over prompts, changes paired by vote.
+Votes by people from LMSYS, Auto-J, PandaLM, Tulu and LLMEval2, split by prompt: a quarter is the lockbox, the rest
+{folds} folds. Teacher (Llama) and student (Gemma-2) start from language models of {size} (width x layers) that were trained
+here, from random weights, to predict the next token of the votes outside the lockbox and of HH-RLHF's pairs, tokenizers too;
+they see no label, and no text of the lockbox. Preference pairs of step 1: {pairs} of HH-RLHF's. {epochs} epochs of at most
+{tokens} tokens a row, LoRA of rank {lora[rank]}, out-of-fold soft labels. The size is that with the least log loss of its
+teachers on the votes that they held out. TF-IDF: words and pairs of words of A less those of B, their absolute difference,
+those of the prompt, and lengths; both orders, C by cross-validation over the folds. It learns from all votes outside the lockbox, a
+student from those of all folds but one. "Prior of its source" knows the file that a vote came from, which no model
+is told. Intervals are bootstraps over prompts, changes paired by vote.
 
 {table}
 
+Caveats: one run of one seed. The base models have read the texts of held-out votes, so the log loss by which sizes are
+chosen, and the temperature, are a little too good; the lockbox is not concerned. Votes of five sources with different
+shares of ties, so a log loss here compares with none on LMSYS alone. LLMBar is not among them.
 """
 
 
