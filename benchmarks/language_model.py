@@ -26,15 +26,19 @@ from tiebreak.recipe import Prompt
 
 @dataclass(frozen=True)
 class Pretraining:
-    """tokens: of one sequence. batch: sequences of an optimizer step."""
+    """epochs: over the votes, each in both orders. tokens: of one sequence. batch: sequences of an optimizer step.
 
-    epochs: float = 4
-    tokens: int = 512
-    batch: int = 64
+    seconds: training ends by then at the latest, its learning rate too.
+    """
+
+    epochs: float
+    batch: int = 32
+    tokens: int = 768
     learning_rate: float = 2e-3
     warmup_steps: int = 50
     weight_decay: float = 0.1
     gradient_clip: float = 1.0
+    seconds: float = math.inf
 
 
 def make(
@@ -59,14 +63,14 @@ def make(
     if facts.is_file():
         return dict(json.loads(facts.read_text()))
     began = time.monotonic()
-    rows = sides.training_side(read_table(split / "rows.parquet"), LOCKBOX)
-    tables = (rows, read_table(split / "preferences.parquet"))
+    tables = readable(split)
     texts = [turn for table in tables for turn in turns(table)]
     sample = random.Random(seed).sample(texts, min(len(texts), 30_000))
     tiny.make(folder, family, sample, seed, vocab=vocab, hidden=hidden, layers=layers, heads=heads)
     sequences_NT = packed(folder, tables, pretraining.tokens, seed)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).to(device)
-    losses = train(model, sequences_NT, pretraining, seed)
+    attention = "eager" if family == "gemma2" else "sdpa"  # torch's kernels know no soft-cap
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation=attention)
+    losses = train(model.to(device), sequences_NT, pretraining, seed)
     model.save_pretrained(folder)
     made = {
         "loss": round(float(np.mean(losses[-math.ceil(len(losses) / 10) :])), 3),
@@ -76,6 +80,12 @@ def make(
     }
     facts.write_text(json.dumps(made) + "\n")
     return made
+
+
+def readable(split: Path) -> tuple[pa.Table, pa.Table]:
+    """The votes outside the lockbox, and the preference pairs, of which step 2 dropped those on a vote's prompt."""
+    rows = read_table(split / "rows.parquet")
+    return sides.training_side(rows, LOCKBOX), read_table(split / "preferences.parquet")
 
 
 def turns(votes: pa.Table) -> Iterator[str]:
@@ -102,15 +112,18 @@ def train(model: torch.nn.Module, sequences_NT: Tensor, pretraining: Pretraining
         model.parameters(), lr=0.0, betas=(0.9, 0.95), weight_decay=pretraining.weight_decay, fused=True
     )
     steps = steps_of(len(sequences_NT), pretraining, seed)
-    losses = []
+    losses, began = [], time.monotonic()
     for step, members in enumerate(steps):
+        done = max(step / len(steps), (time.monotonic() - began) / pretraining.seconds)
+        if done >= 1:
+            break
+        for group in optimizer.param_groups:
+            group["lr"] = pretraining.learning_rate * share_of_rate(step, done, pretraining.warmup_steps)
         ids = sequences_NT[members].to(device, torch.int64)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             loss = model(input_ids=ids, labels=ids, use_cache=False).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), pretraining.gradient_clip)
-        for group in optimizer.param_groups:
-            group["lr"] = rate(step, len(steps), pretraining)
         optimizer.step()
         optimizer.zero_grad()
         losses.append(loss.detach())
@@ -125,10 +138,6 @@ def steps_of(sequences: int, pretraining: Pretraining, seed: int) -> list[Tensor
     return list(torch.split(order, pretraining.batch))
 
 
-def rate(step: int, steps: int, pretraining: Pretraining) -> float:
-    """Linear warm-up, then a cosine down to a tenth."""
-    warmup = min(pretraining.warmup_steps, steps // 2)
-    if step < warmup:
-        return pretraining.learning_rate * (step + 1) / warmup
-    done = (step - warmup) / max(1, steps - warmup)
-    return pretraining.learning_rate * (0.55 + 0.45 * math.cos(math.pi * done))
+def share_of_rate(step: int, done: float, warmup_steps: int) -> float:
+    """Linear warm-up, times a cosine from 1 down to a tenth."""
+    return min(1, (step + 1) / warmup_steps) * (0.55 + 0.45 * math.cos(math.pi * done))

@@ -73,11 +73,10 @@ RESULTS = Path(__file__).parent / "results"
 SHAPES = {
     "32 x 2": {"hidden": 32, "layers": 2, "heads": 2},
     "64 x 2": {"hidden": 64, "layers": 2, "heads": 2},
-    "128 x 4": {"hidden": 128, "layers": 4, "heads": 4},
     "256 x 6": {"hidden": 256, "layers": 6, "heads": 4},
-    "512 x 8": {"hidden": 512, "layers": 8, "heads": 8},
+    "384 x 6": {"hidden": 384, "layers": 6, "heads": 6},
 }
-"""Hidden size, layers and heads of teacher and student, by name."""
+"""Hidden size, layers and heads of teacher and student."""
 
 FAMILIES: tuple[Literal["llama"], Literal["gemma2"]] = ("llama", "gemma2")
 """Of teacher and student."""
@@ -87,25 +86,35 @@ FAMILIES: tuple[Literal["llama"], Literal["gemma2"]] = ("llama", "gemma2")
 class Scale:
     """What a device does within minutes.
 
-    reading: epochs of a base model's pretraining. pairs: of step 1, and votes: of all, -1 for all that there are.
-    workers: tasks side by side, of which one card takes several.
+    tried: sizes with epochs of teacher and student. reading: epochs of a base model's pretraining, batch its
+    sequences a step. pairs: of step 1, and votes: of all, -1 for all that there are. workers: tasks side by side,
+    of which one card takes several.
     """
 
-    sizes: tuple[str, ...]
+    tried: tuple[tuple[str, int], ...]
     reading: float
     pairs: int
-    epochs: float
     folds: int
     tokens: int
+    batch: int = 8
     workers: int = 1
     votes: int = -1
 
+    @property
+    def sizes(self) -> list[str]:
+        return list(dict.fromkeys(size for size, _ in self.tried))
+
 
 SCALES = {
-    "small": Scale(("32 x 2",), reading=0.1, pairs=100, epochs=1, folds=2, tokens=256, votes=400),
-    "cpu": Scale(("64 x 2",), reading=0.3, pairs=1500, epochs=2, folds=2, tokens=512),
-    "cuda": Scale(("256 x 6", "512 x 8"), reading=4, pairs=-1, epochs=3, folds=4, tokens=768, workers=4),
-}
+    "small": Scale((("32 x 2", 1),), reading=0.1, pairs=100, folds=2, tokens=256, votes=400),
+    "cpu": Scale((("64 x 2", 3),), reading=0.3, pairs=1500, folds=2, tokens=512),
+    "cuda": Scale(
+        (("256 x 6", 2), ("256 x 6", 4), ("384 x 6", 3)),
+        reading=3, pairs=-1, folds=4, tokens=768, batch=32, workers=4,
+    ),
+}  # fmt: skip
+READING_SHARE, TRYING_SHARE = 0.25, 0.65
+"""Of the minutes: base models train no longer than the first; no size is begun after the second."""
 VOCABULARY = 4096
 LORA = {"rank": 64, "alpha": 128, "dropout": 0.05}
 
@@ -113,7 +122,7 @@ LORA = {"rank": 64, "alpha": 128, "dropout": 0.05}
 def recipe(size: str, scale: Scale) -> dict[str, Any]:
     model = {"precision": "fp32", "lora": LORA}
     training = {
-        "epochs": scale.epochs,
+        "epochs": 1,
         "learning_rate": 1e-3,
         "head_rate": 10,
         "rows_per_step": 64,
@@ -127,9 +136,9 @@ def recipe(size: str, scale: Scale) -> dict[str, Any]:
             "teachers": {"llama": {"base": f"models/llama {size}", **model}},
             "student": {"base": f"models/gemma2 {size}", **model},
         },
-        "prompt": {"prompt_tokens": 128},
+        "prompt": {"prompt_tokens": scale.tokens // 4},
         "split": {"count": scale.folds, "lockbox_share": 0.25},
-        "post_pretrain": {"subset_rows": scale.pairs, "training": training | {"epochs": 1}},
+        "post_pretrain": {"subset_rows": scale.pairs, "training": training},
         "teach": {"training": training},
         "logits": {"max_tokens": scale.tokens, "soft_labels": "out_of_fold"},
         "distill": {"training": training, "average_orders": True},
@@ -149,7 +158,7 @@ def main() -> None:
     arguments.add_argument("data", nargs="?", default=os.environ.get("TIEBREAK_TEST_DATA"), type=Path)
     arguments.add_argument("--work", type=Path, required=True, help="folder of what is being made")
     arguments.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    arguments.add_argument("--minutes", type=float, default=60.0, help="no size is begun after half of them")
+    arguments.add_argument("--minutes", type=float, default=60.0, help="what would not fit is not begun")
     arguments.add_argument("--small", action="store_true", help="tries the script; measures nothing")
     arguments.add_argument("--write", action="store_true")
     chosen = arguments.parse_args()
@@ -180,25 +189,28 @@ def measure(
     began, seconds = time.monotonic(), dict[str, float]()
     with timed(seconds, "read and split"):
         source_of = prepare(data, folder, scale)
-        overrides = (f"compute.device={device}",)
-        works = {size: Workspace(recipe_file(folder, size), overrides) for size in scale.sizes}
-        finish(next(iter(works.values())), ("ingest", "split"))
+        works = {
+            f"{size}, {epochs} epochs": workspace(folder, size, epochs, device)
+            for size, epochs in scale.tried
+        }
+        first = next(iter(works.values()))
+        finish(first, ("ingest", "split"))
     with timed(seconds, "base models and TF-IDF"):
-        bases = make_bases(works, scale, device)
+        bases = make_bases(first, scale, device, limit * READING_SHARE)
     held_out: dict[str, float] = {}
-    for size, work in works.items():
-        if held_out and time.monotonic() - began > limit / 2:
+    for name, work in works.items():
+        if held_out and time.monotonic() - began > limit * TRYING_SHARE:
             break
-        with timed(seconds, f"teachers {size}"):
-            held_out[size] = held_out_loss(work)
-    size = min(held_out, key=lambda name: held_out[name])
+        with timed(seconds, f"teachers {name}"):
+            held_out[name] = held_out_loss(work)
+    best = min(held_out, key=lambda name: held_out[name])
     with timed(seconds, "all else"):
-        finish(works[size])
+        finish(works[best])
     with timed(seconds, "comparison"):
-        rows = compare(works[size], source_of, np.load(folder / "tf-idf.npy"))
+        rows = compare(works[best], source_of, np.load(folder / "tf-idf.npy"))
     return rows, {
-        "held_out_log_loss_of_size": {name: round(loss, 4) for name, loss in held_out.items()},
-        "size": size,
+        "held_out_log_loss": {name: round(loss, 4) for name, loss in held_out.items()},
+        "size": best,
         "base_models": bases,
         "card": card(device),
         "processor": f"{processor()}, {os.cpu_count()} cores",
@@ -247,14 +259,18 @@ def recipe_file(work: Path, size: str) -> Path:
     return work / f"{size}.yaml"
 
 
-def make_bases(works: Mapping[str, Workspace], scale: Scale, device: str) -> dict[str, Any]:
+def workspace(folder: Path, size: str, epochs: int, device: str) -> Workspace:
+    changes = (f"{step}.training.epochs={epochs}" for step in ("teach", "distill"))
+    return Workspace(recipe_file(folder, size), (f"compute.device={device}", *changes))
+
+
+def make_bases(work: Workspace, scale: Scale, device: str, limit: float) -> dict[str, Any]:
     """The base models of every size, and beside them the lexical arm, which needs no card; what is there is kept."""
     import language_model  # so late that a worker process, which imports this file, sets its threads before torch
 
-    work = next(iter(works.values()))
     split, models = split_of(work), work.root / "models"
-    pretraining = language_model.Pretraining(epochs=scale.reading)
-    side_by_side = 2 * len(works) if device == "cuda" else 1
+    pretraining = language_model.Pretraining(scale.reading, scale.batch, seconds=limit)
+    side_by_side = 2 * len(scale.sizes) if device == "cuda" else 1
     spawn = get_context("spawn")
     with ProcessPoolExecutor(side_by_side, spawn) as many, ProcessPoolExecutor(1, spawn) as one:
         tf_idf = one.submit(lexical.make, split / "rows.parquet", work.root / "tf-idf.npy")
@@ -263,7 +279,7 @@ def make_bases(works: Mapping[str, Workspace], scale: Scale, device: str) -> dic
                 language_model.make, models / f"{family} {size}", family, split, pretraining, device,
                 vocab=VOCABULARY, **SHAPES[size],
             )
-            for size in works
+            for size in scale.sizes
             for family in FAMILIES
         }  # fmt: skip
         tf_idf.result()
@@ -382,10 +398,10 @@ PAGE = """# Real votes, trained from scratch
 {about}
 
 Votes by people from LMSYS, Auto-J, PandaLM, Tulu and LLMEval2, split by prompt: a quarter is the lockbox, the rest
-{folds} folds. Teacher (Llama) and student (Gemma-2) start from language models of {size} (width x layers) that were trained
+{folds} folds. Teacher (Llama) and student (Gemma-2) start from language models (width x layers: {size}) that were trained
 here, from random weights, to predict the next token of the votes outside the lockbox and of HH-RLHF's pairs, tokenizers too;
-they see no label, and no text of the lockbox. Preference pairs of step 1: {pairs} of HH-RLHF's. {epochs} epochs of at most
-{tokens} tokens a row, LoRA of rank {lora[rank]}, out-of-fold soft labels. The size is that with the least log loss of its
+they see no label, and no text of the lockbox. Preference pairs of step 1: {pairs} of HH-RLHF's. Rows of at most
+{tokens} tokens, LoRA of rank {lora[rank]}, out-of-fold soft labels. Size and epochs are those with the least log loss of its
 teachers on the votes that they held out. TF-IDF: words and pairs of words of A less those of B, their absolute difference,
 those of the prompt, and lengths; both orders, C by cross-validation over the folds. It learns from all votes outside the lockbox, a
 student from those of all folds but one. "Prior of its source" knows the file that a vote came from, which no model

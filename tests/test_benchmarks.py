@@ -4,12 +4,17 @@ import json
 import runpy
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from tiebreak import rates
+from tiebreak.data import synthetic
+from tiebreak.data.votes import LOCKBOX, SCHEMA, write_table
+from tiebreak.model import classifier
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 ARMS = ("gemma-score/reference", "gemma-score/int8", "llama-step/fp8")
@@ -76,3 +81,41 @@ def test_attention_is_timed_beside_torchs_own(script: Script) -> None:
     assert {row["way"] for row in found} >= {"kernel", "sdpa"}
     assert all(row["forward_ms"] > 0 and row["both_ms"] > 0 for row in found)
     assert len(lines) == len(found)
+
+
+def test_without_data_real_votes_are_skipped(script: Script, tmp_path: Path) -> None:
+    assert "skipped" in script("real_votes.py", str(tmp_path), "--work", str(tmp_path))
+
+
+@pytest.mark.slow
+def test_real_votes_at_a_tiny_size(script: Script, shared_data: Path, tmp_path: Path) -> None:
+    arguments = (str(shared_data), "--work", str(tmp_path), "--small")
+    table, line = script("real_votes.py", *arguments).split("\n\n", 1)[1].strip().split("\n\n")
+    found = json.loads(line)
+    assert [row["arm"] for row in found["rows"]] == [
+        line.split(" | ")[0][2:] for line in table.splitlines()[2:]
+    ]
+    assert all(0.8 < row["log_loss"]["value"] < 1.4 for row in found["rows"])
+
+
+def test_a_base_model_reads_nothing_of_the_lockbox(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import language_model
+
+    votes = synthetic.generate(24, seed=1).select(SCHEMA.names)
+    fold = pa.array([LOCKBOX if n % 3 == 0 else n % 2 for n in range(24)], pa.int8())
+    rows = votes.append_column("group", votes["id"]).append_column("fold", fold)
+    write_table(rows, tmp_path / "rows.parquet")
+    write_table(votes.slice(0, 2), tmp_path / "preferences.parquet")
+    read, _ = language_model.readable(tmp_path)
+    assert read["id"].to_pylist() == [vote for n, vote in enumerate(votes["id"].to_pylist()) if n % 3]
+    pretraining = language_model.Pretraining(epochs=4, batch=4, tokens=64, warmup_steps=2)
+    for family in ("llama", "gemma2"):
+        make = partial(
+            language_model.make, tmp_path / family, family, tmp_path, pretraining,
+            vocab=512, hidden=32, layers=1, heads=2,
+        )  # fmt: skip
+        made = make()
+        assert made["loss"] < 6.0, "below ln 512, what a random model has"
+        assert make() == made, "what is there is kept"
+        assert classifier.load(tmp_path / family).head_trained is False
