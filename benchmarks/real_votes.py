@@ -86,12 +86,12 @@ FAMILIES: tuple[Literal["llama"], Literal["gemma2"]] = ("llama", "gemma2")
 class Scale:
     """What a device does within minutes.
 
-    tried: sizes with epochs of teacher and student. reading: epochs of a base model's pretraining, batch its
+    tried: size, and epochs and learning rate of teacher and student. reading: epochs of a base model's pretraining, batch its
     sequences a step. pairs: of step 1, and votes: of all, -1 for all that there are. workers: tasks side by side,
     of which one card takes several.
     """
 
-    tried: tuple[tuple[str, int], ...]
+    tried: tuple[tuple[str, int, float], ...]
     reading: float
     pairs: int
     folds: int
@@ -102,14 +102,14 @@ class Scale:
 
     @property
     def sizes(self) -> list[str]:
-        return list(dict.fromkeys(size for size, _ in self.tried))
+        return list(dict.fromkeys(size for size, _, _ in self.tried))
 
 
 SCALES = {
-    "small": Scale((("32 x 2", 1),), reading=0.1, pairs=100, folds=2, tokens=256, votes=400),
-    "cpu": Scale((("64 x 2", 3),), reading=0.3, pairs=1500, folds=2, tokens=512),
+    "small": Scale((("32 x 2", 1, 1e-3),), reading=0.1, pairs=100, folds=2, tokens=256, votes=400),
+    "cpu": Scale((("64 x 2", 3, 1e-3),), reading=0.3, pairs=1500, folds=2, tokens=512),
     "cuda": Scale(
-        (("256 x 6", 2), ("256 x 6", 4), ("384 x 6", 3)),
+        (("256 x 6", 3, 1e-3), ("384 x 6", 3, 5e-4), ("256 x 6", 3, 4e-4)),
         reading=3, pairs=-1, folds=4, tokens=768, batch=32, workers=4,
     ),
 }  # fmt: skip
@@ -123,8 +123,8 @@ def recipe(size: str, scale: Scale) -> dict[str, Any]:
     model = {"precision": "fp32", "lora": LORA}
     training = {
         "epochs": 1,
-        "learning_rate": 1e-3,
-        "head_rate": 10,
+        "learning_rate": 5e-4,
+        "head_rate": 640 / SHAPES[size]["hidden"],  # AdamW moves a logit by the width times the rate
         "rows_per_step": 64,
         "max_tokens": scale.tokens,
         "warmup_steps": 20,
@@ -190,8 +190,8 @@ def measure(
     with timed(seconds, "read and split"):
         source_of = prepare(data, folder, scale)
         works = {
-            f"{size}, {epochs} epochs": workspace(folder, size, epochs, device)
-            for size, epochs in scale.tried
+            f"{size}, {epochs} epochs, rate {rate:g}": workspace(folder, size, epochs, rate, device)
+            for size, epochs, rate in scale.tried
         }
         first = next(iter(works.values()))
         finish(first, ("ingest", "split"))
@@ -259,8 +259,12 @@ def recipe_file(work: Path, size: str) -> Path:
     return work / f"{size}.yaml"
 
 
-def workspace(folder: Path, size: str, epochs: int, device: str) -> Workspace:
-    changes = (f"{step}.training.epochs={epochs}" for step in ("teach", "distill"))
+def workspace(folder: Path, size: str, epochs: int, rate: float, device: str) -> Workspace:
+    changes = (
+        f"{step}.training.{key}={value}"
+        for step in ("teach", "distill")
+        for key, value in (("epochs", epochs), ("learning_rate", rate))
+    )
     return Workspace(recipe_file(folder, size), (f"compute.device={device}", *changes))
 
 
@@ -297,12 +301,12 @@ def finish(work: Workspace, steps: Sequence[str] = ()) -> None:
 
 
 def held_out_loss(work: Workspace) -> float:
-    """The log loss of the folds' teachers on the votes that they held out, one order."""
+    """The log loss of the folds' teachers on the votes that they held out, both orders."""
     finish(work, ("ingest", "split", "post_pretrain", "teach", "score"))
     scored = stages.read([work.folder(task) for task in work.tasks if task.step_name == "score"])
     rows = truth_of(read_table(split_of(work) / "rows.parquet"))
     losses = [
-        log_loss(said.probabilities(both_orders=False, calibrated=False), rows.only(said.ids).y_NC)
+        log_loss(said.probabilities(both_orders=True, calibrated=False), rows.only(said.ids).y_NC)
         for said in stages.of_split(scored, "held_out")
     ]
     return float(np.mean(losses))
@@ -401,7 +405,7 @@ Votes by people from LMSYS, Auto-J, PandaLM, Tulu and LLMEval2, split by prompt:
 {folds} folds. Teacher (Llama) and student (Gemma-2) start from language models (width x layers: {size}) that were trained
 here, from random weights, to predict the next token of the votes outside the lockbox and of HH-RLHF's pairs, tokenizers too;
 they see no label, and no text of the lockbox. Preference pairs of step 1: {pairs} of HH-RLHF's. Rows of at most
-{tokens} tokens, LoRA of rank {lora[rank]}, out-of-fold soft labels. Size and epochs are those with the least log loss of its
+{tokens} tokens, LoRA of rank {lora[rank]}, out-of-fold soft labels. Size, epochs and learning rate are those with the least log loss of its
 teachers on the votes that they held out. TF-IDF: words and pairs of words of A less those of B, their absolute difference,
 those of the prompt, and lengths; both orders, C by cross-validation over the folds. It learns from all votes outside the lockbox, a
 student from those of all folds but one. "Prior of its source" knows the file that a vote came from, which no model
