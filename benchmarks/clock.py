@@ -6,15 +6,24 @@ from collections.abc import Callable
 import torch
 
 
-def timed(work: Callable[[], object]) -> float:
+def synchronised() -> float:
+    """The time once the card has done all it was given."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def begun() -> float:
+    """The time once the card has done all it was given; `peak_gib` counts from here."""
+    if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-    began = time.perf_counter()
+    return synchronised()
+
+
+def timed(work: Callable[[], object]) -> float:
+    start = begun()
     work()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - began
+    return synchronised() - start
 
 
 def peak_gib() -> float:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tiebreak.model import fp8
+from tiebreak.model import passes
 
 kernels = pytest.importorskip(
     "tiebreak.model.kernels", exc_type=ImportError, reason="Triton is not installed"
@@ -11,6 +11,18 @@ kernels = pytest.importorskip(
 
 ON_GPU = torch.cuda.is_available()
 DEVICE = "cuda" if ON_GPU else "cpu"
+
+
+def assert_same_codes(found: passes.Codes, expected: passes.Codes) -> None:
+    torch.testing.assert_close(found[1].cpu(), expected[1], rtol=2e-5, atol=0)
+    got, want = found[0].cpu().float(), expected[0].float()
+    if ON_GPU:  # a value on the edge between two codes may fall to either side
+        assert (got != want).float().mean() < 1e-3
+        torch.testing.assert_close(got, want, rtol=1 / 8, atol=2**-9)
+    else:  # the interpreter does not round to even, and drops the carry into a power of two
+        known = want.abs().log2().frac() != 0
+        torch.testing.assert_close(got[known], want[known], rtol=1 / 8, atol=2**-9)
+        assert known.float().mean() > 0.7
 
 
 @pytest.mark.parametrize("with_adapter", [False, True])
@@ -23,19 +35,36 @@ def test_quantised_rows_equal_torch(with_adapter: bool) -> None:
         (torch.randn(6, 24, dtype=torch.bfloat16), torch.tensor(3.0)) if with_adapter else (None, None)
     )
     arguments = (x, scale, low, factor)
-    expected, expected_scales = fp8.quantise_rows(*arguments)
+    expected, expected_scales = passes.quantise_rows(*arguments)
     codes, scales = kernels.quantise_rows(*(t if t is None else t.to(DEVICE) for t in arguments))
-    torch.testing.assert_close(scales.cpu(), expected_scales, rtol=1e-6, atol=0)
-    got, want = codes.cpu().float(), expected.float()
-    if not ON_GPU:  # the interpreter does not round to even, and drops the carry into a power of two
-        known = want.abs().log2().frac() != 0
-        torch.testing.assert_close(got[known], want[known], rtol=1 / 8, atol=2**-9)
-        assert known.float().mean() > 0.7
-    else:
-        assert torch.equal(got, want)
+    assert_same_codes((codes, scales), (expected, expected_scales))
 
 
 def test_a_matrix_of_codes_is_laid_out_the_other_way() -> None:
-    codes = torch.randint(0, 120, (200, 70), dtype=torch.uint8).view(fp8.CODES)
+    codes = torch.randint(0, 120, (200, 70), dtype=torch.uint8).view(passes.CODES)
     found = kernels.transposed(codes.to(DEVICE)).cpu()
     assert torch.equal(found.view(torch.uint8), codes.view(torch.uint8).t())
+
+
+@pytest.mark.parametrize("activation", ["silu", "gelu_tanh"])
+@pytest.mark.parametrize("quantised", [False, True])
+def test_gate_and_its_gradient_equal_torch(activation: str, quantised: bool) -> None:
+    torch.manual_seed(0)
+    both = torch.randn(5, 2 * 2100) * 3  # more than one block of a row
+    dh = torch.randn(5, 2100 + 8)[:, :2100]  # rows that lie apart
+    scale = torch.rand(2 * 2100) if quantised else None
+    expected = passes.gate(both, activation)
+    found = kernels.gate(both.to(DEVICE), activation).cpu()
+    torch.testing.assert_close(found, expected, atol=2e-6, rtol=2e-5)
+    codes, scales = kernels.gate_codes(both.to(DEVICE), activation)
+    assert_same_codes((codes, scales), passes.gate_codes(both, activation))
+    d, h, codes = passes.gate_gradient(dh, both, activation, scale)
+    scale_there = None if scale is None else scale.to(DEVICE)
+    d_found, h_found, codes_found = kernels.gate_gradient(
+        dh.to(DEVICE), both.to(DEVICE), activation, scale_there
+    )
+    torch.testing.assert_close(d_found.cpu(), d, atol=2e-5, rtol=2e-5)  # fp32's rounding of parts up to 100
+    torch.testing.assert_close(h_found.cpu(), h, atol=2e-6, rtol=2e-5)
+    assert (codes is None) == (codes_found is None) == (not quantised)
+    if codes is not None:
+        assert_same_codes(codes_found, codes)

@@ -7,7 +7,8 @@ from models import FAMILIES, base, votes
 
 from tiebreak.data.packing import Packed, pack
 from tiebreak.data.prompt import tokenize
-from tiebreak.model import classifier, stream
+from tiebreak.model import classifier, nf4, stream
+from tiebreak.model.gated import GatedMlp
 from tiebreak.model.lora import adapted_layers, adapter_state, load_adapter, save_adapter
 from tiebreak.model.products import forward, input_gradient
 from tiebreak.model.stack import Stack, stacks
@@ -102,9 +103,9 @@ def decoded(stack: Stack) -> torch.Tensor:
     """The weight that a stack's codes stand for."""
     if stack.kind == "fp8":
         return stack.codes[:, : stack.inputs].float() * stack.scales[:, None]
-    from tiebreak.model.products import dense
-
-    return dense(stack.frozen, sum(stack.sizes), torch.float32)
+    if stack.kind == "nf4":
+        return nf4.decode(stack.codes, stack.scales, sum(stack.sizes), torch.float32)
+    return stack.weight[:, : stack.inputs]
 
 
 def part_by_part(stack: Stack, x: torch.Tensor) -> torch.Tensor:
@@ -159,7 +160,7 @@ def test_dropout_drops_inputs_and_keeps_the_mean() -> None:
     stack = random_stack("dense")
     stack.dropout = 0.25
     x = torch.randn(50, 64)
-    frozen = x @ stack.weight.t()
+    frozen = x @ decoded(stack).t()
     kept, low = [], []
     for seed in range(300):
         torch.manual_seed(seed)
@@ -190,10 +191,10 @@ def test_dropout_has_the_gradient_of_its_mask() -> None:
 
 def test_without_adapters_a_stack_is_its_frozen_weights() -> None:
     weight, x, none = torch.randn(32, 16), torch.randn(5, 16), torch.empty(0, 16)
-    y, low = forward(x, [weight], none, torch.empty(32, 0), [32])
+    y, low = forward(x, [weight], none, [32])
     assert torch.equal(y, x @ weight.t())
     assert low.shape == (5, 0)
-    dx, _ = input_gradient(y, [weight], none, torch.empty(32, 0), [32])
+    dx, _ = input_gradient(y, [weight], none, [32])
     assert torch.equal(dx, y @ weight)
 
 
@@ -203,3 +204,4 @@ def test_every_linear_layer_of_the_decoder_is_in_a_stack() -> None:
     assert len(names) == len(set(names)) == 3 * 7
     assert not [m for m in ours.model.model.modules() if isinstance(m, torch.nn.Linear)]
     assert {len(stack.names) for stack in stacks(ours.model)} == {1, 2, 3}
+    assert all(isinstance(layer.mlp, GatedMlp) for layer in ours.model.model.layers)

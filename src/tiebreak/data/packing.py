@@ -65,7 +65,10 @@ class Tiles:
 
 @dataclass(frozen=True)
 class Packed:
-    """One forward: documents end to end. positions_T restart at 0; ends_D point at each last token."""
+    """One forward: documents end to end. positions_T restart at 0; ends_D point at each last token.
+
+    Filled up for the kernel, ends_D has more rows than there are documents, which point at the first token.
+    """
 
     ids_T: Tensor
     positions_T: Tensor
@@ -114,10 +117,17 @@ def pack(documents: Sequence[Document], tokens: int | None = None) -> Packed:
     return Packed(
         ids_T=torch.from_numpy(np.concatenate(own).astype(np.int64)),
         positions_T=torch.from_numpy(np.concatenate(positions)),
-        ends_D=torch.tensor([span.stop - 1 for span in spans]),
+        ends_D=_ends(spans, tokens),
         spans=spans,
         layout=_layout(spans) if tokens is None else _tiles(everything, tokens),
     )
+
+
+def _ends(spans: Sequence[Span], tokens: int | None) -> Tensor:
+    ends = [span.stop - 1 for span in spans]
+    if tokens is not None:  # one shape unless documents are tiny
+        ends += [0] * (max(16, tokens // 64, 1 << (len(ends) - 1).bit_length()) - len(ends))
+    return torch.tensor(ends)
 
 
 def batches(documents: Sequence[Document], budget: int, fixed: bool) -> Iterator[tuple[list[int], Packed]]:

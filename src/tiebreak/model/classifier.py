@@ -27,11 +27,13 @@ from tiebreak.data.packing import Packed
 from tiebreak.data.votes import LABELS
 from tiebreak.errors import TiebreakError
 from tiebreak.model import attention, gpu, stream
+from tiebreak.model.ends import read_at_ends
+from tiebreak.model.fuse import fuse
 from tiebreak.model.lora import HEAD, add_adapters, load_adapter
 from tiebreak.model.precision import announce, choose
 from tiebreak.model.precision import card as device_card
 from tiebreak.model.shard import shard
-from tiebreak.model.stack import fuse, stacks
+from tiebreak.model.stack import stacks
 from tiebreak.recipe import Lora
 
 HEAD_STD = 0.02
@@ -51,17 +53,23 @@ class Classifier:
     fixed: bool = False
     checked: bool = False
 
+    def __post_init__(self) -> None:
+        self._at_ends = read_at_ends(self.model)
+        self._stacks = stacks(self.model)
+
     def logits(self, batch: Packed) -> Tensor:
         """Raw logits (D, C) in fp32, read at each document's last token."""
-        for stack in stacks(self.model):
+        for stack in self._stacks:
             stack.prepare()
         hidden_TX = self.model.model(
             **self._inputs(batch),
             position_ids=batch.positions_T[None],
             use_cache=False,
             layout=batch.layout,
+            ends_D=batch.ends_D if self._at_ends else None,
         ).last_hidden_state[0]
-        logits_DC: Tensor = self.model.score(hidden_TX[batch.ends_D].float())
+        hidden_DX = hidden_TX if self._at_ends else hidden_TX[batch.ends_D]
+        logits_DC: Tensor = self.model.score(hidden_DX[: len(batch.spans)].float())
         return logits_DC
 
     def _inputs(self, batch: Packed) -> dict[str, Tensor]:

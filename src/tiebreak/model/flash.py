@@ -19,6 +19,7 @@ from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from tiebreak.data.packing import TILE
+from tiebreak.model.operator import differentiate, operator
 
 LOG2E = tl.constexpr(1.4426950408889634)
 NEVER = tl.constexpr(-1e30)  # finite, so that a row whose first tile is masked out does not become NaN
@@ -34,12 +35,12 @@ class Shape:
     stages: int
 
 
-# head size: forward, gradient of queries, gradient of keys and values. Chosen by what ptxas says of registers and
-# shared memory on Hopper; not yet timed on a card.
+# head size: forward, gradient of queries, gradient of keys and values. The fastest of 208 tried on an H100
+# (benchmarks/attention.py --tune) on rows of arena votes' lengths; 64 goes by what ptxas says of registers alone.
 SHAPES = {
     64: (Shape(128, 64, 4, 3), Shape(128, 64, 8, 2), Shape(64, 64, 4, 2)),
-    128: (Shape(128, 64, 8, 3), Shape(128, 64, 8, 2), Shape(128, 64, 8, 2)),
-    256: (Shape(128, 64, 8, 2), Shape(64, 64, 8, 2), Shape(64, 64, 8, 2)),
+    128: (Shape(64, 32, 4, 2), Shape(64, 64, 4, 2), Shape(64, 64, 4, 2)),
+    256: (Shape(64, 64, 4, 1), Shape(128, 32, 8, 3), Shape(64, 64, 8, 2)),
 }
 
 
@@ -236,8 +237,7 @@ def _grid(tiles_N5: Tensor, shape: Shape, heads: int) -> tuple[int]:
     return (len(tiles_N5) * (TILE // shape.own) * heads,)
 
 
-@torch.library.custom_op("tiebreak::flash", mutates_args=())
-def flash(
+def _flash(
     q_THE: Tensor, k_TKE: Tensor, v_TKE: Tensor, queries_N5: Tensor, keys_N5: Tensor,
     scale: float, softcap: float, window: int,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
@@ -257,14 +257,12 @@ def flash(
     return out_THE, lse_HT
 
 
-@flash.register_fake
-def _(q_THE, k_TKE, v_TKE, queries_N5, keys_N5, scale, softcap, window):
+def _flash_fake(q_THE, k_TKE, v_TKE, queries_N5, keys_N5, scale, softcap, window):
     T, H, E = q_THE.shape
     return q_THE.new_empty(T, H, E), q_THE.new_empty(H, T, dtype=torch.float32)
 
 
-@torch.library.custom_op("tiebreak::flash_backward", mutates_args=())
-def flash_backward(
+def _flash_backward(
     dout_THE: Tensor, q_THE: Tensor, k_TKE: Tensor, v_TKE: Tensor, lse_HT: Tensor, delta_TH: Tensor,
     queries_N5: Tensor, keys_N5: Tensor, scale: float, softcap: float, window: int,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
@@ -287,9 +285,14 @@ def flash_backward(
     return dq_THE, dk_TKE, dv_TKE
 
 
-@flash_backward.register_fake
-def _(dout_THE, q_THE, k_TKE, v_TKE, lse_HT, delta_TH, queries_N5, keys_N5, scale, softcap, window):
+def _flash_backward_fake(
+    dout_THE, q_THE, k_TKE, v_TKE, lse_HT, delta_TH, queries_N5, keys_N5, scale, softcap, window
+):
     return tuple(x.new_empty(x.shape) for x in (q_THE, k_TKE, v_TKE))
+
+
+flash = operator("flash", _flash, _flash_fake)
+flash_backward = operator("flash_backward", _flash_backward, _flash_backward_fake)
 
 
 def _setup(ctx, inputs, output):
@@ -306,4 +309,4 @@ def _backward(ctx, dout_THE, _):
     return *gradients, None, None, None, None, None
 
 
-flash.register_autograd(_backward, setup_context=_setup)
+differentiate("flash", _backward, _setup)

@@ -1,6 +1,6 @@
 """Triton kernels for what surrounds the matrix products: one pass over memory each.
 
-Dimension letters: T tokens, X features, R ranks of adapters, O and I rows and columns of a weight.
+Dimension letters: T tokens, X features, F features of an MLP, R ranks of adapters, O and I rows and columns of a weight.
 """
 
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
@@ -46,8 +46,7 @@ def quantise_rows(
     """Rows of [x * scale_X, low * factor] in FP8 (e4m3), and each row's scale (T, 1)."""
     T, X = x_TX.shape
     R = 0 if low_TR is None else low_TR.shape[1]
-    codes_TX = torch.empty(T, X + R, dtype=torch.float8_e4m3fn, device=x_TX.device)
-    scales_T1 = torch.empty(T, 1, dtype=torch.float32, device=x_TX.device)
+    codes_TX, scales_T1 = _codes(T, X + R, x_TX.device)
     block = triton.next_power_of_2(X)
     low = x_TX if low_TR is None else low_TR
     _quantise_kernel[(T,)](
@@ -80,3 +79,129 @@ def transposed(codes_OI: Tensor) -> Tensor:
     grid = (triton.cdiv(O, 128), triton.cdiv(I, 128))
     _transpose_kernel[grid](codes_OI.view(torch.uint8), out_IO.view(torch.uint8), O, I, 128, 128, num_warps=8)
     return out_IO
+
+
+@triton.jit
+def _activate(gate, GELU: tl.constexpr):
+    """The activation and its slope, in fp32."""
+    if GELU:  # 0.5 g (1 + tanh(u)) = g sigmoid(2 u), u = sqrt(2 / pi) (g + 0.044715 g^3)
+        u = 1.5957691216057308 * (gate + 0.044715 * gate * gate * gate)
+        s = 1 / (1 + tl.exp2(-1.4426950408889634 * u))
+        slope = s + gate * s * (1 - s) * 1.5957691216057308 * (1 + 0.134145 * gate * gate)
+    else:
+        s = 1 / (1 + tl.exp2(-1.4426950408889634 * gate))
+        slope = s * (1 + gate * (1 - s))
+    return gate * s, slope
+
+
+@triton.jit
+def _gate_kernel(
+    both_ptr, h_ptr, codes_ptr, scales_ptr, F, GELU: tl.constexpr, QUANTISED: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0).to(tl.int64)
+    largest = tl.zeros([BLOCK], tl.float32)
+    for start in range(0, F, BLOCK):
+        column = start + tl.arange(0, BLOCK)
+        gate = tl.load(both_ptr + row * 2 * F + column, mask=column < F, other=0.0).to(tl.float32)
+        up = tl.load(both_ptr + row * 2 * F + F + column, mask=column < F, other=0.0).to(tl.float32)
+        active, _ = _activate(gate, GELU)
+        if QUANTISED:
+            largest = tl.maximum(largest, tl.abs(active * up))
+        else:
+            tl.store(h_ptr + row * F + column, (active * up).to(h_ptr.dtype.element_ty), mask=column < F)
+    if QUANTISED:
+        scale = tl.maximum(tl.max(largest, 0), 1e-12) / LARGEST_FP8
+        for start in range(0, F, BLOCK):  # the row is in cache by now
+            column = start + tl.arange(0, BLOCK)
+            gate = tl.load(both_ptr + row * 2 * F + column, mask=column < F, other=0.0).to(tl.float32)
+            up = tl.load(both_ptr + row * 2 * F + F + column, mask=column < F, other=0.0).to(tl.float32)
+            active, _ = _activate(gate, GELU)
+            code = (active * up / scale).to(codes_ptr.dtype.element_ty)
+            tl.store(codes_ptr + row * F + column, code, mask=column < F)
+        tl.store(scales_ptr + row, scale)
+
+
+@triton.jit
+def _gate_gradient_kernel(
+    dh_ptr, dh_row, both_ptr, d_ptr, h_ptr, scale_X_ptr, codes_ptr, scales_ptr, F,
+    GELU: tl.constexpr, QUANTISED: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0).to(tl.int64)
+    largest = tl.zeros([BLOCK], tl.float32)
+    for start in range(0, F, BLOCK):
+        column = start + tl.arange(0, BLOCK)
+        gate = tl.load(both_ptr + row * 2 * F + column, mask=column < F, other=0.0).to(tl.float32)
+        up = tl.load(both_ptr + row * 2 * F + F + column, mask=column < F, other=0.0).to(tl.float32)
+        dh = tl.load(dh_ptr + row * dh_row + column, mask=column < F, other=0.0).to(tl.float32)
+        active, slope = _activate(gate, GELU)
+        dgate = (dh * up * slope).to(d_ptr.dtype.element_ty)
+        dup = (dh * active).to(d_ptr.dtype.element_ty)
+        tl.store(d_ptr + row * 2 * F + column, dgate, mask=column < F)
+        tl.store(d_ptr + row * 2 * F + F + column, dup, mask=column < F)
+        tl.store(h_ptr + row * F + column, (active * up).to(h_ptr.dtype.element_ty), mask=column < F)
+        if QUANTISED:
+            scale_gate = tl.load(scale_X_ptr + column, mask=column < F, other=0.0)
+            scale_up = tl.load(scale_X_ptr + F + column, mask=column < F, other=0.0)
+            largest = tl.maximum(largest, tl.abs(dgate.to(tl.float32) * scale_gate))
+            largest = tl.maximum(largest, tl.abs(dup.to(tl.float32) * scale_up))
+    if QUANTISED:
+        scale = tl.maximum(tl.max(largest, 0), 1e-12) / LARGEST_FP8
+        tl.debug_barrier()  # other threads may have stored what is loaded now
+        for start in range(0, 2 * F, BLOCK):
+            column = start + tl.arange(0, BLOCK)
+            d = tl.load(d_ptr + row * 2 * F + column, mask=column < 2 * F, other=0.0).to(tl.float32)
+            d = d * tl.load(scale_X_ptr + column, mask=column < 2 * F, other=0.0)
+            tl.store(
+                codes_ptr + row * 2 * F + column,
+                (d / scale).to(codes_ptr.dtype.element_ty),
+                mask=column < 2 * F,
+            )
+        tl.store(scales_ptr + row, scale)
+
+
+def gate(both_TF: Tensor, activation: str) -> Tensor:
+    """act(gate) * up of [gate, up] (T, 2 F): (T, F)."""
+    T, F = both_TF.shape[0], both_TF.shape[1] // 2
+    h_TF = both_TF.new_empty(T, F)
+    block, warps = _cut(F, quantised=False)
+    _gate_kernel[(T,)](both_TF, h_TF, None, None, F, activation != "silu", False, block, num_warps=warps)
+    return h_TF
+
+
+def gate_codes(both_TF: Tensor, activation: str) -> tuple[Tensor, Tensor]:
+    """act(gate) * up in FP8 (e4m3), and each row's scale (T, 1)."""
+    T, F = both_TF.shape[0], both_TF.shape[1] // 2
+    codes_TF, scales_T1 = _codes(T, F, both_TF.device)
+    block, warps = _cut(F, quantised=True)
+    _gate_kernel[(T,)](
+        both_TF, None, codes_TF, scales_T1, F, activation != "silu", True, block, num_warps=warps
+    )
+    return codes_TF, scales_T1
+
+
+def gate_gradient(
+    dh_TF: Tensor, both_TF: Tensor, activation: str, scale_X: Tensor | None
+) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor] | None]:
+    """The gradient of [gate, up], act(gate) * up again, and, given scale_X, FP8 codes of gradient * scale_X."""
+    T, F = both_TF.shape[0], both_TF.shape[1] // 2
+    d_TX, h_TF = torch.empty_like(both_TF), both_TF.new_empty(T, F)
+    codes = None if scale_X is None else _codes(T, 2 * F, both_TF.device)
+    block, warps = _cut(F, quantised=codes is not None)
+    _gate_gradient_kernel[(T,)](
+        dh_TF, dh_TF.stride(0), both_TF, d_TX, h_TF, scale_X, *(codes or (None, None)), F,
+        activation != "silu", codes is not None, block, num_warps=warps,
+    )  # fmt: skip
+    return d_TX, h_TF, codes
+
+
+def _codes(rows: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    return (
+        torch.empty(rows, width, dtype=torch.float8_e4m3fn, device=device),
+        torch.empty(rows, 1, dtype=torch.float32, device=device),
+    )
+
+
+def _cut(width: int, quantised: bool) -> tuple[int, int]:
+    """Features of a step and warps. Rows that are read twice are few at a time, so that they stay in the L2 cache."""
+    block = min(8192 if quantised else 2048, int(triton.next_power_of_2(width)))
+    return block, max(1, block // 256)

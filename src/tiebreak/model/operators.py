@@ -1,9 +1,10 @@
-"""Frozen linear layers with adapters as differentiable operators.
+"""Frozen linear layers with adapters, and a whole gated MLP, as differentiable operators.
 
-They are custom operators, which torch.compile keeps whole: it could not add an adapter's part inside the matrix
-product.
+torch.compile could not add an adapter's part inside the matrix product, nor write what the backward of a gate needs in
+one pass over memory. What an MLP keeps for its backward is [gate, up]; act(gate) * up is computed again.
 
-Dimension letters: T tokens, I inputs, O outputs of all members, R ranks of all members, r rank of one.
+Dimension letters: T tokens, I inputs, O outputs of all members, R ranks of all members, r rank of one, F features of
+an MLP.
 """
 
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
@@ -11,62 +12,146 @@ Dimension letters: T tokens, I inputs, O outputs of all members, R ranks of all 
 import torch
 from torch import Tensor
 
-from tiebreak.model.fp8 import CODES
-from tiebreak.model.products import Frozen, adapter_gradients, forward, input_gradient
+from tiebreak.model import fp8, nf4, passes
+from tiebreak.model.operator import differentiate, operator
+from tiebreak.model.products import Frozen, adapter_gradients, forward, input_gradient, is_fp8
 
 
-def _cast(lora_A: Tensor, lora_B: Tensor, keep_I: Tensor | None, scale: float, kind: torch.dtype):
-    return (lora_A if keep_I is None else lora_A * keep_I).to(kind), (lora_B * scale).to(kind)
+def _gradients(
+    dy_TO: Tensor, x_TI: Tensor, low_TR: Tensor, g_TR: Tensor, keep_I: Tensor | None, scale: float, sizes: list[int]
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Of the masters A and B."""
+    da_RI, db_Or = adapter_gradients(dy_TO, x_TI, low_TR, g_TR, sizes)
+    return da_RI if keep_I is None else da_RI.mul_(keep_I), db_Or.mul_(scale)
 
 
 def _adapted(
-    x_TI: Tensor, frozen: Frozen, lora_A: Tensor, lora_B: Tensor, keep_I: Tensor | None, scale: float, sizes: list[int]
+    x_TI: Tensor, frozen: Frozen, a_RI: Tensor, lora_A: Tensor, lora_B: Tensor, keep_I: Tensor | None,
+    scale: float, sizes: list[int],
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    a_RI, b_Or = _cast(lora_A, lora_B, keep_I, scale, x_TI.dtype)
-    return forward(x_TI, frozen, a_RI, b_Or, sizes)
+    return forward(x_TI, frozen, a_RI, sizes)
+
+
+def _adapted_fake(x_TI, frozen, a_RI, lora_A, lora_B, keep_I, scale, sizes):
+    return x_TI.new_empty(len(x_TI), sum(sizes)), x_TI.new_empty(len(x_TI), len(a_RI))
 
 
 def _adapted_backward(
-    dy_TO: Tensor, x_TI: Tensor, low_TR: Tensor, frozen: Frozen, lora_A: Tensor, lora_B: Tensor,
-    keep_I: Tensor | None, scale: float, sizes: list[int],
+    dy_TO: Tensor, x_TI: Tensor, low_TR: Tensor, frozen: Frozen, a_RI: Tensor, keep_I: Tensor | None,
+    scale: float, sizes: list[int],
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    a_RI, b_Or = _cast(lora_A, lora_B, keep_I, scale, x_TI.dtype)
     dy_TO = dy_TO.contiguous()
-    dx_TI, g_TR = input_gradient(dy_TO, frozen, a_RI, b_Or, sizes)
-    da_RI, db_Or = adapter_gradients(dy_TO, x_TI, low_TR, g_TR, sizes)
-    return dx_TI, da_RI if keep_I is None else da_RI.mul_(keep_I), db_Or.mul_(scale)
+    dx_TI, g_TR = input_gradient(dy_TO, frozen, a_RI, sizes)
+    return dx_TI, *_gradients(dy_TO, x_TI, low_TR, g_TR, keep_I, scale, sizes)
 
 
-def _operator(name: str, function):
-    return torch.library.custom_op(f"tiebreak::{name}", function, mutates_args=())
+def _adapted_backward_fake(dy_TO, x_TI, low_TR, frozen, a_RI, keep_I, scale, sizes):
+    R, I = a_RI.shape  # noqa: E741
+    return _input_gradient_fake(dy_TO, frozen, a_RI), *_gradients_fake(R, I, sizes, a_RI)
 
 
-adapted, adapted_backward = _operator("adapted", _adapted), _operator("adapted_backward", _adapted_backward)
+def _input_gradient_fake(dy_TO, frozen, a_RI):
+    R, I = a_RI.shape  # noqa: E741
+    row = I if nf4.is_code(frozen[0]) else I + R
+    return dy_TO.new_empty_strided((len(dy_TO), I), (row, 1))
 
 
-@adapted.register_fake
-def _(x_TI, frozen, lora_A, lora_B, keep_I, scale, sizes):
-    return x_TI.new_empty(len(x_TI), len(lora_B)), x_TI.new_empty(len(x_TI), len(lora_A))
+def _gradients_fake(R, I, sizes, a_RI):  # noqa: E741
+    kind = torch.float32
+    return a_RI.new_empty(R, I, dtype=kind), a_RI.new_empty(sum(sizes), R // len(sizes), dtype=kind)
 
 
-@adapted_backward.register_fake
-def _(dy_TO, x_TI, low_TR, frozen, lora_A, lora_B, keep_I, scale, sizes):
-    T, I = x_TI.shape  # noqa: E741
-    row = I + len(lora_A) if frozen[0].dtype == CODES else I
-    return dy_TO.new_empty_strided((T, I), (row, 1)), torch.empty_like(lora_A), torch.empty_like(lora_B)
+adapted = operator("adapted", _adapted, _adapted_fake)
+adapted_backward = operator("adapted_backward", _adapted_backward, _adapted_backward_fake)
 
 
 def _adapted_setup(ctx, inputs, output):
-    x_TI, frozen, lora_A, lora_B, keep_I, ctx.scale, ctx.sizes = inputs
-    ctx.save_for_backward(x_TI, output[1], lora_A, lora_B, keep_I, *frozen)
+    x_TI, frozen, a_RI, _, _, keep_I, ctx.scale, ctx.sizes = inputs
+    ctx.save_for_backward(x_TI, output[1], a_RI, keep_I, *frozen)
 
 
 def _adapted_gradient(ctx, dy_TO, _):
-    x_TI, low_TR, lora_A, lora_B, keep_I, *frozen = ctx.saved_tensors
-    dx_TI, da_RI, db_Or = adapted_backward(
-        dy_TO, x_TI, low_TR, frozen, lora_A, lora_B, keep_I, ctx.scale, ctx.sizes
+    x_TI, low_TR, a_RI, keep_I, *frozen = ctx.saved_tensors
+    dx_TI, da_RI, db_Or = adapted_backward(dy_TO, x_TI, low_TR, frozen, a_RI, keep_I, ctx.scale, ctx.sizes)
+    return dx_TI, [None] * len(frozen), None, da_RI, db_Or, None, None, None
+
+
+differentiate("adapted", _adapted_gradient, _adapted_setup)
+
+
+def _gated(
+    x_TI: Tensor,
+    up: Frozen, up_a_RI: Tensor, up_A: Tensor, up_B: Tensor, up_keep_I: Tensor | None,
+    down: Frozen, down_a_RF: Tensor, down_A: Tensor, down_B: Tensor, down_keep_F: Tensor | None,
+    outputs: int, scale: float, activation: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """down(act(gate) * up); besides, for the backward, [gate, up] and what comes of each A."""
+    F = down_a_RF.shape[1]
+    both_TF, up_low_TR = forward(x_TI, up, up_a_RI, [F, F])
+    if is_fp8(down) and not len(down_a_RF):
+        rows = passes.gate_codes(both_TF, activation)
+        y_TO = fp8.product(rows, down[0], down[1], x_TI.dtype)
+        return y_TO, both_TF, up_low_TR, x_TI.new_empty(len(x_TI), 0)
+    y_TO, down_low_TR = forward(passes.gate(both_TF, activation), down, down_a_RF, [outputs])
+    return y_TO, both_TF, up_low_TR, down_low_TR
+
+
+def _gated_fake(
+    x_TI, up, up_a_RI, up_A, up_B, up_keep_I, down, down_a_RF, down_A, down_B, down_keep_F, outputs, scale, activation
+):  # fmt: skip
+    widths = (outputs, 2 * down_a_RF.shape[1], len(up_a_RI), len(down_a_RF))
+    return tuple(x_TI.new_empty(len(x_TI), width) for width in widths)
+
+
+def _gated_backward(
+    dy_TO: Tensor, x_TI: Tensor, both_TF: Tensor, up_low_TR: Tensor, down_low_TR: Tensor,
+    up: Frozen, up_a_RI: Tensor, up_keep_I: Tensor | None,
+    down: Frozen, down_a_RF: Tensor, down_keep_F: Tensor | None, scale: float, activation: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    dy_TO = dy_TO.contiguous()
+    outputs, F = [dy_TO.shape[1]], down_a_RF.shape[1]
+    dh_TF, down_g_TR = input_gradient(dy_TO, down, down_a_RF, outputs)
+    scale_F = up[1] if is_fp8(up) else None
+    dboth_TF, h_TF, rows = passes.gate_gradient(dh_TF, both_TF, activation, scale_F)
+    of_down = _gradients(dy_TO, h_TF, down_low_TR, down_g_TR, down_keep_F, scale, outputs)
+    del dh_TF, h_TF  # as large as anything here, and not needed for the rest
+    dx_TI, up_g_TR = input_gradient(dboth_TF, up, up_a_RI, [F, F], rows)
+    of_up = _gradients(dboth_TF, x_TI, up_low_TR, up_g_TR, up_keep_I, scale, [F, F])
+    return dx_TI, *of_up, *of_down
+
+
+def _gated_backward_fake(
+    dy_TO, x_TI, both_TF, up_low_TR, down_low_TR, up, up_a_RI, up_keep_I, down, down_a_RF, down_keep_F, scale, activation
+):  # fmt: skip
+    (R, I), (S, F) = up_a_RI.shape, down_a_RF.shape  # noqa: E741
+    of_up = _gradients_fake(R, I, [F, F], up_a_RI)
+    of_down = _gradients_fake(S, F, [dy_TO.shape[1]], down_a_RF)
+    return _input_gradient_fake(dy_TO, up, up_a_RI), *of_up, *of_down
+
+
+gated = operator("gated", _gated, _gated_fake)
+gated_backward = operator("gated_backward", _gated_backward, _gated_backward_fake)
+
+
+def _gated_setup(ctx, inputs, output):
+    x_TI, up, up_a_RI, _, _, up_keep_I, down, down_a_RF, _, _, down_keep_F, _, ctx.scale, ctx.activation = (
+        inputs
     )
-    return dx_TI, [None] * len(frozen), da_RI, db_Or, None, None, None
+    ctx.parts = len(up)
+    ctx.save_for_backward(x_TI, *output[1:], up_a_RI, up_keep_I, down_a_RF, down_keep_F, *up, *down)
 
 
-adapted.register_autograd(_adapted_gradient, setup_context=_adapted_setup)
+def _gated_gradient(ctx, dy_TO, *_):
+    x_TI, both_TF, up_low_TR, down_low_TR, up_a_RI, up_keep_I, down_a_RF, down_keep_F, *frozen = (
+        ctx.saved_tensors
+    )
+    up, down = frozen[: ctx.parts], frozen[ctx.parts :]
+    dx_TI, dup_A, dup_B, ddown_A, ddown_B = gated_backward(
+        dy_TO, x_TI, both_TF, up_low_TR, down_low_TR, up, up_a_RI, up_keep_I, down, down_a_RF, down_keep_F,
+        ctx.scale, ctx.activation,
+    )  # fmt: skip
+    nothing = [None] * ctx.parts
+    return dx_TI, nothing, None, dup_A, dup_B, None, nothing, None, ddown_A, ddown_B, None, None, None, None
+
+
+differentiate("gated", _gated_gradient, _gated_setup)

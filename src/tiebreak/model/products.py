@@ -1,10 +1,11 @@
 """Products with a frozen weight and its adapter, forward and backward.
 
 y = x W^T + (alpha / rank) (x A^T) B^T. W is frozen and holds the weights of several layers that read the same
-input, on top of each other; A and B hold theirs. The masters A and B are fp32 and computed in the type of x. The
-adapter's part is added by the matrix product itself, so that no sum passes through memory.
+input, on top of each other; A and B hold theirs, B times alpha / rank. The masters are fp32 and computed in the type
+of x. Dense and FP8 weights have B in columns of their own, [W, B], so that one product gives both parts, forward
+and backward; with NF4 the adapter's part is added by the matrix product itself. No sum passes through memory.
 
-Dimension letters: T tokens, I inputs, O outputs of all members, R ranks of all members, r rank of one.
+Dimension letters: T tokens, I inputs, O outputs of all members, R ranks of all members, r rank of one, J = I + R.
 """
 
 from typing import Any
@@ -12,47 +13,63 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tiebreak.model import fp8, nf4
+from tiebreak.model import fp8, nf4, passes
 
 Frozen = list[Tensor]
-"""A frozen weight: [W (O, I)], or in FP8 [codes, scales, factor], or in NF4 [codes, scales of the blocks]."""
+"""A frozen weight: [[W, B] (O, J)], or in FP8 [codes (O, J), scales, factor], or in NF4 [codes, scales, B (O, r)]."""
 
 
-def dense(frozen: Frozen, outputs: int, kind: torch.dtype) -> Tensor:
-    """The weight (O, I) of a Frozen that is not FP8."""
-    return nf4.decode(frozen[0], frozen[1], outputs, kind) if nf4.is_code(frozen[0]) else frozen[0]
+def is_fp8(frozen: Frozen) -> bool:
+    return frozen[0].dtype == passes.CODES
 
 
-def forward(
-    x_TI: Tensor, frozen: Frozen, a_RI: Tensor, b_Or: Tensor, sizes: list[int]
-) -> tuple[Tensor, Tensor]:
-    """Y (T, O), and x A^T (T, R), which the backward needs. b is scaled by alpha / rank."""
+def forward(x_TI: Tensor, frozen: Frozen, a_RI: Tensor, sizes: list[int]) -> tuple[Tensor, Tensor]:
+    """Y (T, O), and x A^T (T, R), which the backward needs."""
     low_TR = x_TI @ a_RI.t()
-    if frozen[0].dtype == fp8.CODES:
-        return fp8.product(x_TI, low_TR, *frozen), low_TR
-    weight_OI = dense(frozen, len(b_Or), x_TI.dtype)
+    if is_fp8(frozen):
+        codes_OJ, scale_O, factor = frozen
+        rows = passes.quantise_rows(x_TI, None, low_TR, factor)
+        return fp8.product(rows, codes_OJ, scale_O, x_TI.dtype), low_TR
+    if nf4.is_code(frozen[0]):
+        y_TO = x_TI.new_empty(len(x_TI), sum(sizes))
+        for y, low, b in members(y_TO, low_TR, frozen[2], sizes):
+            torch.mm(low, b.t(), out=y)
+        return y_TO.addmm_(x_TI, _widened(frozen, x_TI.dtype).t()), low_TR
+    return _dense(x_TI, low_TR, frozen[0]), low_TR
+
+
+def _dense(x_TI: Tensor, low_TR: Tensor, both_OJ: Tensor) -> Tensor:
+    """[x, low] [W, B]^T; where x is wider than y, summed in place rather than laid out side by side."""
+    inputs = x_TI.shape[1]
     if not low_TR.shape[1]:
-        return x_TI @ weight_OI.t(), low_TR
-    y_TO = x_TI.new_empty(len(x_TI), len(b_Or))
-    for y, low, b in members(y_TO, low_TR, b_Or, sizes):
-        torch.mm(low, b.t(), out=y)
-    return y_TO.addmm_(x_TI, weight_OI.t()), low_TR
+        return x_TI @ both_OJ.t()
+    if len(both_OJ) > inputs:
+        return torch.cat([x_TI, low_TR], 1) @ both_OJ.t()
+    return (low_TR @ both_OJ[:, inputs:].t()).addmm_(x_TI, both_OJ[:, :inputs].t())
+
+
+def _widened(frozen: Frozen, kind: torch.dtype) -> Tensor:
+    codes, scales, b_Or = frozen
+    return nf4.decode(codes, scales, len(b_Or), kind)
 
 
 def input_gradient(
-    dy_TO: Tensor, frozen: Frozen, a_RI: Tensor, b_Or: Tensor, sizes: list[int]
+    dy_TO: Tensor, frozen: Frozen, a_RI: Tensor, sizes: list[int], rows: passes.Codes | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The gradients of x (T, I) and of x A^T (T, R)."""
-    inputs, ranks = a_RI.shape[1], len(a_RI)
-    if frozen[0].dtype == fp8.CODES:
+    """The gradients of x (T, I) and of x A^T (T, R). rows: dy times the scales of an FP8 weight, where it is there."""
+    ranks, inputs = a_RI.shape
+    if nf4.is_code(frozen[0]):
+        dx_TI = dy_TO @ _widened(frozen, dy_TO.dtype)
+        g_TR = dy_TO.new_empty(len(dy_TO), ranks)
+        for dy, g, b in members(dy_TO, g_TR, frozen[2], sizes) if ranks else ():
+            torch.mm(dy, b, out=g)
+    elif is_fp8(frozen):
         codes_OJ, scale_O, factor = frozen
-        both_TJ = fp8.input_gradient(dy_TO, codes_OJ, scale_O)
+        both_TJ = fp8.input_gradient(rows or passes.quantise_rows(dy_TO, scale_O), codes_OJ, dy_TO.dtype)
         dx_TI, g_TR = both_TJ[:, :inputs], both_TJ[:, inputs:] * factor.to(dy_TO.dtype)
     else:
-        dx_TI = dy_TO @ dense(frozen, len(b_Or), dy_TO.dtype)
-        g_TR = dy_TO.new_empty(len(dy_TO), ranks)
-        for dy, g, b in members(dy_TO, g_TR, b_Or, sizes) if ranks else ():
-            torch.mm(dy, b, out=g)
+        both_TJ = dy_TO @ frozen[0]
+        dx_TI, g_TR = both_TJ[:, :inputs], both_TJ[:, inputs:]
     return dx_TI.addmm_(g_TR, a_RI) if ranks else dx_TI, g_TR
 
 

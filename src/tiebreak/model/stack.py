@@ -1,9 +1,9 @@
 """Frozen linear layers that read the same input as one module, with their adapters.
 
 Queries, keys and values are one product, gate and up another. The decoder's own code stays in charge: where it
-calls `q_proj`, a `Member` answers, and the first of a group computes for all.
+calls `q_proj`, a `Member` answers, and the first of a group computes for all (`model.fuse`).
 
-Dimension letters: T tokens, I inputs, O outputs of all members, R ranks of all members, r rank of one.
+Dimension letters: T tokens, I inputs, O outputs of all members, R ranks of all members, r rank of one, J = I + R.
 """
 
 import math
@@ -14,14 +14,12 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from tiebreak.model import fp8, nf4
+from tiebreak.model import fp8, nf4, passes
 from tiebreak.model.operators import adapted
 from tiebreak.model.shard import own_rows
 from tiebreak.recipe import Lora
 
 Kind = Literal["dense", "fp8", "nf4"]
-GROUPS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
-"""Layers that read the same input, in the order in which decoders call them."""
 
 
 class Stack(nn.Module):
@@ -57,18 +55,22 @@ class Stack(nn.Module):
         self.lora_B = nn.Parameter(b_Or, requires_grad=self.rank > 0)
         self.keep_I: Tensor | None = None
         self.parts: list[Tensor] = []
+        self.dtype, self._written = dtype, -1  # the version of the masters that was last prepared
         self._allocate(dtype, device)
         self.bias = None
         if layers[0].bias is not None:
             self.bias = _frozen(torch.empty(sum(self.sizes), dtype=dtype, device=device))
 
     def _allocate(self, dtype: torch.dtype, device: str) -> None:
-        outputs, weights = sum(self.sizes), sum(self.sizes) * self.inputs
+        outputs, width, weights = (
+            sum(self.sizes),
+            self.inputs + len(self.lora_A),
+            sum(self.sizes) * self.inputs,
+        )
         if self.kind == "dense":
-            self.weight = _frozen(torch.empty(outputs, self.inputs, dtype=dtype, device=device))
+            self.weight = _frozen(torch.zeros(outputs, width, dtype=dtype, device=device))
         elif self.kind == "fp8":
-            width = self.inputs + len(self.lora_A)
-            self.codes = _frozen(torch.zeros(outputs, width, dtype=fp8.CODES, device=device))
+            self.codes = _frozen(torch.zeros(outputs, width, dtype=passes.CODES, device=device))
             self.scales = _frozen(torch.empty(outputs, device=device))
             self.factor = _frozen(torch.ones((), device=device))
         else:
@@ -81,8 +83,8 @@ class Stack(nn.Module):
         if self.kind == "dense":
             return [self.weight]
         if self.kind == "nf4":
-            return [self.codes, self.scales]
-        return [self.codes.view(fp8.CODES), self.scales, self.factor]  # bytes where they are spread
+            return [self.codes, self.scales, self.b_Or]
+        return [self.codes.view(passes.CODES), self.scales, self.factor]  # bytes where they are spread
 
     @torch.no_grad()
     def fill(self, member: int, weight: Tensor | None = None, bias: Tensor | None = None) -> None:
@@ -94,7 +96,7 @@ class Stack(nn.Module):
         if weight is None:
             return
         if self.kind == "dense":
-            self.weight[rows] = weight
+            self.weight[rows, : self.inputs] = weight
         elif self.kind == "fp8":
             fp8.encode(weight, self.codes[rows, : self.inputs], self.scales[rows])
         else:
@@ -110,34 +112,48 @@ class Stack(nn.Module):
 
     @torch.no_grad()
     def prepare(self) -> None:
-        """Before a forward: draw the dropout, and put B where the FP8 product finds it.
+        """Before a forward: draw the dropout, and put A and B in the compute type where the products find them.
 
         Dropout drops input features for all tokens of a forward, by a mask on the columns of A; a mask for
         each token would need activations of its own, beside those that the frozen product reads.
         """
-        self.keep_I = None
-        if self.training and self.dropout:
-            ones = torch.full((self.inputs,), 1 - self.dropout, device=self.lora_A.device)
-            self.keep_I = torch.bernoulli(ones) / (1 - self.dropout)
-        if self.kind == "fp8" and self.rank:
-            codes, rows = own_rows(self.codes)
-            fp8.embed(
-                codes.view(fp8.CODES), rows, self.scales, self.factor, self._block_diagonal(), self.inputs
-            )
+        version = self.lora_A._version + self.lora_B._version
+        had_dropout, self.keep_I = self.keep_I is not None, self._drawn()
+        if version != self._written:
+            self._write_b()
+        if version != self._written or had_dropout or self.keep_I is not None:
+            a_RI = self.lora_A if self.keep_I is None else self.lora_A * self.keep_I
+            self.a_RI = a_RI.to(self.dtype)
+        self._written = version
 
-    def _block_diagonal(self) -> Tensor:
-        """Alpha / rank times B, each member's in columns of its own: (O, R)."""
-        parts = torch.split(self.lora_B * self.scale, self.sizes)
-        diagonal_OR: Tensor = torch.block_diag(*parts)  # type: ignore[no-untyped-call]
-        return diagonal_OR
+    def _drawn(self) -> Tensor | None:
+        if not (self.training and self.dropout):
+            return None
+        keep_I = torch.empty(self.inputs, device=self.lora_A.device)
+        return keep_I.bernoulli_(1 - self.dropout).div_(1 - self.dropout)
+
+    def _write_b(self) -> None:
+        """Alpha / rank times B: (O, r), or each member's in columns of its own beside the weight."""
+        scaled_Or = self.lora_B * self.scale
+        if self.kind == "nf4":
+            self.b_Or = scaled_Or.to(self.dtype)
+        elif self.rank:
+            b_OR: Tensor = torch.block_diag(*torch.split(scaled_Or, self.sizes))  # type: ignore[no-untyped-call]
+            weight, rows = own_rows(self.codes if self.kind == "fp8" else self.weight)
+            if self.kind == "fp8":
+                codes = weight.view(passes.CODES)
+                fp8.embed(codes, rows, self.scales, self.factor, b_OR, self.inputs)
+            else:
+                weight[:, self.inputs :] = b_OR[rows]
 
     @property
-    def adapter(self) -> tuple[Tensor, Tensor, Tensor | None, float]:
-        return self.lora_A, self.lora_B, self.keep_I, self.scale
+    def held(self) -> tuple[list[Tensor], Tensor, Tensor, Tensor, Tensor | None]:
+        """What the operators take: the frozen weight, A in the compute type, the masters A and B, the dropout."""
+        return self.frozen, self.a_RI, self.lora_A, self.lora_B, self.keep_I
 
     def forward(self, x: Tensor) -> Tensor:
         """All members' outputs side by side: (..., I) -> (..., O)."""
-        y_TO, _ = adapted(x.reshape(-1, self.inputs), self.frozen, *self.adapter, self.sizes)
+        y_TO, _ = adapted(x.reshape(-1, self.inputs), *self.held, self.scale, self.sizes)
         y_TO = y_TO if self.bias is None else y_TO + self.bias
         y: Tensor = y_TO.view(*x.shape[:-1], -1)
         return y
@@ -169,35 +185,6 @@ class Member(nn.Module):
         if self.last:
             stack.parts = []
         return part
-
-
-def fuse(
-    model: PreTrainedModel,
-    kind: Kind,
-    dtype: torch.dtype,
-    device: str,
-    lora: Lora | None,
-    seed: int,
-    linear: type[nn.Module] = nn.Linear,
-) -> None:
-    """Put stacks where the decoder's layers of a type were, in place, taking over weights that are there.
-
-    Weights on the meta device are left for `Stack.fill`. The score head is no part of the decoder.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    for path, parent in list(model.model.named_modules(prefix="model")):
-        linears = {name: child for name, child in parent.named_children() if isinstance(child, linear)}
-        while linears:
-            first = next(iter(linears))
-            group = next((g for g in GROUPS if g[0] == first and set(g) <= set(linears)), (first,))
-            layers: tuple[Any, ...] = tuple(linears.pop(name) for name in group)
-            stack = Stack(
-                tuple(f"{path}.{name}" for name in group), layers, kind, dtype, device, lora, generator
-            )
-            for number, (name, layer) in enumerate(zip(group, layers, strict=True)):
-                if not layer.weight.is_meta:
-                    stack.fill(number, layer.weight, layer.bias)
-                setattr(parent, name, Member(stack, number))
 
 
 def stacks(model: PreTrainedModel) -> list[Stack]:

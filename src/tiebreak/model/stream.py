@@ -13,8 +13,9 @@ from transformers import AutoModelForSequenceClassification, PreTrainedConfig, P
 
 from tiebreak.errors import TiebreakError
 from tiebreak.model import attention
+from tiebreak.model.fuse import fuse
 from tiebreak.model.lora import HEAD
-from tiebreak.model.stack import Kind, fuse, stacks
+from tiebreak.model.stack import Kind, stacks
 from tiebreak.recipe import Lora
 
 

@@ -23,7 +23,7 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 from tiebreak.errors import TiebreakError
 from tiebreak.model import attention, gpu
 from tiebreak.model.classifier import Classifier, compute_type, padding_token, quiet
-from tiebreak.model.stack import fuse
+from tiebreak.model.fuse import fuse
 
 PACKED = ".weight_packed"
 SIGN_BITS = -0x7F7F7F80  # 0x80808080: a word of the file holds four codes, each with 128 added

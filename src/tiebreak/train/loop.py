@@ -176,6 +176,8 @@ def _step(
     for group in optimizer.param_groups:
         group["lr"] = rate * group["multiple"]
     scaler.step(optimizer)
+    for p in parameters:  # the fused optimizer does not say that it changed them
+        torch.autograd.graph.increment_version(p)
     scaler.update()
     optimizer.zero_grad(set_to_none=True)
     return total
