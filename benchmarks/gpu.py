@@ -286,6 +286,13 @@ def refreshed(rates: dict[str, Any], rows: list[dict[str, Any]], about: dict[str
     return {"peaks": peaks, "rates": list(entries.values())}
 
 
+def in_lines(rates: dict[str, Any]) -> str:
+    """As JSON, an entry a line."""
+    peaks = ",\n".join(f"    {json.dumps(card)}: {json.dumps(entry)}" for card, entry in rates["peaks"].items())
+    entries = ",\n".join(f"    {json.dumps(entry)}" for entry in rates["rates"])
+    return f'{{\n  "peaks": {{\n{peaks}\n  }},\n  "rates": [\n{entries}\n  ]\n}}\n'
+
+
 def result_name(about: dict[str, Any]) -> str:
     name = about["card"].removeprefix("NVIDIA ").split()[0].lower()
     return f"gpu-{name}-{about['date'][:7].replace('-', '')}"
@@ -366,7 +373,7 @@ def main() -> None:
         result = RESULTS / result_name(about)
         result.with_suffix(".json").write_text(line + "\n")
         result.with_suffix(".md").write_text(page(text, about))
-        RATES.write_text(json.dumps(refreshed(json.loads(RATES.read_text()), rows, about), indent=2) + "\n")
+        RATES.write_text(in_lines(refreshed(json.loads(RATES.read_text()), rows, about)))
 
 
 def page(text: str, about: dict[str, Any]) -> str:

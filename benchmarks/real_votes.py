@@ -109,11 +109,11 @@ SCALES = {
     "small": Scale((("32 x 2", 1, 1e-3),), reading=0.1, pairs=100, folds=2, tokens=256, votes=400),
     "cpu": Scale((("64 x 2", 3, 1e-3),), reading=0.3, pairs=1500, folds=2, tokens=512),
     "cuda": Scale(
-        (("256 x 6", 3, 1e-3), ("384 x 6", 3, 5e-4), ("256 x 6", 3, 4e-4)),
-        reading=3, pairs=-1, folds=4, tokens=768, batch=32, workers=4,
+        (("256 x 6", 2, 1e-3), ("256 x 6", 2, 4e-4)),
+        reading=3, pairs=3000, folds=2, tokens=512, batch=32, workers=4,
     ),
 }  # fmt: skip
-READING_SHARE, TRYING_SHARE = 0.25, 0.65
+READING_SHARE, TRYING_SHARE = 0.15, 0.7
 """Of the minutes: base models train no longer than the first; no size is begun after the second."""
 VOCABULARY = 4096
 LORA = {"rank": 64, "alpha": 128, "dropout": 0.05}

@@ -109,7 +109,8 @@ def pack_codes(model: PreTrainedModel) -> None:
             if isinstance(layer, nn.Linear):
                 weight_OGJ = layer.weight.unflatten(1, (-1, 128))
                 scales_OG = (weight_OGJ.abs().amax(2) / 127).clamp(min=1e-8)
-                codes_OI = (weight_OGJ / scales_OG[..., None]).round().to(torch.int8).flatten(1)
+                steps_OGJ = (weight_OGJ.float() / scales_OG[..., None].float()).round()
+                codes_OI = steps_OGJ.clamp(-127, 127).to(torch.int8).flatten(1)
                 packed = Int8Linear(layer, [0, 0], [0, 0])
                 packed.codes_OI = nn.Parameter(codes_OI, requires_grad=False)
                 packed.scales_OG = nn.Parameter(scales_OG, requires_grad=False)

@@ -112,6 +112,16 @@ def test_overrides_reach_any_depth(path: Path) -> None:
     assert changed.models.student.base == "c/d"
 
 
+def test_an_override_changes_one_of_two_sections_that_share_an_anchor(tmp_path: Path) -> None:
+    path = tmp_path / "anchors.yaml"
+    text = yaml.safe_load(preset_text("tiny"))
+    text["teach"]["training"] = text["distill"]["training"] = {"epochs": 1}
+    path.write_text(yaml.safe_dump(text))
+    assert "*id" in path.read_text()
+    changed = recipe.load(path, ["teach.training.epochs=0.5"])
+    assert (changed.teach.training.epochs, changed.distill.training.epochs) == (0.5, 1)
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [

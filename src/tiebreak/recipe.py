@@ -383,9 +383,10 @@ def _apply(tree: dict[str, Any], override: str) -> None:
         raise TiebreakError(f"--set takes a.b=value, not {override!r}")
     *parents, leaf = path.split(".")
     for key in parents:
-        tree = tree.setdefault(key, {})
-        if not isinstance(tree, dict):
+        section = tree.get(key, {})
+        if not isinstance(section, dict):
             raise TiebreakError(f"--set {override}: {key!r} holds a value, not a section")
+        tree[key] = tree = dict(section)  # a copy: with YAML's anchors other keys may hold the same section
     try:
         tree[leaf] = yaml.safe_load(text)
     except yaml.YAMLError as error:

@@ -138,7 +138,7 @@ def test_a_document_longer_than_the_budget_gets_a_power_of_two() -> None:
     documents = random_documents([5000, 30])
     found = {tuple(members): packed for members, packed in batches(documents, 2048, fixed=True)}
     assert len(found[(0,)].ids_T) == 8192
-    assert len(found[(1,)].ids_T) == 256
+    assert len(found[(1,)].ids_T) == 128
 
 
 def test_runs_keep_to_the_budget_and_to_the_order() -> None:

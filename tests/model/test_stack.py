@@ -7,7 +7,7 @@ from models import FAMILIES, base, votes
 
 from tiebreak.data.packing import Packed, pack
 from tiebreak.data.prompt import tokenize
-from tiebreak.model import classifier, nf4, stream
+from tiebreak.model import classifier, nf4, shard, stream
 from tiebreak.model.gated import GatedMlp
 from tiebreak.model.lora import adapted_layers, adapter_state, load_adapter, save_adapter
 from tiebreak.model.products import forward, input_gradient
@@ -205,3 +205,28 @@ def test_every_linear_layer_of_the_decoder_is_in_a_stack() -> None:
     assert not [m for m in ours.model.model.modules() if isinstance(m, torch.nn.Linear)]
     assert {len(stack.names) for stack in stacks(ours.model)} == {1, 2, 3}
     assert all(isinstance(layer.mlp, GatedMlp) for layer in ours.model.model.layers)
+
+
+@pytest.mark.parametrize("kind", ["fp8", "nf4"])
+def test_codes_that_are_spread_are_floats_and_say_the_same(kind: str) -> None:
+    """FSDP2 of torch 2.11 takes no others."""
+    if kind == "nf4":
+        pytest.importorskip("bitsandbytes")
+    stack, x = random_stack(kind), torch.randn(5, 64)
+    stack.prepare()
+    expected = stack(x)
+    shard._as_floats(stack)
+    assert all(p.is_floating_point() and p.element_size() > 1 for p in stack.parameters())
+    assert torch.equal(stack(x), expected)
+
+
+def test_what_an_optimizer_learns_reaches_the_weight() -> None:
+    """The fused optimizer changes parameters without saying so; the training loop says it."""
+    stack, x = random_stack("dense"), torch.randn(5, 64)
+    stack.prepare()
+    before = stack(x)
+    with torch.no_grad():
+        stack.lora_B.add_(1.0)
+    stack.prepare()
+    assert not torch.allclose(stack(x), before)
+    torch.testing.assert_close(stack(x), part_by_part(stack, x))

@@ -126,7 +126,7 @@ def pack(documents: Sequence[Document], tokens: int | None = None) -> Packed:
 def _ends(spans: Sequence[Span], tokens: int | None) -> Tensor:
     ends = [span.stop - 1 for span in spans]
     if tokens is not None:  # one shape unless documents are tiny
-        ends += [0] * (max(16, tokens // 64, 1 << (len(ends) - 1).bit_length()) - len(ends))
+        ends += [0] * (max(-(-tokens // 1024) * 16, 1 << (len(ends) - 1).bit_length()) - len(ends))
     return torch.tensor(ends)
 
 
@@ -146,9 +146,9 @@ def batches(documents: Sequence[Document], budget: int, fixed: bool) -> Iterator
 
 
 def shape(tokens: int, budget: int) -> int:
-    """The tokens of a forward of fixed shape: a multiple of an eighth of the budget, or a power of two above it."""
-    eighth = -(-budget // (8 * TILE)) * TILE
-    return -(-tokens // eighth) * eighth if tokens <= budget else 1 << (tokens - 1).bit_length()
+    """The tokens of a forward of fixed shape: a multiple of a sixteenth of the budget, or a power of two above it."""
+    part = -(-budget // (16 * TILE)) * TILE
+    return -(-tokens // part) * part if tokens <= budget else 1 << (tokens - 1).bit_length()
 
 
 def by_budget(lengths: Sequence[int], budget: int) -> Iterator[range]:

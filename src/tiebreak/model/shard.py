@@ -19,7 +19,7 @@ def shard(model: PreTrainedModel, device: str) -> None:
     The model may lie on the CPU: then no device ever holds more than its share and one layer. Layers on the
     meta device get memory, and no values.
     """
-    _as_bytes(model)
+    _as_floats(model)
     kind = torch.device(device).type
     mesh = init_device_mesh(kind, (distributed.size(),))
     for layer in model.model.layers:
@@ -35,12 +35,12 @@ def _is_meta(module: nn.Module) -> bool:
     return all(p.is_meta for p in module.parameters())
 
 
-def _as_bytes(model: nn.Module) -> None:
-    """FP8 as bytes, which every backend carries."""
+def _as_floats(model: nn.Module) -> None:
+    """Codes as pairs of bytes in a floating type: every backend carries those, and FSDP2 of torch 2.11 no others."""
     for module in model.modules():
         for name, p in list(module.named_parameters(recurse=False)):
-            if p.dtype == torch.float8_e4m3fn:
-                setattr(module, name, nn.Parameter(p.view(torch.uint8), requires_grad=False))
+            if p.dtype in (torch.float8_e4m3fn, torch.uint8):
+                setattr(module, name, nn.Parameter(p.view(torch.bfloat16), requires_grad=False))
 
 
 def own_rows(parameter: nn.Parameter) -> tuple[torch.Tensor, slice]:

@@ -79,12 +79,12 @@ class Stack(nn.Module):
 
     @property
     def frozen(self) -> list[Tensor]:
-        """The weight as `model.products` takes it."""
+        """The weight as `model.products` takes it; codes that are spread over processes are held in another type."""
         if self.kind == "dense":
             return [self.weight]
         if self.kind == "nf4":
-            return [self.codes, self.scales, self.b_Or]
-        return [self.codes.view(passes.CODES), self.scales, self.factor]  # bytes where they are spread
+            return [self.codes.view(torch.uint8), self.scales, self.b_Or]
+        return [self.codes.view(passes.CODES), self.scales, self.factor]
 
     @torch.no_grad()
     def fill(self, member: int, weight: Tensor | None = None, bias: Tensor | None = None) -> None:
