@@ -5,7 +5,8 @@
 One row of packed documents, as long as arena votes, with the heads of Gemma-2-9B and Llama-3-70B; forward, and
 forward and backward. TFLOP/s count the products of queries and keys that see each other: 4 E operations for each pair
 and head forward, 14 E with the backward. --tune tries other cuts of each kernel and says which are faster than
-`tiebreak.model.flash.SHAPES`. Prints tables, then one line of JSON.
+`tiebreak.model.flash.SHAPES`. Times are the kernels' own: one launch after the other, the host is slower than they are.
+Prints tables, then one line of JSON.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from clock import timed
+from clock import busy
 from sizes import LONGEST, PROMPT_SHARE, votes_of
 from torch import Tensor
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
@@ -100,7 +101,7 @@ def flex(heads: Heads, tokens: int, device: str) -> Callable[..., Tensor]:
 def measure(
     heads: Heads, attend: Callable[..., Tensor], tokens: int, device: str, repeats: int
 ) -> tuple[float, float]:
-    """Seconds of a forward, and of a forward and backward."""
+    """Seconds that a forward, and a forward and backward, keep the card busy."""
     kind = torch.bfloat16 if device == "cuda" else torch.float32
     q, k, v = (
         torch.randn(1, count, tokens, heads.size, device=device, dtype=kind, requires_grad=True)
@@ -117,7 +118,7 @@ def measure(
     seconds = []
     for work in (forward, both):
         work()
-        seconds.append(timed(lambda work=work: [work() for _ in range(repeats)]) / repeats)
+        seconds.append(busy(lambda work=work: [work() for _ in range(repeats)]) / repeats)
     return seconds[0], seconds[1]
 
 

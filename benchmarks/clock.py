@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 
 def synchronised() -> float:
@@ -24,6 +25,16 @@ def timed(work: Callable[[], object]) -> float:
     start = begun()
     work()
     return synchronised() - start
+
+
+def busy(work: Callable[[], object]) -> float:
+    """Seconds that a card worked, gaps between its kernels left out; on a CPU, the time that passed."""
+    if not torch.cuda.is_available():
+        return timed(work)
+    with profile(activities=[ProfilerActivity.CUDA]) as seen:
+        work()
+        torch.cuda.synchronize()
+    return sum(event.self_device_time_total for event in seen.key_averages()) / 1e6
 
 
 def peak_gib() -> float:

@@ -288,7 +288,9 @@ def refreshed(rates: dict[str, Any], rows: list[dict[str, Any]], about: dict[str
 
 def in_lines(rates: dict[str, Any]) -> str:
     """As JSON, an entry a line."""
-    peaks = ",\n".join(f"    {json.dumps(card)}: {json.dumps(entry)}" for card, entry in rates["peaks"].items())
+    peaks = ",\n".join(
+        f"    {json.dumps(card)}: {json.dumps(entry)}" for card, entry in rates["peaks"].items()
+    )
     entries = ",\n".join(f"    {json.dumps(entry)}" for entry in rates["rates"])
     return f'{{\n  "peaks": {{\n{peaks}\n  }},\n  "rates": [\n{entries}\n  ]\n}}\n'
 
