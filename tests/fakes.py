@@ -2,7 +2,7 @@
 
 `train` is like the real ones: it goes on from its checkpoint, and stops when asked to. Environment variables
 make it misbehave: FAKE_FAIL, FAKE_BUG, FAKE_FULL_DISK, FAKE_DIE and FAKE_TERM name a task, FAKE_SLEEP says how
-long each of its steps takes.
+long each of its steps takes. It obeys $HOLD (hold.py).
 """
 
 import hashlib
@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+from hold import stand_still
 
 from tiebreak.errors import Interrupted, TiebreakError
 from tiebreak.execute.artifacts import write_atomically
@@ -41,7 +43,7 @@ def _train(settings: Settings, inputs: Inputs, output: Path, runtime: Runtime) -
     (output / "half.txt").write_text("half written")
     _misbehave(task)
     checkpoint = runtime.scratch / "state.json"
-    state = (
+    state: dict[str, Any] = (
         json.loads(checkpoint.read_text())
         if checkpoint.exists()
         else {"step": 0, "value": str(settings.seed)}
@@ -53,6 +55,7 @@ def _train(settings: Settings, inputs: Inputs, output: Path, runtime: Runtime) -
         write_atomically(checkpoint, json.dumps(state))
         runtime.report("training", state["step"], STEPS, "steps", loss=1.0)
         time.sleep(float(os.environ.get("FAKE_SLEEP", "0")))
+        stand_still(state["step"], runtime.should_stop)
         if runtime.should_stop():
             raise Interrupted
     (output / "weights.bin").write_text(state["value"] * 10)

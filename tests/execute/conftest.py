@@ -1,4 +1,4 @@
-"""A real Slurm for the tests that need one: a sandbox of its own, or the cluster at hand."""
+"""For tests of other processes: trainings that stand still; a real Slurm, of a sandbox or the cluster at hand."""
 
 import os
 import random
@@ -23,6 +23,16 @@ class RealSlurm:
         if self.sandbox is None:
             pytest.skip("only a sandbox lets its daemons be stopped")
         subprocess.run([self.sandbox, verb, daemon], check=True, capture_output=True)
+
+
+@pytest.fixture
+def hold(tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file: other processes stand still in a training after the step whose number is written into it."""
+    paths = (str(repository / "tests"), os.environ.get("PYTHONPATH", ""))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
+    monkeypatch.setenv("HOLD", str(tmp_path / "hold"))
+    (tmp_path / "hold").touch()
+    return tmp_path / "hold"
 
 
 @pytest.fixture(scope="session")

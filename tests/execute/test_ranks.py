@@ -81,8 +81,9 @@ def finish(folder: Path, task: str, *sets: str, processes: int = 2) -> Path:
     return Path(out.strip())
 
 
-def train_until(folder: Path, steps: int) -> subprocess.Popen[str]:
-    """A training by two processes that has come so far."""
+def train_until(folder: Path, hold: Path, steps: int) -> subprocess.Popen[str]:
+    """A training by two processes that stands still after so many steps."""
+    hold.write_text(str(steps))
     training = launch(folder, TEACH)
     deadline = time.monotonic() + 240
     while not list(folder.glob(f"run/artifacts/teach/*/checkpoint/step-{steps:08d}")):
@@ -115,10 +116,11 @@ def test_two_processes_make_what_one_makes(alone: Workspace, folder: Path) -> No
 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_process_that_dies_ends_the_task_with_one_message(
-    rank: int, alone: Workspace, folder: Path
+    rank: int, alone: Workspace, folder: Path, hold: Path
 ) -> None:
-    training = train_until(folder, 2)
+    training = train_until(folder, hold, 2)
     os.kill(process_of(training, rank), signal.SIGKILL)
+    hold.write_text("")
     _, err = training.communicate(timeout=60)
     assert training.returncode == 2
     assert err.splitlines()[-1] == (
@@ -130,8 +132,10 @@ def test_a_process_that_dies_ends_the_task_with_one_message(
         assert_same_teacher(alone.folder(alone.find(TEACH)), finish(folder, TEACH))
 
 
-def test_a_signal_to_all_saves_a_checkpoint_and_one_process_goes_on(alone: Workspace, folder: Path) -> None:
-    training = train_until(folder, 1)
+def test_a_signal_to_all_saves_a_checkpoint_and_one_process_goes_on(
+    alone: Workspace, folder: Path, hold: Path
+) -> None:
+    training = train_until(folder, hold, 1)
     os.killpg(training.pid, signal.SIGTERM)
     _, err = training.communicate(timeout=60)
     assert training.returncode == 143
@@ -153,8 +157,8 @@ def test_what_all_processes_find_wrong_is_told_once(folder: Path) -> None:
     assert err.count("the loss became") == 1
 
 
-def test_a_task_dies_with_its_parent(folder: Path) -> None:
-    training = train_until(folder, 1)
+def test_a_task_dies_with_its_parent(folder: Path, hold: Path) -> None:
+    training = train_until(folder, hold, 1)
     ours = [process_of(training, rank) for rank in (0, 1)]
     training.kill()
     training.communicate(timeout=60)

@@ -29,14 +29,24 @@ SETTINGS = (
 )
 
 
-def submit(work: Workspace) -> None:
-    Cluster(work).submit(select(work, ["teach"]))
+def submit(work: Workspace) -> str:
+    """Returns the id of the job that trains."""
+    made = Cluster(work).submit(select(work, ["teach"]))
+    return str(made[-1]["job"])
 
 
-def wait(work: Workspace, *patterns: str) -> None:
-    """Until the jobs are over, or a file of the pattern is there."""
+def wait_until_over() -> None:
     deadline = time.monotonic() + 240
-    while queue.queued() and not any(list(work.run_dir.glob(pattern)) for pattern in patterns):
+    while queue.queued():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def wait_for_step(work: Workspace, step: int) -> None:
+    """Until the training stands still after that step."""
+    deadline = time.monotonic() + 240
+    while not list(work.run_dir.glob(f"artifacts/teach/*/checkpoint/step-{step:08d}")):
+        assert queue.queued(), f"the jobs are over, without step {step}"
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
@@ -55,23 +65,25 @@ def second_process(work: Workspace) -> int:
     raise AssertionError("no second process")
 
 
-def test_two_nodes_share_a_task(tmp_path: Path, real_slurm: object) -> None:
+def test_two_nodes_share_a_task(tmp_path: Path, real_slurm: object, hold: Path) -> None:
     alone = Workspace(start(tmp_path / "alone" / "votes", "tiny", synthetic=160), SETTINGS)
     assert not local.run(alone, select(alone, ["teach"])).failed
     recipe = start(tmp_path / "both" / "votes", "tiny", synthetic=160)
     both = Workspace(recipe, (*SETTINGS, "compute.processes=2", "slurm.nodes=2"))
+    hold.write_text("2")
     submit(both)
-    wait(both, "artifacts/teach/*/checkpoint/step-00000002")
+    wait_for_step(both, 2)
     os.kill(second_process(both), signal.SIGKILL)
-    wait(both)
+    hold.write_text("")
+    wait_until_over()
     (failed,) = (row for row in status(both) if row.task == TEACH)
     assert failed.state == "failed"
     assert "process 1 of 2 died without a word (often: out of memory); the others were ended" in failed.detail
-    submit(both)
-    wait(both, "artifacts/teach/*/checkpoint/step-00000006")
-    (job,) = {job.id for job in queue.queued()}
+    hold.write_text("6")
+    job = submit(both)
+    wait_for_step(both, 6)
     subprocess.run(["scancel", "--signal=USR1", "--batch", job], check=True)
-    wait(both)
+    wait_until_over()
     logs = "".join(path.read_text() for path in (both.run_dir / "logs").glob("slurm-*teach*"))
     assert "out of time: saved a checkpoint, back in the queue" in logs
     assert_same_teacher(alone.folder(alone.find(TEACH)), both.folder(both.find(TEACH)))

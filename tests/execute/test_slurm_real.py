@@ -22,7 +22,7 @@ TRAIN = [f"train/fold{fold}" for fold in range(3)]
 
 
 @pytest.fixture
-def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, real_slurm: object) -> Workspace:
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, real_slurm: object, hold: Path) -> Workspace:
     """A recipe over the fake steps, and a `tiebreak` for its jobs that knows them."""
     commands = tmp_path / "bin"
     commands.mkdir()
@@ -30,8 +30,6 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, real_slurm: object) ->
     tool = commands / "tiebreak"
     tool.write_text(f'#!/bin/sh\nexec {sys.executable} {commands / "fake_tiebreak.py"} "$@"\n')
     tool.chmod(0o755)
-    paths = (str(Path(fakes.__file__).parent), os.environ.get("PYTHONPATH", ""))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
     monkeypatch.setattr(cluster, "command", lambda: tool)
     return Workspace(fakes.write(tmp_path / "run"), (), fakes.tasks)
 
@@ -103,16 +101,15 @@ def test_a_failed_task_and_what_needs_it(
 
 
 def test_cancelled_in_the_middle_and_again(
-    work: Workspace, undisturbed: dict[str, object], monkeypatch: pytest.MonkeyPatch
+    work: Workspace, undisturbed: dict[str, object], hold: Path
 ) -> None:
-    monkeypatch.setenv("FAKE_SLEEP", "1")
+    hold.write_text("1")
     Cluster(work).submit(work.tasks)
     until(work, trains)
     Cluster(work).cancel()
     seen = until(work, ended)
     assert {seen[task].state for task in TRAIN} == {"cancelled"}
     assert list(work.run_dir.glob("artifacts/train/*/checkpoint/state.json"))
-    monkeypatch.setenv("FAKE_SLEEP", "0")
     made = Cluster(work).submit(work.tasks)
     assert [list(entry["tasks"]) for entry in made] == [TRAIN, ["join/all"]]
     until(work, all_done)
@@ -120,9 +117,9 @@ def test_cancelled_in_the_middle_and_again(
 
 
 def test_warned_of_the_end_a_job_saves_and_goes_back_to_the_queue(
-    work: Workspace, undisturbed: dict[str, object], monkeypatch: pytest.MonkeyPatch
+    work: Workspace, undisturbed: dict[str, object], hold: Path
 ) -> None:
-    monkeypatch.setenv("FAKE_SLEEP", "0.5")
+    hold.write_text("1")
     Cluster(work).submit(work.tasks)
     until(work, trains)
     (job,) = (entry["job"] for entry in Cluster(work).record if entry["step"] == "train")
@@ -147,13 +144,14 @@ def test_time_that_is_too_short(
 
 
 def test_the_controller_restarts_in_the_middle(
-    work: Workspace, undisturbed: dict[str, object], monkeypatch: pytest.MonkeyPatch, real_slurm
+    work: Workspace, undisturbed: dict[str, object], hold: Path, real_slurm
 ) -> None:
-    monkeypatch.setenv("FAKE_SLEEP", "0.5")
+    hold.write_text("1")
     Cluster(work).submit(work.tasks)
     until(work, trains)
     real_slurm.do("restart", "slurmctld")
     assert queue.queued()
+    hold.write_text("")
     until(work, all_done)
     assert fakes.payload(work.run_dir) == undisturbed
 
@@ -180,14 +178,13 @@ def sbatch(*options: str) -> None:
 
 
 def test_preempted_jobs_go_back_to_the_queue(
-    work: Workspace, undisturbed: dict[str, object], monkeypatch: pytest.MonkeyPatch, real_slurm
+    work: Workspace, undisturbed: dict[str, object], hold: Path, real_slurm
 ) -> None:
     if real_slurm.sandbox is None:
         pytest.skip("only a sandbox has these partitions")
-    monkeypatch.setenv("FAKE_SLEEP", "0.5")
+    hold.write_text("1")
     Cluster(work).submit(work.tasks, ["--partition=spot"])
     until(work, trains)
-    monkeypatch.setenv("FAKE_SLEEP", "0")
     sbatch("--partition=main", "--nodes=2", "--exclusive", "--wrap", "sleep 2")
     until(work, all_done)
     logs = [path.read_text() for path in (work.run_dir / "logs").glob("slurm-fake.train-*.log")]
@@ -196,11 +193,9 @@ def test_preempted_jobs_go_back_to_the_queue(
     assert fakes.payload(work.run_dir) == undisturbed
 
 
-def test_a_node_that_dies(
-    work: Workspace, undisturbed: dict[str, object], monkeypatch: pytest.MonkeyPatch, real_slurm
-) -> None:
+def test_a_node_that_dies(work: Workspace, undisturbed: dict[str, object], hold: Path, real_slurm) -> None:
     """Its daemon is gone, then Slurm gives it up and requeues its jobs elsewhere, then its processes end."""
-    monkeypatch.setenv("FAKE_SLEEP", "0.5")
+    hold.write_text("1")
     Cluster(work).submit(work.tasks)
     until(work, trains)
     jobs = subprocess.run(["squeue", "-h", "-o", "%N"], capture_output=True, text=True, check=True)
