@@ -60,8 +60,6 @@ def test_parameters_are_those_of_the_model(family: str) -> None:
     assert shape.matrices == sum(layer.weight.numel() for layer in linears)
     assert shape.embeddings == model.model.embed_tokens.weight.numel()
     assert shape.adapters(8) == sum(8 * (layer.in_features + layer.out_features) for layer in linears)
-    norms = [name for name, _ in model.model.layers[0].named_children() if name.endswith("layernorm")]
-    assert shape.norms == len(norms)
 
 
 def test_a_config_inside_another_is_found() -> None:
@@ -80,30 +78,44 @@ GEMMA = parameters_of(GEMMA_9B.to_dict())
 
 
 @pytest.mark.parametrize(
-    ("shape", "precision", "tokens", "kept", "measured"),
+    ("shape", "precision", "tokens", "measured"),
     [
-        (GEMMA, "bf16", 4096, None, 42.7),
-        (GEMMA, "bf16", 8192, 0, 23.0),
-        (GEMMA, "fp8", 6144, None, 47.2),
-        (TWELVE, "fp8", 8192, 0, 18.6),
-        (TWELVE, "fp8", 8192, None, 39.4),
-        (LLAMA, "fp8", 8192, 0, 84.4),
-        (LLAMA, "fp8", 16384, 0, 98.4),
+        (GEMMA, "bf16", 8192, 54.8),
+        (GEMMA, "fp8", 8192, 47.0),
+        (TWELVE, "fp8", 8192, 31.7),
+        (LLAMA, "fp8", 4096, 136.9),
     ],
 )
-def test_training_takes_what_was_measured(
-    shape: Shape, precision: str, tokens: int, kept: int | None, measured: float
+def test_training_takes_what_was_measured(shape: Shape, precision: str, tokens: int, measured: float) -> None:
+    """benchmarks/results/gpu-h100-202611.md and gpu-h200-202611.md: rank 64, everything kept, in GiB."""
+    memory = memory_of(shape, precision, 64, tokens, training=True)
+    assert memory.total / GIB == pytest.approx(measured, rel=0.07)
+
+
+@pytest.mark.parametrize(
+    ("shape", "precision", "tokens", "measured"),
+    [
+        (GEMMA, "bf16", 8192, 23.0),
+        (TWELVE, "fp8", 8192, 18.6),
+        (LLAMA, "fp8", 8192, 84.4),
+        (LLAMA, "fp8", 16384, 98.4),
+    ],
+)
+def test_computing_again_takes_what_was_measured(
+    shape: Shape, precision: str, tokens: int, measured: float
 ) -> None:
-    """LoRA steps of rank 64 on an H100 and (all 80 layers) an H200, layers compiled, masters in bf16, in GiB."""
-    memory = memory_of(shape, precision, 64, tokens, training=True, kept_layers=kept)
+    """An earlier probe, every layer computed again, masters in bf16, in GiB."""
+    memory = memory_of(shape, precision, 64, tokens, training=True, kept_layers=0)
     half_the_masters = memory.weights + memory.adapters / 2 + memory.activations
     assert half_the_masters / GIB == pytest.approx(measured, rel=0.07)
 
 
-@pytest.mark.parametrize(("precision", "measured"), [("bf16", 18.6), ("fp8", 11.3)])
-def test_scoring_takes_what_was_measured(precision: str, measured: float) -> None:
-    """Gemma-2-9B without adapters, 16k tokens a forward on an H100, layers compiled, in GiB."""
-    memory = memory_of(GEMMA, precision, 64, 16384, training=False)
+@pytest.mark.parametrize(
+    ("shape", "precision", "measured"), [(GEMMA, "bf16", 19.1), (GEMMA, "fp8", 11.2), (LLAMA, "fp8", 69.2)]
+)
+def test_scoring_takes_what_was_measured(shape: Shape, precision: str, measured: float) -> None:
+    """Without adapters, 16k tokens a forward: the same pages, in GiB."""
+    memory = memory_of(shape, precision, 64, 16384, training=False)
     assert (memory.weights + memory.activations) / GIB == pytest.approx(measured, rel=0.07)
 
 

@@ -16,12 +16,11 @@ BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "nf4": 4.25 / 8}
 MASTER = 16
 """Bytes of an adapter's parameter in training: fp32 master, gradient, two moments of Adam."""
 _GATED = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi3")
-_FOUR_NORMS = ("gemma2", "gemma3_text")
 
 
 @dataclass(frozen=True)
 class Shape:
-    """The sizes of a decoder: h, q, k, i, L, V. norms: RMS norms over h of each layer."""
+    """The sizes of a decoder: h, q, k, i, L, V."""
 
     hidden: int
     queries: int
@@ -29,7 +28,6 @@ class Shape:
     feed_forward: int
     layers: int
     vocabulary: int
-    norms: int = 2
 
     @property
     def linears(self) -> tuple[tuple[int, int], ...]:
@@ -69,7 +67,6 @@ def parameters_of(config: Mapping[str, Any]) -> Shape:
         feed_forward=text["intermediate_size"],
         layers=text["num_hidden_layers"],
         vocabulary=text["vocab_size"],
-        norms=4 if kind in _FOUR_NORMS else 2,
     )
 
 
@@ -102,9 +99,8 @@ def memory_of(
         return Memory(weights, 4.0 * shape.adapters(rank), tokens * layer)
     kept = shape.layers if kept_layers is None else kept_layers
     inputs = (shape.layers - kept) * element * shape.hidden
-    return Memory(
-        weights, MASTER * shape.adapters(rank), tokens * (kept * layer + inputs + _backward(shape, element))
-    )
+    at_once = kept + 2 + (kept < shape.layers)  # in a layer's backward: gradients, and what is computed again
+    return Memory(weights, MASTER * shape.adapters(rank), tokens * (at_once * layer + inputs))
 
 
 def with_context(total: float) -> float:
@@ -113,11 +109,8 @@ def with_context(total: float) -> float:
 
 
 def _kept(shape: Shape) -> int:
-    """Numbers a token that a layer keeps: inputs of norms, of matrices and of attention, gate times up."""
-    h, q, k, i = shape.hidden, shape.queries, shape.keys, shape.feed_forward
-    return (2 + shape.norms) * h + 2 * q + 2 * k + 3 * i
+    """Numbers a token that a compiled layer keeps: both sums, what attention reads and gives, gate and up.
 
-
-def _backward(shape: Shape, element: int) -> int:
-    """Bytes a token that the backward of one layer needs on top: its activations and their gradients."""
-    return 2 * element * _kept(shape)
+    Layers that are not compiled, as on cards before Ampere, keep about half as much again.
+    """
+    return 2 * (shape.hidden + shape.queries + shape.keys + shape.feed_forward)

@@ -141,7 +141,7 @@ def test_what_a_card_lacks_and_what_does_not_fit(
         return findings(recipe, *sets, card=named(card))[f"models.student on {card}"]
 
     assert student("H100").level == "ok"
-    assert student("H100").text.startswith("bf16, 8192 tokens a forward: about 7")
+    assert student("H100").text.startswith("bf16, 8192 tokens a forward: about 5")
     assert student("V100-32G", "models.student.precision=bf16").level == "error"
     assert "has no bf16" in student("V100-32G", "models.student.precision=bf16").text
     assert "--set models.student.precision=auto" in student("V100-32G", "models.student.precision=fp8").text
