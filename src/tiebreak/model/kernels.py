@@ -95,6 +95,14 @@ def _activate(gate, GELU: tl.constexpr):
 
 
 @triton.jit
+def _gate_and_up(both_ptr, row, column, F):
+    """A block of a row's gate and up, in fp32."""
+    gate = tl.load(both_ptr + row * 2 * F + column, mask=column < F, other=0.0)
+    up = tl.load(both_ptr + row * 2 * F + F + column, mask=column < F, other=0.0)
+    return gate.to(tl.float32), up.to(tl.float32)
+
+
+@triton.jit
 def _gate_kernel(
     both_ptr, h_ptr, codes_ptr, scales_ptr, F, GELU: tl.constexpr, QUANTISED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -102,8 +110,7 @@ def _gate_kernel(
     largest = tl.zeros([BLOCK], tl.float32)
     for start in range(0, F, BLOCK):
         column = start + tl.arange(0, BLOCK)
-        gate = tl.load(both_ptr + row * 2 * F + column, mask=column < F, other=0.0).to(tl.float32)
-        up = tl.load(both_ptr + row * 2 * F + F + column, mask=column < F, other=0.0).to(tl.float32)
+        gate, up = _gate_and_up(both_ptr, row, column, F)
         active, _ = _activate(gate, GELU)
         if QUANTISED:
             largest = tl.maximum(largest, tl.abs(active * up))
@@ -113,8 +120,7 @@ def _gate_kernel(
         scale = tl.maximum(tl.max(largest, 0), 1e-12) / LARGEST_FP8
         for start in range(0, F, BLOCK):  # the row is in cache by now
             column = start + tl.arange(0, BLOCK)
-            gate = tl.load(both_ptr + row * 2 * F + column, mask=column < F, other=0.0).to(tl.float32)
-            up = tl.load(both_ptr + row * 2 * F + F + column, mask=column < F, other=0.0).to(tl.float32)
+            gate, up = _gate_and_up(both_ptr, row, column, F)
             active, _ = _activate(gate, GELU)
             code = (active * up / scale).to(codes_ptr.dtype.element_ty)
             tl.store(codes_ptr + row * F + column, code, mask=column < F)
@@ -130,8 +136,7 @@ def _gate_gradient_kernel(
     largest = tl.zeros([BLOCK], tl.float32)
     for start in range(0, F, BLOCK):
         column = start + tl.arange(0, BLOCK)
-        gate = tl.load(both_ptr + row * 2 * F + column, mask=column < F, other=0.0).to(tl.float32)
-        up = tl.load(both_ptr + row * 2 * F + F + column, mask=column < F, other=0.0).to(tl.float32)
+        gate, up = _gate_and_up(both_ptr, row, column, F)
         dh = tl.load(dh_ptr + row * dh_row + column, mask=column < F, other=0.0).to(tl.float32)
         active, slope = _activate(gate, GELU)
         dgate = (dh * up * slope).to(d_ptr.dtype.element_ty)
