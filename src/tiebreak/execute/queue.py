@@ -3,6 +3,7 @@
 import getpass
 import os
 import re
+import signal
 import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -106,13 +107,22 @@ def requeue(job: str) -> None:
     deadline = time.monotonic() + _TIMEOUT
     while True:
         try:
-            _slurm(["scontrol", "requeue", job])
+            _requeue_once(job)
         except TiebreakError:
             if time.monotonic() > deadline:
                 raise
             time.sleep(5)
         else:
             return
+
+
+def _requeue_once(job: str) -> None:
+    # Slurm ends a job that it requeues, often before the scontrol within it has heard the answer
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what is started now inherits it
+    try:
+        _slurm(["scontrol", "requeue", job])
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def requeue_this(run_dir: Path, limit: int) -> None:
