@@ -99,7 +99,7 @@ def memory_of(
         return Memory(weights, 4.0 * shape.adapters(rank), tokens * layer)
     kept = shape.layers if kept_layers is None else kept_layers
     inputs = (shape.layers - kept) * element * shape.hidden
-    at_once = kept + 2 + (kept < shape.layers)  # in a layer's backward: gradients, and what is computed again
+    at_once = max(kept, 1) + 2  # what is kept, or of one layer computed again; then that layer's gradients
     return Memory(weights, MASTER * shape.adapters(rank), tokens * (at_once * layer + inputs))
 
 

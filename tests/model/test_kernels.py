@@ -46,25 +46,35 @@ def test_a_matrix_of_codes_is_laid_out_the_other_way() -> None:
     assert torch.equal(found.view(torch.uint8), codes.view(torch.uint8).t())
 
 
-@pytest.mark.parametrize("activation", ["silu", "gelu_tanh"])
+@pytest.mark.parametrize("gelu", [False, True])
 @pytest.mark.parametrize("quantised", [False, True])
-def test_gate_and_its_gradient_equal_torch(activation: str, quantised: bool) -> None:
+def test_gate_and_its_gradient_equal_torch(gelu: bool, quantised: bool) -> None:
     torch.manual_seed(0)
     both = torch.randn(5, 2 * 2100) * 3  # more than one block of a row
     dh = torch.randn(5, 2100 + 8)[:, :2100]  # rows that lie apart
     scale = torch.rand(2 * 2100) if quantised else None
-    expected = passes.gate(both, activation)
-    found = kernels.gate(both.to(DEVICE), activation).cpu()
+    expected = passes.gate(both, gelu)
+    found = kernels.gate(both.to(DEVICE), gelu).cpu()
     torch.testing.assert_close(found, expected, atol=2e-6, rtol=2e-5)
-    codes, scales = kernels.gate_codes(both.to(DEVICE), activation)
-    assert_same_codes((codes, scales), passes.gate_codes(both, activation))
-    d, h, codes = passes.gate_gradient(dh, both, activation, scale)
+    codes, scales = kernels.gate_codes(both.to(DEVICE), gelu)
+    assert_same_codes((codes, scales), passes.gate_codes(both, gelu))
+    d, h, codes = passes.gate_gradient(dh, both, gelu, scale)
     scale_there = None if scale is None else scale.to(DEVICE)
-    d_found, h_found, codes_found = kernels.gate_gradient(
-        dh.to(DEVICE), both.to(DEVICE), activation, scale_there
-    )
+    d_found, h_found, codes_found = kernels.gate_gradient(dh.to(DEVICE), both.to(DEVICE), gelu, scale_there)
     torch.testing.assert_close(d_found.cpu(), d, atol=2e-5, rtol=2e-5)  # fp32's rounding of parts up to 100
     torch.testing.assert_close(h_found.cpu(), h, atol=2e-6, rtol=2e-5)
     assert (codes is None) == (codes_found is None) == (not quantised)
     if codes is not None:
         assert_same_codes(codes_found, codes)
+
+
+@pytest.mark.parametrize(
+    "name", ["quantise_rows", "transposed", "gate", "gate_codes", "gate_gradient", "gate_gradient_codes"]
+)
+def test_the_check_before_use_finds_the_kernels_right(name: str) -> None:
+    tried = list(passes._tried(name, DEVICE))
+    tolerance = 0.02 if ON_GPU else 0.1  # the interpreter rounds codes in its own way
+    assert tried
+    for found, expected in tried:
+        assert passes._agree(found, expected, tolerance)
+        assert not passes._agree([2 * t.float() for t in found], expected, tolerance)

@@ -10,7 +10,7 @@ from transformers import AutoModelForSequenceClassification
 from tiebreak.data.packing import pack
 from tiebreak.data.prompt import tokenize
 from tiebreak.errors import TiebreakError
-from tiebreak.model import classifier
+from tiebreak.model import classifier, gpu
 from tiebreak.model.lora import adapted_layers, adapter_state, load_adapter, read_adapter, save_adapter
 from tiebreak.recipe import Lora, Prompt
 
@@ -93,3 +93,20 @@ def test_another_rank_is_refused(tmp_path: Path) -> None:
     other = classifier.load_adapted(base("llama"), Lora(rank=8, alpha=16), None, "fp32", "cpu")
     with pytest.raises(TiebreakError, match="rank 4"):
         load_adapter(other.model, tmp_path)
+
+
+def test_dropout_is_the_same_where_layers_are_computed_again() -> None:
+    def gradients(again: int) -> list[torch.Tensor]:
+        ours = classifier.load_adapted(
+            base("llama"), LORA.model_copy(update={"dropout": 0.5}), None, "fp32", "cpu"
+        )
+        for _, layer in adapted_layers(ours.model):
+            layer.lora_B.data.fill_(0.01)
+        ours.model.train()
+        gpu.recompute(ours.model, again)
+        torch.manual_seed(0)
+        ours.logits(pack([document(ours)])).sum().backward()
+        return [p.grad for p in ours.trainable().values() if p.grad is not None]
+
+    for found, expected in zip(gradients(3), gradients(0), strict=True):
+        torch.testing.assert_close(found, expected)

@@ -1,5 +1,7 @@
 """Fused layers against plain ones, in each way of holding frozen weights."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -88,11 +90,11 @@ def test_adapters_go_to_files_and_back(family: str, tmp_path) -> None:
         assert torch.equal(tensor, changed[name])
 
 
-def random_stack(kind: str) -> Stack:
+def random_stack(kind: str, lora: Lora | None = LORA) -> Stack:
     """Three members of different widths, with weights and biases."""
     layers = tuple(torch.nn.Linear(64, outputs) for outputs in (96, 32, 64))
     generator = torch.Generator().manual_seed(0)
-    stack = Stack(("q", "k", "v"), layers, kind, torch.float32, "cpu", LORA, generator)
+    stack = Stack(("q", "k", "v"), layers, kind, torch.float32, "cpu", lora, generator)
     for n, layer in enumerate(layers):
         stack.fill(n, layer.weight.detach(), layer.bias.detach())
     stack.lora_B.data.normal_(std=0.3, generator=generator)
@@ -220,8 +222,7 @@ def test_codes_that_are_spread_are_floats_and_say_the_same(kind: str) -> None:
     assert torch.equal(stack(x), expected)
 
 
-def test_what_an_optimizer_learns_reaches_the_weight() -> None:
-    """The fused optimizer changes parameters without saying so; the training loop says it."""
+def test_what_changed_in_the_masters_reaches_the_weight() -> None:
     stack, x = random_stack("dense"), torch.randn(5, 64)
     stack.prepare()
     before = stack(x)
@@ -230,3 +231,26 @@ def test_what_an_optimizer_learns_reaches_the_weight() -> None:
     stack.prepare()
     assert not torch.allclose(stack(x), before)
     torch.testing.assert_close(stack(x), part_by_part(stack, x))
+
+
+@pytest.mark.parametrize("kind", ["dense", "fp8", "nf4"])
+def test_a_stack_without_adapters_is_its_weights_and_biases(kind: str) -> None:
+    if kind == "nf4":
+        pytest.importorskip("bitsandbytes")
+    stack, x = random_stack(kind, lora=None), torch.randn(50, 64)
+    stack.prepare()
+    expected = x @ decoded(stack).t() + stack.bias
+    assert (stack(x) - expected).norm() < (0.04 if kind == "fp8" else 1e-6) * expected.norm()
+
+
+def test_what_is_prepared_is_no_parameter_and_follows_a_copy() -> None:
+    stack = random_stack("fp8")
+    stack.prepare()
+    assert set(stack.state_dict()) == {"lora_A", "lora_B", "codes", "scales", "factor", "bias"}
+    other, x = deepcopy(stack), torch.randn(5, 64)
+    with torch.no_grad():
+        other.lora_B.copy_(-stack.lora_B)
+    other.prepare()
+    difference = stack(x) - other(x)
+    expected = 2 * (part_by_part(stack, x) - x @ decoded(stack).t() - stack.bias)
+    assert (difference - expected).norm() < 0.1 * expected.norm()

@@ -80,7 +80,7 @@ class FakeCard:
         model = SimpleNamespace(
             model=SimpleNamespace(layers=[None] * (LAYERS + 1))
         )  # the last one always keeps
-        classifier: Any = SimpleNamespace(model=model, trainable=dict)
+        classifier: Any = SimpleNamespace(model=model, trainable=dict, at_ends=True)
         return dry_run.settle(classifier, budget, longest), self.tried[-1][1]
 
 

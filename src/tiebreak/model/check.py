@@ -45,7 +45,7 @@ def check(classifier: Classifier, budget: int, training: bool) -> None:
 def _disagreement(classifier: Classifier, budget: int, training: bool) -> str:
     """What the kernels do wrong; nothing if they are right."""
     documents = list(_documents(classifier.model.config.get_text_config().vocab_size))
-    tokens = shape(sum(map(len, documents)), max(budget, 8 * sum(LENGTHS)))
+    tokens = shape(sum(map(len, documents)), max(budget, sum(LENGTHS)))
     try:
         fast = _outcome(classifier, pack(documents, tokens), training)
     except torch.cuda.OutOfMemoryError:

@@ -45,6 +45,7 @@ class Classifier:
 
     fixed: it runs on kernels that want batches of fixed shapes (`data.packing.batches`).
     checked: those kernels were compared with plain attention (`model.check`).
+    The model's layers must be fused before, and its last one is changed in place (`model.ends`).
     """
 
     model: PreTrainedModel
@@ -54,7 +55,7 @@ class Classifier:
     checked: bool = False
 
     def __post_init__(self) -> None:
-        self._at_ends = read_at_ends(self.model)
+        self.at_ends = read_at_ends(self.model)
         self._stacks = stacks(self.model)
 
     def logits(self, batch: Packed) -> Tensor:
@@ -66,9 +67,9 @@ class Classifier:
             position_ids=batch.positions_T[None],
             use_cache=False,
             layout=batch.layout,
-            ends_D=batch.ends_D if self._at_ends else None,
+            ends_D=batch.ends_D if self.at_ends else None,
         ).last_hidden_state[0]
-        hidden_DX = hidden_TX if self._at_ends else hidden_TX[batch.ends_D]
+        hidden_DX = hidden_TX if self.at_ends else hidden_TX[batch.ends_D]
         logits_DC: Tensor = self.model.score(hidden_DX[: len(batch.spans)].float())
         return logits_DC
 

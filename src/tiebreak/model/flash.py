@@ -296,6 +296,7 @@ flash_backward = operator("flash_backward", _flash_backward, _flash_backward_fak
 
 
 def _setup(ctx, inputs, output):
+    ctx.set_materialize_grads(False)
     q_THE, k_TKE, v_TKE, queries_N5, keys_N5, *ctx.options = inputs
     ctx.save_for_backward(q_THE, k_TKE, v_TKE, queries_N5, keys_N5, *output)
 

@@ -15,6 +15,10 @@ from tiebreak.model.passes import CODES, LARGEST, Codes, transposed
 SMALLEST_FACTOR = 1 / 32
 
 
+def is_code(tensor: Tensor) -> bool:
+    return tensor.dtype == CODES
+
+
 def encode(weight_OI: Tensor, codes_OI: Tensor, scale_O: Tensor) -> None:
     """Write a weight's codes and the scale of each output feature."""
     for start in range(0, len(weight_OI), 4096):  # one block in fp32 at a time

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from tiebreak.model.gated import gate
+from tiebreak.model.gated import fuse_mlps
 from tiebreak.model.stack import Kind, Member, Stack
 from tiebreak.recipe import Lora
 
@@ -41,4 +41,4 @@ def fuse(
                 if not layer.weight.is_meta:
                     stack.fill(number, layer.weight, layer.bias)
                 setattr(parent, name, Member(stack, number))
-    gate(model)
+    fuse_mlps(model)

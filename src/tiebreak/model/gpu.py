@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from tiebreak.cards import Card
+from tiebreak.model.lora import LoraLinear
 from tiebreak.model.precision import card
 
 HEAD_SIZES = (16, 32, 64, 128, 256)
@@ -54,12 +55,14 @@ def uncompile_layers(model: PreTrainedModel) -> None:
 def recompute(model: PreTrainedModel, layers: int) -> None:
     """Keep nothing but the input of the first `layers` layers for the backward, which computes them again.
 
-    The first ones: when the backward comes to them, what the others kept is free again.
+    The first ones: when the backward comes to them, what the others kept is free again. Stacks draw their dropout
+    before the forward; plain adapters draw it inside, and must draw the same again.
     """
+    draws = any(isinstance(module, LoraLinear) and module.dropout for module in model.modules())
     for number, layer in enumerate(model.model.layers):
         layer.gradient_checkpointing = number < layers
         layer._gradient_checkpointing_func = partial(
-            checkpoint, use_reentrant=False, preserve_rng_state=False
+            checkpoint, use_reentrant=False, preserve_rng_state=draws
         )
 
 

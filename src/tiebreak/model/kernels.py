@@ -1,6 +1,7 @@
 """Triton kernels for what surrounds the matrix products: one pass over memory each.
 
-Dimension letters: T tokens, X features, F features of an MLP, R ranks of adapters, O and I rows and columns of a weight.
+Dimension letters: T tokens, X features, F features of an MLP, G = 2 F of its gate and up side by side, R ranks of
+adapters, O and I rows and columns of a weight. gelu: the activation, GELU by tanh, or else SiLU.
 """
 
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
@@ -164,39 +165,37 @@ def _gate_gradient_kernel(
         tl.store(scales_ptr + row, scale)
 
 
-def gate(both_TF: Tensor, activation: str) -> Tensor:
+def gate(gate_up_TG: Tensor, gelu: bool) -> Tensor:
     """act(gate) * up of [gate, up] (T, 2 F): (T, F)."""
-    T, F = both_TF.shape[0], both_TF.shape[1] // 2
-    h_TF = both_TF.new_empty(T, F)
+    T, F = gate_up_TG.shape[0], gate_up_TG.shape[1] // 2
+    h_TF = gate_up_TG.new_empty(T, F)
     block, warps = _cut(F, quantised=False)
-    _gate_kernel[(T,)](both_TF, h_TF, None, None, F, activation != "silu", False, block, num_warps=warps)
+    _gate_kernel[(T,)](gate_up_TG, h_TF, None, None, F, gelu, False, block, num_warps=warps)
     return h_TF
 
 
-def gate_codes(both_TF: Tensor, activation: str) -> tuple[Tensor, Tensor]:
+def gate_codes(gate_up_TG: Tensor, gelu: bool) -> tuple[Tensor, Tensor]:
     """act(gate) * up in FP8 (e4m3), and each row's scale (T, 1)."""
-    T, F = both_TF.shape[0], both_TF.shape[1] // 2
-    codes_TF, scales_T1 = _codes(T, F, both_TF.device)
+    T, F = gate_up_TG.shape[0], gate_up_TG.shape[1] // 2
+    codes_TF, scales_T1 = _codes(T, F, gate_up_TG.device)
     block, warps = _cut(F, quantised=True)
-    _gate_kernel[(T,)](
-        both_TF, None, codes_TF, scales_T1, F, activation != "silu", True, block, num_warps=warps
-    )
+    _gate_kernel[(T,)](gate_up_TG, None, codes_TF, scales_T1, F, gelu, True, block, num_warps=warps)
     return codes_TF, scales_T1
 
 
 def gate_gradient(
-    dh_TF: Tensor, both_TF: Tensor, activation: str, scale_X: Tensor | None
+    dh_TF: Tensor, gate_up_TG: Tensor, gelu: bool, scale_X: Tensor | None
 ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor] | None]:
     """The gradient of [gate, up], act(gate) * up again, and, given scale_X, FP8 codes of gradient * scale_X."""
-    T, F = both_TF.shape[0], both_TF.shape[1] // 2
-    d_TX, h_TF = torch.empty_like(both_TF), both_TF.new_empty(T, F)
-    codes = None if scale_X is None else _codes(T, 2 * F, both_TF.device)
+    T, F = gate_up_TG.shape[0], gate_up_TG.shape[1] // 2
+    d_TG, h_TF = torch.empty_like(gate_up_TG), gate_up_TG.new_empty(T, F)
+    codes = None if scale_X is None else _codes(T, 2 * F, gate_up_TG.device)
     block, warps = _cut(F, quantised=codes is not None)
     _gate_gradient_kernel[(T,)](
-        dh_TF, dh_TF.stride(0), both_TF, d_TX, h_TF, scale_X, *(codes or (None, None)), F,
-        activation != "silu", codes is not None, block, num_warps=warps,
+        dh_TF, dh_TF.stride(0), gate_up_TG, d_TG, h_TF, scale_X, *(codes or (None, None)), F,
+        gelu, codes is not None, block, num_warps=warps,
     )  # fmt: skip
-    return d_TX, h_TF, codes
+    return d_TG, h_TF, codes
 
 
 def _codes(rows: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:

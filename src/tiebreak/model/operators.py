@@ -4,7 +4,7 @@ torch.compile could not add an adapter's part inside the matrix product, nor wri
 one pass over memory. What an MLP keeps for its backward is [gate, up]; act(gate) * up is computed again.
 
 Dimension letters: T tokens, I inputs, O outputs of all members, R ranks of all members, r rank of one, F features of
-an MLP.
+an MLP, G = 2 F of its gate and up.
 """
 
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tiebreak.model import fp8, nf4, passes
 from tiebreak.model.operator import differentiate, operator
-from tiebreak.model.products import Frozen, adapter_gradients, forward, input_gradient, is_fp8
+from tiebreak.model.products import Frozen, adapter_gradients, forward, input_gradient
 
 
 def _gradients(
@@ -66,6 +66,7 @@ adapted_backward = operator("adapted_backward", _adapted_backward, _adapted_back
 
 
 def _adapted_setup(ctx, inputs, output):
+    ctx.set_materialize_grads(False)  # zeros for outputs that nobody differentiates
     x_TI, frozen, a_RI, _, _, keep_I, ctx.scale, ctx.sizes = inputs
     ctx.save_for_backward(x_TI, output[1], a_RI, keep_I, *frozen)
 
@@ -83,45 +84,45 @@ def _gated(
     x_TI: Tensor,
     up: Frozen, up_a_RI: Tensor, up_A: Tensor, up_B: Tensor, up_keep_I: Tensor | None,
     down: Frozen, down_a_RF: Tensor, down_A: Tensor, down_B: Tensor, down_keep_F: Tensor | None,
-    outputs: int, scale: float, activation: str,
+    outputs: int, scale: float, gelu: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """down(act(gate) * up); besides, for the backward, [gate, up] and what comes of each A."""
     F = down_a_RF.shape[1]
-    both_TF, up_low_TR = forward(x_TI, up, up_a_RI, [F, F])
-    if is_fp8(down) and not len(down_a_RF):
-        rows = passes.gate_codes(both_TF, activation)
+    gate_up_TG, up_low_TR = forward(x_TI, up, up_a_RI, [F, F])
+    if fp8.is_code(down[0]) and not len(down_a_RF):
+        rows = passes.gate_codes(gate_up_TG, gelu)
         y_TO = fp8.product(rows, down[0], down[1], x_TI.dtype)
-        return y_TO, both_TF, up_low_TR, x_TI.new_empty(len(x_TI), 0)
-    y_TO, down_low_TR = forward(passes.gate(both_TF, activation), down, down_a_RF, [outputs])
-    return y_TO, both_TF, up_low_TR, down_low_TR
+        return y_TO, gate_up_TG, up_low_TR, x_TI.new_empty(len(x_TI), 0)
+    y_TO, down_low_TR = forward(passes.gate(gate_up_TG, gelu), down, down_a_RF, [outputs])
+    return y_TO, gate_up_TG, up_low_TR, down_low_TR
 
 
 def _gated_fake(
-    x_TI, up, up_a_RI, up_A, up_B, up_keep_I, down, down_a_RF, down_A, down_B, down_keep_F, outputs, scale, activation
+    x_TI, up, up_a_RI, up_A, up_B, up_keep_I, down, down_a_RF, down_A, down_B, down_keep_F, outputs, scale, gelu
 ):  # fmt: skip
     widths = (outputs, 2 * down_a_RF.shape[1], len(up_a_RI), len(down_a_RF))
     return tuple(x_TI.new_empty(len(x_TI), width) for width in widths)
 
 
 def _gated_backward(
-    dy_TO: Tensor, x_TI: Tensor, both_TF: Tensor, up_low_TR: Tensor, down_low_TR: Tensor,
+    dy_TO: Tensor, x_TI: Tensor, gate_up_TG: Tensor, up_low_TR: Tensor, down_low_TR: Tensor,
     up: Frozen, up_a_RI: Tensor, up_keep_I: Tensor | None,
-    down: Frozen, down_a_RF: Tensor, down_keep_F: Tensor | None, scale: float, activation: str,
+    down: Frozen, down_a_RF: Tensor, down_keep_F: Tensor | None, scale: float, gelu: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     dy_TO = dy_TO.contiguous()
     outputs, F = [dy_TO.shape[1]], down_a_RF.shape[1]
     dh_TF, down_g_TR = input_gradient(dy_TO, down, down_a_RF, outputs)
-    scale_F = up[1] if is_fp8(up) else None
-    dboth_TF, h_TF, rows = passes.gate_gradient(dh_TF, both_TF, activation, scale_F)
+    scale_F = up[1] if fp8.is_code(up[0]) else None
+    dgate_up_TG, h_TF, rows = passes.gate_gradient(dh_TF, gate_up_TG, gelu, scale_F)
     of_down = _gradients(dy_TO, h_TF, down_low_TR, down_g_TR, down_keep_F, scale, outputs)
     del dh_TF, h_TF  # as large as anything here, and not needed for the rest
-    dx_TI, up_g_TR = input_gradient(dboth_TF, up, up_a_RI, [F, F], rows)
-    of_up = _gradients(dboth_TF, x_TI, up_low_TR, up_g_TR, up_keep_I, scale, [F, F])
+    dx_TI, up_g_TR = input_gradient(dgate_up_TG, up, up_a_RI, [F, F], rows)
+    of_up = _gradients(dgate_up_TG, x_TI, up_low_TR, up_g_TR, up_keep_I, scale, [F, F])
     return dx_TI, *of_up, *of_down
 
 
 def _gated_backward_fake(
-    dy_TO, x_TI, both_TF, up_low_TR, down_low_TR, up, up_a_RI, up_keep_I, down, down_a_RF, down_keep_F, scale, activation
+    dy_TO, x_TI, gate_up_TG, up_low_TR, down_low_TR, up, up_a_RI, up_keep_I, down, down_a_RF, down_keep_F, scale, gelu
 ):  # fmt: skip
     (R, I), (S, F) = up_a_RI.shape, down_a_RF.shape  # noqa: E741
     of_up = _gradients_fake(R, I, [F, F], up_a_RI)
@@ -134,21 +135,20 @@ gated_backward = operator("gated_backward", _gated_backward, _gated_backward_fak
 
 
 def _gated_setup(ctx, inputs, output):
-    x_TI, up, up_a_RI, _, _, up_keep_I, down, down_a_RF, _, _, down_keep_F, _, ctx.scale, ctx.activation = (
-        inputs
-    )
+    ctx.set_materialize_grads(False)
+    x_TI, up, up_a_RI, _, _, up_keep_I, down, down_a_RF, _, _, down_keep_F, _, ctx.scale, ctx.gelu = inputs
     ctx.parts = len(up)
     ctx.save_for_backward(x_TI, *output[1:], up_a_RI, up_keep_I, down_a_RF, down_keep_F, *up, *down)
 
 
 def _gated_gradient(ctx, dy_TO, *_):
-    x_TI, both_TF, up_low_TR, down_low_TR, up_a_RI, up_keep_I, down_a_RF, down_keep_F, *frozen = (
+    x_TI, gate_up_TG, up_low_TR, down_low_TR, up_a_RI, up_keep_I, down_a_RF, down_keep_F, *frozen = (
         ctx.saved_tensors
     )
     up, down = frozen[: ctx.parts], frozen[ctx.parts :]
     dx_TI, dup_A, dup_B, ddown_A, ddown_B = gated_backward(
-        dy_TO, x_TI, both_TF, up_low_TR, down_low_TR, up, up_a_RI, up_keep_I, down, down_a_RF, down_keep_F,
-        ctx.scale, ctx.activation,
+        dy_TO, x_TI, gate_up_TG, up_low_TR, down_low_TR, up, up_a_RI, up_keep_I, down, down_a_RF, down_keep_F,
+        ctx.scale, ctx.gelu,
     )  # fmt: skip
     nothing = [None] * ctx.parts
     return dx_TI, nothing, None, dup_A, dup_B, None, nothing, None, ddown_A, ddown_B, None, None, None, None

@@ -19,18 +19,16 @@ Frozen = list[Tensor]
 """A frozen weight: [[W, B] (O, J)], or in FP8 [codes (O, J), scales, factor], or in NF4 [codes, scales, B (O, r)]."""
 
 
-def is_fp8(frozen: Frozen) -> bool:
-    return frozen[0].dtype == passes.CODES
-
-
 def forward(x_TI: Tensor, frozen: Frozen, a_RI: Tensor, sizes: list[int]) -> tuple[Tensor, Tensor]:
     """Y (T, O), and x A^T (T, R), which the backward needs."""
     low_TR = x_TI @ a_RI.t()
-    if is_fp8(frozen):
+    if fp8.is_code(frozen[0]):
         codes_OJ, scale_O, factor = frozen
         rows = passes.quantise_rows(x_TI, None, low_TR, factor)
         return fp8.product(rows, codes_OJ, scale_O, x_TI.dtype), low_TR
     if nf4.is_code(frozen[0]):
+        if not len(a_RI):
+            return x_TI @ _widened(frozen, x_TI.dtype).t(), low_TR
         y_TO = x_TI.new_empty(len(x_TI), sum(sizes))
         for y, low, b in members(y_TO, low_TR, frozen[2], sizes):
             torch.mm(low, b.t(), out=y)
@@ -63,7 +61,7 @@ def input_gradient(
         g_TR = dy_TO.new_empty(len(dy_TO), ranks)
         for dy, g, b in members(dy_TO, g_TR, frozen[2], sizes) if ranks else ():
             torch.mm(dy, b, out=g)
-    elif is_fp8(frozen):
+    elif fp8.is_code(frozen[0]):
         codes_OJ, scale_O, factor = frozen
         both_TJ = fp8.input_gradient(rows or passes.quantise_rows(dy_TO, scale_O), codes_OJ, dy_TO.dtype)
         dx_TI, g_TR = both_TJ[:, :inputs], both_TJ[:, inputs:] * factor.to(dy_TO.dtype)

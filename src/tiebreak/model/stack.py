@@ -55,18 +55,16 @@ class Stack(nn.Module):
         self.lora_B = nn.Parameter(b_Or, requires_grad=self.rank > 0)
         self.keep_I: Tensor | None = None
         self.parts: list[Tensor] = []
-        self.dtype, self._written = dtype, -1  # the version of the masters that was last prepared
+        self.dtype = dtype
+        self.a_RI = self.lora_A.detach().to(dtype)
+        self._written: tuple[object, ...] = ()  # the state of the masters that was last prepared
         self._allocate(dtype, device)
         self.bias = None
         if layers[0].bias is not None:
             self.bias = _frozen(torch.empty(sum(self.sizes), dtype=dtype, device=device))
 
     def _allocate(self, dtype: torch.dtype, device: str) -> None:
-        outputs, width, weights = (
-            sum(self.sizes),
-            self.inputs + len(self.lora_A),
-            sum(self.sizes) * self.inputs,
-        )
+        outputs, width = sum(self.sizes), self.inputs + len(self.lora_A)
         if self.kind == "dense":
             self.weight = _frozen(torch.zeros(outputs, width, dtype=dtype, device=device))
         elif self.kind == "fp8":
@@ -74,8 +72,10 @@ class Stack(nn.Module):
             self.scales = _frozen(torch.empty(outputs, device=device))
             self.factor = _frozen(torch.ones((), device=device))
         else:
+            weights = outputs * self.inputs
             self.codes = _frozen(torch.empty(weights // 2, dtype=torch.uint8, device=device))
             self.scales = _frozen(torch.empty(weights // nf4.BLOCK, dtype=torch.bfloat16, device=device))
+            self.b_Or = self.lora_B.detach().to(dtype)
 
     @property
     def frozen(self) -> list[Tensor]:
@@ -117,14 +117,14 @@ class Stack(nn.Module):
         Dropout drops input features for all tokens of a forward, by a mask on the columns of A; a mask for
         each token would need activations of its own, beside those that the frozen product reads.
         """
-        version = self.lora_A._version + self.lora_B._version
+        state = tuple((id(p), p._version, p.device) for p in (self.lora_A, self.lora_B))
         had_dropout, self.keep_I = self.keep_I is not None, self._drawn()
-        if version != self._written:
+        if state != self._written:
             self._write_b()
-        if version != self._written or had_dropout or self.keep_I is not None:
+        if state != self._written or had_dropout or self.keep_I is not None:
             a_RI = self.lora_A if self.keep_I is None else self.lora_A * self.keep_I
-            self.a_RI = a_RI.to(self.dtype)
-        self._written = version
+            self.a_RI = a_RI.detach().to(self.dtype)  # detached, or a module would take it for a parameter
+        self._written = state
 
     def _drawn(self) -> Tensor | None:
         if not (self.training and self.dropout):

@@ -79,7 +79,7 @@ def settle(classifier: Classifier, budget: int, longest: int) -> int:
     longest: tokens of the longest row, which must fit whatever the budget is. The adapters' gradients and
     optimizer states are counted in before they exist. Raises TiebreakError if nothing fits.
     """
-    layers = len(classifier.model.model.layers) - 1  # the last keeps little (model.ends)
+    layers = max(1, len(classifier.model.model.layers) - classifier.at_ends)  # such a last one keeps little
     memory = _measure(classifier, layers, max(budget, shape(longest, budget)))
     tokens, again = choose(memory)
     tokens, again = int(-distributed.most(-tokens)[0]), int(distributed.most(again)[0])
