@@ -177,7 +177,7 @@ def main() -> None:
     if chosen.write:
         result = RESULTS / result_name(facts)
         result.with_suffix(".json").write_text(line + "\n")
-        result.with_suffix(".md").write_text(page(table, facts, scale))
+        result.with_suffix(".md").write_text(page(table, facts, scale, chosen.minutes))
 
 
 def measure(
@@ -386,18 +386,19 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
-def page(table: str, facts: Mapping[str, Any], scale: Scale) -> str:
+def page(table: str, facts: Mapping[str, Any], scale: Scale, minutes: float) -> str:
     about = "\n".join(f"- {name}: {value}" for name, value in facts.items())
     device = "cpu" if facts["card"] == "CPU" else "cuda"
     pairs = "all" if scale.pairs < 0 else f"{scale.pairs:,}"
     return PAGE.format(
-        table=table, about=about, size=facts["size"], device=device, pairs=pairs, lora=LORA, **vars(scale)
-    )
+        table=table, about=about, size=facts["size"], device=device, pairs=pairs, lora=LORA, minutes=minutes,
+        **vars(scale),
+    )  # fmt: skip
 
 
 PAGE = """# Real votes, trained from scratch
 
-    python benchmarks/real_votes.py DATA --work FOLDER --device {device} --write
+    python benchmarks/real_votes.py DATA --work FOLDER --device {device} --minutes {minutes:g} --write
 
 {about}
 
@@ -413,7 +414,7 @@ is told. Intervals are bootstraps over prompts, changes paired by vote.
 
 {table}
 
-Caveats: one run of one seed. The base models have read the texts of held-out votes, so the log loss by which sizes are
+Caveats: one run of one seed; on a card, products of fp32 are computed in TF32. The base models have read the texts of held-out votes, so the log loss by which sizes are
 chosen, and the temperature, are a little too good; the lockbox is not concerned. Votes of five sources with different
 shares of ties, so a log loss here compares with none on LMSYS alone. LLMBar is not among them.
 """
