@@ -390,10 +390,8 @@ def page(table: str, facts: Mapping[str, Any], scale: Scale, minutes: float) -> 
     about = "\n".join(f"- {name}: {value}" for name, value in facts.items())
     device = "cpu" if facts["card"] == "CPU" else "cuda"
     pairs = "all" if scale.pairs < 0 else f"{scale.pairs:,}"
-    return PAGE.format(
-        table=table, about=about, size=facts["size"], device=device, pairs=pairs, lora=LORA, minutes=minutes,
-        **vars(scale),
-    )  # fmt: skip
+    said = vars(scale) | {"table": table, "about": about, "size": facts["size"], "device": device}
+    return PAGE.format(**said | {"pairs": pairs, "minutes": minutes}, lora=LORA)
 
 
 PAGE = """# Real votes, trained from scratch

@@ -87,6 +87,18 @@ def test_without_data_real_votes_are_skipped(script: Script, tmp_path: Path) -> 
     assert "skipped" in script("real_votes.py", str(tmp_path), "--work", str(tmp_path))
 
 
+def test_the_page_of_real_votes_says_how_it_was_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import real_votes
+
+    for device, card in (("cpu", "CPU"), ("cuda", "NVIDIA H100 80GB HBM3")):
+        facts = {"card": card, "size": "256 x 6, 2 epochs, rate 0.001"}
+        page = real_votes.page("| arm |", facts, real_votes.SCALES[device], 5.0)
+        assert f"--device {device} --minutes 5 --write" in page
+        assert "| arm |" in page
+        assert "{" not in page
+
+
 @pytest.mark.slow
 def test_real_votes_at_a_tiny_size(script: Script, shared_data: Path, tmp_path: Path) -> None:
     arguments = (str(shared_data), "--work", str(tmp_path), "--small")
