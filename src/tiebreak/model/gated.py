@@ -32,7 +32,7 @@ def fuse_mlps(model: PreTrainedModel) -> None:
     config = model.config.get_text_config()
     name = str(getattr(config, "hidden_activation", None) or getattr(config, "hidden_act", None))
     for layer in model.model.layers if name in IS_GELU else ():
-        mlp = layer.mlp
+        mlp = getattr(layer, "mlp", None)
         if type(mlp).__name__ in KNOWN and isinstance(mlp.down_proj, Member):
             up, down = mlp.gate_proj.stack, mlp.down_proj.stack
             if len(up.sizes) == 2 and up.bias is None and down.bias is None:
