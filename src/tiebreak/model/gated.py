@@ -1,5 +1,7 @@
 """The gated MLP of a decoder as one module: down(act(gate x) * up x)."""
 
+from typing import Any
+
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -32,7 +34,7 @@ def fuse_mlps(model: PreTrainedModel) -> None:
     config = model.config.get_text_config()
     name = str(getattr(config, "hidden_activation", None) or getattr(config, "hidden_act", None))
     for layer in model.model.layers if name in IS_GELU else ():
-        mlp = getattr(layer, "mlp", None)
+        mlp: Any = getattr(layer, "mlp", None)
         if type(mlp).__name__ in KNOWN and isinstance(mlp.down_proj, Member):
             up, down = mlp.gate_proj.stack, mlp.down_proj.stack
             if len(up.sizes) == 2 and up.bias is None and down.bias is None:
