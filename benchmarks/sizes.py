@@ -88,10 +88,8 @@ def fill(model: PreTrainedModel, given: dict[str, Tensor] | None) -> None:
     for stack in stacks(model):
         for n, (name, size) in enumerate(zip(stack.names, stack.sizes, strict=True)):
             device = stack.lora_A.device
-            shape, std = (
-                (size, stack.inputs),
-                stack.inputs**-0.5,
-            )  # so that no layer blows up what it is given
+            shape = (size, stack.inputs)
+            std = stack.inputs**-0.5  # so that no layer blows up what it is given
             random = None if given else torch.randn(shape, device=device, dtype=torch.bfloat16) * std
             stack.fill(n, random if given is None else given[f"{name}.weight"].to(device))
     for name, p in model.named_parameters():

@@ -77,9 +77,8 @@ class FakeCard:
 
     def settle(self, budget: int, longest: int = 500) -> tuple[int, int]:
         """Tokens of a forward, and layers computed again."""
-        model = SimpleNamespace(
-            model=SimpleNamespace(layers=[None] * (LAYERS + 1))
-        )  # the last one always keeps
+        layers = [None] * (LAYERS + 1)  # the last one always keeps
+        model = SimpleNamespace(model=SimpleNamespace(layers=layers))
         classifier: Any = SimpleNamespace(model=model, trainable=dict, at_ends=True)
         return dry_run.settle(classifier, budget, longest), self.tried[-1][1]
 

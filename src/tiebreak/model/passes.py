@@ -9,6 +9,7 @@ adapters, O outputs, I inputs. gelu: the activation, GELU by tanh, or else SiLU.
 import logging
 from collections.abc import Callable, Iterator
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,38 +27,30 @@ def quantise_rows(
     x_TX: Tensor, scale_X: Tensor | None = None, low_TR: Tensor | None = None, factor: Tensor | None = None
 ) -> Codes:
     """Rows of [x * scale_X, low * factor] as codes, and the scale of each row."""
-    if x_TX.is_cuda and _works("quantise_rows"):
-        from tiebreak.model import kernels
-
-        return kernels.quantise_rows(x_TX, scale_X, low_TR, factor)
-    return _quantise_rows(x_TX, scale_X, low_TR, factor)
+    kernels = _kernels("quantise_rows", x_TX)
+    return (
+        kernels.quantise_rows(x_TX, scale_X, low_TR, factor)
+        if kernels
+        else _quantise_rows(x_TX, scale_X, low_TR, factor)
+    )
 
 
 def transposed(codes_OI: Tensor) -> Tensor:
     """The codes laid out the other way, which the product of a gradient needs."""
-    if codes_OI.is_cuda and _works("transposed"):
-        from tiebreak.model import kernels
-
-        return kernels.transposed(codes_OI)
-    return codes_OI.t().contiguous()
+    kernels = _kernels("transposed", codes_OI)
+    return kernels.transposed(codes_OI) if kernels else codes_OI.t().contiguous()
 
 
 def gate(gate_up_TG: Tensor, gelu: bool) -> Tensor:
     """act(gate) * up of [gate, up] (T, 2 F): (T, F)."""
-    if gate_up_TG.is_cuda and _works("gate"):
-        from tiebreak.model import kernels
-
-        return kernels.gate(gate_up_TG, gelu)
-    return _gate(gate_up_TG, gelu)
+    kernels = _kernels("gate", gate_up_TG)
+    return kernels.gate(gate_up_TG, gelu) if kernels else _gate(gate_up_TG, gelu)
 
 
 def gate_codes(gate_up_TG: Tensor, gelu: bool) -> Codes:
     """act(gate) * up as codes, without a copy in 16 bits."""
-    if gate_up_TG.is_cuda and _works("gate_codes"):
-        from tiebreak.model import kernels
-
-        return kernels.gate_codes(gate_up_TG, gelu)
-    return _gate_codes(gate_up_TG, gelu)
+    kernels = _kernels("gate_codes", gate_up_TG)
+    return kernels.gate_codes(gate_up_TG, gelu) if kernels else _gate_codes(gate_up_TG, gelu)
 
 
 def gate_gradient(
@@ -65,11 +58,9 @@ def gate_gradient(
 ) -> tuple[Tensor, Tensor, Codes | None]:
     """The gradient of [gate, up] (T, 2 F), act(gate) * up again, and, given scale_X, codes of gradient * scale_X."""
     name = "gate_gradient" if scale_X is None else "gate_gradient_codes"
-    if gate_up_TG.is_cuda and _works(name):
-        from tiebreak.model import kernels
-
-        return kernels.gate_gradient(dh_TF, gate_up_TG, gelu, scale_X)
-    return _gate_gradient(dh_TF, gate_up_TG, gelu, scale_X)
+    kernels = _kernels(name, gate_up_TG)
+    best = kernels.gate_gradient if kernels else _gate_gradient
+    return best(dh_TF, gate_up_TG, gelu, scale_X)
 
 
 def _quantise_rows(
@@ -106,6 +97,15 @@ def _gate_gradient(
     d_TG = torch.cat([dgate_TF, dh_TF * _activate(gate_TF, gelu)], 1)
     codes = None if scale_X is None else _quantise_rows(d_TG, scale_X, None, None)
     return d_TG, _gate(gate_up_TG, gelu), codes
+
+
+def _kernels(name: str, x: Tensor) -> Any:
+    """`model.kernels`, where x is on a GPU and the kernel of that name is right there; None elsewhere."""
+    if not (x.is_cuda and _works(name)):
+        return None
+    from tiebreak.model import kernels
+
+    return kernels
 
 
 @cache
