@@ -105,18 +105,21 @@ def test_tiles_show_each_token_its_own_document_and_nothing_else() -> None:
     )
 
 
-def test_fixed_batches_are_full_balanced_and_of_few_shapes() -> None:
-    documents = random_documents(np.random.default_rng(2).integers(40, 1024, 400).tolist())
+@pytest.mark.parametrize(("rows", "share"), [(64, 15 / 16), (400, 0.99)])
+def test_fixed_batches_are_full_and_of_few_shapes(rows: int, share: float) -> None:
+    """A few, as of an optimizer step, are about equally full; many are full but for the last."""
+    documents = random_documents(np.random.default_rng(2).integers(40, 1024, rows).tolist())
     found = list(batches(documents, 8192, fixed=True))
-    assert sorted(n for members, _ in found for n in members) == list(range(400))
+    assert sorted(n for members, _ in found for n in members) == list(range(rows))
     for members, packed in found:
         assert [d.tolist() for d in packed.documents()] == [documents[n].tolist() for n in members]
-    filled = [packed.spans[-1].stop for _, packed in found]
-    assert sum(filled) > 0.97 * sum(len(packed.ids_T) for _, packed in found)
-    assert {len(packed.ids_T) for _, packed in found} <= {7168, 8192}
-    assert len({packed.layout.queries_N5.shape for _, packed in found}) == len(
-        {len(p.ids_T) for _, p in found}
-    )
+    filled, lengths = zip(*[(p.spans[-1].stop, len(p.ids_T)) for _, p in found], strict=True)
+    assert sum(filled) > share * sum(lengths)
+    if rows == 64:
+        assert max(filled) < 1.03 * min(filled)
+    assert len(set(lengths)) <= 2
+    assert all(length == 8192 for length in lengths[:-1]) or rows == 64
+    assert len({packed.layout.queries_N5.shape for _, packed in found}) == len(set(lengths))
 
 
 @pytest.mark.parametrize("fixed", [False, True])

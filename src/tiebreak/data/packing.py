@@ -7,6 +7,7 @@ Dimension letters: T tokens of the packed row, D documents, L length of the long
 """
 
 import heapq
+from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -20,6 +21,8 @@ Document = NDArray[np.int32]
 
 TILE = 128
 """Tokens of a tile of the attention kernel: a run of a document's own tokens."""
+MANY = 8
+"""From so many forwards on, the last one may be short: the others are full."""
 SHARED_AT_LEAST = 8
 """A shorter common beginning is computed twice."""
 
@@ -139,7 +142,7 @@ def batches(documents: Sequence[Document], budget: int, fixed: bool) -> Iterator
     by_length = sorted(range(len(documents)), key=lambda n: -len(documents[n]))
     units = _units(by_length, documents)
     costs = [sum(cost for _, cost in unit) for unit in units]
-    for run in _balanced(costs, budget) if fixed else by_budget(costs, budget):
+    for run in _bins(costs, budget) if fixed else by_budget(costs, budget):
         members = [n for unit in run for n, _ in units[unit]]
         tokens = shape(sum(costs[unit] for unit in run), budget) if fixed else None
         yield members, pack([documents[n] for n in members], tokens)
@@ -161,6 +164,27 @@ def by_budget(lengths: Sequence[int], budget: int) -> Iterator[range]:
         tokens += length
     if start < len(lengths):
         yield range(start, len(lengths))
+
+
+def _bins(lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """Few bins about equally full, many as full as can be: either way little is filled up, in few shapes."""
+    return (_full if sum(lengths) > MANY * budget else _balanced)(lengths, budget)
+
+
+def _full(lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """Each document, longest first, goes where it leaves the least room (best fit decreasing, Johnson 1973)."""
+    bins: list[list[int]] = []
+    rooms: list[tuple[int, int]] = []
+    for n in sorted(range(len(lengths)), key=lambda n: -lengths[n]):
+        tightest = bisect_left(rooms, (lengths[n], 0))
+        if tightest < len(rooms):
+            room, b = rooms.pop(tightest)
+        else:
+            room, b = max(budget, lengths[n]), len(bins)
+            bins.append([])
+        bins[b].append(n)
+        insort(rooms, (room - lengths[n], b))
+    return bins
 
 
 def _balanced(lengths: Sequence[int], budget: int) -> list[list[int]]:

@@ -19,8 +19,8 @@ from tiebreak.model.check import check
 from tiebreak.model.classifier import Classifier
 from tiebreak.model.gpu import ToHost
 
-CHUNK = 8192
-"""Rows that are turned into tokens and packed at a time."""
+CHUNK = 32768
+"""Rows that are turned into tokens and packed at a time. The last forward of each is short: a shape to compile."""
 
 
 def score(
