@@ -266,6 +266,9 @@ def predict(
         Path | None, typer.Option(help="Votes to choose the weights on; no model may have trained on them.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda.")] = None,
+    precision: Annotated[
+        str, typer.Option(help="auto, fp32, bf16, fp16, or fp8, which is fastest on Hopper and later.")
+    ] = "auto",
 ) -> None:
     """Write P(A), P(B) and P(tie) of pairs of answers: of one model, or the weighted mean of several."""
     from tiebreak.predict.files import predict_file
@@ -273,7 +276,7 @@ def predict(
     if weights and fit:
         raise TiebreakError("--weights and --fit exclude each other: weights are given or fitted")
     folders = [results.model_folder(model) for model in models]
-    rows, used = predict_file(folders, pairs, output, device, _weights(weights), fit)
+    rows, used = predict_file(folders, pairs, output, device, _weights(weights), fit, precision)
     shown = f", weights {', '.join(f'{weight:.4g}' for weight in used)}" if len(models) > 1 else ""
     print(f"{output}: {rows} rows{shown}")
 

@@ -17,6 +17,7 @@ from tiebreak.execute.forecast import FRAME_TOKENS, Forecaster
 from tiebreak.execute.plan import select
 from tiebreak.execute.signals import Stop
 from tiebreak.execute.workspace import Workspace
+from tiebreak.rates import rate
 
 RECIPE = """
 name: judge
@@ -72,10 +73,9 @@ def test_hours_follow_the_rates(recipe: Path) -> None:
     work = Workspace(recipe)
     found = Forecaster(work, named("H200")).of(work.find("post_pretrain/student"))
     config = json.loads((recipe.parent / "models" / "gemma" / "config.json").read_text())
-    share = 465 / 780 * 794  # of an H100's rate and peak, at an H200's peak
-    assert found.hours == pytest.approx(
-        found.tokens * 4 * parameters_of(config).matrices / (share * 1e12) / 3600
-    )
+    matrices = parameters_of(config).matrices
+    a_second = rate(named("H200"), "train", "bf16", matrices)
+    assert found.hours == pytest.approx(found.tokens * 4 * matrices / a_second / 3600)
 
 
 def test_activations_that_do_not_fit_cost_time(recipe: Path) -> None:

@@ -93,3 +93,11 @@ def test_a_file_of_predictions_of_several_models(folders, said, tmp_path: Path) 
 def test_a_missing_folder_is_said_before_anything_is_scored(folders, tmp_path: Path) -> None:
     with pytest.raises(TiebreakError, match="no model folder at"):
         Ensemble([folders[0], tmp_path / "gone"])
+
+
+def test_models_may_be_held_in_fewer_bits(folders, said) -> None:
+    table, x = said
+    rounded = Ensemble(folders[1:], device="cpu", precision="fp8").predict(table)
+    assert 0 < np.abs(rounded - x[:, 1]).max() < 0.2
+    with pytest.raises(TiebreakError, match=r"unknown precision: did you mean 'bf16'.* Valid: auto, bf16"):
+        Ensemble(folders[:1], device="cpu", precision="b16").predict(table)

@@ -32,6 +32,7 @@ class Ensemble:
         weights: Sequence[float] | None = None,
         device: str | None = None,
         score_tokens: int = 16384,
+        precision: str = "auto",
     ) -> None:
         """Raises TiebreakError for a folder that is no model, or weights that are not one number a folder."""
         self.folders = [Path(folder) for folder in folders]
@@ -40,6 +41,7 @@ class Ensemble:
         self.weights_ = shares(weights, len(self.folders))
         self.device = device
         self.score_tokens = score_tokens
+        self.precision = precision
 
     def fit(self, votes: Path | str | pa.Table, report: Callable[..., None] = lambda *_, **__: None) -> Self:
         """Choose the weights on votes (a file, or a table in data.votes.SCHEMA) that no model trained on.
@@ -63,7 +65,7 @@ class Ensemble:
     def _say(self, table: pa.Table, both: bool | None, report: Callable[..., None]) -> Array:
         """What each judge says: (n, models, 3)."""
         said = [
-            load_judge(folder, self.device, self.score_tokens).predict(table, both, report)
+            load_judge(folder, self.device, self.score_tokens, self.precision).predict(table, both, report)
             for folder in self.folders
         ]
         return np.stack(said, axis=1)

@@ -20,16 +20,17 @@ def predict_file(
     device: str | None = None,
     weights: Sequence[float] | None = None,
     fit: Path | None = None,
+    precision: str = "auto",
 ) -> tuple[int, list[float]]:
     """Predict every pair of a file. Returns how many there were, and the weight of each model.
 
     output: .parquet with id, p_a, p_b, p_tie, or .csv with the competition's columns. fit: votes to choose
-    the weights on. Raises TiebreakError for another suffix, a folder that is no model, pairs that cannot be
-    read, or weights that do not fit the models.
+    the weights on. precision: as in `tiebreak.load`. Raises TiebreakError for another suffix, a folder that is no
+    model, pairs that cannot be read, weights that do not fit the models, or a precision that the card lacks.
     """
     if output.suffix not in (".csv", ".parquet"):
         raise TiebreakError(f"cannot write {output}: {nearest(output.suffix, ('.csv', '.parquet'))}")
-    ensemble = Ensemble(models, weights, device)
+    ensemble = Ensemble(models, weights, device, precision=precision)
     table = as_table(pairs)
     if fit:
         ensemble.fit(fit)

@@ -13,13 +13,14 @@ from tiebreak.data.logits import mean_over_orders, softmax, swap_answers
 from tiebreak.data.prompt import TokenizedVotes, tokenize
 from tiebreak.data.readers import Role, read_all
 from tiebreak.data.votes import table_of
-from tiebreak.errors import TiebreakError
+from tiebreak.errors import TiebreakError, nearest
 from tiebreak.model.classifier import Classifier, load
 from tiebreak.predict import package
 from tiebreak.predict.scorer import both_orders, score
 from tiebreak.predict.verdict import Verdict, first_shown, is_certain
 from tiebreak.quantize import int8
 
+PRECISIONS = ("auto", "fp32", "bf16", "fp16", "fp8")
 Pairs: TypeAlias = Path | str | pa.Table | Iterable[Mapping[str, Any]]
 
 
@@ -126,6 +127,8 @@ def load_judge(
     folder: Path, device: str | None = None, score_tokens: int = 16384, precision: str = "auto"
 ) -> Judge:
     """See `tiebreak.load`."""
+    if precision not in PRECISIONS:
+        raise TiebreakError(f"unknown precision: {nearest(precision, PRECISIONS)}")
     shipped = package.read(folder)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     load_folder = int8.load_classifier if int8.is_quantized(folder) else load

@@ -28,8 +28,11 @@ TOO_SMALL = (
 FIXED_TOKENS = 128
 PROBED = 2
 SMALLEST_BUDGET = 1024
-MARGIN = 0.04
-"""The share of a card's memory left alone: fragments, and what other libraries take."""
+MARGIN, MARGIN_SPREAD = 0.04, 0.1
+"""The share of a card's memory left alone: fragments, and what other libraries take.
+
+More where the weights are spread: layers that come and go leave more fragments, and a try that fails is the last.
+"""
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,8 @@ def _measure(classifier: Classifier, layers: int, tokens: int) -> Memory:
     torch.cuda.empty_cache()
     adapters = sum(p.numel() for p in classifier.trainable().values())
     static = torch.cuda.memory_allocated()
-    limit = (torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved()) * (1 - MARGIN)
+    margin = MARGIN_SPREAD if distributed.shards() else MARGIN
+    limit = (torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved()) * (1 - margin)
     free = limit - static - 12 * adapters  # gradients and two moments in fp32
     while True:
         try:
