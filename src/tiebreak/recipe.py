@@ -179,6 +179,10 @@ class Average(Slice):
     """
 
     method: Literal["exact", "published", "weighted", "soup"] = Field("exact", description="see above")
+    calibration: Literal["temperature", "vector", "matrix", "best"] = Field(
+        "temperature",
+        description="of the average, symmetric in the answers; best: the least cross-validated log loss",
+    )
 
 
 class Quantize(Slice):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tiebreak.evaluate import card, plots, report
+from tiebreak.evaluate.calibration import from_json
 from tiebreak.evaluate.ladder import Truth, climb, prior_rung, reliability, rungs
 from tiebreak.evaluate.metrics import Bootstrap
 from tiebreak.evaluate.stages import Scored
@@ -16,7 +17,7 @@ def measured() -> dict:
     random = np.random.default_rng(0)
     z = random.normal(size=(80, 2, 3))
     truth = Truth([str(n) for n in range(80)], np.eye(3)[random.integers(3, size=80)], np.arange(80))
-    model = Scored("student", None, "lockbox", "out_of_fold", truth.ids, z, temperature=1.5)
+    model = Scored("student", None, "lockbox", "out_of_fold", truth.ids, z, from_json({"temperature": 1.5}))
     ladder = [prior_rung(np.full(3, 1 / 3), 80), *rungs("quantised", [model])]
     return {
         "name": "a <b>bold</b> run",

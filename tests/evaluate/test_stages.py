@@ -6,6 +6,7 @@ from tiebreak.data.logits import swap_answers, to_table
 from tiebreak.data.votes import write_table
 from tiebreak.errors import TiebreakError
 from tiebreak.evaluate import stages
+from tiebreak.evaluate.calibration import from_json
 
 
 def table(ids: list[str], z_N2C: np.ndarray, split: str = "lockbox", fold: int | None = 0) -> pa.Table:
@@ -23,9 +24,14 @@ def test_shards_are_joined_and_the_swap_is_undone(tmp_path, z):
     for shard, rows in enumerate(([0, 1, 2], [3, 4])):
         (tmp_path / str(shard)).mkdir()
         write_table(table([f"v{n}" for n in rows], z[rows]), tmp_path / str(shard) / "logits.parquet")
-    (scored,) = stages.read([tmp_path / "0", tmp_path / "1"], [1.5, 1.5])
+    (scored,) = stages.read([tmp_path / "0", tmp_path / "1"], [{"temperature": 1.5}] * 2)
     np.testing.assert_allclose(scored.aligned(["v4", "v0"]).z_NOC, z[[4, 0]])
-    assert (scored.model, scored.fold, scored.split, scored.temperature) == ("m", 0, "lockbox", 1.5)
+    assert (scored.model, scored.fold, scored.split, scored.calibrator.temperature_) == (
+        "m",
+        0,
+        "lockbox",
+        1.5,
+    )
 
 
 def test_models_and_splits_are_kept_apart(tmp_path, z):
@@ -43,7 +49,8 @@ def test_a_missing_vote_is_named(z):
 
 
 def test_swapping_the_answers_swaps_the_probabilities_to_the_last_bit(z):
-    one = stages.Scored("m", 1, "lockbox", "out_of_fold", list("abcde"), z.astype(float), temperature=1.3)
-    other = stages.Scored("m", 1, "lockbox", "out_of_fold", one.ids, swap_answers(one.z_NOC)[:, ::-1], 1.3)
+    warm = from_json({"temperature": 1.3})
+    one = stages.Scored("m", 1, "lockbox", "out_of_fold", list("abcde"), z.astype(float), warm)
+    other = stages.Scored("m", 1, "lockbox", "out_of_fold", one.ids, swap_answers(one.z_NOC)[:, ::-1], warm)
     p, q = (item.probabilities(both_orders=True, calibrated=True) for item in (one, other))
     assert (swap_answers(q) == p).all()

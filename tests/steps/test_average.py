@@ -1,6 +1,7 @@
-"""Step 6 on students that differ: which are averaged with which weights, and where the temperature comes from."""
+"""Step 6 on students that differ: which are averaged with which weights, and how the average is calibrated."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +12,13 @@ import scipy.optimize
 import sklearn.metrics
 import torch
 from models import base, votes
+from sklearn.base import clone
 
 from tiebreak import load
 from tiebreak.data.logits import by_vote, softmax
 from tiebreak.data.votes import LOCKBOX, SOUP, read_table, write_table
 from tiebreak.errors import Interrupted, TiebreakError
+from tiebreak.evaluate.calibration import CALIBRATORS
 from tiebreak.model.classifier import load_adapted
 from tiebreak.model.lora import PREFIX, adapter_state, read_adapter, save_adapter
 from tiebreak.predict import package
@@ -35,11 +38,14 @@ class World:
     rows: pa.Table
     inputs: dict[str, tuple[Path, ...]]
 
-    def run(self, method: str, name: str = "out", share: float = 1.0, **runtime) -> dict:
+    def run(
+        self, method: str, name: str = "out", share: float = 1.0, calibration: str = "temperature", **runtime
+    ) -> dict:
         output = self.folder / name
         output.mkdir()
         tta = Tta(max_tokens=256, share=share)
-        settings = average.Settings(average=Average(method=method), prompt=Prompt(), tta=tta)
+        chosen = Average(method=method, calibration=calibration)
+        settings = average.Settings(average=chosen, prompt=Prompt(), tta=tta)
         return average.run(
             settings, self.inputs, output, Runtime("cpu", self.folder / f"{name}-s", **runtime)
         )
@@ -94,16 +100,26 @@ def best_temperature(p: np.ndarray, y: np.ndarray) -> float:
     return float(np.exp(scipy.optimize.minimize_scalar(loss, bounds=bounds, method="bounded").x))
 
 
+def held_out(world: World, members: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """What the students said in both orders of the votes that they held out, and the labels."""
+    y = dict(zip(world.rows["id"].to_pylist(), label(world.rows).tolist(), strict=True))
+    said, labels = [], []
+    for folder in world.inputs["students"]:
+        if folder.name in members:
+            logits = read_table(folder / "logits.parquet")
+            ids, z = by_vote(logits.filter(pa.compute.equal(logits["split"], "held_out")))
+            said.append(softmax(z).mean(axis=1))
+            labels += [y[i] for i in ids]
+    return np.concatenate(said), np.array(labels)
+
+
 def test_weighted_by_each_students_own_held_out_votes(tmp_path: Path) -> None:
     world = make(tmp_path, with_soup=False)
     metrics = world.run("weighted")
-    y = dict(zip(world.rows["id"].to_pylist(), label(world.rows).tolist(), strict=True))
     weights = []
     for folder in world.inputs["students"]:
-        logits = read_table(folder / "logits.parquet")
-        ids, z = by_vote(logits.filter(pa.compute.equal(logits["split"], "held_out")))
-        p = softmax(z).mean(axis=1)
-        weights.append(1 / sklearn.metrics.log_loss([y[i] for i in ids], p, labels=[0, 1, 2]))
+        p, y = held_out(world, [folder.name])
+        weights.append(1 / sklearn.metrics.log_loss(y, p, labels=[0, 1, 2]))
     shares = np.array(weights) / sum(weights)
     assert metrics["shares"] == pytest.approx(shares.tolist())
     heads = [read_adapter(s / "adapter")[0][PREFIX + "score.weight"] for s in world.inputs["students"]]
@@ -111,7 +127,7 @@ def test_weighted_by_each_students_own_held_out_votes(tmp_path: Path) -> None:
     state, lora = read_adapter(tmp_path / "out" / "adapter")
     torch.testing.assert_close(state[PREFIX + "score.weight"], expected.float())
     assert lora.rank == FOLDS * LORA.rank
-    assert metrics["temperature_from"] == "students' held-out votes"
+    assert metrics["calibrated_on"] == "students' held-out votes"
 
 
 def test_a_soup_is_chosen_and_calibrated_on_its_own_votes(tmp_path: Path, monkeypatch) -> None:
@@ -119,7 +135,7 @@ def test_a_soup_is_chosen_and_calibrated_on_its_own_votes(tmp_path: Path, monkey
     world = make(tmp_path, with_soup=True)
     metrics = world.run("soup")
     assert metrics["adapters"][0] == "fold1"
-    assert metrics["temperature_from"] == "soup votes"
+    assert metrics["calibrated_on"] == "soup votes"
     assert metrics["shares"] == pytest.approx([1 / len(metrics["adapters"])] * len(metrics["adapters"]))
     judge = load(tmp_path / "out" / "model", device="cpu")
     judge.verdict.calibration.temperature_ = 1.0
@@ -128,19 +144,44 @@ def test_a_soup_is_chosen_and_calibrated_on_its_own_votes(tmp_path: Path, monkey
     assert metrics["temperature"] == pytest.approx(reference, rel=1e-3)
 
 
-def test_few_soup_votes_do_not_calibrate(tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["exact", "soup"])
+def test_few_soup_votes_do_not_calibrate(method: str, tmp_path: Path) -> None:
+    """The held-out votes of the students that are in the average do, and no others'."""
     world = make(tmp_path, with_soup=True)
-    metrics = world.run("exact")
-    assert metrics["temperature_from"] == "students' held-out votes"
-    y = dict(zip(world.rows["id"].to_pylist(), label(world.rows).tolist(), strict=True))
-    said, labels = [], []
-    for folder in world.inputs["students"]:
-        logits = read_table(folder / "logits.parquet")
-        ids, z = by_vote(logits.filter(pa.compute.equal(logits["split"], "held_out")))
-        said.append(softmax(z).mean(axis=1))
-        labels += [y[i] for i in ids]
-    reference = best_temperature(np.concatenate(said), np.array(labels))
+    metrics = world.run(method)
+    assert metrics["calibrated_on"] == "students' held-out votes"
+    assert (len(metrics["adapters"]) < FOLDS) == (method == "soup")
+    reference = best_temperature(*held_out(world, metrics["adapters"]))
     assert metrics["temperature"] == pytest.approx(reference, rel=1e-3)
+
+
+@pytest.mark.parametrize("method", ["temperature", "vector", "matrix", "best"])
+def test_the_calibration_of_the_recipe_ships(method: str, tmp_path: Path) -> None:
+    world = make(tmp_path, with_soup=False)
+    metrics = world.run("exact", calibration=method)
+    p, y = held_out(world, [f"fold{n}" for n in range(FOLDS)])
+    assert metrics["calibration"] == method or method == "best"
+    expected = clone(CALIBRATORS[metrics["calibration"]]).fit(p, y)
+    judge = load(tmp_path / "out" / "model", device="cpu")
+    raw = softmax(judge.logits(votes(20), both=True)).mean(axis=1)
+    np.testing.assert_allclose(judge.predict(votes(20)), expected.predict_proba(raw), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("map_CC", "name"),
+    [(0.5 * np.eye(3), "temperature"), (np.array([[1, 0, 0.8], [0, 1, 0.8], [-0.8, -0.8, 1]]), "matrix")],
+)
+def test_the_best_calibration_is_that_which_the_votes_need(map_CC: np.ndarray, name: str) -> None:
+    rng = np.random.default_rng(0)
+    z_NC = rng.normal(size=(3000, 3))
+    p_NC = softmax(np.log(softmax(z_NC)) @ map_CC.T)
+    y_NC = np.eye(3, dtype=np.float32)[(p_NC.cumsum(1) < rng.random((3000, 1))).sum(1)]
+    ids = [str(n) for n in range(3000)]
+    rows = pa.table(
+        {"id": ids, "group": ids} | {f"p_{c}": y_NC[:, n] for n, c in enumerate(("a", "b", "tie"))}
+    )
+    said = average.Said(rows, np.stack([z_NC, z_NC], axis=1))
+    assert said.calibrated(Tta(), None, "best")[0] == name
 
 
 def test_no_label_of_the_lockbox_counts(tmp_path: Path) -> None:
@@ -195,7 +236,7 @@ def test_a_stopped_soup_goes_on_with_what_it_scored(tmp_path: Path) -> None:
     whole = world.run("soup", "whole")
     assert again == whole
     assert json.loads((tmp_path / "out" / "model" / "tiebreak.json").read_text())["provenance"] == {
-        key: whole[key] for key in ("average", "adapters", "shares", "temperature_from")
+        key: whole[key] for key in ("average", "adapters", "shares", "calibration", "calibrated_on")
     }
 
 

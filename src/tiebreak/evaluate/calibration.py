@@ -119,6 +119,20 @@ class MatrixScaling(_AffineScaling):
     _cells = CELLS
 
 
+Calibrator = TemperatureScaling | VectorScaling | MatrixScaling
+CALIBRATORS: dict[str, Calibrator] = {
+    "temperature": TemperatureScaling(),
+    "vector": VectorScaling(),
+    "matrix": MatrixScaling(),
+}
+"""By their names in the recipe, not fitted; all symmetric."""
+
+
+def from_json(state: dict[str, Any]) -> Calibrator:
+    """What `to_json` of any calibrator said; a vector is a matrix whose other entries are zero."""
+    return (TemperatureScaling if "temperature" in state else MatrixScaling).from_json(state)
+
+
 def family(cells: Sequence[tuple[int, int]], symmetric: bool) -> Array:
     """(K, 3, 4): the entries of (W | b) that each parameter fills with ones.
 

@@ -60,7 +60,7 @@ def prior_rung(prior_C: Array, rows: int) -> Rung:
 def rungs(stage: str, models: Sequence[Scored], both_orders: bool = True) -> Iterator[Rung]:
     """A stage's rungs: one order; both orders; the better-informed of the two at the models' temperatures."""
     tta = both_orders and all(model.orders == 2 for model in models)
-    calibrated = all(model.temperature is not None for model in models)
+    calibrated = all(model.calibrator is not None for model in models)
     names = tuple("" if model.fold is None else f"fold {model.fold}" for model in models)
     for both, warm in ((False, False), (True, False), (tta, True)):
         if models and (tta or not both) and (calibrated or not warm):

@@ -102,7 +102,7 @@ def _blended(students: Sequence[Scored], votes: Truth, lockbox: Truth, both_orde
 
     def say(model: Scored, ids: list[str]) -> Array:
         return model.aligned(ids).probabilities(
-            both_orders and model.orders == 2, model.temperature is not None
+            both_orders and model.orders == 2, model.calibrator is not None
         )
 
     held_out = {model.fold: model for model in of_split(students, "held_out")}
@@ -112,7 +112,7 @@ def _blended(students: Sequence[Scored], votes: Truth, lockbox: Truth, both_orde
         known = votes.only(held_out[model.fold].ids)
         weight_M.append(1 / log_loss(say(held_out[model.fold], known.ids), known.y_NC))
     p_NC = np.average([say(model, lockbox.ids) for model in models], axis=0, weights=weight_M)
-    calibrated = all(model.temperature is not None for model in models)
+    calibrated = all(model.calibrator is not None for model in models)
     return Rung("students blended", both_orders, calibrated, ("",), (p_NC,))
 
 

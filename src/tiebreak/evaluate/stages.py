@@ -6,6 +6,7 @@ Dimension letters: N votes, O orders, C classes (a, b, tie).
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from tiebreak.data.logits import by_vote, mean_over_orders, softmax
 from tiebreak.data.votes import read_table
 from tiebreak.errors import TiebreakError
-from tiebreak.evaluate.calibration import TemperatureScaling
+from tiebreak.evaluate.calibration import Calibrator, from_json
 
 Array = NDArray[np.float64]
 
@@ -30,18 +31,16 @@ class Scored:
     origin: str
     ids: list[str]
     z_NOC: Array
-    temperature: float | None = None
+    calibrator: Calibrator | None = None
 
     @property
     def orders(self) -> int:
         return int(self.z_NOC.shape[1])
 
     def probabilities(self, both_orders: bool, calibrated: bool) -> Array:
-        """(n, 3): of the stored order, or the mean over both; then, if asked, at the temperature."""
+        """(n, 3): of the stored order, or the mean over both; then, if asked, calibrated."""
         p_NC = mean_over_orders(self.z_NOC) if both_orders else softmax(self.z_NOC[:, 0])
-        if not calibrated:
-            return p_NC
-        return TemperatureScaling.from_json({"temperature": self.temperature}).predict_proba(p_NC)
+        return self.calibrator.predict_proba(p_NC) if calibrated and self.calibrator else p_NC
 
     def aligned(self, ids: Sequence[str]) -> "Scored":
         """The same on exactly these votes, in this order. Raises TiebreakError if any is missing."""
@@ -53,19 +52,20 @@ class Scored:
             )
         rows = [position[vote] for vote in ids]
         return Scored(
-            self.model, self.fold, self.split, self.origin, list(ids), self.z_NOC[rows], self.temperature
+            self.model, self.fold, self.split, self.origin, list(ids), self.z_NOC[rows], self.calibrator
         )
 
 
-def read(folders: Sequence[Path], temperatures: Sequence[float | None] | None = None) -> list[Scored]:
+def read(folders: Sequence[Path], calibrations: Sequence[dict[str, Any]] = ()) -> list[Scored]:
     """Every model and split in the `logits.parquet` of these folders; shards of a model are joined.
 
-    `temperatures` gives one for each folder, where its model has one.
+    calibrations: of each folder's model, as `Package.calibration` has them, where the models have any.
     """
-    found: dict[tuple[str, int | None, str, str], list[tuple[pa.Table, float | None]]] = {}
-    for folder, temperature in zip(folders, temperatures or [None] * len(folders), strict=True):
+    found: dict[tuple[str, int | None, str, str], list[tuple[pa.Table, Calibrator | None]]] = {}
+    calibrators: Sequence[Calibrator | None] = list(map(from_json, calibrations)) or [None] * len(folders)
+    for folder, calibrator in zip(folders, calibrators, strict=True):
         for key, table in _by_model(read_table(folder / "logits.parquet")):
-            found.setdefault(key, []).append((table, temperature))
+            found.setdefault(key, []).append((table, calibrator))
     return [
         Scored(*key, *by_vote(pa.concat_tables(table for table, _ in parts)), parts[0][1])
         for key, parts in found.items()

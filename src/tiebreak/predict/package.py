@@ -20,7 +20,9 @@ class Package(BaseModel):
     format: int = Field(1, description="version of this file's layout")
     prompt: Prompt
     tta: Tta
-    calibration: dict[str, Any] = Field(description='such as {"temperature": 1.2}, on out-of-fold votes')
+    calibration: dict[str, Any] = Field(
+        description='{"temperature": T}, or {"coef": W, "intercept": b}: see evaluate.calibration'
+    )
     certain_from: float | None = Field(
         None, description="where tta.share < 1: a vote this certain in one order is not shown in the other"
     )

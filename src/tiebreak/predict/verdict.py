@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tiebreak.data.logits import mean_over_orders, softmax
-from tiebreak.evaluate.calibration import TemperatureScaling
+from tiebreak.evaluate.calibration import Calibrator, from_json
 from tiebreak.evaluate.rules import Rules
 from tiebreak.predict.package import Package
 from tiebreak.recipe import Tta
@@ -28,14 +28,13 @@ class Verdict:
 
     tta: Tta
     certain_from: float | None
-    calibration: TemperatureScaling
+    calibration: Calibrator
     rules: Rules | None
 
     @classmethod
     def of(cls, package: Package) -> Self:
         rules = None if package.rules is None else Rules.from_json(package.rules)
-        calibration = TemperatureScaling.from_json(package.calibration)
-        return cls(package.tta, package.certain_from, calibration, rules)
+        return cls(package.tta, package.certain_from, from_json(package.calibration), rules)
 
     def on(self, votes: pa.Table, z_NOC: Array) -> Array:
         """Probabilities (n, 3) of votes from their logits in both orders, the swap undone."""

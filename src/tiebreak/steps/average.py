@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from tiebreak.evaluate.calibration import Calibrator
     from tiebreak.model.classifier import Classifier
     from tiebreak.recipe import Lora
 
-VERSION = 4
+VERSION = 5
 
 ENOUGH_TO_CALIBRATE = 2000
-"""Soup votes that the temperature is fitted on alone: one number fitted on n votes costs about 1 / (2 n)."""
+"""Soup votes that the calibration is fitted on alone: one number fitted on n votes costs about 1 / (2 n)."""
 
 
 class Settings(Slice):
@@ -69,22 +70,29 @@ class Said:
 
         return labels_of(self.votes)[:, 0]
 
-    def fitted(self, tta: Tta, certain_from: float | None) -> tuple[float, float]:
-        """The best temperature of what the model says with this TTA, and the log loss at it."""
-        from tiebreak.evaluate.calibration import TemperatureScaling
-        from tiebreak.evaluate.metrics import log_loss
+    def calibrated(self, tta: Tta, certain_from: float | None, method: str) -> "tuple[str, Calibrator]":
+        """A calibrator by its name, fitted on what the model says with this TTA; `best` is chosen over folds of groups."""
+        from sklearn.base import clone
+
+        from tiebreak.evaluate.calibration import CALIBRATORS
+        from tiebreak.evaluate.measure import truth_of
+        from tiebreak.evaluate.selection import best
         from tiebreak.predict.verdict import over_orders
 
-        p_NC = over_orders(self.votes, self.z_NOC, tta, certain_from)
-        scaling = TemperatureScaling().fit(p_NC, self.labels())
-        return float(scaling.temperature_), log_loss(scaling.predict_proba(p_NC), self.labels())
+        p_NC, y_NC = over_orders(self.votes, self.z_NOC, tta, certain_from), self.labels()
+        name = best(CALIBRATORS, p_NC, y_NC, truth_of(self.votes).groups_N) if method == "best" else method
+        return name, clone(CALIBRATORS[name]).fit(p_NC, y_NC)
 
-    def log_loss(self) -> float:
+    def log_loss(self, at_best_temperature: bool = False) -> float:
         """The log loss of the mean over both orders."""
         from tiebreak.data.logits import mean_over_orders
+        from tiebreak.evaluate.calibration import TemperatureScaling
         from tiebreak.evaluate.metrics import log_loss
 
-        return log_loss(mean_over_orders(self.z_NOC), self.labels())
+        p_NC, y_NC = mean_over_orders(self.z_NOC), self.labels()
+        if at_best_temperature:
+            p_NC = TemperatureScaling().fit(p_NC, y_NC).predict_proba(p_NC)
+        return log_loss(p_NC, y_NC)
 
 
 def run(
@@ -92,9 +100,9 @@ def run(
 ) -> dict[str, Any]:
     """Write adapter/, the average, and model/, the base with it merged in.
 
-    The model's temperature, and the certainty from which one order is enough, are fitted on the votes of
-    split.soup_share, which no student trained on, where these are ENOUGH_TO_CALIBRATE; else on every student's
-    held-out votes together, since the average was trained on all others. The rules are the training sides' votes, counted.
+    The model's calibration, and the certainty from which one order is enough, are fitted on the votes of
+    split.soup_share, which no student trained on, where these are ENOUGH_TO_CALIBRATE; else on the held-out votes of all
+    students in the average together, since it was trained on all others. The rules are the training sides' votes, counted.
     """
     from tiebreak.data import sides, votes
     from tiebreak.evaluate.rules import Rules
@@ -119,14 +127,19 @@ def run(
     classifier = students.merged(state, lora)
     save(classifier, output / "model")
     from_soup = len(soup) >= ENOUGH_TO_CALIBRATE
-    said = _say(classifier, soup, settings, runtime, "average") if from_soup else _joined(held_out)
+    said = (
+        _say(classifier, soup, settings, runtime, "average")
+        if from_soup
+        else _joined([held_out[n] for n in members])
+    )
     certain_from = certainty(said.votes, said.z_NOC, tta.share)
-    temperature, _ = said.fitted(tta, certain_from)
+    calibration, calibrator = said.calibrated(tta, certain_from, settings.average.calibration)
     made = {
         "average": method,
         "adapters": [folders[n].name for n in members],
         "shares": [weight / sum(weights) for weight in weights],
-        "temperature_from": "soup votes" if from_soup else "students' held-out votes",
+        "calibration": calibration,
+        "calibrated_on": "soup votes" if from_soup else "students' held-out votes",
     }
     training = sides.training_side(table, votes.LOCKBOX)
     rules = Rules().fit(training, labels_of(training)[:, 0]).to_json()
@@ -134,14 +147,14 @@ def run(
         package.Package(
             prompt=settings.prompt,
             tta=tta,
-            calibration={"temperature": temperature},
+            calibration=calibrator.to_json(),
             certain_from=certain_from,
             rules=rules,
             provenance=made,
         ),
         output / "model",
     )
-    return {"students": len(folders), "rank": lora.rank, "temperature": temperature} | made
+    return {"students": len(folders), "rank": lora.rank} | calibrator.to_json() | made
 
 
 def _soup(students: Students, soup: "pa.Table", settings: Settings, runtime: Runtime) -> list[int]:
@@ -153,7 +166,7 @@ def _soup(students: Students, soup: "pa.Table", settings: Settings, runtime: Run
             raise Interrupted(f"stopped before scoring students {members} together; what was scored is saved")
         classifier = students.merged(*students.average(members))
         said = _say(classifier, soup, settings, runtime, "soup-" + "-".join(map(str, members)))
-        return said.fitted(Tta(), None)[1]
+        return said.log_loss(at_best_temperature=True)
 
     alone = [loss_of([n]) for n in range(len(students.adapters))]
     return greedy(alone, loss_of)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tiebreak.evaluate.stages import Scored
     from tiebreak.predict.verdict import Verdict
 
-VERSION = 4
+VERSION = 5
 
 Inputs = Mapping[str, tuple[Path, ...]]
 
@@ -32,7 +32,7 @@ def run(settings: Settings, inputs: Inputs, output: Path, runtime: Runtime) -> d
     its card and, where there are test pairs, submission.csv.
 
     teacher_log_loss and student_log_loss are means over models on the lockbox, answers in the order stored,
-    not calibrated; final_log_loss is the quantised model as it ships: TTA, temperature, rules. What was
+    not calibrated; final_log_loss is the quantised model as it ships: TTA, calibration, rules. What was
     measured on the clock, or depends on the machine, is not in here: two runs write the same files.
     """
     from tiebreak.data import votes
@@ -43,12 +43,12 @@ def run(settings: Settings, inputs: Inputs, output: Path, runtime: Runtime) -> d
 
     shipped = inputs["model"][0] / "model"
     package = json.loads((shipped / "tiebreak.json").read_text(encoding="utf-8"))
-    temperature = package["calibration"]["temperature"]
+    calibration = package["calibration"]
     scored = measure.Stages(
         teachers=stages.read(inputs["teachers"]),
-        students=stages.read(inputs["students"], [_temperature(folder) for folder in inputs["students"]]),
-        averaged=stages.read(inputs["averaged"], [temperature]),
-        quantized=stages.read(inputs["quantized"], [temperature]),
+        students=stages.read(inputs["students"], [_calibration(folder) for folder in inputs["students"]]),
+        averaged=stages.read(inputs["averaged"], [calibration]),
+        quantized=stages.read(inputs["quantized"], [calibration]),
     )
     leaderboard = _submit(inputs, output)
     bootstrap = Bootstrap(settings.evaluate.bootstrap_samples, settings.evaluate.confidence, settings.seed)
@@ -98,8 +98,9 @@ def _submit(inputs: Inputs, output: Path) -> float | None:
     return submission.leaderboard_log_loss(path, inputs["solution"][0]) if "solution" in inputs else None
 
 
-def _temperature(folder: Path) -> float:
-    return float(json.loads((folder / "calibration.json").read_text(encoding="utf-8"))["temperature"])
+def _calibration(folder: Path) -> dict[str, Any]:
+    state: dict[str, Any] = json.loads((folder / "calibration.json").read_text(encoding="utf-8"))
+    return state
 
 
 def _ship(source: Path, target: Path, card: str) -> None:
