@@ -56,6 +56,12 @@ def named(name: str) -> Card:
     raise TiebreakError(f"no card {name!r} in the table; {nearest(name, _TABLE)}")
 
 
+FP8_RANKS = 16
+WRONG_RANK = (
+    f"lora.rank is {{rank}}, and FP8 products take multiples of {FP8_RANKS}; choose one, or precision nf4"
+)
+
+
 def held_in(precision: str, card: Card, parameters: int) -> str:
     """What a frozen decoder of so many parameters is held in: fp32, bf16, fp16, fp8 or nf4.
 

@@ -145,6 +145,8 @@ def test_what_a_card_lacks_and_what_does_not_fit(
     assert student("V100-32G", "models.student.precision=bf16").level == "error"
     assert "has no bf16" in student("V100-32G", "models.student.precision=bf16").text
     assert "--set models.student.precision=auto" in student("V100-32G", "models.student.precision=fp8").text
+    odd = student("H100", "models.student.precision=fp8", "models.student.lora.rank=8")
+    assert (odd.level, "multiples of 16" in odd.text) == ("error", True)
     tight = student("A100-40G", "models.student.precision=bf16")
     assert (tight.level, "layers computed again" in tight.text) == ("warning", True)
     small = student("V100-16G", "models.student.precision=fp16")

@@ -74,3 +74,10 @@ def test_a_classifier_is_compared_once(trained_by, monkeypatch) -> None:
     monkeypatch.setattr(checking, "pack", failing)
     checking.check(ours, 4096, training=False)
     assert ours.fixed
+
+
+def test_gradients_that_are_no_numbers_are_a_difference(trained_by, monkeypatch, caplog) -> None:
+    relative = iter([0.0, float("nan")])
+    monkeypatch.setattr(checking, "_relative", lambda *_: next(relative))
+    assert not trained_by(right, True).fixed
+    assert "differ from plain attention by nan" in warnings(caplog)[0]

@@ -1,10 +1,17 @@
+from pathlib import Path
+
 import pytest
 import torch
+from models import base
 from quantized import documents, quantized, stored
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from tiebreak.cards import named
 from tiebreak.data.packing import pack
 from tiebreak.errors import TiebreakError
-from tiebreak.model.classifier import load, stored_head
+from tiebreak.model import classifier
+from tiebreak.model.classifier import load, load_adapted, stored_head, stored_precision
+from tiebreak.recipe import Lora
 
 
 def test_score_head_keeps_fp32_where_the_model_loads_in_16_bits():
@@ -24,3 +31,38 @@ def test_a_plain_folder_scores_in_fp8():
     with torch.no_grad():
         exact, rough = (load(folder, precision).logits(pack(rows)) for precision in ("fp32", "fp8"))
     assert 0 < (rough - exact).abs().mean() < 0.1 * exact.std()
+
+
+@pytest.fixture
+def reward_model(tmp_path: Path) -> Path:
+    """A folder whose score head has one output, as a reward model's has."""
+    model = AutoModelForSequenceClassification.from_pretrained(base("llama"), num_labels=1)
+    model.save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(base("llama")).save_pretrained(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp8"])
+def test_a_head_of_another_shape_is_not_taken(reward_model: Path, precision: str) -> None:
+    for loaded in (
+        load(reward_model, precision),
+        load_adapted(reward_model, Lora(rank=4), None, precision, "cpu"),
+    ):
+        assert not loaded.head_trained
+        assert loaded.model.score.weight.shape == (3, 32)
+        assert loaded.logits(pack(documents("llama", 2))).shape == (2, 3)
+
+
+def test_fp8_on_a_card_takes_ranks_that_its_products_take(monkeypatch) -> None:
+    monkeypatch.setattr(classifier, "device_card", lambda _: named("H100"))
+    with pytest.raises(
+        TiebreakError, match=r"in FP8: lora\.rank is 8, and FP8 products take multiples of 16"
+    ):
+        load_adapted(base("llama"), Lora(rank=8), None, "fp8", "cpu")
+
+
+def test_the_precision_of_stored_weights(monkeypatch) -> None:
+    assert stored_precision(stored("llama", torch.bfloat16), "cpu") == "bf16"
+    assert stored_precision(stored("llama", torch.float32), "cpu") == "fp32"
+    monkeypatch.setattr(classifier, "device_card", lambda _: named("V100-32G"))
+    assert stored_precision(stored("llama", torch.bfloat16), "cuda") == "auto"

@@ -1,6 +1,7 @@
 """Step 6 on students that differ: which are averaged with which weights, and how the average is calibrated."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,9 @@ import scipy.optimize
 import sklearn.metrics
 import torch
 from models import base, votes
+from safetensors.torch import load_file
 from sklearn.base import clone
+from transformers import AutoModelForCausalLM
 
 from tiebreak import load
 from tiebreak.data.logits import by_vote, softmax
@@ -98,6 +101,22 @@ def best_temperature(p: np.ndarray, y: np.ndarray) -> float:
 
     bounds = np.log([0.01, 100.0])
     return float(np.exp(scipy.optimize.minimize_scalar(loss, bounds=bounds, method="bounded").x))
+
+
+def test_the_average_is_merged_in_fp32_and_stored_as_its_base_was(tmp_path: Path) -> None:
+    world, made = make(tmp_path, with_soup=False), {}
+    for dtype in (torch.bfloat16, torch.float32):  # the same weights, in both types
+        folder = tmp_path / f"base-{dtype}"
+        shutil.copytree(base("llama"), folder)
+        model = AutoModelForCausalLM.from_pretrained(base("llama"), dtype=torch.bfloat16).to(dtype)
+        model.save_pretrained(folder)
+        world.inputs["base"] = (folder,)
+        world.run("exact", f"out-{dtype}")
+        made[dtype] = load_file(tmp_path / f"out-{dtype}" / "model" / "model.safetensors")
+    for name, weight in made[torch.float32].items():
+        found = made[torch.bfloat16][name]
+        assert found.dtype == (torch.float32 if name == "score.weight" else torch.bfloat16)
+        assert torch.equal(found, weight.to(found.dtype)), name
 
 
 def held_out(world: World, members: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

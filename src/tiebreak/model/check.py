@@ -58,8 +58,9 @@ def _disagreement(classifier: Classifier, budget: int, training: bool) -> str:
         plain = _outcome(classifier, pack(documents), training)
     classifier.fixed = True
     tolerance = TOLERANCE_FP8 if any(s.kind == "fp8" for s in stacks(classifier.model)) else TOLERANCE
-    difference = max(_relative(ours, theirs) for ours, theirs in zip(fast, plain, strict=True))
-    if difference <= tolerance:  # false for NaN
+    differences = [_relative(ours, theirs) for ours, theirs in zip(fast, plain, strict=True)]
+    difference = float(torch.tensor(differences).max())  # NaN if any is, unlike Python's max
+    if difference <= tolerance:
         return ""
     return f"differ from plain attention by {difference:.2g} (at most {tolerance})"
 

@@ -22,7 +22,7 @@ from transformers import (
 from transformers.utils import logging
 
 from tiebreak import distributed
-from tiebreak.cards import CPU
+from tiebreak.cards import CPU, FP8_RANKS, WRONG_RANK
 from tiebreak.data.packing import Packed
 from tiebreak.data.votes import LABELS
 from tiebreak.errors import TiebreakError
@@ -30,7 +30,7 @@ from tiebreak.model import attention, gpu, stream
 from tiebreak.model.ends import read_at_ends
 from tiebreak.model.fuse import fuse
 from tiebreak.model.lora import HEAD, add_adapters, load_adapter
-from tiebreak.model.precision import announce, choose
+from tiebreak.model.precision import TYPES, announce, choose
 from tiebreak.model.precision import card as device_card
 from tiebreak.model.shard import shard
 from tiebreak.model.stack import stacks
@@ -113,6 +113,15 @@ def load(folder: Path, precision: str = "auto", device: str = "cpu", seed: int =
     return _classifier(folder, model, has_head, device, seed)
 
 
+def stored_precision(folder: Path, device: str) -> str:
+    """The precision of a folder's own weights, by its config.json; auto where it says none or the device lacks it."""
+    stored = {dtype: name for name, dtype in TYPES.items()}.get(
+        AutoConfig.from_pretrained(folder).dtype, "auto"
+    )
+    card = device_card(device)
+    return "auto" if stored == "bf16" and card != CPU and not card.has_bf16 else stored
+
+
 def load_adapted(
     base: Path, lora: Lora, adapter: Path | None, precision: str, device: str, seed: int = 0
 ) -> Classifier:
@@ -126,6 +135,8 @@ def load_adapted(
         # the size of a model matters for `auto` on a GPU alone
         size = stream.parameters(config) if precision == "auto" and card != CPU else 0
         chosen = choose(precision, card, size)
+    if chosen.kind == "fp8" and card != CPU and lora.rank % FP8_RANKS:
+        raise TiebreakError(f"{base.name} in FP8: {WRONG_RANK.format(rank=lora.rank)}")
     announce(base.name, chosen)
     if chosen.kind == "dense" and not gpu.suits(card, chosen.dtype, config):
         classifier = load(base, precision, device, seed)
@@ -187,10 +198,13 @@ def _by_transformers(
             dtype=dtype,
             attn_implementation=attention.NAME,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,
         )
-    if missing := set(info["missing_keys"]) - {HEAD}:
-        raise TiebreakError(f"{folder} lacks weights, {sorted(missing)[:3]} among {len(missing)}")
-    return model, HEAD not in info["missing_keys"]
+    # a head of another shape is that of a model of something else, such as a reward
+    missing = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
+    if lacking := missing - {HEAD}:
+        raise TiebreakError(f"{folder} lacks weights, {sorted(lacking)[:3]} among {len(lacking)}")
+    return model, HEAD not in missing
 
 
 @contextmanager

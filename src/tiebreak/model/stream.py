@@ -108,6 +108,8 @@ def _fill(model: PreTrainedModel, folder: Path, device: str) -> set[str]:
         if layer in places:
             stack, member = places[layer]
             stack.fill(member, **{part: tensor})
+        elif name == HEAD and tensor.shape != plain[HEAD].shape:
+            continue  # of a model of something else, such as a reward
         elif name in plain:
             plain[name].data.copy_(tensor)
         filled.add(name)

@@ -49,10 +49,10 @@ class Students:
         return average([self.adapters[n] for n in members], method, weights)
 
     def merged(self, state: "dict[str, Tensor]", lora: "Lora") -> "Classifier":
-        from tiebreak.model.classifier import load
+        from tiebreak.model.classifier import load, stored_precision
         from tiebreak.model.merge import merge
 
-        classifier = load(self.base, device=self.device)
+        classifier = load(self.base, stored_precision(self.base, self.device), self.device)
         merge(classifier, state, lora)
         return classifier
 
