@@ -143,6 +143,17 @@ def test_a_step_without_folds_has_those_of_the_step_before() -> None:
     assert (chosen.folds("teach"), chosen.folds("logits"), chosen.folds("distill")) == ((0, 2),) * 3
 
 
+def test_what_a_teachers_own_term_leaves_out_is_that_of_distill() -> None:
+    whole = parse(
+        distill={"temperature": 5, "cosine_weight": 0, "per_teacher": {"llama": {"kl_weight": 0.5}}}
+    )
+    llama = recipe.TeacherTerm(kl_weight=0.5, cosine_weight=0, temperature=5)
+    assert whole.distill.per_teacher == {"llama": llama}
+    assert recipe.parse(yaml.safe_load(recipe.dump(whole)), "dump").distill.per_teacher == {"llama": llama}
+    named = parse(distill={"temperature": 5, "per_teacher": {"llama": {"temperature": 1.0}}})
+    assert named.distill.per_teacher["llama"].temperature == 1.0  # the default, but said
+
+
 @pytest.mark.parametrize(
     ("steps", "sections"),
     [

@@ -153,11 +153,18 @@ class Logits(Slice):
 
 
 class TeacherTerm(Slice):
-    """What one teacher adds to the loss: kl KL(teacher_T || student_T) + cosine (1 - cos)."""
+    """What one teacher adds to the loss: kl KL(teacher_T || student_T) + cosine (1 - cos). The defaults are
+    distill's; what a teacher of per_teacher leaves out is distill's own value.
+    """
 
     kl_weight: Weight = Field(0.2, description="of KL(teacher_T || student_T)")
     cosine_weight: Weight = Field(0.2, description="of 1 - cos(teacher_T, student_T)")
-    temperature: float = Field(1.0, gt=0, description="T: both sides are softmax(logits / T)")
+    temperature: float = Field(
+        1.0,
+        gt=0,
+        description="T: both sides are softmax(logits / T). The loss has no factor T^2, so kl_weight must grow "
+        "by T^2 to keep its gradient (Hinton et al. 2015, arXiv:1503.02531)",
+    )
 
 
 class Distill(TeacherTerm):
@@ -166,10 +173,25 @@ class Distill(TeacherTerm):
     folds: Folds = Field(None, description="folds to train; null for those of logits")
     label_weight: Weight = Field(0.2, description="of the cross-entropy with the label")
     label_smoothing: Share = Field(0.0, description="share of the label spread evenly over the classes")
-    per_teacher: dict[str, TeacherTerm] = Field({}, description="other weights for the teachers named")
+    per_teacher: dict[str, TeacherTerm] = Field(
+        {}, description="other values for the teachers named; what one leaves out is distill's own"
+    )
     average_orders: bool = Field(False, description="a teacher's mean over both orders is the soft label")
     extra_weight: Weight = Field(1.0, description="what an extra vote counts beside a vote")
+    unlabelled_weight: Weight | None = Field(
+        None, description="what a pair without votes counts beside a vote; null for extra_weight"
+    )
     training: Training = Training(learning_rate=5e-5)
+
+    @model_validator(mode="after")
+    def _terms_are_whole(self) -> "Distill":
+        own = {key: getattr(self, key) for key in TeacherTerm.model_fields}
+        for (
+            name,
+            term,
+        ) in self.per_teacher.items():  # here, not in the step: a dump no longer tells what was set
+            self.per_teacher[name] = TeacherTerm(**own | term.model_dump(exclude_unset=True))
+        return self
 
 
 class Average(Slice):

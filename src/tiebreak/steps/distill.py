@@ -59,6 +59,8 @@ def run(
     )
     is_extra = scored["fold"].to_numpy() == votes.EXTRA
     weights_N = np.where(is_extra, distill.extra_weight, 1.0).astype(np.float32)
+    if distill.unlabelled_weight is not None:
+        weights_N[np.isnan(scored["p_a"].to_numpy())] = distill.unlabelled_weight
     seed = sides.derive(settings.seed, "distill", settings.fold)
     losses = fit(
         classifier,

@@ -1,0 +1,181 @@
+"""Step 5 as a recipe plans it: what reaches `fit`, against a sum over votes, orders and teachers by name."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from models import votes
+from scipy.spatial.distance import cosine
+from scipy.special import log_softmax, rel_entr, softmax
+
+from tiebreak import pipeline
+from tiebreak.data.logits import to_table
+from tiebreak.data.votes import EXTRA, LOCKBOX, SOUP, write_table
+from tiebreak.model import classifier
+from tiebreak.recipe import Recipe, parse
+from tiebreak.runtime import Runtime
+from tiebreak.steps import distill
+from tiebreak.train import fit
+from tiebreak.train.losses import Targets
+from tiebreak.train.rows import labels_of
+
+FOLD = 1
+FOLDS = np.array([0, 0, 0, 1, 1, 2, 2, LOCKBOX, SOUP, EXTRA, EXTRA])
+UNLABELLED = 2
+SWAP = [1, 0, 2]
+TEACHERS = {"qwen": "models/q", "llama": "models/l"}
+
+
+@dataclass
+class World:
+    """Votes, then pairs without votes; logits in the order shown by teacher, fold, vote and order."""
+
+    folder: Path
+    table: pa.Table
+    fold: np.ndarray
+    logits: dict[tuple[str, int], np.ndarray]
+
+    def run(self, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+        """What the planned task of FOLD passes to `fit`."""
+        task = pipeline.find(pipeline.tasks(recipe), f"distill/fold{FOLD}")
+        passed: dict[str, Any] = {}
+
+        def capture(
+            _, scored, prompt, training, runtime, seed, loss, teachers_NOMC, weights_N
+        ) -> list[float]:
+            passed.update(scored=scored, loss=loss, teachers_NOMC=teachers_NOMC, weights_N=weights_N)
+            return [0.0]
+
+        monkeypatch.setattr(classifier, "load_adapted", lambda *_: None)
+        monkeypatch.setattr(fit, "fit", capture)
+        monkeypatch.setattr(fit, "keep", lambda *_: None)
+        monkeypatch.setattr(distill, "_held_out", lambda *_: {})
+        folders = tuple(self.folder / upstream.name for upstream in task.inputs["logits"])
+        inputs = {"base": (self.folder,), "rows": (self.folder,), "logits": folders}
+        distill.run(task.settings, inputs, self.folder, Runtime("cpu", self.folder))
+        return passed
+
+
+def make(folder: Path, teachers: dict[str, str]) -> World:
+    """Every teacher of every fold says something else of every vote and order, written as step 4 does."""
+    table = votes(len(FOLDS) + UNLABELLED, seed=1)
+    fold = np.r_[FOLDS, np.full(UNLABELLED, EXTRA)]
+    table = table.append_column("fold", pa.array(fold, pa.int8()))
+    rows, pairs = table.slice(0, len(FOLDS)), table.slice(len(FOLDS)).to_pylist()
+    write_table(rows, folder / "rows.parquet")
+    unlabelled = [pair | dict.fromkeys(("p_a", "p_b", "p_tie")) for pair in pairs]
+    table = pa.concat_tables([rows, pa.Table.from_pylist(unlabelled, schema=table.schema)])
+    write_table(table.slice(len(FOLDS)), folder / "unlabelled.parquet")
+    generator = np.random.default_rng(2)
+    logits = {(name, k): generator.normal(size=(len(table), 2, 3)) * 2 for name in teachers for k in range(3)}
+    for (name, k), z in logits.items():
+        place = {k: "held_out", LOCKBOX: "lockbox"}
+        split = np.array([place.get(f, "train") for f in fold.tolist()], dtype=object)
+        split[len(FOLDS) :] = "unlabelled"
+        n = np.repeat(np.flatnonzero(fold != SOUP), 2)
+        order = np.tile([0, 1], len(n) // 2)
+        origin = np.where(split[n] == "train", "in_sample", "out_of_fold")
+        ids = table["id"].take(n).to_pylist()
+        (folder / f"{name}-fold{k}-1of1").mkdir()
+        scored = to_table(ids, order, z[n, order].astype(np.float32), split[n], origin, name, k)
+        write_table(scored, folder / f"{name}-fold{k}-1of1" / "logits.parquet")
+    return World(folder, table, fold, logits)
+
+
+def planned(teachers: dict[str, str], soft_labels: str = "in_sample", **options: Any) -> Recipe:
+    tree = {
+        "name": "x",
+        "data": {"votes": ["v.csv"]},
+        "models": {
+            "teachers": {name: {"base": base} for name, base in teachers.items()},
+            "student": {"base": "models/g"},
+        },
+        "split": {"count": 3},
+        "logits": {"soft_labels": soft_labels},
+        "distill": options,
+    }
+    return parse(tree, "here")
+
+
+def shown(world: World, name: str, n: int, recipe: Recipe) -> np.ndarray:
+    """What a teacher says of vote n in the two orders shown, as the recipe wants it."""
+    held_out = recipe.logits.soft_labels == "out_of_fold" and world.fold[n] >= 0
+    z = world.logits[name, int(world.fold[n]) if held_out else FOLD][n].astype(np.float32)
+    if not recipe.distill.average_orders:
+        return z
+    p = (softmax(z[0]) + softmax(z[1])[SWAP]) / 2
+    return np.log([p, p[SWAP]])
+
+
+def direct(world: World, n: int, student: np.ndarray, recipe: Recipe) -> float:
+    """The loss of vote n in both orders, its weight left out."""
+    options, total = recipe.distill, 0.0
+    label = np.array([world.table[f"p_{c}"][n].as_py() or 0.0 for c in ("a", "b", "tie")])
+    for order, z in enumerate(student):
+        if label.any():
+            y = (label, label[SWAP])[order] * (1 - options.label_smoothing) + options.label_smoothing / 3
+            total -= options.label_weight * (y * log_softmax(z)).sum()
+        for name in recipe.models.teachers:
+            term = options.per_teacher.get(name, options)
+            q, p = (softmax(x / term.temperature) for x in (shown(world, name, n, recipe)[order], z))
+            total += term.kl_weight * rel_entr(q, p).sum() + term.cosine_weight * cosine(q, p)
+    return total
+
+
+@pytest.mark.parametrize("soft_labels", ["in_sample", "out_of_fold"])
+@pytest.mark.parametrize("average_orders", [False, True])
+def test_the_loss_is_the_sum_over_votes_orders_and_teachers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, soft_labels: str, average_orders: bool
+) -> None:
+    recipe = planned(
+        TEACHERS,
+        soft_labels,
+        label_weight=0.7,
+        label_smoothing=0.1,
+        kl_weight=0.4,
+        cosine_weight=0.9,
+        temperature=3.0,
+        per_teacher={"llama": {"kl_weight": 1.3, "cosine_weight": 0.2, "temperature": 0.8}},
+        average_orders=average_orders,
+        extra_weight=0.25,
+        unlabelled_weight=2.0,
+    )
+    world = make(tmp_path, TEACHERS)
+    passed = world.run(recipe, monkeypatch)
+    members = [n for n, fold in enumerate(world.fold) if fold not in (FOLD, LOCKBOX, SOUP)]
+    assert passed["scored"]["id"].to_pylist() == world.table["id"].take(members).to_pylist()
+    by_name = [[shown(world, name, n, recipe) for name in ("llama", "qwen")] for n in members]
+    np.testing.assert_allclose(passed["teachers_NOMC"], np.swapaxes(by_name, 1, 2), atol=1e-5)
+    assert passed["weights_N"].tolist() == [1.0] * 5 + [0.25] * 2 + [2.0] * UNLABELLED
+    student = np.random.default_rng(3).normal(size=(len(members), 2, 3))
+    labels = labels_of(passed["scored"], unlabelled=True)
+    for at, n in enumerate(members):  # vote by vote, so that no two mistakes cancel out
+        weights = torch.from_numpy(passed["weights_N"][[at, at]])
+        targets = Targets(*map(torch.from_numpy, (labels[at], passed["teachers_NOMC"][at])), weights)
+        got = passed["loss"](torch.from_numpy(student[at]).float(), targets)
+        weight = 2.0 if n >= len(FOLDS) else 0.25 if world.fold[n] == EXTRA else 1.0
+        assert got.item() == pytest.approx(weight * direct(world, n, student[at], recipe), rel=1e-4)
+
+
+def test_pairs_without_votes_count_as_extra_votes_unless_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed = make(tmp_path, TEACHERS).run(planned(TEACHERS, extra_weight=0.25), monkeypatch)
+    assert passed["weights_N"].tolist() == [1.0] * 5 + [0.25] * (2 + UNLABELLED)
+
+
+def test_the_students_base_may_teach_it_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    teachers = {"llama": "models/l", "gemma": "models/g"}
+    recipe = planned(teachers)
+    tasks = pipeline.tasks(recipe)
+    student, teacher = (pipeline.find(tasks, f"{task}fold{FOLD}") for task in ("distill/", "teach/gemma-"))
+    assert student.inputs["base"] == teacher.inputs["base"]
+    world = make(tmp_path, teachers)
+    passed = world.run(recipe, monkeypatch)
+    members = np.flatnonzero(~np.isin(world.fold, (FOLD, LOCKBOX, SOUP)))
+    gemma = world.logits["gemma", FOLD][members]
+    np.testing.assert_allclose(passed["teachers_NOMC"][:, :, 0], gemma, atol=1e-6)
