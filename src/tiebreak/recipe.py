@@ -185,11 +185,9 @@ class Distill(TeacherTerm):
 
     @model_validator(mode="after")
     def _terms_are_whole(self) -> "Distill":
+        # here, not in the step: keys and dumps of a recipe do not tell what was left out
         own = {key: getattr(self, key) for key in TeacherTerm.model_fields}
-        for (
-            name,
-            term,
-        ) in self.per_teacher.items():  # here, not in the step: a dump no longer tells what was set
+        for name, term in self.per_teacher.items():
             self.per_teacher[name] = TeacherTerm(**own | term.model_dump(exclude_unset=True))
         return self
 

@@ -154,11 +154,9 @@ def test_the_loss_is_the_sum_over_votes_orders_and_teachers(
     student = np.random.default_rng(3).normal(size=(len(members), 2, 3))
     labels = labels_of(passed["scored"], unlabelled=True)
     for at, n in enumerate(members):  # vote by vote, so that no two mistakes cancel out
-        weights = torch.from_numpy(passed["weights_N"][[at, at]])
-        targets = Targets(*map(torch.from_numpy, (labels[at], passed["teachers_NOMC"][at])), weights)
+        targets = Targets(*map(torch.from_numpy, (labels[at], passed["teachers_NOMC"][at])))
         got = passed["loss"](torch.from_numpy(student[at]).float(), targets)
-        weight = 2.0 if n >= len(FOLDS) else 0.25 if world.fold[n] == EXTRA else 1.0
-        assert got.item() == pytest.approx(weight * direct(world, n, student[at], recipe), rel=1e-4)
+        assert got.item() == pytest.approx(direct(world, n, student[at], recipe), rel=1e-4)
 
 
 def test_pairs_without_votes_count_as_extra_votes_unless_said(
