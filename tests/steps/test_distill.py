@@ -159,11 +159,13 @@ def test_the_loss_is_the_sum_over_votes_orders_and_teachers(
         assert got.item() == pytest.approx(direct(world, n, student[at], recipe), rel=1e-4)
 
 
+@pytest.mark.parametrize(("said", "weight"), [(None, 0.25), (0.0, 0.0)])
 def test_pairs_without_votes_count_as_extra_votes_unless_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: float | None, weight: float
 ) -> None:
-    passed = make(tmp_path, TEACHERS).run(planned(TEACHERS, extra_weight=0.25), monkeypatch)
-    assert passed["weights_N"].tolist() == [1.0] * 5 + [0.25] * (2 + UNLABELLED)
+    recipe = planned(TEACHERS, extra_weight=0.25, unlabelled_weight=said)
+    passed = make(tmp_path, TEACHERS).run(recipe, monkeypatch)
+    assert passed["weights_N"].tolist() == [1.0] * 5 + [0.25] * 2 + [weight] * UNLABELLED
 
 
 def test_the_students_base_may_teach_it_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
