@@ -274,7 +274,7 @@ def refreshed(rates: dict[str, Any], rows: list[dict[str, Any]], about: dict[str
     }
     entries = {(e["card"], e["work"], e["held"], round(e["parameters"], -8)): e for e in rates["rates"]}
     for row in rows:
-        if row["arm"] in ("bf16", "fp8") and "tflops" in row and row["kernels"]:
+        if row["arm"] in ("bf16", "fp8", "nf4") and "tflops" in row and row["kernels"]:
             work = WORKS[row["work"]]
             config = config_of(work.family, 80 if work.family == "llama" else work.layers, small=False)
             size = round(parameters_of(config.to_dict()).matrices, -8)

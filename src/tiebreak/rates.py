@@ -6,6 +6,7 @@ frozen weights), a scored one 2 N, N parameters in the layers' matrices. `benchm
 
 import json
 import math
+import re
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
@@ -15,7 +16,7 @@ from tiebreak.errors import TiebreakError
 
 Work = Literal["train", "score"]
 _LIKE = {"fp16": "bf16", "nf4": "bf16", "fp32": "bf16"}
-"""Weights in NF4 become 16 bits before each product, which costs little beside thousands of tokens."""
+"""Where nothing is measured. NF4 becomes 16 bits before each product, which costs little beside thousands of tokens."""
 
 
 @cache
@@ -31,8 +32,9 @@ def rate(card: Card, work: Work, held: str, parameters: float) -> float:
     From the entry of the nearest size, of this card if there is one; of another card its share of the peak
     is taken. Raises TiebreakError for a card of unknown speed.
     """
-    held = _LIKE.get(held, held)
-    entries = [entry for entry in table()["rates"] if (entry["work"], entry["held"]) == (work, held)]
+    entries = [e for e in table()["rates"] if (e["work"], e["held"]) == (work, held)]
+    if not entries:
+        return rate(card, work, _LIKE[held], parameters)
     name = _peak_name(card)
     nearest = min(
         entries, key=lambda e: (e["card"] != name, abs(math.log(e["parameters"]) - math.log(parameters)))
@@ -43,9 +45,9 @@ def rate(card: Card, work: Work, held: str, parameters: float) -> float:
 
 def _peak_name(card: Card) -> str:
     """The card's entry: CUDA says `NVIDIA H100 80GB HBM3`, the table of cards H100 or A100-80G."""
-    plain = card.name.replace(" ", "").upper()
     known: dict[str, Any] = table()["peaks"]
-    found = [name for name in known if name.upper() in plain]
+    words = re.split(r"[ -]", card.name.upper().replace("RTX ", "RTX"))
+    found = [name for name in known if name.upper() in words]
     if not found:
         raise TiebreakError(f"no speed is known of {card.name}; known are: {', '.join(known)}")
     return max(found, key=len)
