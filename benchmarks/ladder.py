@@ -33,13 +33,14 @@ from scipy.stats import t as student_t
 from tiebreak.data import synthetic
 from tiebreak.data.votes import LABELS, LOCKBOX, SCHEMA, read_table, write_table
 from tiebreak.evaluate import stages
-from tiebreak.evaluate.augmentation import partly_augmented
+from tiebreak.evaluate.measure import held_out
 from tiebreak.evaluate.metrics import Array, Estimate, prior_prediction
 from tiebreak.execute.plan import select
 from tiebreak.execute.task import run_task, use_threads
 from tiebreak.execute.workspace import Workspace
 from tiebreak.pipeline import Task
-from tiebreak.recipe import Compute
+from tiebreak.predict.verdict import certainty, over_orders
+from tiebreak.recipe import Compute, Tta
 
 VOTES = 7_000
 FOLDS = 3
@@ -95,7 +96,8 @@ OUT_OF_FOLD = (*OURS, "logits.soft_labels=out_of_fold")
 class Rung:
     """One way of predicting: what is set, which artifacts say it, how, and which rung it is compared with.
 
-    share: of the votes, the least certain, that both orders count for.
+    share: of the students' held-out votes, the least certain, which sets the certainty below which both
+    orders count.
     """
 
     name: str
@@ -256,10 +258,20 @@ def excess_of(work: Workspace, rung: Rung, truth: dict[str, Array]) -> float:
     models = [model.aligned(ids) for model in stages.of_split(scored, "lockbox")]
     predictions = [model.probabilities(rung.both_orders, rung.calibrated) for model in models]
     if rung.share < 1:
-        predictions = [partly_augmented(model.z_NOC, rung.share) for model in models]
+        predictions = [partly_augmented(work, model, rung.share) for model in models]
     if rung.blended:
         predictions = [np.mean(predictions, axis=0)]
     return float(np.mean([_excess(p_NC, truth, ids) for p_NC in predictions]))
+
+
+def partly_augmented(work: Workspace, model: stages.Scored, share: float) -> Array:
+    """Both orders where one is less certain than what leaves `share` of the held-out votes uncertain."""
+    rows = read_table(work.folder(work.find("split/votes")) / "rows.parquet")
+    position = {vote: n for n, vote in enumerate(rows["id"].to_pylist())}
+    votes = rows.take([position[vote] for vote in model.ids])
+    students = stages.read([work.folder(task) for task in work.tasks if task.id.startswith("distill/")])
+    certain_from = certainty(*held_out(rows, students), share)
+    return over_orders(votes, model.z_NOC, Tta(), certain_from)
 
 
 def _excess(p_NC: Array, truth: dict[str, Array], ids: Sequence[str]) -> float:

@@ -1,34 +1,53 @@
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from tiebreak.data.logits import mean_over_orders, softmax
-from tiebreak.evaluate.augmentation import partly_augmented, trade
+from tiebreak.data.votes import table_of
+from tiebreak.evaluate.augmentation import PartialTta, trade
 from tiebreak.evaluate.ladder import Truth
 from tiebreak.evaluate.metrics import Bootstrap, log_loss
+from tiebreak.predict.verdict import certainty, first_shown, over_orders
+
+N = 90
+PARTIAL = PartialTta(certainty, over_orders)
+
+
+def said(seed: int, equal: int = 0) -> tuple[pa.Table, np.ndarray]:
+    """Votes, the first few with equal answers, and logits in both orders."""
+    pairs = (
+        {
+            "prompt": ["why?"],
+            "response_a": [f"{seed} {n}"],
+            "response_b": [f"{seed} {n if n < equal else -n}"],
+        }
+        for n in range(N)
+    )
+    return table_of(pairs), np.random.default_rng(seed).normal(size=(N, 2, 3))
 
 
 @pytest.fixture
-def z() -> np.ndarray:
-    return np.random.default_rng(0).normal(size=(50, 2, 3))
+def truth() -> Truth:
+    return Truth([str(n) for n in range(N)], np.eye(3)[np.arange(N) % 3], np.arange(N))
 
 
-def test_the_ends_are_one_order_and_both(z):
-    np.testing.assert_array_equal(partly_augmented(z, 0.0), softmax(z[:, 0]))
-    np.testing.assert_array_equal(partly_augmented(z, 1.0), mean_over_orders(z))
+def test_trade_equals_a_threshold_set_on_held_out_votes_by_hand(truth):
+    (held_votes, held_z), (votes, z) = said(0), said(1, equal=10)
+    (found,) = trade(PARTIAL, (held_votes, held_z), (votes, z), truth, Bootstrap(20), shares=(0.4,))
+    top = softmax(held_z[np.arange(N), first_shown(held_votes)[0]]).max(axis=1)
+    first = softmax(z[np.arange(N), first_shown(votes)[0]])
+    equal = np.arange(N) < 10
+    both = equal | (first.max(axis=1) < np.quantile(top, 0.4))
+    p = np.where(both[:, None], mean_over_orders(z), first)
+    one = np.where(equal[:, None], mean_over_orders(z), first)
+    assert found["share"] == 0.4
+    assert found["realised"] == both.mean() != 0.4
+    assert found["log_loss"] == pytest.approx(log_loss(p, truth.y_NC))
+    assert found["change"]["value"] == pytest.approx(log_loss(p, truth.y_NC) - log_loss(one, truth.y_NC))
 
 
-def test_the_least_certain_are_augmented(z):
-    one, both = softmax(z[:, 0]), mean_over_orders(z)
-    found = partly_augmented(z, 0.3)
-    augmented = (found == both).all(axis=1)
-    assert augmented.sum() == 15
-    assert (found[~augmented] == one[~augmented]).all()
-    assert one[augmented].max(axis=1).max() <= one[~augmented].max(axis=1).min()
-
-
-def test_trade_measures_what_was_augmented(z):
-    truth = Truth([str(n) for n in range(50)], np.eye(3)[np.arange(50) % 3], np.arange(50))
-    none, some, full = trade(z, truth, Bootstrap(20), shares=(0.0, 0.5, 1.0))
-    assert none["change"] == {"value": 0, "low": 0, "high": 0}
-    assert some["log_loss"] == pytest.approx(log_loss(partly_augmented(z, 0.5), truth.y_NC))
-    assert full["change"]["value"] == pytest.approx(full["log_loss"] - none["log_loss"])
+def test_the_whole_share_is_both_orders_for_all(truth):
+    votes, z = said(1)
+    (full,) = trade(PARTIAL, said(0), (votes, z), truth, Bootstrap(20), shares=(1.0,))
+    assert full["realised"] == 1
+    assert full["log_loss"] == pytest.approx(log_loss(mean_over_orders(z), truth.y_NC))

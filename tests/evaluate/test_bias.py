@@ -86,6 +86,7 @@ def test_models_and_pairs_count_every_battle_from_both_sides(random):
     (pair,) = bias.model_pairs(a, b, p, truth(y), BOOTSTRAP)
     assert pair["name"] == "ada over bob"
     assert pair["predicted"] == by_name["ada"]["predicted"]
+    assert pair["tie_gap"]["value"] == pytest.approx(0.2 - (y == 2).mean())
 
 
 def test_whole_report_on_votes_without_models(random):

@@ -4,6 +4,7 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from tiebreak.evaluate import card, plots, report
 from tiebreak.evaluate.calibration import from_json
@@ -31,6 +32,8 @@ def measured() -> dict:
         "folds": [],
         "calibration": [
             {
+                "stage": "quantised",
+                "both_orders": False,
                 "calibrated": False,
                 "curves": reliability(ladder[1].predictions[0], truth.y_NC),
                 "brier_parts": {"miscalibration": 0.01, "discrimination": 0.02, "uncertainty": 0.6},
@@ -102,6 +105,15 @@ def test_intervals_are_drawn_in_proportion():
     assert (mark - left) / (right - left) == pytest.approx(1 / 6, abs=1e-2)
 
 
+def test_long_names_are_drawn_in_lines_about_their_dot():
+    estimate = {"value": 1.0, "low": 0.5, "high": 2.0}
+    drawing = ET.fromstring(str(plots.intervals([("word " * 14, estimate)])))
+    dot = next(drawing.iter("circle"))
+    lines = list(drawing.iter("tspan"))
+    assert [len(line.text) for line in lines] == [34, 34]
+    assert sum(float(line.get("y")) - 4 for line in lines) / 2 == float(dot.get("cy"))
+
+
 @pytest.mark.parametrize(
     ("low", "high"), [(0.8512, 0.8533), (0.0, 3.0), (0.6, 1.11), (-2e-4, 1e-4), (0.01, 0.99)]
 )
@@ -127,6 +139,16 @@ def test_reliability_equals_brute_force():
     assert fourth["rows"] == inside.sum()
     assert fourth["probability"] == pytest.approx(p[inside, 2].mean())
     assert fourth["share"] == pytest.approx(y[inside, 2].mean())
+    by_scipy = binomtest(int(y[inside, 2].sum()), int(inside.sum())).proportion_ci(0.95, method="wilson")
+    assert (fourth["low"], fourth["high"]) == pytest.approx((by_scipy.low, by_scipy.high), abs=1e-4)
+
+
+def test_the_interval_of_a_share_of_none_or_all_has_a_width():
+    p, y = np.tile([0.2, 0.3, 0.5], (20, 1)), np.eye(3)[np.full(20, 2)]
+    none, _, every = (curve[0] for curve in reliability(p, y))
+    by_scipy = binomtest(0, 20).proportion_ci(0.95, method="wilson")
+    assert (none["low"], none["high"]) == pytest.approx((0, by_scipy.high), abs=1e-4)
+    assert (every["low"], every["high"]) == pytest.approx((1 - by_scipy.high, 1), abs=1e-4)
 
 
 def test_no_template_is_left_unrendered(measured):

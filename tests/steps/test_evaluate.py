@@ -16,8 +16,10 @@ from tiebreak.data.logits import mean_over_orders, softmax, swap_answers, to_tab
 from tiebreak.data.votes import EXTRA, LOCKBOX, ROWS_SCHEMA, read_table, write_table
 from tiebreak.errors import TiebreakError
 from tiebreak.evaluate import report, submission
-from tiebreak.evaluate.metrics import log_loss
+from tiebreak.evaluate.blend import WEIGHTINGS
+from tiebreak.evaluate.metrics import Bootstrap, brier, log_loss, row_log_loss
 from tiebreak.evaluate.rules import KINDS
+from tiebreak.evaluate.selection import nested
 from tiebreak.recipe import Evaluate
 from tiebreak.runtime import Runtime
 from tiebreak.steps import evaluate
@@ -174,15 +176,67 @@ def test_ladder_has_every_stage_in_order(inputs, tmp_path):
     names = [report.label(rung) for rung in metrics["ladder"]]
     after = ["", ", both orders", ", both orders, calibrated"]
     expected = ["class prior", "teacher llama", "teacher llama, both orders"]
-    assert names == expected + [
-        stage + way for stage in ("student", "averaged", "quantised") for way in after
+    blends = ["equal weights", "weights by nested CV on the lockbox"]
+    assert names == [
+        *expected,
+        *(stage + way for stage in ("student", "averaged") for way in after),
+        *(f"students blended, {weights}, both orders, calibrated" for weights in blends),
+        *("quantised" + way for way in after),
     ]
     for rung in metrics["ladder"]:
         assert rung["log_loss"]["low"] < rung["log_loss"]["value"] < rung["log_loss"]["high"]
-    step = metrics["ladder"][2]
-    gain = step["log_loss"]["value"] - metrics["ladder"][1]["log_loss"]["value"]
-    assert step["change"]["value"] == pytest.approx(gain)
-    assert [fold["name"] for fold in step["folds"]] == ["fold 0", "fold 1"]
+    assert [fold["name"] for fold in metrics["ladder"][2]["folds"]] == ["fold 0", "fold 1"]
+
+
+def test_a_change_is_from_a_rung_that_is_like_it(tmp_path):
+    w = world(tmp_path)
+    found = {report.label(rung): rung for rung in run(build(w, orders=2), tmp_path / "out")["ladder"]}
+    both, warm = ", both orders", ", both orders, calibrated"
+    below = {name: report.label(rung["below"]) for name, rung in found.items() if "below" in rung}
+    blends = {name: "averaged" + warm for name in found if name.startswith("students blended")}
+    assert below == blends | {
+        "teacher llama": "class prior",
+        "teacher llama" + both: "teacher llama",
+        "student": "teacher llama",
+        "student" + both: "student",
+        "student" + warm: "student" + both,
+        "averaged": "student",
+        "averaged" + both: "averaged",
+        "averaged" + warm: "averaged" + both,
+        "quantised": "averaged",
+        "quantised" + both: "quantised",
+        "quantised" + warm: "quantised" + both,
+    }
+    for name, other in below.items():
+        gain = found[name]["log_loss"]["value"] - found[other]["log_loss"]["value"]
+        assert found[name]["change"]["value"] == pytest.approx(gain)
+    lockbox = w.rows(LOCKBOX)
+    loss = [
+        row_log_loss(softmax(w.logits("student", None, seed)["z"][lockbox, 0]), w.y[lockbox])
+        for seed in (20, 21)
+    ]
+    draws = Bootstrap(50).means((loss[1] - loss[0])[:, None], lockbox // 2)
+    change = found["quantised"]["change"]
+    assert change["value"] == pytest.approx((loss[1] - loss[0]).mean(), abs=1e-6)
+    assert [change["low"], change["high"]] == pytest.approx(np.quantile(draws, [0.025, 0.975]), abs=1e-6)
+
+
+def test_students_are_blended_equally_and_by_nested_cross_validation(tmp_path):
+    w = world(tmp_path)
+    ladder = run(build(w, orders=2), tmp_path / "out")["ladder"]
+    lockbox = w.rows(LOCKBOX)
+    z = [w.logits("student", fold, seed=10 + fold)["z"][lockbox] for fold in range(FOLDS)]
+    x = np.stack([softmax(np.log(mean_over_orders(z_NOC)) / 1.5) for z_NOC in z], axis=1)
+    fitted = nested(WEIGHTINGS, x, w.y[lockbox], lockbox // 2).predictions
+    equal, by_cv = (rung for rung in ladder if rung["stage"].startswith("students blended"))
+    assert equal["log_loss"]["value"] == pytest.approx(log_loss(x.mean(axis=1), w.y[lockbox]), abs=1e-6)
+    assert by_cv["log_loss"]["value"] == pytest.approx(log_loss(fitted, w.y[lockbox]), abs=1e-5)
+
+
+def test_too_few_prompts_leave_out_the_blend_with_fitted_weights(tmp_path):
+    ladder = run(build(world(tmp_path, lockbox=18), orders=2), tmp_path / "out")["ladder"]
+    blends = [rung["stage"] for rung in ladder if rung["stage"].startswith("students blended")]
+    assert blends == ["students blended, equal weights"]
 
 
 def test_students_are_blended_by_their_held_out_loss_if_asked(tmp_path):
@@ -196,7 +250,9 @@ def test_students_are_blended_by_their_held_out_loss_if_asked(tmp_path):
         weights.append(1 / sklearn.metrics.log_loss(w.y[held_out], p[held_out], labels=[0, 1, 2]))
         shares.append(p[w.rows(LOCKBOX)])
     blend = (weights[0] * shares[0] + weights[1] * shares[1]) / sum(weights)
-    rung = next(rung for rung in metrics["ladder"] if rung["stage"] == "students blended")
+    rung = next(
+        rung for rung in metrics["ladder"] if rung["stage"] == "students blended, weights by held-out loss"
+    )
     expected = sklearn.metrics.log_loss(w.y[w.rows(LOCKBOX)], blend, labels=[0, 1, 2])
     assert rung["log_loss"]["value"] == pytest.approx(expected, abs=1e-6)
     assert metrics["ladder"][-1]["stage"] == "quantised"
@@ -225,6 +281,12 @@ def test_what_ships_is_the_last_rung_where_rules_or_a_partial_tta_change_it(tmp_
     p = (softmax(np.log(p) / TEMPERATURE) * 10 + [1, 1, 8]) / 20
     expected = sklearn.metrics.log_loss(w.y[w.rows(LOCKBOX)], p, labels=[0, 1, 2])
     assert metrics["final_log_loss"] == pytest.approx(expected, abs=1e-6)
+    assert report.label(metrics["ladder"][-1]["below"]) == "quantised, both orders, calibrated"
+    before, after = metrics["calibration"]
+    assert (report.label(before), after["stage"]) == ("quantised, both orders", "as shipped")
+    parts = after["brier_parts"]
+    score = parts["miscalibration"] - parts["discrimination"] + parts["uncertainty"]
+    assert score == pytest.approx(brier(p, w.y[w.rows(LOCKBOX)]), abs=1e-6)
     assert "less certain than 0.5" in (tmp_path / "out" / "model" / "README.md").read_text()
 
 

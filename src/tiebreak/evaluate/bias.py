@@ -106,13 +106,16 @@ def models(
 def model_pairs(
     a_N: NDArray[Any], b_N: NDArray[Any], p_NC: Array, truth: Truth, bootstrap: Bootstrap
 ) -> list[dict[str, Any]]:
-    """For each two models that met often enough, the lead of the one first in the alphabet."""
+    """For each two models that met often enough, the lead of the one first in the alphabet, and the
+    gap in P(tie).
+    """
     known = (a_N != "") & (b_N != "") & (a_N != b_N)
     pairs = [f"{min(a, b)} over {max(a, b)}" for a, b in zip(a_N, b_N, strict=True)]
     sign_N = np.where(a_N < b_N, 1.0, -1.0)
     leads = sign_N * _lead(p_NC), sign_N * _lead(truth.y_NC)
     names_N = np.where(known, np.array(pairs, dtype=str), "")
-    return list(islice(_compared(names_N, *leads, truth.groups_N, bootstrap), MAX_SLICES))
+    found = _compared(names_N, *leads, truth.groups_N, bootstrap, tie_gap=p_NC[:, 2] - truth.y_NC[:, 2])
+    return list(islice(found, MAX_SLICES))
 
 
 def _compared(
@@ -121,9 +124,10 @@ def _compared(
     observed_N: Array,
     groups_N: NDArray[np.int64],
     bootstrap: Bootstrap,
+    **more: Array,
 ) -> Iterator[dict[str, Any]]:
-    """Predicted and observed leads of each named slice, and the gap between them, the largest first."""
-    columns = {"predicted": predicted_N, "observed": observed_N, "gap": predicted_N - observed_N}
+    """Predicted and observed leads of each named slice, the gap between them, and more; the largest first."""
+    columns = {"predicted": predicted_N, "observed": observed_N, "gap": predicted_N - observed_N, **more}
     for name, rows in _named(names_N):
         yield _slice(name, {key: column[rows] for key, column in columns.items()}, groups_N[rows], bootstrap)
 

@@ -3,6 +3,7 @@
 Every result is a plain dict, ready for JSON; an estimate is {"value", "low", "high"}.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -43,13 +44,22 @@ class Truth:
 
 @dataclass(frozen=True)
 class Rung:
-    """One way of predicting the lockbox: by one model, or by the models of several folds."""
+    """One way of predicting the lockbox: by one model, or by the models of several folds.
+
+    after: the stage that the first rung of this one is compared with.
+    """
 
     stage: str
     both_orders: bool
     calibrated: bool
     names: tuple[str, ...]
     predictions: tuple[Array, ...]
+    after: str = ""
+
+
+def way(rung: Rung) -> dict[str, Any]:
+    """What tells a rung from the others, as `report.label` reads it."""
+    return {"stage": rung.stage, "both_orders": rung.both_orders, "calibrated": rung.calibrated}
 
 
 def prior_rung(prior_C: Array, rows: int) -> Rung:
@@ -57,28 +67,33 @@ def prior_rung(prior_C: Array, rows: int) -> Rung:
     return Rung("class prior", False, False, ("",), (prior_prediction(prior_C, rows),))
 
 
-def rungs(stage: str, models: Sequence[Scored], both_orders: bool = True) -> Iterator[Rung]:
+def rungs(stage: str, models: Sequence[Scored], both_orders: bool = True, after: str = "") -> Iterator[Rung]:
     """A stage's rungs: one order; both orders; the better-informed of the two at the models' temperatures."""
     tta = both_orders and all(model.orders == 2 for model in models)
     calibrated = all(model.calibrator is not None for model in models)
     names = tuple("" if model.fold is None else f"fold {model.fold}" for model in models)
     for both, warm in ((False, False), (True, False), (tta, True)):
         if models and (tta or not both) and (calibrated or not warm):
-            yield Rung(stage, both, warm, names, tuple(m.probabilities(both, warm) for m in models))
+            yield Rung(stage, both, warm, names, tuple(m.probabilities(both, warm) for m in models), after)
 
 
 def climb(ladder: Sequence[Rung], truth: Truth, bootstrap: Bootstrap) -> list[dict[str, Any]]:
-    """Each rung's metrics, the mean over its models, and its change in log loss from the rung below."""
+    """Each rung's metrics, the mean over its models, and its change in log loss from the rung `below`."""
     results = []
     for n, rung in enumerate(ladder):
         result = _described(rung, truth, bootstrap)
-        if n:
-            change = difference(
-                rung.predictions, ladder[n - 1].predictions, truth.y_NC, bootstrap, truth.groups_N
-            )
-            result["change"] = asdict(change)
+        if below := _below(rung, ladder[:n]):
+            change = difference(rung.predictions, below.predictions, truth.y_NC, bootstrap, truth.groups_N)
+            result |= {"below": way(below), "change": asdict(change)}
         results.append(result)
     return results
+
+
+def _below(rung: Rung, earlier: Sequence[Rung]) -> Rung | None:
+    """The rung before it in its stage; for a stage's first the like one of the stage that it comes after."""
+    like = {"stage": rung.after, "both_orders": rung.both_orders, "calibrated": rung.calibrated}
+    near = (other for other in reversed(earlier) if other.stage == rung.stage or way(other) == like)
+    return next(near, None)
 
 
 def fold_results(models: Sequence[Scored], truth: Truth, bootstrap: Bootstrap) -> list[dict[str, Any]]:
@@ -108,7 +123,9 @@ def fold_results(models: Sequence[Scored], truth: Truth, bootstrap: Bootstrap) -
 
 
 def reliability(p_NC: Array, y_NC: Array) -> list[list[dict[str, float]]]:
-    """For each class the bins of a reliability diagram: mean probability, observed share, rows."""
+    """For each class the bins of a reliability diagram: mean probability, observed share with a 95 %
+    interval (Wilson 1927), rows.
+    """
     return [list(_curve(p_N, y_N)) for p_N, y_N in zip(p_NC.T, y_NC.T, strict=True)]
 
 
@@ -116,22 +133,23 @@ def _curve(p_N: Array, y_N: Array) -> Iterator[dict[str, float]]:
     bins = bin_of(p_N, CURVE_BINS)
     for b in np.unique(bins):
         inside = bins == b
-        share = float(y_N[inside].mean())
-        spread = 1.96 * float(np.sqrt(share * (1 - share) / inside.sum()))
-        yield {
-            "probability": float(p_N[inside].mean()),
-            "share": share,
-            "spread": spread,
-            "rows": int(inside.sum()),
-        }
+        share, rows = float(y_N[inside].mean()), int(inside.sum())
+        low, high = _wilson(share, rows)
+        probability = float(p_N[inside].mean())
+        yield {"probability": probability, "share": share, "low": low, "high": high, "rows": rows}
+
+
+def _wilson(share: float, rows: int, z: float = 1.96) -> tuple[float, float]:
+    centre = share + z**2 / (2 * rows)
+    half = z * math.sqrt(share * (1 - share) / rows + (z / (2 * rows)) ** 2)
+    scale = 1 + z**2 / rows
+    return (centre - half) / scale, (centre + half) / scale
 
 
 def _described(rung: Rung, truth: Truth, bootstrap: Bootstrap) -> dict[str, Any]:
     summary = summarise(rung.predictions, truth.y_NC, bootstrap, truth.groups_N)
     described = {
-        "stage": rung.stage,
-        "both_orders": rung.both_orders,
-        "calibrated": rung.calibrated,
+        **way(rung),
         "models": len(rung.predictions),
         **{name: asdict(estimate) for name, estimate in summary.items()},
         "ece_when_calibrated": float(np.mean([ece_when_calibrated(p_NC) for p_NC in rung.predictions])),

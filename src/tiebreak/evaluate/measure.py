@@ -8,12 +8,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tiebreak.data.votes import LABELS, LOCKBOX
-from tiebreak.evaluate.augmentation import trade
+from tiebreak.data import sides
+from tiebreak.data.votes import LABELS
+from tiebreak.evaluate.augmentation import PartialTta, Said, trade
 from tiebreak.evaluate.bias import bias
+from tiebreak.evaluate.blend import PROMPTS_TO_FIT, WEIGHTINGS, shares, weighted
 from tiebreak.evaluate.decomposition import brier_parts
-from tiebreak.evaluate.ladder import Rung, Truth, climb, fold_results, prior_rung, reliability, rungs
+from tiebreak.evaluate.ladder import Rung, Truth, climb, fold_results, prior_rung, reliability, rungs, way
 from tiebreak.evaluate.metrics import Array, Bootstrap, log_loss
+from tiebreak.evaluate.selection import nested
 from tiebreak.evaluate.stages import Scored, of_split
 
 
@@ -34,25 +37,23 @@ def measure(
     verdict: Callable[[pa.Table, Array], Array],
     bootstrap: Bootstrap,
     weight_folds: bool = False,
+    partial_tta: PartialTta | None = None,
 ) -> dict[str, Any]:
     """Measure all stages against `rows` (data.votes.ROWS_SCHEMA); votes without labels are left out.
 
     both_orders: the recipe's TTA. verdict: what ships, from votes and the quantised model's logits, which is
-    the last rung where rules or a partial TTA make it differ from the one before. weight_folds: add a rung of
-    the folds' students blended by 1 / log loss on their own held-out votes. Raises TiebreakError where logits
-    are missing.
+    the last rung where rules or a partial TTA make it differ from the one before. weight_folds: blend the
+    students by 1 / log loss on their own held-out votes too. partial_tta: measure what both orders for a share
+    of votes buys. Raises TiebreakError where logits are missing.
     """
     rows = rows.filter(pc.is_valid(rows["p_a"]))
     votes, fold_N = truth_of(rows), rows["fold"].to_numpy()
-    lockbox_rows = rows.filter(pc.equal(rows["fold"], LOCKBOX))
+    lockbox_rows = sides.lockbox(rows)
     lockbox = votes.only(lockbox_rows["id"].to_pylist())
     prior_C = votes.y_NC[fold_N >= 0].mean(axis=0)  # without extra votes, which are another population
-    ladder = list(_rungs(stages, lockbox, prior_C, both_orders)) if lockbox.ids else []
+    ladder = list(_rungs(stages, votes, lockbox, prior_C, both_orders, weight_folds)) if lockbox.ids else []
     if ladder:
         ladder += _as_shipped(stages, lockbox_rows, verdict, ladder[-1])
-    if ladder and weight_folds:
-        above = next(n for n, rung in enumerate(ladder) if rung.stage == "averaged")
-        ladder.insert(above, _blended(stages.students, votes, lockbox, both_orders))
     climbed = climb(ladder, lockbox, bootstrap)
     return {
         "lockbox_rows": len(lockbox.ids),
@@ -62,8 +63,8 @@ def measure(
         "bootstrap_samples": bootstrap.samples,
         "ladder": climbed,
         "folds": fold_results([*stages.teachers, *stages.students], votes, bootstrap),
-        "calibration": [_calibration(rung, lockbox) for rung in ladder if rung.stage == "quantised"][-2:],
-        **(_shipped(lockbox_rows, lockbox, ladder[-1], stages, bootstrap) if ladder else {}),
+        "calibration": _calibration(ladder, lockbox),
+        **(_shipped(rows, lockbox, ladder[-1], stages, bootstrap, partial_tta) if ladder else {}),
     }
 
 
@@ -74,17 +75,55 @@ def truth_of(rows: pa.Table) -> Truth:
     return Truth(rows["id"].to_pylist(), y_NC, groups_N)
 
 
-def _rungs(stages: Stages, lockbox: Truth, prior_C: Array, both_orders: bool) -> Iterator[Rung]:
-    def on_lockbox(models: Sequence[Scored]) -> list[Scored]:
-        return [model.aligned(lockbox.ids) for model in of_split(models, "lockbox")]
+def _rungs(
+    stages: Stages, votes: Truth, lockbox: Truth, prior_C: Array, both_orders: bool, weight_folds: bool
+) -> Iterator[Rung]:
+    def of(stage: str, models: Sequence[Scored], after: str) -> list[Rung]:
+        aligned = [model.aligned(lockbox.ids) for model in of_split(models, "lockbox")]
+        return list(rungs(stage, aligned, both_orders, after))
 
     yield prior_rung(prior_C, len(lockbox.ids))
-    teachers = on_lockbox(stages.teachers)
-    for name in dict.fromkeys(model.model for model in teachers):
-        yield from rungs(f"teacher {name}", [m for m in teachers if m.model == name], both_orders)
-    yield from rungs("student", on_lockbox(stages.students), both_orders)
-    yield from rungs("averaged", on_lockbox(stages.averaged), both_orders)
-    yield from rungs("quantised", on_lockbox(stages.quantized), both_orders)
+    taught = "class prior"
+    for name in dict.fromkeys(model.model for model in of_split(stages.teachers, "lockbox")):
+        taught = f"teacher {name}"
+        yield from of(taught, [m for m in stages.teachers if m.model == name], "class prior")
+    students = of("student", stages.students, taught)
+    yield from students
+    yield from of("averaged", stages.averaged, "student")
+    if students and len(students[-1].predictions) > 1:
+        yield from _blends(students[-1], stages.students, votes, lockbox, weight_folds)
+    yield from of("quantised", stages.quantized, "averaged")
+
+
+def _blends(
+    rung: Rung, students: Sequence[Scored], votes: Truth, lockbox: Truth, weight_folds: bool
+) -> Iterator[Rung]:
+    """What the students say in `rung`, blended: to compare with the average of their weights.
+
+    Every student scored the lockbox and no other votes. So weights are fitted there, each vote's on votes of
+    other prompts.
+    """
+    x_NMC = np.stack(rung.predictions, axis=1)
+    blends = {"equal weights": weighted(shares(None, x_NMC.shape[1]), x_NMC)}
+    if len(np.unique(lockbox.groups_N)) >= PROMPTS_TO_FIT:
+        fitted = nested(WEIGHTINGS, x_NMC, lockbox.y_NC, lockbox.groups_N)
+        blends["weights by nested CV on the lockbox"] = fitted.predictions
+    if weight_folds:
+        blends["weights by held-out loss"] = weighted(_by_held_out_loss(rung, students, votes), x_NMC)
+    for name, p_NC in blends.items():
+        stage = f"students blended, {name}"
+        yield Rung(stage, rung.both_orders, rung.calibrated, ("",), (p_NC,), "averaged")
+
+
+def _by_held_out_loss(rung: Rung, students: Sequence[Scored], votes: Truth) -> Array:
+    """Weights (models,), 1 / the log loss of each student on the votes it held out."""
+    held_out = {model.fold: model for model in of_split(students, "held_out")}
+    losses = []
+    for model in of_split(students, "lockbox"):
+        known = votes.only(held_out[model.fold].ids)
+        said = held_out[model.fold].aligned(known.ids)
+        losses.append(log_loss(said.probabilities(rung.both_orders, rung.calibrated), known.y_NC))
+    return shares([1 / loss for loss in losses], len(losses))
 
 
 def _as_shipped(
@@ -94,48 +133,51 @@ def _as_shipped(
     (model,) = of_split(stages.quantized, "lockbox")
     p_NC = verdict(rows, model.aligned(rows["id"].to_pylist()).z_NOC)
     if not np.array_equal(p_NC, last.predictions[0]):
-        yield Rung("as shipped", last.both_orders, last.calibrated, last.names, (p_NC,))
+        yield Rung("as shipped", last.both_orders, last.calibrated, last.names, (p_NC,), last.stage)
 
 
-def _blended(students: Sequence[Scored], votes: Truth, lockbox: Truth, both_orders: bool) -> Rung:
-    """The mean of the folds' students on the lockbox, each with the weight 1 / its held-out log loss."""
-
-    def say(model: Scored, ids: list[str]) -> Array:
-        return model.aligned(ids).probabilities(
-            both_orders and model.orders == 2, model.calibrator is not None
-        )
-
-    held_out = {model.fold: model for model in of_split(students, "held_out")}
-    models = of_split(students, "lockbox")
-    weight_M = []
-    for model in models:
-        known = votes.only(held_out[model.fold].ids)
-        weight_M.append(1 / log_loss(say(held_out[model.fold], known.ids), known.y_NC))
-    p_NC = np.average([say(model, lockbox.ids) for model in models], axis=0, weights=weight_M)
-    calibrated = all(model.calibrator is not None for model in models)
-    return Rung("students blended", both_orders, calibrated, ("",), (p_NC,))
-
-
-def _calibration(rung: Rung, lockbox: Truth) -> dict[str, Any]:
-    """How far the shipped model's probabilities can be trusted, before or after its temperature."""
-    (p_NC,) = rung.predictions
-    return {
-        "calibrated": rung.calibrated,
-        "brier_parts": asdict(brier_parts(p_NC, lockbox.y_NC)),
-        "curves": reliability(p_NC, lockbox.y_NC),
-    }
+def _calibration(ladder: Sequence[Rung], lockbox: Truth) -> list[dict[str, Any]]:
+    """How far the probabilities can be trusted: the quantised model's, raw, and those that ship."""
+    raw = [rung for rung in ladder if rung.stage == "quantised" and not rung.calibrated][-1:]
+    return [
+        {
+            **way(rung),
+            "brier_parts": asdict(brier_parts(rung.predictions[0], lockbox.y_NC)),
+            "curves": reliability(rung.predictions[0], lockbox.y_NC),
+        }
+        for rung in (*raw, *ladder[-1:])
+    ]
 
 
 def _shipped(
-    rows: pa.Table, lockbox: Truth, rung: Rung, stages: Stages, bootstrap: Bootstrap
+    rows: pa.Table,
+    lockbox: Truth,
+    rung: Rung,
+    stages: Stages,
+    bootstrap: Bootstrap,
+    partial_tta: PartialTta | None,
 ) -> dict[str, Any]:
     """Bias of the shipped model, and what its augmentation buys."""
     (model,) = of_split(stages.quantized, "lockbox")
-    z_NOC = model.aligned(lockbox.ids).z_NOC
+    said = sides.lockbox(rows), model.aligned(lockbox.ids).z_NOC
+    augmentation: list[dict[str, Any]] = []
+    if partial_tta and model.orders == 2:
+        augmentation += trade(partial_tta, held_out(rows, stages.students), said, lockbox, bootstrap)
     return {
-        "bias": bias(rows, rung.predictions[0], z_NOC, lockbox, bootstrap),
-        "augmentation": list(trade(z_NOC, lockbox, bootstrap)) if model.orders == 2 else [],
+        "bias": bias(said[0], rung.predictions[0], said[1], lockbox, bootstrap),
+        "augmentation": augmentation,
     }
+
+
+def held_out(rows: pa.Table, students: Sequence[Scored]) -> Said:
+    """The votes that students held out, each with the logits of the student that did."""
+    position = {vote: n for n, vote in enumerate(rows["id"].to_pylist())}
+    said = [
+        model.aligned([vote for vote in model.ids if vote in position])
+        for model in of_split(students, "held_out")
+    ]
+    taken = rows.take([position[vote] for model in said for vote in model.ids])
+    return taken, np.concatenate([model.z_NOC for model in said])
 
 
 def _headline(climbed: Sequence[dict[str, Any]]) -> dict[str, float | None]:

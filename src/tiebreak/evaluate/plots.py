@@ -1,6 +1,7 @@
 """Plots as inline SVG that takes its colours from the page's style sheet, so that dark mode works."""
 
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,7 +34,7 @@ def intervals(
     for n, (name, row) in enumerate(rows):
         y = 22 + ROW * (n + 0.5)
         parts.append(
-            f'<text text-anchor="end" x="{LABELS - 12}" y="{y + 4}">{escape(name)}</text>'
+            f'<text text-anchor="end">{_lines(name, LABELS - 12, y + 4)}</text>'
             f'<line class="interval" x1="{x(row["low"])}" x2="{x(row["high"])}" y1="{y}" y2="{y}"/>'
             f'<circle class="dot" cx="{x(row["value"])}" cy="{y}" r="4.5"><title>{escape(name)}: '
             f"{row['value']:.4f} ({row['low']:.4f} to {row['high']:.4f})</title></circle>"
@@ -62,9 +63,9 @@ def reliability(bins: Sequence[dict[str, float]], name: str) -> Markup:
     points = " ".join(f"{x(b['probability'])},{y(b['share'])}" for b in bins)
     parts.append(f'<polyline class="line" points="{points}"/>')
     for b in bins:
-        px, share, spread = x(b["probability"]), b["share"], b["spread"]
+        px, share = x(b["probability"]), b["share"]
         parts.append(
-            f'<line class="interval" x1="{px}" x2="{px}" y1="{y(share - spread)}" y2="{y(share + spread)}"/>'
+            f'<line class="interval" x1="{px}" x2="{px}" y1="{y(b["low"])}" y2="{y(b["high"])}"/>'
             f'<circle class="dot" cx="{px}" cy="{y(share)}" r="3.5"><title>{escape(name)}: predicted '
             f"{b['probability']:.3f}, observed {share:.3f}, {b['rows']:g} rows</title></circle>"
         )
@@ -83,6 +84,15 @@ def _axis(x: Any, ticks: Sequence[float], top: float, bottom: float, unit: str) 
 
 def _small(x: float, y: float, text: str) -> str:
     return f'<text class="small" text-anchor="middle" x="{x}" y="{y}">{escape(text)}</text>'
+
+
+def _lines(name: str, x: float, y: float) -> str:
+    """A name in as many lines as it needs, centred on `y`."""
+    lines = textwrap.wrap(name, 38)
+    top = y - 7 * (len(lines) - 1)
+    return "".join(
+        f'<tspan x="{x}" y="{top + 14 * n}">{escape(line)}</tspan>' for n, line in enumerate(lines)
+    )
 
 
 def _ticks(low: float, high: float) -> list[float]:
