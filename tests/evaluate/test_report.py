@@ -107,10 +107,10 @@ def test_intervals_are_drawn_in_proportion():
 
 def test_long_names_are_drawn_in_lines_about_their_dot():
     estimate = {"value": 1.0, "low": 0.5, "high": 2.0}
-    drawing = ET.fromstring(str(plots.intervals([("word " * 14, estimate)])))
+    drawing = ET.fromstring(str(plots.intervals([("word " * 16, estimate)])))
     dot = next(drawing.iter("circle"))
     lines = list(drawing.iter("tspan"))
-    assert [len(line.text) for line in lines] == [34, 34]
+    assert [len(line.text) for line in lines] == [44, 34]
     assert sum(float(line.get("y")) - 4 for line in lines) / 2 == float(dot.get("cy"))
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-WIDTH = 860
-LABELS = 250
+WIDTH = 930
+LABELS = 320
 ROW = 30
 
 
@@ -88,7 +88,7 @@ def _small(x: float, y: float, text: str) -> str:
 
 def _lines(name: str, x: float, y: float) -> str:
     """A name in as many lines as it needs, centred on `y`."""
-    lines = textwrap.wrap(name, 38)
+    lines = textwrap.wrap(name, 44)
     top = y - 7 * (len(lines) - 1)
     return "".join(
         f'<tspan x="{x}" y="{top + 14 * n}">{escape(line)}</tspan>' for n, line in enumerate(lines)
