@@ -186,6 +186,7 @@ def test_ladder_has_every_stage_in_order(inputs, tmp_path):
     for rung in metrics["ladder"]:
         assert rung["log_loss"]["low"] < rung["log_loss"]["value"] < rung["log_loss"]["high"]
     assert [fold["name"] for fold in metrics["ladder"][2]["folds"]] == ["fold 0", "fold 1"]
+    assert metrics["augmentation"][-1]["realised"] == 1
 
 
 def test_a_change_is_from_a_rung_that_is_like_it(tmp_path):

@@ -68,7 +68,7 @@ def prior_rung(prior_C: Array, rows: int) -> Rung:
 
 
 def rungs(stage: str, models: Sequence[Scored], both_orders: bool = True, after: str = "") -> Iterator[Rung]:
-    """A stage's rungs: one order; both orders; the better-informed of the two at the models' temperatures."""
+    """A stage's rungs: one order; both orders; the better-informed of the two calibrated."""
     tta = both_orders and all(model.orders == 2 for model in models)
     calibrated = all(model.calibrator is not None for model in models)
     names = tuple("" if model.fold is None else f"fold {model.fold}" for model in models)
@@ -99,7 +99,7 @@ def _below(rung: Rung, earlier: Sequence[Rung]) -> Rung | None:
 def fold_results(models: Sequence[Scored], truth: Truth, bootstrap: Bootstrap) -> list[dict[str, Any]]:
     """Each model on each split but the lockbox, then all held-out rows of a model's folds together.
 
-    `fitted_here` marks a temperature that was fitted on the very rows it is scored on.
+    `fitted_here` marks a calibration that was fitted on the very rows it is scored on.
     """
     results = []
     pools: dict[tuple[str, bool, bool], list[tuple[Array, Truth]]] = {}

@@ -37,9 +37,10 @@ def run(settings: Settings, inputs: Inputs, output: Path, runtime: Runtime) -> d
     """
     from tiebreak.data import votes
     from tiebreak.evaluate import card, measure, report, stages
+    from tiebreak.evaluate.augmentation import PartialTta
     from tiebreak.evaluate.metrics import Bootstrap
     from tiebreak.predict.package import Package
-    from tiebreak.predict.verdict import Verdict
+    from tiebreak.predict.verdict import Verdict, certainty, over_orders
 
     shipped = inputs["model"][0] / "model"
     package = json.loads((shipped / "tiebreak.json").read_text(encoding="utf-8"))
@@ -56,7 +57,8 @@ def run(settings: Settings, inputs: Inputs, output: Path, runtime: Runtime) -> d
     rows = votes.read_table(inputs["rows"][0] / "rows.parquet")
     both_orders, weight_folds = package["tta"]["both_orders"], settings.evaluate.weight_folds
     verdict = Verdict.of(Package.model_validate(package))
-    measured = measure.measure(rows, scored, both_orders, verdict.on, bootstrap, weight_folds)
+    partial_tta = PartialTta(certainty, over_orders)
+    measured = measure.measure(rows, scored, both_orders, verdict.on, bootstrap, weight_folds, partial_tta)
     _predict_lockbox(rows, scored.quantized, verdict, output)
     metrics = {"name": settings.name, "leaderboard_log_loss": leaderboard, **measured}
     (output / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
