@@ -155,6 +155,7 @@ def test_evaluate_compares_two_files(tiebreak, tmp_path: Path) -> None:
     assert rows["log_loss"]["value"] == pytest.approx(0.6931471805599453)
     assert rows["accuracy"]["value"] == 1.0
     assert rows["log_loss"]["rows"] == 2
+    assert (rows["ece_when_calibrated"]["value"] > 0, rows["ece_when_calibrated"]["low"]) == (True, None)
 
 
 def test_evaluate_compares_several_files(tiebreak, tmp_path: Path) -> None:
@@ -180,3 +181,32 @@ def test_evaluate_needs_a_prediction_for_every_label(tiebreak, tmp_path: Path) -
     code, _, err = tiebreak("evaluate", tmp_path / "p.csv", tmp_path / "y.csv")
     assert code == 2
     assert "1 of 2 labelled ids have no prediction" in err
+
+
+def test_evaluate_says_what_is_no_model(tiebreak, recipe: Path, tmp_path: Path) -> None:
+    labels, solution = tmp_path / "votes.csv", tmp_path / "solution.csv"
+    labels.write_text("id,prompt,response_a,response_b,winner\n1,p,x,y,tie\n")
+    solution.write_text("id,winner_model_a,winner_model_b,winner_tie\n1,0,0,1\n")
+    (tmp_path / "model").mkdir()
+    for arguments, message in (
+        ((tmp_path / "gone", labels), "no model folder, recipe or file of predictions at "),
+        ((tmp_path / "model", labels), "model has no tiebreak.json"),
+        ((tmp_path / "model", solution), "solution.csv holds labels without texts"),
+    ):
+        code, out, err = tiebreak("evaluate", *arguments)
+        assert (code, out) == (2, "")
+        assert err.startswith("error: ")
+        assert message in err
+
+
+@pytest.mark.slow
+def test_evaluate_takes_models_beside_files(tiebreak, tiny_run, tmp_path: Path) -> None:
+    votes, file = tiny_run.folder / "data" / "votes.parquet", tmp_path / "p.parquet"
+    assert tiebreak("predict", tiny_run.model, votes, "-o", file)[0] == 0
+    code, out, err = tiebreak("evaluate", tiny_run.recipe, tiny_run.folder, file, votes, "--json")
+    assert code == 0, err
+    losses = {row["predictions"]: row["value"] for row in json.loads(out) if row["metric"] == "log_loss"}
+    assert list(losses)[:3] == [str(tiny_run.recipe), str(tiny_run.folder), str(file)]
+    assert len({losses[name] for name in list(losses)[:3]}) == 1
+    code, out, err = tiebreak("evaluate", tiny_run.model, votes, "--precision", "fp23")
+    assert (code, "unknown precision: did you mean 'fp32'" in err) == (2, True)

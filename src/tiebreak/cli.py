@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -44,6 +45,10 @@ Steps = Annotated[str, typer.Option(help="Only these steps, such as teach,score 
 FoldList = Annotated[str, typer.Option("--folds", help="Only these folds, such as 0,2.")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
 Weights = Annotated[str | None, typer.Option(help="Weights of a blend, such as 2,1; equal if not given.")]
+Device = Annotated[str | None, typer.Option(help="cpu or cuda.")]
+Precision = Annotated[
+    str, typer.Option(help="auto, fp32, bf16, fp16, or fp8, which is fastest on Hopper and later.")
+]
 On = Annotated[Literal["local", "slurm"], typer.Option(help="This machine, or jobs of a Slurm cluster.")]
 
 
@@ -265,10 +270,8 @@ def predict(
     fit: Annotated[
         Path | None, typer.Option(help="Votes to choose the weights on; no model may have trained on them.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu or cuda.")] = None,
-    precision: Annotated[
-        str, typer.Option(help="auto, fp32, bf16, fp16, or fp8, which is fastest on Hopper and later.")
-    ] = "auto",
+    device: Device = None,
+    precision: Precision = "auto",
 ) -> None:
     """Write P(A), P(B) and P(tie) of pairs of answers: of one model, or the weighted mean of several."""
     from tiebreak.predict.files import predict_file
@@ -284,28 +287,33 @@ def predict(
 @app.command()
 def evaluate(
     predictions: Annotated[
-        list[Path], typer.Argument(help="Files that `tiebreak predict` wrote, or submissions.")
+        list[Path],
+        typer.Argument(help="Model folders, recipes that ran, files of `tiebreak predict`, or submissions."),
     ],
-    labels: Annotated[Path, typer.Argument(help="A file of votes, or a solution.")],
+    labels: Annotated[Path, typer.Argument(help="A file of votes, or, for files alone, a solution.")],
     weights: Weights = None,
     samples: Annotated[int, typer.Option(help="Bootstrap samples.")] = 1000,
     confidence: float = 0.95,
+    device: Device = None,
+    precision: Precision = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Score predictions: log loss, accuracy, Brier score, calibration error, with confidence intervals.
+    """Score models or predictions: log loss, accuracy, Brier score, calibration error, each with an interval.
 
-    Several files are scored each and blended: with equal weights, with --weights, and with weights by nested
-    cross-validation. Changes of log loss are from the first file.
+    Several are scored each and blended: with equal weights, with --weights, and with weights by nested
+    cross-validation. Changes of log loss are from the first. ece_when_calibrated is the calibration error that
+    perfectly calibrated predictions would have.
     """
     from tiebreak.evaluate.against import against
     from tiebreak.evaluate.metrics import Bootstrap
 
-    found = against(predictions, labels, Bootstrap(samples, confidence), _weights(weights))
+    say = partial(results.say, device=device, precision=precision)
+    found = against(predictions, labels, Bootstrap(samples, confidence), _weights(weights), say)
     rows = [
-        {"predictions": scored.name, "metric": metric, **asdict(estimate), "rows": scored.rows}
+        {"predictions": scored.name, "metric": metric, **figure, "rows": scored.rows}
         | ({"weights": _shown(scored.weights, as_json)} if len(found) > 1 else {})
         for scored in found
-        for metric, estimate in scored.metrics.items()
+        for metric, figure in scored.figures().items()
     ]
     _show(rows, as_json)
 
@@ -390,6 +398,12 @@ def _say_or_dump(texts: Sequence[str], as_json: bool) -> None:
     print(json.dumps(texts) if as_json else "\n".join(texts))
 
 
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
 def _show(rows: Sequence[dict[str, Any]], as_json: bool, nothing: str = "") -> None:
     """Rows with the same keys, as a table or as JSON."""
     if as_json:
@@ -402,5 +416,5 @@ def _show(rows: Sequence[dict[str, Any]], as_json: bool, nothing: str = "") -> N
     for column in rows[0] if rows else ():
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(f"{value:.4f}" if isinstance(value, float) else str(value) for value in row.values()))
+        table.add_row(*map(_cell, row.values()))
     Console().print(table)

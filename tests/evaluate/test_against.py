@@ -8,7 +8,7 @@ from tiebreak.errors import TiebreakError
 from tiebreak.evaluate import submission
 from tiebreak.evaluate.against import against
 from tiebreak.evaluate.blend import LinearBlend
-from tiebreak.evaluate.metrics import Bootstrap, log_loss, summarise
+from tiebreak.evaluate.metrics import Bootstrap, ece_when_calibrated, log_loss, summarise
 from tiebreak.evaluate.selection import splits
 
 BOOTSTRAP = Bootstrap(40)
@@ -117,3 +117,54 @@ def test_too_few_prompts_to_fit_weights_leave_that_blend_out(predicted, tmp_path
 def test_what_cannot_be_weights(predicted, tmp_path, weights):
     with pytest.raises(TiebreakError, match="weights must be 2 numbers"):
         against([predicted[0]] * 2, votes(tmp_path, [0, 1]), BOOTSTRAP, weights)
+
+
+def test_models_are_asked_once_and_count_as_files_do(three, tmp_path):
+    files, x, labels = three
+    truth = votes(tmp_path, labels.tolist())
+    models = [tmp_path / "model", tmp_path / "recipe.yaml"]
+    models[0].mkdir()
+    models[1].touch()
+    asked = []
+
+    def say(folders, table):
+        asked.append(folders)
+        assert table["response_a"].to_pylist() == [["x"]] * 400
+        return x[[int(vote) for vote in table["id"].to_pylist()], 1:]
+
+    mixed = [models[0], files[0], models[1], models[0]]
+    found = against(mixed, truth, BOOTSTRAP, [4, 3, 2, 1], say)
+    expected = against([files[1], files[0], files[2], files[1]], truth, BOOTSTRAP, [4, 3, 2, 1])
+    assert asked == [models]
+    assert [scored.name for scored in found[:4]] == [str(path) for path in mixed]
+    for ours, theirs in zip(found, expected, strict=True):
+        assert (ours.metrics, ours.weights) == (theirs.metrics, theirs.weights)
+
+
+def test_models_need_texts_and_paths_something_there(predicted, tmp_path):
+    def say(folders, table):
+        raise AssertionError("asked in vain")
+
+    with pytest.raises(TiebreakError, match=r"predictions.csv holds labels without texts, so .* has nothing"):
+        against([tmp_path], predicted[0], BOOTSTRAP, say=say)
+    with pytest.raises(TiebreakError, match=r"no model folder, recipe or file of predictions at .*gone"):
+        against([tmp_path / "gone"], votes(tmp_path, [0, 1]), BOOTSTRAP, say=say)
+    with pytest.raises(TiebreakError, match="5 of 45 labelled ids have no prediction"):
+        against([tmp_path, predicted[0]], votes(tmp_path, [0] * 45), BOOTSTRAP, say=say)
+
+
+def test_labels_are_read_whole_or_not_at_all(predicted, tmp_path):
+    labels = votes(tmp_path, [0, 1, 2])
+    with labels.open("a") as more:
+        more.write('\n{"id": 9, "prompt": "p", "response_a": "x", "response_b": "y", "winner": "nobody"}')
+    with pytest.raises(TiebreakError, match=r"1 of the rows in .* the first is row 4: unknown winner"):
+        against([predicted[0]], labels, BOOTSTRAP)
+
+
+def test_the_calibration_error_comes_with_its_bias(predicted, tmp_path):
+    path, p = predicted
+    (scored,) = against([path], votes(tmp_path, [n % 3 for n in range(40)]), BOOTSTRAP)
+    figures = scored.figures()
+    bias = pytest.approx(ece_when_calibrated(p[::-1]))
+    assert figures["ece_when_calibrated"] == {"value": bias, "low": None, "high": None}
+    assert figures["ece"]["low"] <= figures["ece"]["value"] <= figures["ece"]["high"]

@@ -1,5 +1,6 @@
 """Several shipped folders as one judge, in Python and from the command line."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ from models import base, votes
 import tiebreak
 from tiebreak.data.votes import LABELS
 from tiebreak.errors import TiebreakError
-from tiebreak.evaluate.metrics import log_loss
+from tiebreak.evaluate.against import against
+from tiebreak.evaluate.metrics import Bootstrap, log_loss
+from tiebreak.execute import results
 from tiebreak.model import classifier
 from tiebreak.model.merge import save
 from tiebreak.predict import package
@@ -88,6 +91,22 @@ def test_a_file_of_predictions_of_several_models(folders, said, tmp_path: Path) 
         folders, tmp_path / "votes.parquet", output, "cpu", fit=tmp_path / "votes.parquet"
     )
     assert weights[1] > 0.9
+
+
+def test_models_are_scored_as_their_predictions_are(folders, said, tmp_path: Path) -> None:
+    table, _ = said
+    labels = tmp_path / "votes.parquet"
+    pq.write_table(table, labels)
+    files = [tmp_path / "a.parquet", tmp_path / "b.parquet"]
+    for folder, file in zip(folders, files, strict=True):
+        predict_file([folder], labels, file, "cpu")
+    say = partial(results.say, device="cpu", precision="auto")
+    of_files = against(files, labels, Bootstrap(40))
+    for predictions in (folders, [folders[0], files[1]]):
+        found = against(predictions, labels, Bootstrap(40), say=say)
+        assert [(s.metrics, s.weights) for s in found] == [(s.metrics, s.weights) for s in of_files]
+    with pytest.raises(TiebreakError, match=r"has no tiebreak\.json"):
+        against([folders[0], tmp_path], labels, Bootstrap(40), say=say)
 
 
 def test_a_missing_folder_is_said_before_anything_is_scored(folders, tmp_path: Path) -> None:

@@ -73,6 +73,20 @@ def read_all(paths: Sequence[Path], role: Role = "votes") -> tuple[pa.Table, pa.
     return votes, rejects_table([reject for batch in batches for reject in batch.rejects])
 
 
+def read_whole(path: Path, role: Role) -> pa.Table:
+    """The votes or pairs of a file. Raises TiebreakError if it has none, or any of its rows cannot be read."""
+    table, rejects = read_all([path], role)
+    if len(rejects):
+        first = rejects.slice(0, 1).to_pylist()[0]
+        raise TiebreakError(
+            f"{len(rejects)} of the rows in {path} cannot be read, the first is row {first['row']}: "
+            f"{first['reason']}; mend or remove them"
+        )
+    if not len(table):
+        raise TiebreakError(f"no rows in {path}; a pair needs prompt, response_a and response_b")
+    return table
+
+
 def rejects_table(rejects: Sequence[tuple[str, int, str]]) -> pa.Table:
     """Rejects as a table in REJECTS_SCHEMA."""
     return pa.Table.from_pylist(

@@ -1,10 +1,12 @@
-"""Predictions in files against labels in another: what `tiebreak evaluate` prints."""
+"""Models, and predictions in files, against labels in another file: what `tiebreak evaluate` prints."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from tiebreak.data import readers
@@ -12,91 +14,143 @@ from tiebreak.data.votes import prompt_numbers
 from tiebreak.errors import TiebreakError
 from tiebreak.evaluate import submission
 from tiebreak.evaluate.blend import PROMPTS_TO_FIT, WEIGHTINGS, best_weights, shares, weighted
-from tiebreak.evaluate.metrics import Array, Bootstrap, Estimate, difference, summarise
+from tiebreak.evaluate.metrics import Array, Bootstrap, Estimate, difference, ece_when_calibrated, summarise
 from tiebreak.evaluate.selection import nested
+
+Say = Callable[[Sequence[Path], pa.Table], Array]
+"""From models and votes (data.votes.SCHEMA) to what each model says of them, (n, models, 3)."""
 
 
 @dataclass(frozen=True)
 class Scored:
-    """Predictions of one file or of a blend: METRICS with intervals.
+    """Predictions of one model, of one file or of a blend: METRICS with intervals.
 
-    Where there are several files, `metrics` also has log_loss_change, the paired difference from the first.
-    weights: of the files in a blend; None for one file.
+    Where there are several, `metrics` also has log_loss_change, the paired difference from the first.
+    ece_when_calibrated: the bias of `metrics["ece"]`. weights: of what a blend is made of, None for no blend.
     """
 
     name: str
     rows: int
     metrics: dict[str, Estimate]
+    ece_when_calibrated: float
     weights: tuple[float, ...] | None = None
+
+    def figures(self) -> dict[str, dict[str, Any]]:
+        """Value, low and high of every figure; the bias of the calibration error has no interval."""
+        bias = {"value": self.ece_when_calibrated, "low": None, "high": None}
+        found = {name: asdict(estimate) for name, estimate in self.metrics.items()}
+        return found | {"ece_when_calibrated": bias}
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """Soft labels (n, 3); of a file of votes also prompt groups (n,) and the votes, of a solution neither."""
+
+    path: Path
+    ids: list[str]
+    y_NC: Array
+    groups_N: NDArray[np.int64] | None = None
+    votes: pa.Table | None = None
 
 
 def against(
-    predictions: Sequence[Path], labels: Path, bootstrap: Bootstrap, weights: Sequence[float] | None = None
+    predictions: Sequence[Path],
+    labels: Path,
+    bootstrap: Bootstrap,
+    weights: Sequence[float] | None = None,
+    say: Say | None = None,
 ) -> list[Scored]:
-    """Each file of predictions, and of several their blends: with equal weights, with `weights` where given,
-    and with weights chosen and fitted by nested cross-validation, each vote by weights that its prompt had no
-    part in. The weights shown for the last are fitted on all votes; it needs PROMPTS_TO_FIT prompts.
+    """Each model and file of predictions, and of several their blends: with equal weights, with `weights` where
+    given, and with weights chosen and fitted by nested cross-validation, each vote by weights that its prompt
+    had no part in. The weights shown for the last are fitted on all votes; it needs PROMPTS_TO_FIT prompts.
 
-    predictions: what `submission.read` takes. labels: the same, or any file of votes; of votes those with the
-    same prompt are resampled together. Raises TiebreakError where a file cannot be read or not every labelled
-    id has a prediction.
+    predictions: what `submission.read` takes and, where `say` can ask them, folders of models and recipes.
+    labels: the same as a file of predictions or, as models need, any file of votes; those with the same prompt
+    are resampled together. Raises TiebreakError where a file or one of its rows cannot be read, not every
+    labelled id has a prediction, or models are to judge labels without texts.
     """
-    labelled, y_NC, groups_N = _labels(labels)
-    if not labelled:
+    labelled = _labels(labels)
+    if not labelled.ids:
         raise TiebreakError(f"{labels} has no labelled votes")
-    y_NC = _normalised(y_NC)
-    x_NMC = np.stack([_aligned(path, labelled) for path in predictions], axis=1)
     given = None if weights is None else shares(weights, len(predictions))
+    x_NMC = _said(predictions, labelled, say)
+    y_NC, groups_N = labelled.y_NC, labelled.groups_N
     found: list[Scored] = []
-    for name, p_NC, weights_M in _arms(predictions, x_NMC, y_NC, groups_N, given):
+    for name, p_NC, weights_M in _arms(predictions, x_NMC, labelled, given):
         metrics = summarise([p_NC], y_NC, bootstrap, groups_N)
         if found:
             change = difference([p_NC], [x_NMC[:, 0]], y_NC, bootstrap, groups_N)
             metrics["log_loss_change"] = change
         shown = None if weights_M is None else tuple(weights_M.tolist())
-        found.append(Scored(name, len(labelled), metrics, shown))
+        found.append(Scored(name, len(y_NC), metrics, ece_when_calibrated(p_NC), shown))
     return found
 
 
 def _arms(
-    files: Sequence[Path], x_NMC: Array, y_NC: Array, groups_N: NDArray[np.int64] | None, given: Array | None
+    predictions: Sequence[Path], x_NMC: Array, labelled: _Labels, given: Array | None
 ) -> Iterator[tuple[str, Array, Array | None]]:
-    """Name, probabilities (n, 3) and weights of each file, then of each blend."""
-    for m, path in enumerate(files):
+    """Name, probabilities (n, 3) and weights of each model and file, then of each blend."""
+    for m, path in enumerate(predictions):
         yield str(path), x_NMC[:, m], None
-    if len(files) == 1:
+    if len(predictions) == 1:
         return
-    equal_M = shares(None, len(files))
+    equal_M = shares(None, len(predictions))
     yield "blend, equal weights", weighted(equal_M, x_NMC), equal_M
     if given is not None:
         yield "blend, weights given", weighted(given, x_NMC), given
+    y_NC, groups_N = labelled.y_NC, labelled.groups_N
     prompts_N = np.arange(len(y_NC)) if groups_N is None else groups_N
     if len(np.unique(prompts_N)) >= PROMPTS_TO_FIT:
         p_NC = nested(WEIGHTINGS, x_NMC, y_NC, prompts_N).predictions
         yield "blend, weights by nested CV", p_NC, best_weights(x_NMC, y_NC, prompts_N)
 
 
+def _said(predictions: Sequence[Path], labelled: _Labels, say: Say | None) -> Array:
+    """What models and files give the labelled votes (n, predictions, 3); files come first, models take longer."""
+    models = [path for path in dict.fromkeys(predictions) if say and _is_model(path)]
+    if models and labelled.votes is None:
+        raise TiebreakError(
+            f"{labelled.path} holds labels without texts, so {models[0]} has nothing to judge; give votes, with "
+            f"prompt, response_a and response_b, or a file of: tiebreak predict {models[0]} PAIRS -o p.csv"
+        )
+    x = {path: _aligned(path, labelled.ids) for path in predictions if path not in models}
+    if say and models:
+        x |= zip(models, say(models, labelled.votes).swapaxes(0, 1), strict=True)
+    return _normalised(np.stack([x[path] for path in predictions], axis=1))
+
+
+def _is_model(path: Path) -> bool:
+    """Is this a model's folder or a recipe, or else a file of predictions? Raises TiebreakError for nothing."""
+    if not path.exists():
+        raise TiebreakError(
+            f"no model folder, recipe or file of predictions at {path}; `tiebreak run` makes a model, and "
+            "`tiebreak predict` a file of predictions"
+        )
+    return path.is_dir() or path.suffix in (".yaml", ".yml")
+
+
 def _aligned(path: Path, labelled: Sequence[str]) -> Array:
-    """The probabilities (n, 3) that a file gives the labelled ids, in their order."""
-    ids, p_NC = submission.read(path)
+    """The numbers (n, 3) that a file gives the labelled ids, in their order."""
+    ids, x_NC = submission.read(path)
     position = {vote: n for n, vote in enumerate(ids)}
     if missing := [vote for vote in labelled if vote not in position]:
         raise TiebreakError(
             f"{len(missing)} of {len(labelled)} labelled ids have no prediction in {path}, "
             f"such as {missing[0]!r}"
         )
-    return _normalised(p_NC[[position[vote] for vote in labelled]])
+    return x_NC[[position[vote] for vote in labelled]]
 
 
-def _labels(path: Path) -> tuple[list[str], Array, NDArray[np.int64] | None]:
-    """Ids, soft labels (n, 3) and prompt groups (n,) of a file of votes; of a solution without groups."""
+def _labels(path: Path) -> _Labels:
+    """The labels of a file of votes or of a solution."""
     if path.is_file() and submission.is_solution(path):
-        return *submission.read(path), None
-    votes, _ = readers.read_all([path])
+        ids, y_NC = submission.read(path)
+        return _Labels(path, ids, _normalised(y_NC))
+    votes = readers.read_whole(path, "votes")
     y_NC = np.stack([votes[part].to_numpy() for part in submission.PARTS], axis=1).astype(np.float64)
-    return votes["id"].to_pylist(), y_NC, prompt_numbers(votes)
+    return _Labels(path, votes["id"].to_pylist(), _normalised(y_NC), prompt_numbers(votes), votes)
 
 
-def _normalised(x_NC: Array) -> Array:
-    normalised: Array = x_NC / x_NC.sum(axis=1, keepdims=True)
+def _normalised(x: Array) -> Array:
+    normalised: Array = x / x.sum(axis=-1, keepdims=True)
     return normalised

@@ -3,16 +3,21 @@
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tiebreak.errors import TiebreakError
 from tiebreak.execute import local
 from tiebreak.execute.signals import Stop
 from tiebreak.execute.start import RECIPE, start
 from tiebreak.execute.workspace import Workspace
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from tiebreak.evaluate.metrics import Array
 
 HEADLINE = ("lockbox_rows", "prior_log_loss", "best_possible_log_loss")
 STAGES = ("teacher_log_loss", "student_log_loss", "final_log_loss")
@@ -52,6 +57,17 @@ def model_folder(where: Path) -> Path:
     """
     is_recipe = where.is_file() or (where / RECIPE).is_file()
     return report_folder(where) / "model" if is_recipe else where
+
+
+def say(models: Sequence[Path], votes: "pa.Table", device: str | None, precision: str) -> "Array":
+    """What each model, as `model_folder` takes it, says of votes (data.votes.SCHEMA): (n, models, 3).
+
+    Raises TiebreakError, before any is asked, for a recipe without a report or a folder that is no model.
+    """
+    from tiebreak.predict.ensemble import Ensemble
+
+    folders = [model_folder(model) for model in models]
+    return Ensemble(folders, device=device, precision=precision).say(votes)
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:

@@ -11,11 +11,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from tiebreak.data.readers import read_whole
 from tiebreak.data.votes import LABELS, prompt_numbers
 from tiebreak.errors import TiebreakError
 from tiebreak.evaluate.blend import best_weights, shares, weighted
 from tiebreak.predict import package
-from tiebreak.predict.judge import Pairs, as_table, load_judge, read_whole
+from tiebreak.predict.judge import Pairs, as_table, load_judge
 
 Array = NDArray[np.float64]
 
@@ -53,17 +54,19 @@ class Ensemble:
         y_NC = np.stack([table[f"p_{label}"].to_numpy() for label in LABELS], axis=1).astype(np.float64)
         if np.isnan(y_NC).any():
             raise TiebreakError(f"{int(np.isnan(y_NC).any(axis=1).sum())} of {len(y_NC)} votes have no label")
-        self.weights_ = best_weights(self._say(table, None, report), y_NC, prompt_numbers(table))
+        self.weights_ = best_weights(self.say(table, None, report), y_NC, prompt_numbers(table))
         return self
 
     def predict(
         self, pairs: Pairs, both: bool | None = None, report: Callable[..., None] = lambda *_, **__: None
     ) -> Array:
         """Calibrated probabilities (n, 3), as `Judge.predict`."""
-        return weighted(self.weights_, self._say(as_table(pairs), both, report))
+        return weighted(self.weights_, self.say(as_table(pairs), both, report))
 
-    def _say(self, table: pa.Table, both: bool | None, report: Callable[..., None]) -> Array:
-        """What each judge says: (n, models, 3)."""
+    def say(
+        self, table: pa.Table, both: bool | None = None, report: Callable[..., None] = lambda *_, **__: None
+    ) -> Array:
+        """What each judge says of a table in data.votes.SCHEMA: (n, models, 3)."""
         said = [
             load_judge(folder, self.device, self.score_tokens, self.precision).predict(table, both, report)
             for folder in self.folders

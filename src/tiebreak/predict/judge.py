@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tiebreak.data.logits import mean_over_orders, softmax, swap_answers
 from tiebreak.data.prompt import TokenizedVotes, tokenize
-from tiebreak.data.readers import Role, read_all
+from tiebreak.data.readers import read_whole
 from tiebreak.data.votes import table_of
 from tiebreak.errors import TiebreakError, nearest
 from tiebreak.model.classifier import Classifier, load
@@ -96,20 +96,6 @@ def as_table(pairs: Pairs) -> pa.Table:
         return read_whole(Path(pairs), "test")
     rows = pairs.to_pylist() if isinstance(pairs, pa.Table) else pairs
     return table_of(_with_turns(n, row) for n, row in enumerate(rows))
-
-
-def read_whole(path: Path, role: Role) -> pa.Table:
-    """The votes or pairs of a file. Raises TiebreakError if it has none, or any of its rows cannot be read."""
-    table, rejects = read_all([path], role)
-    if len(rejects):
-        first = rejects.slice(0, 1).to_pylist()[0]
-        raise TiebreakError(
-            f"{len(rejects)} of the rows in {path} cannot be read, the first is row {first['row']}: "
-            f"{first['reason']}; mend or remove them"
-        )
-    if not len(table):
-        raise TiebreakError(f"no rows in {path}; a pair needs prompt, response_a and response_b")
-    return table
 
 
 def _with_turns(number: int, row: Mapping[str, Any]) -> dict[str, Any]:
