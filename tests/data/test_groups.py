@@ -103,3 +103,10 @@ def test_a_blank_prompt_goes_by_its_answers():
 
 def compare_turns(asked):
     return groups.compare({"votes": iter(asked)}).groups("votes")
+
+
+def test_a_number_for_each_group_of_prompts():
+    asked = [QUESTION, "Why is the sky blue?", QUESTION + " Thanks."]
+    votes = [{"prompt": [text], "response_a": ["x"], "response_b": ["y"]} for text in asked]
+    one, other, third = groups.prompt_numbers(table_of(votes))
+    assert one == third != other

@@ -4,6 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tiebreak.data.groups import prompt_numbers
+from tiebreak.data.readers import read_whole
 from tiebreak.errors import TiebreakError
 from tiebreak.evaluate import submission
 from tiebreak.evaluate.against import against
@@ -96,8 +98,8 @@ def test_several_files_are_scored_each_and_blended(three, tmp_path):
 def test_weights_by_nested_cv_are_fitted_without_the_prompt_they_score(three, tmp_path):
     files, x, labels = three
     scored = against(files, votes(tmp_path, labels.tolist()), BOOTSTRAP)[-1]
-    groups = np.arange(400) // 4
-    prompts = np.unique([f"p{n}" for n in groups], return_inverse=True)[1][::-1]  # in the file's order
+    prompts = prompt_numbers(read_whole(tmp_path / "votes.jsonl", "votes"))  # in the file's order
+    assert len(set(prompts)) == 100
     p = np.empty((400, 3))
     for fit, score in splits(prompts):
         blend = LinearBlend().fit(x[::-1][fit], labels[::-1][fit])

@@ -112,6 +112,12 @@ def compare(prompts: Mapping[str, Iterator[Turns]]) -> Prompts:
     return Prompts(list(number), rows, similar)
 
 
+def prompt_numbers(votes: pa.Table) -> NDArray[np.int64]:
+    """A number (n,) for each vote's group, the same for votes on nearly the same prompt."""
+    prompts = compare({"votes": chain.from_iterable(map(questions, votes.to_batches()))})
+    return np.unique(prompts.groups("votes"), return_inverse=True)[1].astype(np.int64)
+
+
 def _firsts(count: int, links: NDArray[np.int64]) -> NDArray[np.int64]:
     """For each of `count` nodes, the lowest number in its connected component (union-find)."""
     root = list(range(count))

@@ -8,10 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 LABELS = ("a", "b", "tie")
 """The order of classes everywhere: logits, probabilities, columns."""
@@ -61,9 +59,3 @@ def write_table(table: pa.Table, path: Path) -> None:
 def table_of(votes: Iterable[Mapping[str, Any]]) -> pa.Table:
     """A table in SCHEMA from dicts; missing columns are null."""
     return pa.Table.from_pylist([dict(vote) for vote in votes], schema=SCHEMA)
-
-
-def prompt_numbers(votes: pa.Table) -> NDArray[np.int64]:
-    """A number (n,) for each vote's prompt, the same for votes on the very same prompt."""
-    prompts = ["\n".join(turn or "" for turn in turns) for turns in votes["prompt"].to_pylist()]
-    return np.unique(prompts, return_inverse=True)[1].astype(np.int64)

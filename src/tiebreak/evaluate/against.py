@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tiebreak.data import readers
-from tiebreak.data.votes import prompt_numbers
+from tiebreak.data.groups import prompt_numbers
 from tiebreak.errors import TiebreakError
 from tiebreak.evaluate import submission
 from tiebreak.evaluate.blend import PROMPTS_TO_FIT, WEIGHTINGS, best_weights, shares, weighted
@@ -65,9 +65,9 @@ def against(
     had no part in. The weights shown for the last are fitted on all votes; it needs PROMPTS_TO_FIT prompts.
 
     predictions: what `submission.read` takes and, where `say` can ask them, folders of models and recipes.
-    labels: the same as a file of predictions or, as models need, any file of votes; those with the same prompt
-    are resampled together. Raises TiebreakError where a file or one of its rows cannot be read, not every
-    labelled id has a prediction, or models are to judge labels without texts.
+    labels: the same as a file of predictions or, as models need, any file of votes; those with nearly the
+    same prompt are resampled together. Raises TiebreakError where a file or one of its rows cannot be read, not
+    every labelled id has a prediction, or models are to judge labels without texts.
     """
     labelled = _labels(labels)
     if not labelled.ids:

@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from tiebreak.data.groups import prompt_numbers
 from tiebreak.data.readers import read_whole
-from tiebreak.data.votes import LABELS, prompt_numbers
+from tiebreak.data.votes import LABELS
 from tiebreak.errors import TiebreakError
 from tiebreak.evaluate.blend import best_weights, shares, weighted
 from tiebreak.predict import package
