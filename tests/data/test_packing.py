@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tiebreak.data.packing import TILE, Layout, Packed, Tiles, batches, by_budget, pack, shape
+from tiebreak.data.packing import TILE, Layout, Packed, Tiles, _units, batches, by_budget, pack, shape
 
 
 def random_documents(lengths: list[int], seed: int = 0) -> list[np.ndarray]:
@@ -142,6 +142,35 @@ def test_a_document_longer_than_the_budget_gets_a_power_of_two() -> None:
     found = {tuple(members): packed for members, packed in batches(documents, 2048, fixed=True)}
     assert len(found[(0,)].ids_T) == 8192
     assert len(found[(1,)].ids_T) == 128
+
+
+def test_two_that_share_a_beginning_part_where_they_exceed_the_budget_together() -> None:
+    """A row that fits must never take a forward longer than the budget: the dry run does not try it."""
+    long, *rest = random_documents([3050, 1800, 1800])
+    other = np.concatenate([long[:100], long[:99:-1]])
+    rest[1][:900] = rest[0][:900]
+    found = list(batches([long, other, *rest], 4096, fixed=True))
+    assert sorted(members for members, _ in found) == [[0], [1], [2, 3]]
+    assert max(len(packed.ids_T) for _, packed in found) <= 4096
+    assert sorted(packed.spans[-1].stop for _, packed in found) == [2700, 3050, 3050]
+
+
+@pytest.mark.parametrize("openings", [1, 3])
+@pytest.mark.parametrize("fixed", [False, True])
+def test_where_all_begin_alike_no_forward_exceeds_its_shape(fixed: bool, openings: int) -> None:
+    """Some rows come without their other order; all begin as one of a few chat templates does."""
+    rng = np.random.default_rng(0)
+    rows = [(n // 2 % openings, row) for n, row in enumerate(pairs(200)) if n % 2 == 0 or rng.random() < 0.7]
+    documents = [np.r_[np.full(12, opening, np.int32), row] for opening, row in rows]
+    by_length = sorted(range(len(documents)), key=lambda n: -len(documents[n]))
+    costs = {n: own for unit in _units(by_length, documents, 2048) for n, own in unit}
+    found = list(batches(documents, 2048, fixed))
+    assert sorted(n for members, _ in found for n in members) == list(range(len(documents)))
+    for members, packed in found:
+        assert [s.stop - s.start for s in packed.spans] == [costs[n] for n in members], "shared as costed"
+        end = packed.spans[-1].stop
+        assert end <= len(packed.ids_T) == (shape(end, 2048) if fixed else end) <= 2048
+        assert [d.tolist() for d in packed.documents()] == [documents[n].tolist() for n in members]
 
 
 def test_runs_keep_to_the_budget_and_to_the_order() -> None:

@@ -8,9 +8,9 @@ Dimension letters: T tokens of the packed row, D documents, L length of the long
 
 import heapq
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import numpy as np
 import torch
@@ -103,9 +103,12 @@ class Packed:
         return Packed(move(self.ids_T), move(self.positions_T), move(self.ends_D), self.spans, layout)
 
 
-def pack(documents: Sequence[Document], tokens: int | None = None) -> Packed:
-    """Lay documents end to end, for portable attention; or, with `tokens`, filled up to so many for the kernel."""
-    spans = tuple(_spans(documents))
+def pack(documents: Sequence[Document], tokens: int | None = None, apart: Collection[int] = ()) -> Packed:
+    """Lay documents end to end, for portable attention; or, with `tokens`, filled up to so many for the kernel.
+
+    apart: numbers of documents that share nothing with the one before, however they begin.
+    """
+    spans = tuple(_spans(documents, apart))
     own = [
         document[len(span) - (span.stop - span.start) :]
         for document, span in zip(documents, spans, strict=True)
@@ -138,14 +141,16 @@ def batches(documents: Sequence[Document], budget: int, fixed: bool) -> Iterator
 
     fixed: for the attention kernel, in few shapes, so that little is compiled; otherwise longest first, so
     that documents of similar length meet. A document longer than the budget gets a forward of its own.
+    Documents share as the units were costed: by another neighbour a pair would lose its own, longer sharing.
     """
     by_length = sorted(range(len(documents)), key=lambda n: -len(documents[n]))
-    units = _units(by_length, documents)
+    units = list(_units(by_length, documents, budget))
     costs = [sum(cost for _, cost in unit) for unit in units]
     for run in _bins(costs, budget) if fixed else by_budget(costs, budget):
         members = [n for unit in run for n, _ in units[unit]]
         tokens = shape(sum(costs[unit] for unit in run), budget) if fixed else None
-        yield members, pack([documents[n] for n in members], tokens)
+        apart = set(accumulate(len(units[unit]) for unit in run))
+        yield members, pack([documents[n] for n in members], tokens, apart)
 
 
 def shape(tokens: int, budget: int) -> int:
@@ -205,8 +210,10 @@ def _balanced(lengths: Sequence[int], budget: int) -> list[list[int]]:
     return alone
 
 
-def _units(order: Sequence[int], documents: Sequence[Document]) -> list[list[tuple[int, int]]]:
-    """Documents, or two that share their beginning, as (number, own tokens)."""
+def _units(
+    order: Sequence[int], documents: Sequence[Document], budget: int
+) -> Iterator[list[tuple[int, int]]]:
+    """Documents, or two that share their beginning and fit the budget, as (number, own tokens)."""
     units: list[list[tuple[int, int]]] = []
     for n in order:
         shared = 0
@@ -216,14 +223,18 @@ def _units(order: Sequence[int], documents: Sequence[Document]) -> list[list[tup
             units[-1].append((n, len(documents[n]) - shared))
         else:
             units.append([(n, len(documents[n]))])
-    return units
+    for unit in units:
+        if sum(own for _, own in unit) <= budget:
+            yield unit
+        else:
+            yield from ([(n, len(documents[n]))] for n, _ in unit)
 
 
-def _spans(documents: Sequence[Document]) -> Iterator[Span]:
+def _spans(documents: Sequence[Document], apart: Collection[int]) -> Iterator[Span]:
     """Documents end to end; of two neighbours that begin alike the second has its own tokens only."""
     span = Span(0, 0, 0, 0)
     for n, document in enumerate(documents):
-        shares = n > 0 and span.shared_stop == span.shared_start
+        shares = n > 0 and n not in apart and span.shared_stop == span.shared_start
         shared = _common(documents[n - 1], document) if shares else 0
         begin, start = span.start if shared else span.stop, span.stop
         span = Span(begin, begin + shared, start, start + len(document) - shared)
