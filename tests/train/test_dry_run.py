@@ -55,10 +55,15 @@ GIB, LAYERS = 2**30, 8
 
 
 class FakeCard:
-    """A card of `room` GiB beside weights of 10, and a model whose activations take what `peak` says."""
+    """A card of `room` GiB beside weights of 10, and a model whose activations take what `peak` says.
 
-    def __init__(self, room: float, monkeypatch: pytest.MonkeyPatch, surprise: float = 0.0) -> None:
-        self.room, self.surprise = room, surprise
+    adapters: GiB of their gradients.
+    """
+
+    def __init__(
+        self, room: float, monkeypatch: pytest.MonkeyPatch, surprise: float = 0.0, adapters: float = 0.0
+    ) -> None:
+        self.room, self.surprise, self.adapters = room, surprise, adapters
         self.tried: list[tuple[int, int]] = []
         monkeypatch.setattr(dry_run, "_peak", self.peak)
         monkeypatch.setattr(dry_run, "MARGIN", 0.0)
@@ -70,17 +75,19 @@ class FakeCard:
     def peak(self, classifier: Any, tokens: int, again: int) -> int:
         """1 GiB and another for each layer kept, for 4,096 tokens; more than thought where most is kept."""
         self.tried.append((tokens, again))
-        gib = tokens / 4096 * (1 + LAYERS - again) + self.surprise * (again < LAYERS - dry_run.PROBED)
+        gib = self.adapters + tokens / 4096 * (1 + LAYERS - again)
+        gib += self.surprise * (again < LAYERS - dry_run.PROBED)
         if gib > self.room:
             raise torch.cuda.OutOfMemoryError("out of memory")
         return int((10 + gib) * GIB)
 
-    def settle(self, budget: int, longest: int = 500) -> tuple[int, int]:
+    def settle(self, budget: int, longest: int = 500, **resumed: bool) -> tuple[int, int]:
         """Tokens of a forward, and layers computed again."""
         layers = [None] * (LAYERS + 1)  # the last one always keeps
         model = SimpleNamespace(model=SimpleNamespace(layers=layers))
-        classifier: Any = SimpleNamespace(model=model, trainable=dict, at_ends=True)
-        return dry_run.settle(classifier, budget, longest), self.tried[-1][1]
+        weights = {"a": SimpleNamespace(numel=lambda: int(self.adapters * GIB / 4))}
+        classifier: Any = SimpleNamespace(model=model, trainable=lambda: weights, at_ends=True)
+        return dry_run.settle(classifier, budget, longest, **resumed), self.tried[-1][1]
 
 
 def test_what_fits_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,6 +116,22 @@ def test_a_long_row_is_tried_even_where_the_budget_is_smaller(monkeypatch: pytes
     card = FakeCard(20.0, monkeypatch)
     assert card.settle(2048, longest=6000)[0] == 2048
     assert card.tried[-1][0] == 8192, "what a row of its own is filled up to"
+
+
+@pytest.mark.parametrize(("budget", "full"), [(2049, 2304), (9000, 9600), (8192, 8192)])
+def test_a_full_forward_is_measured_as_it_is_filled_up(
+    budget: int, full: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = FakeCard(30.0, monkeypatch)
+    assert card.settle(budget) == (budget, 0)
+    assert {tokens for tokens, _ in card.tried} == {full}
+
+
+def test_moments_that_a_checkpoint_brought_are_not_counted_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """18 GiB of activations and 1 of gradients fit 20; 2 more for moments do not."""
+    assert FakeCard(20.0, monkeypatch, adapters=1.0).settle(8192, resumed=True) == (8192, 0)
+    assert FakeCard(20.0, monkeypatch, adapters=1.0).settle(8192) == (4096, 0)
+    assert FakeCard(21.0, monkeypatch, adapters=1.0).settle(8192) == (8192, 0)
 
 
 def test_a_card_that_is_too_small_is_an_error_before_the_first_step(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,19 +76,20 @@ def _time(tokens: int, again: int, layers: int) -> float:
     return (1 + 0.5 * again / layers) * (1 + FIXED_TOKENS / tokens)
 
 
-def settle(classifier: Classifier, budget: int, longest: int) -> int:
+def settle(classifier: Classifier, budget: int, longest: int, resumed: bool = False) -> int:
     """Set how many layers are computed again, and return the tokens of a forward, at most `budget`.
 
     longest: tokens of the longest row, which must fit whatever the budget is. The adapters' gradients and
-    optimizer states are counted in before they exist. Raises TiebreakError if nothing fits.
+    optimizer states are counted in before they exist; resumed: the states do. Raises TiebreakError if nothing
+    fits.
     """
     layers = max(1, len(classifier.model.model.layers) - classifier.at_ends)  # such a last one keeps little
-    memory = _measure(classifier, layers, max(budget, shape(longest, budget)))
+    memory = _measure(classifier, layers, _longest(longest, budget), resumed)
     tokens, again = choose(memory)
     tokens, again = int(-distributed.most(-tokens)[0]), int(distributed.most(again)[0])
     while True:
         try:
-            _peak(classifier, max(tokens, shape(longest, tokens)), again)
+            _peak(classifier, _longest(longest, tokens), again)
             break
         except torch.cuda.OutOfMemoryError:
             if again == layers:
@@ -101,14 +102,19 @@ def settle(classifier: Classifier, budget: int, longest: int) -> int:
     return min(tokens, budget)
 
 
-def _measure(classifier: Classifier, layers: int, tokens: int) -> Memory:
+def _longest(row: int, budget: int) -> int:
+    """The tokens of the longest forward: a full one, or the longest row's."""
+    return max(shape(budget, budget), shape(row, budget))
+
+
+def _measure(classifier: Classifier, layers: int, tokens: int, resumed: bool) -> Memory:
     """Bytes that the budget takes, or its largest half that fits with every layer computed again."""
     torch.cuda.empty_cache()
     adapters = sum(p.numel() for p in classifier.trainable().values())
     static = torch.cuda.memory_allocated()
     margin = MARGIN_SPREAD if distributed.shards() else MARGIN
     limit = (torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved()) * (1 - margin)
-    free = limit - static - 12 * adapters  # gradients and two moments in fp32
+    free = limit - static - (4 if resumed else 12) * adapters  # gradients and two moments in fp32
     while True:
         try:
             bare = _peak(classifier, tokens, layers) - static - 4 * adapters

@@ -61,7 +61,7 @@ def train(
     tokens = runtime.train_tokens
     check(classifier, tokens, training=True)
     if classifier.on_gpu:
-        tokens = settle(classifier, tokens, rows.longest())
+        tokens = settle(classifier, tokens, rows.longest(), resumed=progress.step > 0)
     curve = _Curve(progress.losses, len(steps), runtime)
     saved = time.monotonic()
     began = saved - progress.seconds
