@@ -3,6 +3,7 @@
 Dimension letters: R rows (a vote in one order), C classes.
 """
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 
@@ -19,6 +20,8 @@ from tiebreak.model.check import check
 from tiebreak.model.classifier import Classifier
 from tiebreak.model.gpu import ToHost
 
+log = logging.getLogger(__name__)
+
 CHUNK = 32768
 """Rows that are turned into tokens and packed at a time. The last forward of each is short: a shape to compile."""
 
@@ -33,7 +36,8 @@ def score(
 ) -> NDArray[np.float32]:
     """Raw logits (R, C) of rows (vote, order), in the order the answers were shown.
 
-    Raises TiebreakError if the score head was never trained.
+    A single process whose card is too small for the budget goes on with half of it. Raises TiebreakError if the
+    score head was never trained, or a forward takes more memory than the card has.
     """
     if not classifier.head_trained:
         raise TiebreakError(
@@ -47,13 +51,39 @@ def score(
     check(classifier, budget, training=False)
     done = 0
     with torch.no_grad():
-        made = _batches(classifier, votes, rows_R2, by_length, max_tokens, budget)
-        for members, z in _logits(classifier, _own(made)):
-            z_RC[members] = z.get()[: len(members)].numpy()
-            mine_R[members] = True
-            done = min(done + len(members) * distributed.size(), len(rows_R2))
-            report("scoring", done, len(rows_R2), "rows")
+        while True:
+            left = by_length[~mine_R[by_length]]
+            made = _batches(classifier, votes, rows_R2, left, max_tokens, budget)
+            try:
+                for members, z in _logits(classifier, _own(made)):
+                    z_RC[members] = z.get()[: len(members)].numpy()
+                    mine_R[members] = True
+                    done = min(done + len(members) * distributed.size(), len(rows_R2))
+                    report("scoring", done, len(rows_R2), "rows")
+                break
+            except torch.cuda.OutOfMemoryError:
+                budget = _less(budget, int(lengths.max()))
     return distributed.join_rows(torch.from_numpy(z_RC), torch.from_numpy(mine_R)).numpy()
+
+
+def _less(budget: int, longest: int) -> int:
+    """Half the budget after one that took too much memory, but a row at the least.
+
+    Raises TiebreakError where a row alone took it, and where other processes go through the same batches.
+    """
+    if budget <= longest:
+        raise TiebreakError(
+            f"a forward of one row, of {longest} tokens, takes more memory than this card has; lower max_tokens, or "
+            "choose a smaller precision"
+        ) from None
+    if distributed.size() > 1:
+        raise TiebreakError(
+            f"a forward of {budget} tokens takes more memory than this card has; take fewer tokens: "
+            f"--set compute.score_tokens={budget // 2}"
+        ) from None
+    smaller = max(budget // 2, longest)
+    log.warning("%d tokens a forward take too much memory; going on with score_tokens %d", budget, smaller)
+    return smaller
 
 
 def _own(made: Iterator[tuple[NDArray[np.int64], Packed]]) -> Iterator[tuple[NDArray[np.int64], Packed]]:
