@@ -91,6 +91,22 @@ def test_processes_of_a_task_are_tasks_of_its_job() -> None:
     assert alone["gres"] == "gpu:1"
 
 
+@pytest.mark.parametrize(
+    ("wanted", "gres"),
+    [
+        ("gpu", "gpu:2"),
+        ("gpu:4", "gpu:2"),
+        ("gpu:v100", "gpu:v100:2"),
+        ("gpu:v100:1", "gpu:v100:2"),
+        ("gpu:1g.10gb:1,nvme:1", "gpu:1g.10gb:2,nvme:1"),
+        ("shard:8", "shard:8"),
+    ],
+)
+def test_the_profile_says_which_gpu_and_the_recipe_how_many(wanted: str, gres: str) -> None:
+    shared = site(processes=4, settings=Slurm(nodes=2), variables={"SBATCH_GRES": wanted})
+    assert directives(script(TEACH, shared))["gres"] == gres
+
+
 def test_at_once_limits_the_array() -> None:
     assert directives(script(TEACH, site(settings=Slurm(at_once=1))))["array"] == "0-1%1"
 

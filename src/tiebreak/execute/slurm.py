@@ -75,7 +75,7 @@ def script(submission: Submission, site: Site, dependencies: Sequence[str] = ())
         nodes = site.settings.nodes
         directives |= {"nodes": str(nodes), "ntasks-per-node": str(site.processes // nodes)}
     if cards := cards_of(submission.step, site):
-        directives["gres"] = site.variables.get("SBATCH_GRES", f"gpu:{cards}")
+        directives["gres"] = _gres(site.variables.get("SBATCH_GRES", "gpu"), cards)
     if dependencies:
         directives |= {"dependency": "afterok:" + ":".join(dependencies), "kill-on-invalid-dep": "yes"}
     source = [f"source {shlex.quote(str(site.profile))}"] if site.profile else []
@@ -97,6 +97,11 @@ def cards_of(step: str, site: Site) -> int:
     if not site.gpu or step in NO_GPU:
         return 0
     return site.processes // site.settings.nodes if step in ranks.STEPS else 1
+
+
+def _gres(wanted: str, cards: int) -> str:
+    """The resources that a site names, such as gpu:v100:1, with as many GPUs as a job's processes on a node."""
+    return re.sub(r"\bgpu(:[^,]*?)??(:\d+)?(?=,|$)", rf"gpu\g<1>:{cards}", wanted)
 
 
 def minutes_of(step: str, site: Site) -> int:
