@@ -4,13 +4,14 @@ import json
 import os
 import shutil
 import subprocess
+from concurrent import futures
 from pathlib import Path
 
 import fakes
 import pytest
 
 from tiebreak.errors import TiebreakError
-from tiebreak.execute import queue, slurm
+from tiebreak.execute import artifacts, queue, slurm
 from tiebreak.execute.cluster import Cluster
 from tiebreak.execute.slurm import Site, Submission, minutes_of, script, submissions
 from tiebreak.execute.status import status
@@ -233,6 +234,22 @@ def test_a_second_time_submits_only_what_is_not_on_its_way(work: Workspace, clus
     made = Cluster(work).submit(work.tasks)
     assert [entry["step"] for entry in made] == ["ingest", "join"]
     assert directives((cluster_folder / "105.sh").read_text())["dependency"] == "afterok:102"
+
+
+def test_two_at_once_submit_it_once(work: Workspace, cluster_folder: Path) -> None:
+    cluster = Cluster(work)
+    jobs = {str(job): task for job, task in enumerate(work.tasks, 17)}
+    record = [
+        {"job": job, "step": task.step_name, "tasks": {task.id: work.key(task)}} for job, task in jobs.items()
+    ]
+    with futures.ThreadPoolExecutor() as pool:
+        with artifacts.lock(cluster.folder):  # held by the first, while it submits
+            second = pool.submit(Cluster(work).submit, work.tasks)
+            assert not futures.wait([second], timeout=0.3).done
+            in_queue(cluster_folder, *(f"{job}_0|a name|PENDING|None" for job in jobs))
+            (cluster.folder / "jobs.json").write_text(json.dumps(record))
+        assert second.result() == []
+    assert Cluster(work).record == record
 
 
 def test_a_changed_recipe_is_not_what_the_jobs_were_to_do(work: Workspace, cluster_folder: Path) -> None:

@@ -31,9 +31,7 @@ class Cluster:
     def __init__(self, work: Workspace) -> None:
         self.work = work
         self.folder = work.run_dir / "slurm"
-        self.record: list[dict[str, Any]] = []
-        if (self.folder / "jobs.json").is_file():
-            self.record = json.loads((self.folder / "jobs.json").read_text(encoding="utf-8"))
+        self.record = self._recorded()
 
     def site(self) -> Site:
         """The settings of this run's jobs. Raises TiebreakError for a profile that cannot be sourced."""
@@ -66,6 +64,7 @@ class Cluster:
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.work.run_dir / "logs").mkdir(exist_ok=True)
         with artifacts.lock(self.folder):
+            self.record = self._recorded()  # another may have submitted since
             active = self.active()
             self._need_nothing_else(chosen, active)
             site = self.site()
@@ -122,6 +121,11 @@ class Cluster:
             / "slurm"
             / f"recipe-{artifacts.digest(self.work.anchored())[:8]}.yaml"
         )
+
+    def _recorded(self) -> list[dict[str, Any]]:
+        path = self.folder / "jobs.json"
+        record: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+        return record
 
     def _remember(self, planned: Submission, job: str) -> dict[str, Any]:
         keys = {task: self.work.key(self.work.find(task)) for task in planned.tasks}
