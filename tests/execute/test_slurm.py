@@ -46,7 +46,7 @@ def test_a_script_as_a_whole() -> None:
         "#!/bin/bash\n"
         "#SBATCH --requeue\n"
         "#SBATCH --job-name=judge.teach\n"
-        "#SBATCH --output=/scratch/run/logs/slurm-%x-%A_%a.log\n"
+        '#SBATCH --output="/scratch/run/logs/slurm-%x-%A_%a.log"\n'
         "#SBATCH --open-mode=append\n"
         "#SBATCH --array=0-1\n"
         "#SBATCH --time=1440\n"
@@ -59,6 +59,11 @@ def test_a_script_as_a_whole() -> None:
         "exec /venv/bin/tiebreak task --requeue /scratch/run/slurm/recipe-1.yaml"
         ' "${tasks[SLURM_ARRAY_TASK_ID]}"\n'
     )
+
+
+def test_a_log_s_folder_is_taken_literally() -> None:
+    text = script(TEACH, site(run_dir=Path("/my runs/100%a")))
+    assert directives(text)["output"] == '"/my runs/100%%a/logs/slurm-%x-%A_%a.log"'
 
 
 def test_a_script_is_bash_and_picks_its_task(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, real_slurm: object, ho
     tool.write_text(f'#!/bin/sh\nexec {sys.executable} {commands / "fake_tiebreak.py"} "$@"\n')
     tool.chmod(0o755)
     monkeypatch.setattr(cluster, "command", lambda: tool)
-    return Workspace(fakes.write(tmp_path / "run"), (), fakes.tasks)
+    return Workspace(fakes.write(tmp_path / "a run, 100%a"), (), fakes.tasks)
 
 
 @pytest.fixture

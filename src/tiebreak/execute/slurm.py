@@ -62,9 +62,10 @@ def script(submission: Submission, site: Site, dependencies: Sequence[str] = ())
     minutes = minutes_of(submission.step, site)
     warning = max(_SHORTEST_WARNING, min(WARNING_SECONDS, 60 * minutes - 60))
     limit = f"%{site.settings.at_once}" if site.settings.at_once else ""
+    folder = str(site.run_dir).replace("%", "%%")  # a single % begins a pattern
     directives = {
         "job-name": f"{site.name}.{submission.step}",
-        "output": f"{site.run_dir}/logs/slurm-%x-%A_%a.log",
+        "output": f'"{folder}/logs/slurm-%x-%A_%a.log"',
         "open-mode": "append",
         "array": f"0-{len(submission.tasks) - 1}{limit}",
         "time": str(minutes),
