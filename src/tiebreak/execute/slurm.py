@@ -24,7 +24,6 @@ _OPTIONS = {
     "SBATCH_ACCOUNT": "account",
     "SBATCH_CONSTRAINT": "constraint",
     "SBATCH_RESERVATION": "reservation",
-    "SBATCH_CLUSTERS": "clusters",
     "SBATCH_MEM_PER_NODE": "mem",
 }
 
