@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import fakes
 import pytest
 
+from tiebreak.execute import queue
 from tiebreak.execute.finding import Finding
-from tiebreak.execute.limits import account, partition
+from tiebreak.execute.limits import account, findings, partition
 from tiebreak.execute.queue import Partition
-from tiebreak.execute.slurm import Site
+from tiebreak.execute.slurm import Site, too_large
+from tiebreak.execute.workspace import Workspace
 from tiebreak.recipe import Slurm
 
 SITE = Site("judge", Path("/run"), Path("/run/recipe.yaml"), None, {}, Slurm(), gpu=True, tiebreak="tiebreak")
@@ -54,6 +57,31 @@ def test_a_task_wants_its_processes_cards_on_a_node() -> None:
 
 def test_a_partition_without_gpus_does_for_jobs_without() -> None:
     assert partition("old", KNOWN, {"split": 60, "average": 60}, SITE).level == "ok"
+
+
+def test_an_array_may_have_so_many_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = Workspace(fakes.write(tmp_path), (), fakes.tasks)
+    monkeypatch.setattr(queue, "partitions", lambda: KNOWN)
+    monkeypatch.setattr(queue, "largest_array", lambda: 2)
+    found = {finding.about: finding for finding in findings(work, work.tasks)}["slurm arrays"]
+    assert found.level == "error"
+    assert found.text.startswith("train has 3 tasks, the cluster takes 2 in one array (MaxArraySize)")
+
+
+@pytest.mark.parametrize(
+    ("counts", "most", "keys"),
+    [
+        ({"teach": 3, "score": 1200}, 1001, "logits.shards or logits.folds"),
+        ({"teach": 12}, 10, "split.count or teach.folds"),
+        ({"score": 1001}, 1001, None),
+        ({"score": 1200}, None, None),
+    ],
+)
+def test_an_array_that_is_too_large_names_its_keys(
+    counts: dict[str, int], most: int | None, keys: str | None
+) -> None:
+    text = too_large(counts, most)
+    assert text is None if keys is None else text.endswith(f"make fewer with {keys}")
 
 
 ASSOCIATIONS = {"lab": {"normal", "high"}, "course": {"normal"}}

@@ -196,7 +196,8 @@ case $(basename "$0") in
           echo "$n;cluster" ;;
   squeue) cat queue 2>/dev/null ;;
   sacct) cat account 2>/dev/null ;;
-  scontrol) kill -TERM $$ ;;  # as Slurm does to a job that asks to be requeued
+  scontrol) if [ "$1" = show ]; then cat config 2>/dev/null
+            else kill -TERM $$; fi ;;  # as Slurm does to a job that asks to be requeued
 esac
 exit 0
 """
@@ -255,6 +256,18 @@ def test_two_at_once_submit_it_once(work: Workspace, cluster_folder: Path) -> No
             (cluster.folder / "jobs.json").write_text(json.dumps(record))
         assert second.result() == []
     assert Cluster(work).record == record
+
+
+def test_nothing_is_submitted_where_an_array_would_be_too_large(
+    work: Workspace, cluster_folder: Path
+) -> None:
+    config = cluster_folder / "config"
+    config.write_text("MailProg                = /bin/mail\nMaxArraySize            = 2\n")
+    with pytest.raises(TiebreakError, match="train has 3 tasks, the cluster takes 2 in one array"):
+        Cluster(work).submit(work.tasks)
+    assert not list(cluster_folder.glob("*.sh"))
+    config.write_text("MaxArraySize            = 3\n")
+    assert len(Cluster(work).submit(work.tasks)) == 3
 
 
 def test_a_changed_recipe_is_not_what_the_jobs_were_to_do(work: Workspace, cluster_folder: Path) -> None:

@@ -171,6 +171,7 @@ def test_limits_are_the_cluster_s_own(work: Workspace, monkeypatch: pytest.Monke
     assert found(SBATCH_PARTITION="short") == {"slurm partition short": "error"}
     assert found(SBATCH_PARTITION="short", SBATCH_TIMELIMIT="5") == {"slurm partition short": "ok"}
     assert found(SBATCH_PARTITION="nowhere") == {"slurm partition nowhere": "error"}
+    assert queue.largest_array() == 1001  # Slurm's default
 
 
 def sbatch(*options: str) -> None:

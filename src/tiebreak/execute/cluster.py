@@ -20,7 +20,7 @@ from tiebreak.errors import TiebreakError
 from tiebreak.execute import artifacts, queue
 from tiebreak.execute.artifacts import write_atomically
 from tiebreak.execute.local import missing_inputs
-from tiebreak.execute.slurm import Site, Submission, script, submissions
+from tiebreak.execute.slurm import Site, Submission, script, submissions, too_large
 from tiebreak.execute.workspace import Workspace
 from tiebreak.pipeline import Task
 
@@ -60,7 +60,10 @@ class Cluster:
         ]
 
     def submit(self, chosen: Sequence[Task], options: Sequence[str] = ()) -> list[dict[str, Any]]:
-        """Submit what is missing and not on its way. Returns what was submitted, as jobs.json keeps it."""
+        """Submit what is missing and not on its way. Returns what was submitted, as jobs.json keeps it.
+
+        Raises TiebreakError, before anything is submitted, where an input or room for a step's array is lacking.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.work.run_dir / "logs").mkdir(exist_ok=True)
         with artifacts.lock(self.folder):
@@ -68,9 +71,13 @@ class Cluster:
             active = self.active()
             self._need_nothing_else(chosen, active)
             site = self.site()
+            missing = submissions(self.work, chosen, active)
+            counts = {planned.step: len(planned.tasks) for planned in missing}
+            if text := too_large(counts, queue.largest_array()):
+                raise TiebreakError(text)
             jobs: dict[str, str] = {}
             made = []
-            for planned in submissions(self.work, chosen, active):
+            for planned in missing:
                 write_atomically(site.recipe, yaml.safe_dump(self.work.anchored(), sort_keys=False))
                 waits = [*planned.after_jobs, *(jobs[step] for step in planned.after)]
                 jobs[planned.step] = queue.submit(script(planned, site, waits), options)

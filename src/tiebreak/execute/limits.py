@@ -1,13 +1,14 @@
 """What a Slurm cluster allows, beside what a recipe's jobs would ask for."""
 
 import getpass
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from tiebreak.errors import TiebreakError, nearest
 from tiebreak.execute import queue
 from tiebreak.execute.cluster import Cluster
 from tiebreak.execute.finding import Finding
-from tiebreak.execute.slurm import Site, cards_of, minutes_in, minutes_of
+from tiebreak.execute.slurm import Site, cards_of, minutes_in, minutes_of, too_large
 from tiebreak.execute.workspace import Workspace
 from tiebreak.pipeline import Task
 
@@ -21,6 +22,8 @@ def findings(work: Workspace, tasks: Sequence[Task]) -> Iterator[Finding]:
         jobs = {step: minutes_of(step, site) for step in dict.fromkeys(task.step_name for task in tasks)}
         for name in site.variables.get("SBATCH_PARTITION", default).split(","):
             yield partition(name, known, jobs, site)
+        if text := too_large(Counter(task.step_name for task in tasks), queue.largest_array()):
+            yield Finding("error", "slurm arrays", text)
         yield from account(site.variables, queue.associations(getpass.getuser()))
     except TiebreakError as error:
         yield Finding("error", "slurm", str(error))

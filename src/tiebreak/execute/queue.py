@@ -185,6 +185,15 @@ def _gpus(gres: str) -> int:
     return sum(int(item[-1]) if item[-1].isdigit() else 1 for item in items if item[0] == "gpu")
 
 
+def largest_array() -> int | None:
+    """The most tasks that an array may have; None where the cluster does not say."""
+    try:
+        found = re.search(r"^MaxArraySize\s*=\s*(\d+)", _slurm(["scontrol", "show", "config"]), re.MULTILINE)
+    except TiebreakError:
+        return None
+    return int(found[1]) if found else None
+
+
 def associations(user: str) -> dict[str, set[str]]:
     """The accounts of a user, each with its qos; empty where the cluster keeps none, or does not say."""
     command = ["sacctmgr", "-n", "-P", "show", "assoc", f"user={user}", "format=Account,QOS"]

@@ -92,6 +92,18 @@ def script(submission: Submission, site: Site, dependencies: Sequence[str] = ())
     return "\n".join(lines) + "\n"
 
 
+def too_large(counts: Mapping[str, int], most: int | None) -> str | None:
+    """What mends a step with more tasks than one array of the cluster takes; None where there is none."""
+    for step, count in counts.items():
+        if most is not None and count > most:
+            keys = "logits.shards or logits.folds" if step == "score" else "split.count or teach.folds"
+            return (
+                f"{step} has {count} tasks, the cluster takes {most} in one array (MaxArraySize): "
+                f"make fewer with {keys}"
+            )
+    return None
+
+
 def cards_of(step: str, site: Site) -> int:
     """The GPUs that a step's jobs ask of each node."""
     if not site.gpu or step in NO_GPU:
