@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from models import votes
 from safetensors.numpy import load_file
 
 from tiebreak import distributed
 from tiebreak.data.prompt import tokenize
 from tiebreak.errors import Interrupted
-from tiebreak.model.classifier import load_adapted
+from tiebreak.model.classifier import load, load_adapted
 from tiebreak.model.lora import adapter_state
+from tiebreak.predict.parts import score_in_parts
 from tiebreak.predict.scorer import both_orders, score
 from tiebreak.recipe import Lora, Prompt, Training
 from tiebreak.runtime import Runtime
@@ -38,7 +40,7 @@ class Job:
 
 def together(size: int, jobs: Sequence[Job]) -> list[list[Any]]:
     """What each job returns in each of `size` processes, which do the jobs one after another."""
-    ports = [_free_port() for _ in jobs]
+    ports = [free_port() for _ in jobs]
     context = multiprocessing.get_context("spawn")
     started = []
     for rank in range(size):
@@ -59,7 +61,7 @@ def _received(connection: Connection) -> Any:
     return result[0]
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
@@ -113,6 +115,17 @@ def interrupted(base: Path, folder: Path, stop_after: int) -> bool:
     except Interrupted:
         return True
     return False
+
+
+def scored(base: Path, folder: Path) -> list[str]:
+    """The ids of logits made in parts, by processes that do not see each other's files."""
+    ours = load(base)
+    ours.head_trained = True
+    table = votes(10).append_column("split", pa.array(["lockbox"] * 10))
+    runtime = Runtime("cpu", folder / str(distributed.rank()))
+    logits = score_in_parts(ours, table, Prompt(), 150, "m", 1, runtime, votes_a_part=4)
+    ids: list[str] = logits["id"].to_pylist()
+    return ids
 
 
 def assert_same_teacher(one: Path, other: Path) -> None:

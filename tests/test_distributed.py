@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+import torch.distributed as dist
+from ranks import free_port
 
 from tiebreak import distributed
 from tiebreak.distributed import Place
@@ -40,3 +42,16 @@ def test_alone() -> None:
     assert tensor.tolist() == [1, 1, 1]
     rows = torch.rand(4, 3)
     assert distributed.join_rows(rows, torch.zeros(4, dtype=torch.bool)) is rows
+
+
+def test_an_error_does_not_wait_for_peers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaving a group may wait for those that sit in a sum, and nobody would hear of the error."""
+    for name, value in (("ADDR", "127.0.0.1"), ("PORT", str(free_port()))):
+        monkeypatch.setenv(f"MASTER_{name}", value)
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+    try:
+        with pytest.raises(ValueError, match="bad"), distributed.joined(Place(0, 1, 0), "cpu"):
+            raise ValueError("bad")
+        assert dist.is_initialized()
+    finally:
+        dist.destroy_process_group()

@@ -45,6 +45,8 @@ def joined(where: Place, device: str, shard_model: bool = False) -> Iterator[Non
     """Meet the other processes at MASTER_ADDR and MASTER_PORT, for as long as the context lasts.
 
     shard_model: frozen weights are spread over the processes (model.shard).
+    An error leaves the group as it is, for the process to tell it and end: with NCCL, leaving waits for peers
+    that sit in a sum.
     """
     global _sharded
     backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
@@ -53,12 +55,10 @@ def joined(where: Place, device: str, shard_model: bool = False) -> Iterator[Non
     store = PrefixStore(f"meeting {next(_meetings)}", store)
     dist.init_process_group(backend, store=store, rank=where.rank, world_size=where.size, timeout=TIMEOUT)
     _sharded = shard_model and where.size > 1
-    try:
-        yield
-        dist.barrier(device_ids=[torch.cuda.current_device()] if device == "cuda" else None)
-    finally:
-        _sharded = False
-        dist.destroy_process_group()
+    yield
+    dist.barrier(device_ids=[torch.cuda.current_device()] if device == "cuda" else None)
+    _sharded = False
+    dist.destroy_process_group()
 
 
 def rank() -> int:

@@ -4,6 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from models import base, votes
+from ranks import Job, together
+from ranks import scored as scored_by_ranks
 
 from tiebreak.data.logits import LOGITS_SCHEMA, by_vote
 from tiebreak.errors import Interrupted
@@ -55,3 +57,11 @@ def test_a_stopped_scoring_goes_on_where_it_was(table: pa.Table, tmp_path: Path)
 
 def test_no_votes_give_an_empty_table(table: pa.Table, tmp_path: Path) -> None:
     assert scored(table.slice(0, 0), tmp_path).schema == LOGITS_SCHEMA
+
+
+@pytest.mark.slow
+def test_only_the_leading_process_looks_for_parts_and_has_them(table: pa.Table, tmp_path: Path) -> None:
+    """On a shared disk another node may not see a file for a while."""
+    first, again = together(2, [Job(scored_by_ranks, (base("qwen2"), tmp_path))] * 2)
+    assert first == again == [[vote for vote in table["id"].to_pylist() for _ in (0, 1)], []]
+    assert not list((tmp_path / "1").iterdir())

@@ -1,4 +1,7 @@
-"""Score a table in both orders, saving each part as it is done."""
+"""Score a table a part at a time, saving each part as it is done."""
+
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -26,33 +29,45 @@ def score_in_parts(
 ) -> pa.Table:
     """Logits (data.logits.LOGITS_SCHEMA) of votes in both orders; `table` has a column `split`.
 
+    Only the leading process gets them, others an empty table. Kept and stopped as `in_parts` says.
+    """
+    scored = partial(_score, classifier, prompt, max_tokens, model, fold, runtime)
+    done = in_parts(scored, table, runtime, votes_a_part)
+    return pa.concat_tables(done) if done else logits_of.LOGITS_SCHEMA.empty_table()
+
+
+def in_parts(
+    scored: Callable[[pa.Table], pa.Table], table: pa.Table, runtime: Runtime, votes_a_part: int = 2048
+) -> list[pa.Table]:
+    """What `scored` makes of each part of a table; only the leading process gets them, others none.
+
     Parts that an earlier, killed run saved in `runtime.scratch` are not scored again. Raises Interrupted
     between two parts when the runtime asks to stop.
     """
+    leads = distributed.leads()  # alone looks for files: another node may not see for a while what it wrote
     runtime.scratch.mkdir(parents=True, exist_ok=True)
     done = []
     for start in range(0, len(table), votes_a_part):
         path = runtime.scratch / f"part-{start:09d}.parquet"
-        if not distributed.first(path.exists()):
+        if not distributed.first(leads and path.exists()):
             if distributed.most(runtime.should_stop())[0]:
                 raise Interrupted(f"stopped after {start} of {len(table)} votes; they are saved")
-            part = table.slice(start, votes_a_part)
-            scored = _score(classifier, part, prompt, max_tokens, model, fold, runtime)
-            if distributed.leads():
-                write_table(scored, path)
-            distributed.meet()
-        done.append(read_table(path))
-    return pa.concat_tables(done) if done else logits_of.LOGITS_SCHEMA.empty_table()
+            part = scored(table.slice(start, votes_a_part))
+            if leads:
+                write_table(part, path)
+        if leads:
+            done.append(read_table(path))
+    return done
 
 
 def _score(
     classifier: Classifier,
-    part: pa.Table,
     prompt: Prompt,
     max_tokens: int,
     model: str,
     fold: int | None,
     runtime: Runtime,
+    part: pa.Table,
 ) -> pa.Table:
     rows = both_orders(np.arange(len(part)))
     tokens = tokenize(part, classifier.tokenizer, prompt)

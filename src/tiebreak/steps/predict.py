@@ -1,6 +1,7 @@
 """Step 8: predict lockbox and test votes, each in both orders, the swap undone."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from tiebreak.recipe import Slice, Tta
 from tiebreak.runtime import Runtime
 
 VERSION = 2
+VOTES_A_PART = 2048
 
 
 class Settings(Slice):
@@ -25,7 +27,7 @@ def run(
 
     import tiebreak
     from tiebreak.data import sides, votes
-    from tiebreak.predict.parts import score_in_parts
+    from tiebreak.predict.parts import in_parts, score_in_parts
 
     (model,), (rows,) = inputs["model"], inputs["rows"]
     judge = tiebreak.load(model / "model", device=runtime.device, score_tokens=runtime.score_tokens)
@@ -39,8 +41,14 @@ def run(
     if "test" not in inputs:
         return {"lockbox_votes": len(lockbox)}
     test = votes.read_table(inputs["test"][0] / "votes.parquet")
-    p_NC = judge.predict(test, report=runtime.report)
-    columns = {f"p_{label}": p_NC[:, c].astype(np.float64) for c, label in enumerate(votes.LABELS)}
+
+    def predicted(part: pa.Table) -> pa.Table:
+        p_NC = judge.predict(part, report=runtime.report)
+        columns = {f"p_{label}": p_NC[:, c].astype(np.float64) for c, label in enumerate(votes.LABELS)}
+        return pa.table({"id": part["id"], **columns})
+
+    own = replace(runtime, scratch=runtime.scratch / "test")
+    parts = in_parts(predicted, test, own, VOTES_A_PART)
     if runtime.leads:
-        votes.write_table(pa.table({"id": test["id"], **columns}), output / "test.parquet")
+        votes.write_table(pa.concat_tables(parts), output / "test.parquet")
     return {"lockbox_votes": len(lockbox), "test_votes": len(test)}
