@@ -151,7 +151,21 @@ def test_a_time_budget_ends_training_and_counts_over_restarts(tmp_path: Path) ->
     spent = tmp_path / "cut" / "step-00000001" / "progress.json"
     spent.write_text(json.dumps(json.loads(spent.read_text()) | {"seconds": 7200.0}))
     losses, _ = train(tmp_path / "cut", training=TRAINING.model_copy(update={"max_hours": 1.0}))
-    assert losses == enough[:2]
+    assert losses == enough[:1], "its time was over before"
+
+
+@pytest.mark.parametrize("max_hours", [None, 1e-9])
+def test_a_training_that_ended_is_not_done_again(tmp_path: Path, max_hours: float | None) -> None:
+    """A task that goes on after its training, and is stopped there, has the same weights the next time."""
+    training = TRAINING.model_copy(update={"max_hours": max_hours})
+    expected_losses, expected = train(tmp_path, training=training)
+    steps: list[int] = []
+    losses, state = train(
+        tmp_path, training=training, report=lambda phase, done, *_, **__: steps.append(done)
+    )
+    assert steps == []
+    assert losses == expected_losses
+    assert all(torch.equal(state[name], tensor) for name, tensor in expected.items())
 
 
 def test_a_diverging_loss_is_an_error(tmp_path: Path) -> None:

@@ -40,8 +40,9 @@ def train(
 ) -> list[float]:
     """Train adapters and score head in place; returns the mean loss a row of each optimizer step.
 
-    Goes on from the newest checkpoint in `runtime.scratch`. Raises Interrupted, after a checkpoint, when the
-    runtime asks to stop, and TiebreakError when the loss is no longer a number.
+    Goes on from the newest checkpoint in `runtime.scratch`; the last step saves one too, so that a task which
+    is stopped later has the same weights again. Raises Interrupted, after a checkpoint, when the runtime asks
+    to stop, and TiebreakError when the loss is no longer a number.
     """
     steps = optimizer_steps(len(rows.votes), training, seed)
     weights = classifier.trainable()
@@ -65,7 +66,8 @@ def train(
     curve = _Curve(progress.losses, len(steps), runtime)
     saved = time.monotonic()
     began = saved - progress.seconds
-    batches_of_steps = _prepare(classifier, rows, steps[progress.step :], tokens)
+    left = [] if _is_over(progress.seconds, training) else steps[progress.step :]
+    batches_of_steps = _prepare(classifier, rows, left, tokens)
     for step, batches in enumerate(batches_of_steps, progress.step):
         rate = learning_rate(step, len(steps), training)
         torch.manual_seed(seed + step + _APART * distributed.rank())
@@ -74,10 +76,10 @@ def train(
         total = _step(classifier, batches, len(steps[step]), loss, optimizer, scaler, rate, training)
         curve.add(total, rate)
         curve.read(waiting=1 if classifier.on_gpu else 0)
-        seconds = time.monotonic() - began
-        is_over = training.max_hours is not None and seconds > 3600 * training.max_hours
-        stop, is_over = map(bool, distributed.most(runtime.should_stop(), is_over))
-        due = stop or time.monotonic() - saved > 60 * runtime.checkpoint_minutes
+        seconds, stop = distributed.most(time.monotonic() - began, runtime.should_stop())
+        is_over = _is_over(seconds, training)
+        is_last = is_over or step + 1 == len(steps)
+        due = stop or is_last or time.monotonic() - saved > 60 * runtime.checkpoint_minutes
         if due and distributed.leads():
             curve.read()
             progress = checkpoint.Progress(step + 1, curve.losses, seconds, scaler.state_dict())
@@ -93,6 +95,11 @@ def train(
     classifier.model.eval()
     classifier.head_trained = True
     return curve.losses
+
+
+def _is_over(seconds: float, training: Training) -> bool:
+    """Has the training had its time?"""
+    return training.max_hours is not None and seconds > 3600 * training.max_hours
 
 
 class _Curve:
