@@ -115,6 +115,23 @@ def test_what_is_no_model_folder_says_so(tmp_path: Path, shipped: Path) -> None:
         tiebreak.load(damaged)
 
 
+@pytest.mark.parametrize(
+    ("device", "count", "message"),
+    [
+        ("cuda", 0, "no device 'cuda' here: torch sees 0 GPUs; .*Valid: cpu$"),
+        ("gpu", 0, "no device 'gpu' here: torch sees 0 GPUs; .*Valid: cpu$"),
+        ("gpu", 1, "no device 'gpu' here: torch sees 1 GPUs; .*Valid: cpu, cuda, cuda:0$"),
+        ("cuda:1", 1, "did you mean 'cuda:0'"),
+    ],
+)
+def test_a_device_that_is_not_here_is_an_error(
+    device: str, count: int, message: str, shipped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: count)
+    with pytest.raises(TiebreakError, match=message):
+        tiebreak.load(shipped, device=device)
+
+
 def test_a_pair_without_an_answer_says_which(shipped: Path) -> None:
     judge = tiebreak.load(shipped, device="cpu")
     with pytest.raises(TiebreakError, match="pair 1 has no response_b"):

@@ -26,7 +26,8 @@ def predict_file(
 
     output: .parquet with id, p_a, p_b, p_tie, or .csv with the competition's columns. fit: votes to choose
     the weights on. precision: as in `tiebreak.load`. Raises TiebreakError for another suffix, a folder that is no
-    model, pairs that cannot be read, weights that do not fit the models, or a precision that the card lacks.
+    model, pairs that cannot be read, weights that do not fit the models, a device that is not here, or a
+    precision that the card lacks.
     """
     if output.suffix not in (".csv", ".parquet"):
         raise TiebreakError(f"cannot write {output}: {nearest(output.suffix, ('.csv', '.parquet'))}")

@@ -116,6 +116,16 @@ def load_judge(
     if precision not in PRECISIONS:
         raise TiebreakError(f"unknown precision: {nearest(precision, PRECISIONS)}")
     shipped = package.read(folder)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = _choose(device)
     load_folder = int8.load_classifier if int8.is_quantized(folder) else load
     return Judge(load_folder(folder, precision, device), shipped, score_tokens)
+
+
+def _choose(device: str | None) -> str:
+    """The device asked for, or else the GPU if there is one. Raises TiebreakError if it is not here."""
+    count = torch.cuda.device_count()
+    valid = ["cpu", *(["cuda"] if count else []), *(f"cuda:{n}" for n in range(count))]
+    device = device or valid[min(count, 1)]
+    if device not in valid:
+        raise TiebreakError(f"no device {device!r} here: torch sees {count} GPUs; {nearest(device, valid)}")
+    return device
