@@ -42,12 +42,21 @@ TOKENS = 256
 RESULT = Path(__file__).parent / "results" / "numerics-cpu-202611"
 
 
-def prepare(folder: Path, family: str, votes: pa.Table, steps: int) -> Path:
+def prepare(
+    folder: Path,
+    family: str,
+    votes: pa.Table,
+    steps: int,
+    seed: int = 0,
+    *,
+    hidden: int = 128,
+    layers: int = 4,
+) -> Path:
     """A tiny model that was trained in fp32, its adapters merged into it: what stands for a pretrained one."""
     texts = [
         text for column in ("prompt", "response_a") for turns in votes[column].to_pylist() for text in turns
     ]
-    tiny.make(folder / family, family, texts, hidden=128, layers=4, heads=4)
+    tiny.make(folder / family, family, texts, seed, hidden=hidden, layers=layers, heads=4)
     classifier = load_adapted(folder / family, LORA, None, "fp32", "cpu")
     train(classifier, votes, steps)
     plain = load(folder / family, "fp32")
