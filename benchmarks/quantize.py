@@ -83,11 +83,10 @@ CHOICES = ("longest", "plain texts", "random tokens")
 
 def arms(scale: Scale) -> list[Arm]:
     calibrations = [("random", size) for size in scale.sizes] + [(choice, scale.size) for choice in CHOICES]
-    quantized = [
-        arm for bits in BITS
-        for arm in (Arm(bits, "rtn"), *(Arm(bits, "gptq", choice, rows) for choice, rows in calibrations))
-    ]  # fmt: skip
-    return [Arm(32), BASE, *quantized]
+    found = [Arm(32), BASE]
+    for bits in BITS:
+        found += [Arm(bits, "rtn"), *(Arm(bits, "gptq", choice, rows) for choice, rows in calibrations)]
+    return found
 
 
 def main() -> None:
@@ -118,13 +117,11 @@ def main() -> None:
 def run(folder: Path, scale: Scale, seeds: int) -> list[dict[str, Any]]:
     """A row for each family and arm, means over seeds."""
     held_out = synthetic.generate(scale.held_out, HELD_OUT_SEED)
-    return [
-        row
-        for family in FAMILIES
-        for row in summary(
-            family, [measure(folder / f"{family}{seed}", family, held_out, scale, seed) for seed in range(seeds)], held_out
-        )
-    ]  # fmt: skip
+    rows: list[dict[str, Any]] = []
+    for family in FAMILIES:
+        found = [measure(folder / f"{family}{n}", family, held_out, scale, n) for n in range(seeds)]
+        rows += summary(family, found, held_out)
+    return rows
 
 
 def measure(
@@ -145,7 +142,7 @@ def measure(
         quantize(stored, target, arm, rows(arm.choice, arm.rows))
         seconds = time.process_time() - began
         found[arm] = (logits(widened(stored, target), held_out), seconds)
-        print(f"{family}, seed {seed}: {arm} {seconds:.1f} s", flush=True)
+        print(f"{family}, seed {seed}: {arm.bits} bits, {arm.method} {arm.choice} {arm.rows}", flush=True)
     return found
 
 

@@ -4,6 +4,7 @@ import json
 import runpy
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,29 @@ def test_attention_is_timed_beside_torchs_own(script: Script) -> None:
     assert {row["way"] for row in found} >= {"kernel", "sdpa"}
     assert all(row["forward_ms"] > 0 and row["both_ms"] > 0 for row in found)
     assert len(lines) == len(found)
+
+
+@pytest.mark.slow
+def test_gptq_is_compared_with_rounding(script: Script) -> None:
+    pytest.importorskip("llmcompressor")
+    *_, table, line = script("quantize.py", "--small").strip().split("\n\n")
+    rows = json.loads(line)["rows"]
+    assert len(table.splitlines()[-len(rows) :]) == len(rows)
+    for row in rows:
+        assert row["change"]["low"] <= row["change"]["value"] <= row["change"]["high"]
+        assert (row["logits_rms"] > 0) == (row["bits"] != 16)
+        assert ("change_from_rtn" in row) == (row["method"] == "gptq")
+    rounded = {(row["family"], row["bits"]): row["logits_rms"] for row in rows if row["method"] == "rtn"}
+    assert all(0 < rounded[family, 8] < rounded[family, 4] for family in ("llama", "gemma2"))
+
+
+def test_the_page_of_quantising_says_how_it_was_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    made = runpy.run_path(str(BENCHMARKS / "quantize.py"))
+    page = made["page"]("| model |", {"seeds": 3, **asdict(made["Scale"]())})
+    assert "--seeds 3 --write" in page
+    assert "| model |" in page
+    assert "{" not in page
 
 
 def test_without_data_real_votes_are_skipped(script: Script, tmp_path: Path) -> None:
