@@ -1,6 +1,6 @@
 """What quantising costs in log loss and logits: GPTQ beside round-to-nearest, by calibration rows.
 
-    python benchmarks/quantize.py [--seeds 3] [--small] [--write]
+    python benchmarks/quantize.py [--seeds 2] [--small] [--write]
 
 A seed has its own votes and tiny models, trained as `numerics.py` does it, merged and stored in 16 bits. Each
 is then quantised in every way and scores the same held-out votes, whose true probabilities are known: log losses
@@ -91,7 +91,7 @@ def arms(scale: Scale) -> list[Arm]:
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("--seeds", type=int, default=3)
+    arguments.add_argument("--seeds", type=int, default=2)
     arguments.add_argument("--small", action="store_true", help="one seed at sizes that mean nothing")
     arguments.add_argument("--write", action="store_true")
     chosen = arguments.parse_args()
