@@ -9,7 +9,7 @@ from pathlib import Path
 import fakes
 import pytest
 
-from tiebreak import cli
+from tiebreak import __version__, cli
 
 
 @pytest.fixture
@@ -124,6 +124,16 @@ def test_errors_are_one_line_and_exit_code_2(
     assert message in err
     assert "Traceback" not in err
     assert not Path("x").exists()
+
+
+def test_the_version_is_said(tiebreak) -> None:
+    assert tiebreak("--version") == (0, f"{__version__}\n", "")
+
+
+def test_what_is_missing_is_made_by_the_command_that_is_said(tiebreak, recipe: Path) -> None:
+    code, _, said = tiebreak("run", recipe, "--steps", "join", "--set", "seed=3")
+    assert code == 2
+    assert f"tiebreak run {recipe} --set seed=3 --steps" in said
 
 
 def test_wrong_usage_ends_with_2(tiebreak) -> None:

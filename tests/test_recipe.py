@@ -85,6 +85,15 @@ def test_sc4000_has_the_users_numbers() -> None:
         ({"models": {"teachers": {}, "student": {"base": "x"}}}, "models.teachers: "),
         ({"teach": {"folds": [7]}}, r"teach.folds names \[7\], but the step before has \[0, 1, 2, 3, 4\]"),
         ({"teach": {"folds": [0]}, "distill": {"folds": [1]}}, r"distill.folds names \[1\]"),
+        ({"teach": {"folds": []}}, "teach.folds: .*at least 1 item"),
+        ({"teach": {"training": {"max_steps": 0}}}, "should be -1, for all, or greater than 0, not 0"),
+        ({"teach": {"subset_rows": -7}}, "greater than 0, not -7"),
+        ({"distill": {"temperature": float("inf")}}, "finite number"),
+        (
+            {"distill": dict.fromkeys(("label_weight", "kl_weight", "cosine_weight"), 0)},
+            "nothing to learn from",
+        ),
+        ({"seed": 10**20}, "seed: .*less than"),
     ],
 )
 def test_what_is_wrong_is_named(changes: dict[str, object], message: str) -> None:

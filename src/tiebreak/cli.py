@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from tiebreak import __version__
 from tiebreak import recipe as recipes
 from tiebreak.cards import named
 from tiebreak.errors import Interrupted, TiebreakError
@@ -29,6 +30,7 @@ from tiebreak.execute.start import SYNTHETIC_VOTES, start
 from tiebreak.execute.status import status as status_of
 from tiebreak.execute.task import full_disk_is_clear, run_task, use_threads
 from tiebreak.execute.workspace import Workspace
+from tiebreak.output import new_file
 from tiebreak.pipeline import Task
 
 app = typer.Typer(
@@ -50,6 +52,20 @@ Precision = Annotated[
     str, typer.Option(help="auto, fp32, bf16, fp16, or fp8, which is fastest on Hopper and later.")
 ]
 On = Annotated[Literal["local", "slurm"], typer.Option(help="This machine, or jobs of a Slurm cluster.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which version this is.")
+    ] = False,
+) -> None: ...
 
 
 def main() -> None:
@@ -102,6 +118,8 @@ def check(
     from tiebreak.execute.inspection import check_files, check_recipe
     from tiebreak.execute.preflight import Preflight
 
+    if output:
+        new_file(output, (".html",), data)
     findings = []
     if len(data) == 1 and (data[0].suffix in (".yaml", ".yml") or (data[0] / "recipe.yaml").is_file()):
         work = _workspace(data[0], set_)
@@ -292,8 +310,8 @@ def evaluate(
     ],
     labels: Annotated[Path, typer.Argument(help="A file of votes, or, for files alone, a solution.")],
     weights: Weights = None,
-    samples: Annotated[int, typer.Option(help="Bootstrap samples.")] = 1000,
-    confidence: float = 0.95,
+    samples: Annotated[int, typer.Option(min=2, help="Bootstrap samples.")] = 1000,
+    confidence: Annotated[float, typer.Option(min=0.01, max=0.999, help="Of the intervals.")] = 0.95,
     device: Device = None,
     precision: Precision = "auto",
     as_json: AsJson = False,
@@ -324,6 +342,8 @@ def report(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write it here again.")] = None,
 ) -> None:
     """Write the report of a run, with what it took and where it was made, and say where it is."""
+    if output:
+        new_file(output, (".html",))
     print(results.report(where, output))
 
 

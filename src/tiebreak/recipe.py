@@ -9,14 +9,23 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tiebreak.errors import TiebreakError, nearest
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
-Folds = tuple[int, ...] | None
+Folds = Annotated[tuple[int, ...], Field(min_length=1)] | None
+
+
+def _all_or_some(count: int) -> int:
+    if count < -1 or count == 0:
+        raise ValueError(f"should be -1, for all, or greater than 0, not {count}")
+    return count
+
+
+Cap = Annotated[int, AfterValidator(_all_or_some)]
 FoldStep = Literal["teach", "logits", "distill"]
 FOLD_STEPS: tuple[FoldStep, ...] = ("teach", "logits", "distill")
 """The sections with folds of their own, in order."""
@@ -25,13 +34,15 @@ FOLD_STEPS: tuple[FoldStep, ...] = ("teach", "logits", "distill")
 class Slice(BaseModel):
     """A part of the recipe: immutable, and strict about its keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Data(Slice):
     """Files of votes. Paths are relative to the recipe's folder."""
 
-    votes: tuple[str, ...] = Field(description="files, folders, or data sets of the hub as hub:OWNER/NAME")
+    votes: tuple[str, ...] = Field(
+        min_length=1, description="files, folders, or data sets of the hub as hub:OWNER/NAME"
+    )
     extra: tuple[str, ...] = Field((), description="more votes, for the training sides only")
     preferences: tuple[str, ...] = Field((), description="preference pairs for step 1 (UltraFeedback)")
     unlabelled: tuple[str, ...] = Field(
@@ -89,7 +100,7 @@ class Training(Slice):
     learning_rate: float = Field(1e-5, gt=0, description="at its peak, for rows_per_step rows a step")
     head_rate: float = Field(1.0, gt=0, description="the score head's learning rate, as a multiple")
     epochs: float = Field(2.0, gt=0, description="passes over the votes; each shows both orders")
-    max_steps: int = Field(-1, description="cap on optimizer steps; -1 for none")
+    max_steps: Cap = Field(-1, description="cap on optimizer steps; -1 for none")
     max_hours: float | None = Field(
         None,
         gt=0,
@@ -107,7 +118,7 @@ class PostPretrain(Slice):
     """Step 1: every model learns the task on preference pairs; the adapters carry over."""
 
     enabled: bool = Field(True, description="false: skip the step, even with preference pairs")
-    subset_rows: int = Field(-1, description="votes kept, seeded; -1 for all")
+    subset_rows: Cap = Field(-1, description="votes kept, seeded; -1 for all")
     training: Training = Training(epochs=1.0)
 
 
@@ -131,7 +142,7 @@ class Teach(Slice):
     folds: Folds = Field(
         None, description="folds to train; null for all, here and below for those of the step before"
     )
-    subset_rows: int = Field(-1, description="votes kept of a fold's training side, seeded; -1 for all")
+    subset_rows: Cap = Field(-1, description="votes kept of a fold's training side, seeded; -1 for all")
     training: Training = Training()
 
 
@@ -182,6 +193,15 @@ class Distill(TeacherTerm):
         None, description="what a pair without votes counts beside a vote; null for extra_weight"
     )
     training: Training = Training(learning_rate=5e-5)
+
+    @model_validator(mode="after")
+    def _something_is_learned(self) -> "Distill":
+        terms = [self, *self.per_teacher.values()]
+        if not (self.label_weight or any(term.kl_weight or term.cosine_weight for term in terms)):
+            raise ValueError(
+                "label_weight, kl_weight and cosine_weight are all 0: there is nothing to learn from"
+            )
+        return self
 
     @model_validator(mode="after")
     def _terms_are_whole(self) -> "Distill":
@@ -237,7 +257,7 @@ class Compute(Slice):
 
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: the GPU where there is one")
     workers: Positive = Field(1, description="tasks run side by side on this machine")
-    threads: int = Field(0, description="CPU threads of a task; 0 shares the cores among the workers")
+    threads: int = Field(0, ge=0, description="CPU threads of a task; 0 shares the cores among the workers")
     processes: Positive = Field(
         1, description="processes that share one task, a GPU each; data parallel, the same rows a step"
     )
@@ -268,7 +288,7 @@ class Recipe(Slice):
     """Everything a run does, in the order it does it."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**63)
     run_dir: str = Field("run", description="where artifacts live, relative to the recipe's folder")
     data: Data
     models: Models

@@ -170,3 +170,15 @@ def test_the_calibration_error_comes_with_its_bias(predicted, tmp_path):
     bias = pytest.approx(ece_when_calibrated(p[::-1]))
     assert figures["ece_when_calibrated"] == {"value": bias, "low": None, "high": None}
     assert figures["ece"]["low"] <= figures["ece"]["value"] <= figures["ece"]["high"]
+
+
+def test_numbers_that_are_no_probabilities_are_refused(predicted, tmp_path):
+    path, _ = predicted
+    text = path.read_text().splitlines()
+    first, *rest = text[1].split(",")
+    percent = tmp_path / "percent.csv"
+    percent.write_text(
+        "\n".join([text[0], ",".join([first, *(str(100 * float(x)) for x in rest)]), *text[2:]])
+    )
+    with pytest.raises(TiebreakError, match=rf"of '0' in .*percent\.csv add up to 100, not 1"):
+        against([percent], votes(tmp_path, [n % 3 for n in range(40)]), BOOTSTRAP)

@@ -58,3 +58,10 @@ def test_files_are_put_into_any_preset(preset: str, tmp_path: Path) -> None:
     assert made.data.votes == (str(tmp_path / "v.csv"),)
     assert made.data.preferences == (str(tmp_path / "p.csv"),)
     assert made.models == recipe.load(start(tmp_path / "o", preset)).models
+
+
+@pytest.mark.parametrize(("name", "votes"), [("josé", 100), ("b\\x", 100), ("few", 60)])
+def test_what_is_refused_leaves_nothing(name: str, votes: int, tmp_path: Path) -> None:
+    with pytest.raises(TiebreakError, match=r"should match pattern|is too few"):
+        start(tmp_path / name, "tiny", synthetic=votes)
+    assert not (tmp_path / name).exists()

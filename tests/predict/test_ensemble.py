@@ -118,5 +118,7 @@ def test_models_may_be_held_in_fewer_bits(folders, said) -> None:
     table, x = said
     rounded = Ensemble(folders[1:], device="cpu", precision="fp8").predict(table)
     assert 0 < np.abs(rounded - x[:, 1]).max() < 0.2
-    with pytest.raises(TiebreakError, match=r"unknown precision: did you mean 'bf16'.* Valid: auto, bf16"):
+    with pytest.raises(
+        TiebreakError, match=r"unknown precision 'b16': did you mean 'bf16'.* Valid: auto, bf16"
+    ):
         Ensemble(folders[:1], device="cpu", precision="b16").predict(table)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -160,3 +161,31 @@ def test_a_file_without_rows_is_an_error(shipped: Path, tmp_path: Path) -> None:
     (tmp_path / "pairs.csv").write_text("id,text\n")
     with pytest.raises(TiebreakError, match="no rows in "):
         tiebreak.load(shipped, device="cpu").predict(tmp_path / "pairs.csv")
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "tokenizer.json", "config.json"])
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"{")])
+def test_a_damaged_folder_says_so(shipped: Path, tmp_path: Path, file: str, damage) -> None:
+    shutil.copytree(shipped, tmp_path / "model")
+    damage(tmp_path / "model" / file)
+    with pytest.raises(
+        TiebreakError, match=r"damaged or not whole|is no model folder|cannot load a classifier"
+    ):
+        tiebreak.load(tmp_path / "model", device="cpu")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"calibration": {"temperature": 0}},
+        {"calibration": {"temperature": float("inf")}},
+        {"calibration": {"coef": [[1, 0, 0]], "intercept": [0, 0, 0]}},
+        {"format": 99},
+    ],
+)
+def test_a_package_that_cannot_be_is_refused(shipped: Path, tmp_path: Path, change: dict) -> None:
+    shutil.copytree(shipped, tmp_path / "model")
+    path = tmp_path / "model" / "tiebreak.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(TiebreakError, match=rf"is damaged: {next(iter(change))}: "):
+        tiebreak.load(tmp_path / "model", device="cpu")

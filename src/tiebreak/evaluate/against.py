@@ -17,6 +17,9 @@ from tiebreak.evaluate.blend import PROMPTS_TO_FIT, WEIGHTINGS, best_weights, sh
 from tiebreak.evaluate.metrics import Array, Bootstrap, Estimate, difference, ece_when_calibrated, summarise
 from tiebreak.evaluate.selection import nested
 
+SUM_TOLERANCE = 0.02
+"""Probabilities rounded to two digits add up to 1 within this; they are scaled to 1, as the competition does."""
+
 Say = Callable[[Sequence[Path], pa.Table], Array]
 """From models and votes (data.votes.SCHEMA) to what each model says of them, (n, models, 3)."""
 
@@ -138,7 +141,14 @@ def _aligned(path: Path, labelled: Sequence[str]) -> Array:
             f"{len(missing)} of {len(labelled)} labelled ids have no prediction in {path}, "
             f"such as {missing[0]!r}"
         )
-    return x_NC[[position[vote] for vote in labelled]]
+    x_NC = x_NC[[position[vote] for vote in labelled]]
+    total_N = x_NC.sum(axis=1)
+    if (far := np.abs(total_N - 1) > SUM_TOLERANCE).any():
+        first = int(far.argmax())
+        raise TiebreakError(
+            f"the probabilities of {labelled[first]!r} in {path} add up to {total_N[first]:.4g}, not 1"
+        )
+    return x_NC
 
 
 def _labels(path: Path) -> _Labels:

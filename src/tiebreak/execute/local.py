@@ -49,7 +49,7 @@ def missing_inputs(work: Workspace, chosen: Sequence[Task]) -> dict[str, str]:
     ids = {task.id for task in chosen}
     return {
         upstream.id: f"{task.id} needs {upstream.id}, which is {_why(work, upstream)}; "
-        f"make it with: tiebreak run {work.path} --steps {upstream.step_name}"
+        f"make it with: tiebreak run {work.arguments} --steps {upstream.step_name}"
         for task in chosen
         if state(work, task).status != "fresh"
         for upstream in task.upstream()

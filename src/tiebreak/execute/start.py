@@ -55,16 +55,19 @@ def start(
         synthetic = SYNTHETIC_VOTES
     if votes and synthetic is not None:
         raise TiebreakError("--votes and --synthetic exclude each other: votes are given or made up")
+    if synthetic is not None and synthetic < 100:
+        raise TiebreakError(f"--synthetic {synthetic} is too few for folds and a lockbox; at least 100")
     for file in (*votes, *preferences):
         if not file.exists():
             raise TiebreakError(f"no file of votes at {file}")
-    if synthetic is not None:
-        _make_votes(folder, synthetic, seed)
-    else:
+    if synthetic is None:
         text = _with_data(text, votes, preferences)
-    text = re.sub(r"^name: .*$", f"name: {json.dumps(folder.resolve().name)}", text, count=1, flags=re.M)
+    name = f"name: {json.dumps(folder.resolve().name)}"
+    text = re.sub(r"^name: .*$", lambda _: name, text, count=1, flags=re.M)
     recipe = parse(yaml.safe_load(text), str(path))
     folder.mkdir(parents=True, exist_ok=True)
+    if synthetic is not None:
+        _make_votes(folder, synthetic, seed)
     if preset == "tiny":
         _make_models(folder, recipe, seed)
     write_atomically(path, text)
@@ -74,8 +77,6 @@ def start(
 def _make_votes(folder: Path, votes: int, seed: int) -> None:
     from tiebreak.data import synthetic
 
-    if votes < 100:
-        raise TiebreakError(f"--synthetic {votes} is too few for folds and a lockbox; at least 100")
     synthetic.write(folder, votes, seed)
 
 

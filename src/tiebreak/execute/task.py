@@ -120,7 +120,7 @@ def _ready(work: Workspace, item: Task | Source) -> Path:
         found = state(work, item)
         raise TiebreakError(
             f"{item.id} is {found.status} ({found.reason}); "
-            f"make it with: tiebreak run {work.path} --steps {item.step_name}"
+            f"make it with: tiebreak run {work.arguments} --steps {item.step_name}"
         )
     if problem := artifacts.damage(folder, manifest):
         raise TiebreakError(

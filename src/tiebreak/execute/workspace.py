@@ -5,6 +5,7 @@ reads). Two tasks with one key make the same thing, so what one run made another
 """
 
 import hashlib
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -44,6 +45,12 @@ class Workspace:
     def tasks(self) -> tuple[Task, ...]:
         """Every task, each after all that it reads."""
         return self.expand(self.recipe)
+
+    @property
+    def arguments(self) -> str:
+        """The recipe and its overrides, for a command that is to be typed."""
+        sets = (f" --set {shlex.quote(override)}" for override in self.overrides)
+        return shlex.quote(str(self.path)) + "".join(sets)
 
     @cached_property
     def root(self) -> Path:

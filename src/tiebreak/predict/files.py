@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from tiebreak.data.votes import LABELS, write_table
-from tiebreak.errors import TiebreakError, nearest
+from tiebreak.output import new_file
 from tiebreak.predict.ensemble import Ensemble
 from tiebreak.predict.judge import as_table
 
@@ -25,12 +25,11 @@ def predict_file(
     """Predict every pair of a file. Returns how many there were, and the weight of each model.
 
     output: .parquet with id, p_a, p_b, p_tie, or .csv with the competition's columns. fit: votes to choose
-    the weights on. precision: as in `tiebreak.load`. Raises TiebreakError for another suffix, a folder that is no
+    the weights on. precision: as in `tiebreak.load`. Raises TiebreakError for an output that cannot be, a folder that is no
     model, pairs that cannot be read, weights that do not fit the models, a device that is not here, or a
     precision that the card lacks.
     """
-    if output.suffix not in (".csv", ".parquet"):
-        raise TiebreakError(f"cannot write {output}: {nearest(output.suffix, ('.csv', '.parquet'))}")
+    new_file(output, (".csv", ".parquet"), (pairs, *([fit] if fit else [])))
     ensemble = Ensemble(models, weights, device, precision=precision)
     table = as_table(pairs)
     if fit:
@@ -38,7 +37,6 @@ def predict_file(
     p_NC = ensemble.predict(table)
     names = COMPETITION if output.suffix == ".csv" else tuple(f"p_{label}" for label in LABELS)
     predicted = pa.table({"id": table["id"]} | {name: pa.array(p_NC[:, c]) for c, name in enumerate(names)})
-    output.parent.mkdir(parents=True, exist_ok=True)
     if output.suffix == ".parquet":
         write_table(predicted, output)
     else:

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 
 from tiebreak.data.logits import mean_over_orders, softmax, swap_answers
 from tiebreak.data.prompt import TokenizedVotes, tokenize
@@ -114,11 +115,14 @@ def load_judge(
 ) -> Judge:
     """See `tiebreak.load`."""
     if precision not in PRECISIONS:
-        raise TiebreakError(f"unknown precision: {nearest(precision, PRECISIONS)}")
+        raise TiebreakError(f"unknown precision {precision!r}: {nearest(precision, PRECISIONS)}")
     shipped = package.read(folder)
     device = _choose(device)
-    load_folder = int8.load_classifier if int8.is_quantized(folder) else load
-    return Judge(load_folder(folder, precision, device), shipped, score_tokens)
+    try:
+        load_folder = int8.load_classifier if int8.is_quantized(folder) else load
+        return Judge(load_folder(folder, precision, device), shipped, score_tokens)
+    except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as error:
+        raise TiebreakError(f"the model in {folder} is damaged or not whole: {error}") from None
 
 
 def _choose(device: str | None) -> str:

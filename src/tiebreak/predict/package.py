@@ -1,10 +1,11 @@
 """What ships beside the weights: `tiebreak.json` says how the model's input and output are treated."""
 
 import json
+import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from tiebreak.errors import TiebreakError
 from tiebreak.recipe import Prompt, Tta
@@ -17,7 +18,7 @@ class Package(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    format: int = Field(1, description="version of this file's layout")
+    format: Literal[1] = Field(1, description="version of this file's layout")
     prompt: Prompt
     tta: Tta
     calibration: dict[str, Any] = Field(
@@ -30,6 +31,21 @@ class Package(BaseModel):
         None, description="what votes without two different answers were given"
     )
     provenance: dict[str, Any] = {}
+
+    @field_validator("calibration")
+    @classmethod
+    def _calibrates(cls, state: dict[str, Any]) -> dict[str, Any]:
+        match state:
+            case {"temperature": float() | int() as temperature}:
+                usable = 0 < temperature < math.inf
+            case {"coef": [list() as a, list() as b, list() as tie], "intercept": list() as intercept}:
+                rows = (a, b, tie, intercept)
+                usable = all(len(row) == 3 and all(map(math.isfinite, row)) for row in rows)
+            case _:
+                usable = False
+        if not usable:
+            raise ValueError(f"{state} is no calibration")
+        return state
 
 
 def read(folder: Path) -> Package:
@@ -44,7 +60,9 @@ def read(folder: Path) -> Package:
             "that `tiebreak run` prints at its end"
         ) from None
     except ValidationError as error:
-        raise TiebreakError(f"{folder / NAME} is damaged: {error.errors()[0]['msg']}") from None
+        raise TiebreakError(
+            f"{folder / NAME} is damaged: {'.'.join(map(str, error.errors()[0]['loc']))}: {error.errors()[0]['msg']}"
+        ) from None
 
 
 def write(package: Package, folder: Path) -> None:

@@ -1,0 +1,28 @@
+"""Where a command may write what it makes."""
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from tiebreak.errors import TiebreakError
+
+
+def new_file(path: Path, suffixes: Sequence[str], inputs: Iterable[Path] = ()) -> Path:
+    """The path, if a file may be written there; its folder is made.
+
+    Raises TiebreakError for another suffix, a folder, one of the `inputs`, and a place that cannot be written to.
+    """
+    valid = ", ".join(suffixes)
+    if path.suffix not in suffixes:
+        raise TiebreakError(f"cannot write {path}: its name must end so. Valid: {valid}")
+    if path.is_dir():
+        raise TiebreakError(f"cannot write {path}: it is a folder; name a file that ends in {valid}")
+    if path.exists() and any(other.exists() and path.samefile(other) for other in inputs):
+        raise TiebreakError(f"{path} is read by this command and would be lost; name another file")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TiebreakError(f"cannot write {path}: {error.strerror} ({error.filename})") from None
+    if not os.access(path.parent, os.W_OK):
+        raise TiebreakError(f"cannot write {path}: no permission in {path.parent}")
+    return path
