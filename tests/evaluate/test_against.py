@@ -180,5 +180,5 @@ def test_numbers_that_are_no_probabilities_are_refused(predicted, tmp_path):
     percent.write_text(
         "\n".join([text[0], ",".join([first, *(str(100 * float(x)) for x in rest)]), *text[2:]])
     )
-    with pytest.raises(TiebreakError, match=rf"of '0' in .*percent\.csv add up to 100, not 1"):
+    with pytest.raises(TiebreakError, match=r"of '0' in .*percent\.csv add up to 100, not 1"):
         against([percent], votes(tmp_path, [n % 3 for n in range(40)]), BOOTSTRAP)
