@@ -219,4 +219,4 @@ def test_evaluate_takes_models_beside_files(tiebreak, tiny_run, tmp_path: Path) 
     assert list(losses)[:3] == [str(tiny_run.recipe), str(tiny_run.folder), str(file)]
     assert len({losses[name] for name in list(losses)[:3]}) == 1
     code, out, err = tiebreak("evaluate", tiny_run.model, votes, "--precision", "fp23")
-    assert (code, "unknown precision: did you mean 'fp32'" in err) == (2, True)
+    assert (code, "unknown precision 'fp23': did you mean 'fp32'" in err) == (2, True)
