@@ -11,13 +11,15 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "tiebreak"
 LAYERS = (
-    {"__init__", "cli", "demo"},
-    {"execute", "serve"},
+    {"__init__", "__main__"},
+    {"cli"},
+    {"execute"},
     {"pipeline", "steps"},
     {"train", "quantize", "ensemble", "predict", "evaluate"},
     {"model", "data"},
     {"cards", "distributed", "environment", "estimate", "rates", "recipe"},
-    {"runtime", "errors"},
+    {"output", "runtime"},
+    {"errors"},
 )
 LEVEL = {package: level for level, packages in enumerate(LAYERS) for package in packages}
 FILES = sorted(SOURCE.rglob("*.py"))
