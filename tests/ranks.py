@@ -11,6 +11,7 @@ from datetime import timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +23,7 @@ from tiebreak.data.prompt import tokenize
 from tiebreak.errors import Interrupted
 from tiebreak.model.classifier import load, load_adapted
 from tiebreak.model.lora import adapter_state
-from tiebreak.predict.parts import score_in_parts
+from tiebreak.predict import parts
 from tiebreak.predict.scorer import both_orders, score
 from tiebreak.recipe import Lora, Prompt, Training
 from tiebreak.runtime import Runtime
@@ -123,7 +124,8 @@ def scored(base: Path, folder: Path) -> list[str]:
     ours.head_trained = True
     table = votes(10).append_column("split", pa.array(["lockbox"] * 10))
     runtime = Runtime("cpu", folder / str(distributed.rank()))
-    logits = score_in_parts(ours, table, Prompt(), 150, "m", 1, runtime, votes_a_part=4)
+    with mock.patch.object(parts, "VOTES_A_PART", 4):
+        logits = parts.score_in_parts(ours, table, Prompt(), 150, "m", 1, runtime)
     ids: list[str] = logits["id"].to_pylist()
     return ids
 

@@ -24,7 +24,7 @@ def test_what_exists_may_be_written_again_but_no_input(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("a.txt", r"must end so. Valid: \.csv, \.html"),
+        ("a.txt", r"cannot write .*a\.txt: Valid: \.csv, \.html"),
         ("folder.csv", "it is a folder"),
         ("file/a.csv", "cannot write"),
     ],

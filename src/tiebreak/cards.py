@@ -56,10 +56,11 @@ def named(name: str) -> Card:
     raise TiebreakError(f"no card {name!r} in the table; {nearest(name, _TABLE)}")
 
 
-FP8_RANKS = 16
-WRONG_RANK = (
-    f"lora.rank is {{rank}}, and FP8 products take multiples of {FP8_RANKS}; choose one, or precision nf4"
-)
+def wrong_rank(held: str, card: Card, rank: int) -> str | None:
+    """What mends an adapter's rank that a card's products do not take; None where they take it."""
+    if held == "fp8" and card != CPU and rank % 16:
+        return f"lora.rank is {rank}, and FP8 products take multiples of 16; choose one, or precision nf4"
+    return None
 
 
 def held_in(precision: str, card: Card, parameters: int) -> str:

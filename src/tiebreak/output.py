@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from tiebreak.errors import TiebreakError
+from tiebreak.errors import TiebreakError, nearest
 
 
 def new_file(path: Path, suffixes: Sequence[str], inputs: Iterable[Path] = ()) -> Path:
@@ -12,11 +12,12 @@ def new_file(path: Path, suffixes: Sequence[str], inputs: Iterable[Path] = ()) -
 
     Raises TiebreakError for another suffix, a folder, one of the `inputs`, and a place that cannot be written to.
     """
-    valid = ", ".join(suffixes)
     if path.suffix not in suffixes:
-        raise TiebreakError(f"cannot write {path}: its name must end so. Valid: {valid}")
+        raise TiebreakError(f"cannot write {path}: {nearest(path.suffix, suffixes)}")
     if path.is_dir():
-        raise TiebreakError(f"cannot write {path}: it is a folder; name a file that ends in {valid}")
+        raise TiebreakError(
+            f"cannot write {path}: it is a folder; name a file that ends in {', '.join(suffixes)}"
+        )
     if path.exists() and any(other.exists() and path.samefile(other) for other in inputs):
         raise TiebreakError(f"{path} is read by this command and would be lost; name another file")
     try:

@@ -10,16 +10,21 @@ from ranks import scored as scored_by_ranks
 from tiebreak.data.logits import LOGITS_SCHEMA, by_vote
 from tiebreak.errors import Interrupted
 from tiebreak.model import classifier
-from tiebreak.predict.parts import score_in_parts
+from tiebreak.predict import parts
 from tiebreak.recipe import Prompt
 from tiebreak.runtime import Runtime
+
+
+@pytest.fixture(autouse=True)
+def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "VOTES_A_PART", 4)
 
 
 def scored(table: pa.Table, scratch: Path, **runtime: object) -> pa.Table:
     ours = classifier.load(base("qwen2"))
     ours.head_trained = True
     surroundings = Runtime("cpu", scratch, **runtime)
-    return score_in_parts(ours, table, Prompt(), 200, "m", 1, surroundings, votes_a_part=4)
+    return parts.score_in_parts(ours, table, Prompt(), 200, "m", 1, surroundings)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from tiebreak.data.votes import LABELS, LOCKBOX, read_table, write_table
 from tiebreak.errors import Interrupted
 from tiebreak.model import classifier
 from tiebreak.model.merge import save
-from tiebreak.predict import package
+from tiebreak.predict import package, parts
 from tiebreak.recipe import Prompt, Tta
 from tiebreak.runtime import Runtime
 from tiebreak.steps import predict
@@ -56,7 +56,7 @@ def test_predicts_as_the_shipped_judge_does(inputs, tmp_path):
 
 
 def test_a_stopped_test_goes_on_where_it_was(inputs, tmp_path, monkeypatch):
-    monkeypatch.setattr(predict, "VOTES_A_PART", 4)
+    monkeypatch.setattr(parts, "VOTES_A_PART", 4)
     run(inputs, tmp_path / "whole")
     cut = tmp_path / "cut"
     part = cut / "checkpoint" / "test" / "part-000000000.parquet"

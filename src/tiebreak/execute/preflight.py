@@ -182,8 +182,8 @@ class Preflight:
         except TiebreakError as error:
             return Finding("error", about, f"{error} (--set {known.name}.precision=auto)")
         compute, rank = self.work.recipe.compute, known.model.lora.rank
-        if precision == "fp8" and rank % cards.FP8_RANKS:
-            return Finding("error", about, cards.WRONG_RANK.format(rank=rank))
+        if why := cards.wrong_rank(precision, card, rank):
+            return Finding("error", about, why)
         tokens, holders = compute.train_tokens, compute.processes if compute.shard_model else 1
         most = _on_each(memory_of(shape, precision, rank, tokens, training=True), holders)
         short = min(tokens, _LEAST_TOKENS)

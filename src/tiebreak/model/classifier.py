@@ -22,7 +22,7 @@ from transformers import (
 from transformers.utils import logging
 
 from tiebreak import distributed
-from tiebreak.cards import CPU, FP8_RANKS, WRONG_RANK
+from tiebreak.cards import CPU, wrong_rank
 from tiebreak.data.packing import Packed
 from tiebreak.data.votes import LABELS
 from tiebreak.errors import TiebreakError
@@ -135,8 +135,8 @@ def load_adapted(
         # the size of a model matters for `auto` on a GPU alone
         size = stream.parameters(config) if precision == "auto" and card != CPU else 0
         chosen = choose(precision, card, size)
-    if chosen.kind == "fp8" and card != CPU and lora.rank % FP8_RANKS:
-        raise TiebreakError(f"{base.name} in FP8: {WRONG_RANK.format(rank=lora.rank)}")
+    if why := wrong_rank(chosen.kind, card, lora.rank):
+        raise TiebreakError(f"{base.name} in FP8: {why}")
     announce(base.name, chosen)
     if chosen.kind == "dense" and not gpu.suits(card, chosen.dtype, config):
         classifier = load(base, precision, device, seed)

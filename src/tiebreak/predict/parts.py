@@ -16,6 +16,8 @@ from tiebreak.predict.scorer import both_orders, score
 from tiebreak.recipe import Prompt
 from tiebreak.runtime import Runtime
 
+VOTES_A_PART = 2048
+
 
 def score_in_parts(
     classifier: Classifier,
@@ -25,20 +27,17 @@ def score_in_parts(
     model: str,
     fold: int | None,
     runtime: Runtime,
-    votes_a_part: int = 2048,
 ) -> pa.Table:
     """Logits (data.logits.LOGITS_SCHEMA) of votes in both orders; `table` has a column `split`.
 
     Only the leading process gets them, others an empty table. Kept and stopped as `in_parts` says.
     """
     scored = partial(_score, classifier, prompt, max_tokens, model, fold, runtime)
-    done = in_parts(scored, table, runtime, votes_a_part)
+    done = in_parts(scored, table, runtime)
     return pa.concat_tables(done) if done else logits_of.LOGITS_SCHEMA.empty_table()
 
 
-def in_parts(
-    scored: Callable[[pa.Table], pa.Table], table: pa.Table, runtime: Runtime, votes_a_part: int = 2048
-) -> list[pa.Table]:
+def in_parts(scored: Callable[[pa.Table], pa.Table], table: pa.Table, runtime: Runtime) -> list[pa.Table]:
     """What `scored` makes of each part of a table; only the leading process gets them, others none.
 
     Parts that an earlier, killed run saved in `runtime.scratch` are not scored again. Raises Interrupted
@@ -47,12 +46,12 @@ def in_parts(
     leads = distributed.leads()  # alone looks for files: another node may not see for a while what it wrote
     runtime.scratch.mkdir(parents=True, exist_ok=True)
     done = []
-    for start in range(0, len(table), votes_a_part):
+    for start in range(0, len(table), VOTES_A_PART):
         path = runtime.scratch / f"part-{start:09d}.parquet"
         if not distributed.first(leads and path.exists()):
             if distributed.most(runtime.should_stop())[0]:
                 raise Interrupted(f"stopped after {start} of {len(table)} votes; they are saved")
-            part = scored(table.slice(start, votes_a_part))
+            part = scored(table.slice(start, VOTES_A_PART))
             if leads:
                 write_table(part, path)
         if leads:

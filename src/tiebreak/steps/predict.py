@@ -9,7 +9,6 @@ from tiebreak.recipe import Slice, Tta
 from tiebreak.runtime import Runtime
 
 VERSION = 2
-VOTES_A_PART = 2048
 
 
 class Settings(Slice):
@@ -48,7 +47,7 @@ def run(
         return pa.table({"id": part["id"], **columns})
 
     own = replace(runtime, scratch=runtime.scratch / "test")
-    parts = in_parts(predicted, test, own, VOTES_A_PART)
+    parts = in_parts(predicted, test, own)
     if runtime.leads:
         votes.write_table(pa.concat_tables(parts), output / "test.parquet")
     return {"lockbox_votes": len(lockbox), "test_votes": len(test)}

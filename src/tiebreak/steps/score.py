@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 VERSION = 1
-VOTES_A_PART = 2048
 
 
 class Settings(Slice):
@@ -53,7 +52,6 @@ def run(
         settings.teacher,
         settings.fold,
         runtime,
-        VOTES_A_PART,
     )
     if not runtime.leads:
         return {}
