@@ -36,7 +36,7 @@ def test_the_choice_is_the_quickest_of_all() -> None:
         fits = [
             (tokens, again)
             for tokens in (8192, 4096, 2048, 1024)
-            for again in range(81)
+            for again in range(80)
             if (10.0 + 80 - again) * tokens / 8192 <= free
         ]
         assert seconds(*choose(memory(free))) == min(seconds(*option) for option in fits)
@@ -73,10 +73,13 @@ class FakeCard:
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (room * GIB, 100 * GIB))
 
     def peak(self, classifier: Any, tokens: int, again: int) -> int:
-        """1 GiB and another for each layer kept, for 4,096 tokens; more than thought where most is kept."""
+        """1 GiB and another for each layer kept or, if none is, for the one that is computed again; for 4,096 tokens.
+
+        More than thought where most is kept.
+        """
         self.tried.append((tokens, again))
-        gib = self.adapters + tokens / 4096 * (1 + LAYERS - again)
-        gib += self.surprise * (again < LAYERS - dry_run.PROBED)
+        gib = self.adapters + tokens / 4096 * (1 + max(1, LAYERS - again))
+        gib += self.surprise * (again < LAYERS - 1 - dry_run.PROBED)
         if gib > self.room:
             raise torch.cuda.OutOfMemoryError("out of memory")
         return int((10 + gib) * GIB)
@@ -101,6 +104,7 @@ def test_half_the_budget_is_taken_where_it_is_quicker(monkeypatch: pytest.Monkey
 def test_a_budget_that_fits_in_no_way_is_halved(monkeypatch: pytest.MonkeyPatch) -> None:
     tokens, again = FakeCard(1.2, monkeypatch).settle(16384)
     assert tokens / 4096 * (1 + LAYERS - again) <= 1.2
+    assert again < LAYERS, "to keep one costs nothing"
     assert tokens < 4096
 
 
@@ -110,6 +114,32 @@ def test_more_is_computed_again_where_the_estimate_was_too_hopeful(monkeypatch: 
     assert tokens == 4096
     assert 1 + LAYERS - again + 2 <= 9.5
     assert card.tried[-2] == (4096, again - 1), "one tenth of the layers more each time"
+
+
+def test_what_fits_now_must_leave_room_for_the_moments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """9 GiB of activations, 0.75 unforeseen and half a one of gradients fit 10.5; 1 more for moments does not."""
+    card = FakeCard(10.5, monkeypatch, surprise=0.75, adapters=0.5)
+    assert card.settle(4096) == (4096, 1)
+    assert card.tried[-2] == (4096, 0)
+    assert FakeCard(10.5, monkeypatch, surprise=0.75, adapters=0.5).settle(4096, resumed=True) == (4096, 0)
+
+
+def test_gradients_lie_there_while_a_forward_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    weight = torch.nn.Parameter(torch.ones(3))
+
+    def logits(batch: Any) -> torch.Tensor:
+        assert weight.grad is not None
+        return weight * 2
+
+    model = SimpleNamespace(zero_grad=lambda set_to_none: None)
+    classifier: Any = SimpleNamespace(
+        model=model, fixed=False, device="cpu", logits=logits, trainable=lambda: {"a": weight}
+    )
+    monkeypatch.setattr(dry_run.gpu, "recompute", lambda model, layers: None)
+    for name in ("empty_cache", "reset_peak_memory_stats"):
+        monkeypatch.setattr(torch.cuda, name, lambda: None)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 17)
+    assert dry_run._peak(classifier, 64, 0) == 17
 
 
 def test_a_long_row_is_tried_even_where_the_budget_is_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,7 +174,9 @@ def test_a_spread_model_does_not_try_again_by_itself(monkeypatch: pytest.MonkeyP
         raise torch.cuda.OutOfMemoryError("out of memory")
 
     model = SimpleNamespace(zero_grad=lambda set_to_none: None)
-    classifier: Any = SimpleNamespace(model=model, fixed=False, device="cpu", logits=logits)
+    classifier: Any = SimpleNamespace(
+        model=model, fixed=False, device="cpu", logits=logits, trainable=lambda: {}
+    )
     monkeypatch.setattr(dry_run.gpu, "recompute", lambda model, layers: None)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: None)

@@ -1,9 +1,9 @@
 """Find what fits a GPU before the first step: tokens of a forward, and how many layers keep their activations.
 
-Two forwards and backwards are measured, one with every layer computed again in the backward and one with a few
-layers kept; memory is linear in the tokens and in the layers kept. Of the token budgets that fit, the one with
-the least time a token wins: computing a layer again costs half of its forward and backward, and every forward
-costs as much as `FIXED_TOKENS` tokens more.
+Two forwards and backwards are measured, with one layer kept and with a few more; memory is linear in the tokens
+and in the layers kept. One costs nothing to keep: a layer that is computed again takes as much while it is. Of the
+token budgets that fit, the one with the least time a token wins: computing a layer again costs half of its forward
+and backward, and every forward costs as much as `FIXED_TOKENS` tokens more. What wins is measured too.
 """
 
 import logging
@@ -27,6 +27,7 @@ TOO_SMALL = (
 )
 FIXED_TOKENS = 128
 PROBED = 2
+"""Layers more in the second forward than in the first: what one takes is small beside what all else does."""
 SMALLEST_BUDGET = 1024
 MARGIN, MARGIN_SPREAD = 0.04, 0.1
 """The share of a card's memory left alone: fragments, and what other libraries take.
@@ -39,8 +40,8 @@ More where the weights are spread: layers that come and go leave more fragments,
 class Memory:
     """Bytes on a card for a training of `layers` layers, at a budget of `tokens`.
 
-    free: what activations may take. bare: what they take at the least, every layer computed again.
-    layer: what each layer that keeps its activations takes on top.
+    free: what activations may take. bare: what they take beside the layers that are kept.
+    layer: what each layer that keeps its activations takes.
     """
 
     layers: int
@@ -52,22 +53,22 @@ class Memory:
 
 def choose(memory: Memory) -> tuple[int, int]:
     """The tokens of a forward and the layers to compute again. Raises TiebreakError if nothing fits."""
-    options = [option for option in _options(memory) if option[2] >= 0]
+    options = [(tokens, kept) for tokens, kept in _options(memory) if kept >= 1]
     if not options:
         raise TiebreakError(TOO_SMALL)
     _, tokens, again = min(
-        (_time(tokens, again, memory.layers), -tokens, again) for tokens, again, _ in options
+        (_time(tokens, memory.layers - kept, memory.layers), -tokens, memory.layers - kept)
+        for tokens, kept in options
     )
     return -tokens, again
 
 
-def _options(memory: Memory) -> Iterator[tuple[int, int, float]]:
-    """(tokens, layers computed again, bytes left) for the budget and its halves."""
+def _options(memory: Memory) -> Iterator[tuple[int, int]]:
+    """(tokens, the layers that fit then) for the budget and its halves."""
     tokens = memory.tokens
     while tokens >= min(SMALLEST_BUDGET, memory.tokens):
         share = tokens / memory.tokens
-        kept = min(memory.layers, int((memory.free / share - memory.bare) // memory.layer))
-        yield tokens, memory.layers - max(0, kept), kept
+        yield tokens, min(memory.layers, int((memory.free / share - memory.bare) // memory.layer))
         tokens //= 2
 
 
@@ -79,22 +80,19 @@ def _time(tokens: int, again: int, layers: int) -> float:
 def settle(classifier: Classifier, budget: int, longest: int, resumed: bool = False) -> int:
     """Set how many layers are computed again, and return the tokens of a forward, at most `budget`.
 
-    longest: tokens of the longest row, which must fit whatever the budget is. The adapters' gradients and
-    optimizer states are counted in before they exist; resumed: the states do. Raises TiebreakError if nothing
-    fits.
+    longest: tokens of the longest row, which must fit whatever the budget is. The optimizer's states are counted
+    in before they exist; resumed: they do. Raises TiebreakError if nothing fits.
     """
     layers = max(1, len(classifier.model.model.layers) - classifier.at_ends)  # such a last one keeps little
-    memory = _measure(classifier, layers, _longest(longest, budget), resumed)
+    torch.cuda.empty_cache()
+    most = _limit() - (0 if resumed else 8 * _adapters(classifier))  # two moments in fp32
+    memory = _measure(classifier, layers, _longest(longest, budget), most)
     tokens, again = choose(memory)
     tokens, again = int(-distributed.most(-tokens)[0]), int(distributed.most(again)[0])
-    while True:
-        try:
-            _peak(classifier, _longest(longest, tokens), again)
-            break
-        except torch.cuda.OutOfMemoryError:
-            if again == layers:
-                raise TiebreakError(TOO_SMALL) from None
-            again = min(layers, again + max(1, layers // 10))
+    while distributed.most(not _fits(classifier, _longest(longest, tokens), again, most))[0]:
+        if again == layers - 1:
+            raise TiebreakError(TOO_SMALL)
+        again = min(layers - 1, again + max(1, layers // 10))
     log.info(
         "%d tokens a forward; %d of %d layers are computed again in the backward; %.1f GiB free for them",
         *(tokens, again, layers, memory.free / 2**30),
@@ -107,37 +105,53 @@ def _longest(row: int, budget: int) -> int:
     return max(shape(budget, budget), shape(row, budget))
 
 
-def _measure(classifier: Classifier, layers: int, tokens: int, resumed: bool) -> Memory:
-    """Bytes that the budget takes, or its largest half that fits with every layer computed again."""
-    torch.cuda.empty_cache()
-    adapters = sum(p.numel() for p in classifier.trainable().values())
-    static = torch.cuda.memory_allocated()
+def _limit() -> float:
+    """Bytes that this process may take of the card."""
     margin = MARGIN_SPREAD if distributed.shards() else MARGIN
-    limit = (torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved()) * (1 - margin)
-    free = limit - static - (4 if resumed else 12) * adapters  # gradients and two moments in fp32
+    return (torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved()) * (1 - margin)
+
+
+def _adapters(classifier: Classifier) -> int:
+    """Numbers that learn."""
+    return sum(p.numel() for p in classifier.trainable().values())
+
+
+def _measure(classifier: Classifier, layers: int, tokens: int, most: float) -> Memory:
+    """Bytes that the budget takes, or its largest half that fits with every layer but one computed again."""
+    static = torch.cuda.memory_allocated() + 4 * _adapters(classifier)  # with gradients
     while True:
         try:
-            bare = _peak(classifier, tokens, layers) - static - 4 * adapters
+            one = _peak(classifier, tokens, layers - 1) - static
             break
         except torch.cuda.OutOfMemoryError:
             if tokens <= SMALLEST_BUDGET:
                 raise TiebreakError(TOO_SMALL) from None
             tokens //= 2
-    kept = min(PROBED, layers)
+    more = min(PROBED, layers - 1)
     try:
-        layer = (_peak(classifier, tokens, layers - kept) - static - 4 * adapters - bare) / kept
+        layer = (_peak(classifier, tokens, layers - 1 - more) - static - one) / more if more else one
     except torch.cuda.OutOfMemoryError:
-        layer = free  # so much that none is kept
-    return Memory(layers, tokens, free, bare, max(layer, 1.0))
+        layer = one  # more than that: nothing else is kept
+    layer = max(layer, 1.0)
+    return Memory(layers, tokens, most - static, one - layer, layer)
+
+
+def _fits(classifier: Classifier, tokens: int, again: int, most: float) -> bool:
+    try:
+        return _peak(classifier, tokens, again) <= most
+    except torch.cuda.OutOfMemoryError:
+        return False
 
 
 def _peak(classifier: Classifier, tokens: int, again: int) -> int:
-    """The most bytes in use during a forward and backward of so many tokens."""
+    """The most bytes in use during a forward and backward of so many tokens, not the first of its step."""
     gpu.recompute(classifier.model, again)
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
-    batch = _batch(tokens, classifier.fixed).to(classifier.device)
     try:
+        for p in classifier.trainable().values():
+            p.grad = torch.zeros_like(p)
+        batch = _batch(tokens, classifier.fixed).to(classifier.device)
         classifier.logits(batch).sum().backward()  # type: ignore[no-untyped-call]
     except torch.cuda.OutOfMemoryError:
         if not distributed.shards():
