@@ -1,6 +1,6 @@
 """What each step of the recipe is worth: log loss above the best possible, on votes whose truth is known.
 
-    python benchmarks/ladder.py --work FOLDER [--seeds 5] [--write]
+    python benchmarks/ladder.py --work FOLDER [--seeds 5] [--votes 7000] [--write]
 
 Every rung is the recipe with a few keys set, run through the pipeline itself, so that rungs share artifacts
 and a stopped benchmark goes on. A seed has its own votes, preference pairs and random models. The excess of a
@@ -16,6 +16,7 @@ import json
 import os
 import platform
 import shutil
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -90,6 +91,8 @@ OURS = (
     "distill.average_orders=true",
 )
 OUT_OF_FOLD = (*OURS, "logits.soft_labels=out_of_fold")
+SELF_TAUGHT = (ALONE[0], *OUT_OF_FOLD)
+UNLABELLED = 'data.unlabelled=["data/unlabelled.parquet"]'
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,13 @@ RUNGS = (
     Rung("+ distillation, published loss", (), "distill/", "+ post-pretraining"),
     Rung("+ our loss", OURS, "distill/", "+ distillation, published loss"),
     Rung("+ out-of-fold soft labels", OUT_OF_FOLD, "distill/", "+ our loss"),
+    Rung(
+        "+ half as many pairs without votes",
+        (*OUT_OF_FOLD, UNLABELLED),
+        "distill/",
+        "+ out-of-fold soft labels",
+    ),
+    Rung("students taught by students", SELF_TAUGHT, "distill/", "+ post-pretraining"),
     Rung("students' predictions blended", OUT_OF_FOLD, "distill/", "+ out-of-fold soft labels", blended=True),
     Rung(
         PUBLISHED, (*OUT_OF_FOLD, "average.method=published"), "predict/averaged", "+ out-of-fold soft labels"
@@ -142,13 +152,16 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--work", type=Path, required=True, help="folder of what is being made")
     arguments.add_argument("--seeds", type=int, default=5)
+    arguments.add_argument("--votes", type=int, default=VOTES, help="fewer are a test of this script")
     arguments.add_argument("--write", action="store_true")
     chosen = arguments.parse_args()
+    if chosen.write and chosen.votes != VOTES:
+        sys.exit(f"--write is for the figures of {VOTES} votes")
     use_threads(Compute(threads=1))
-    found = [cached(chosen.work, seed) for seed in range(chosen.seeds)]
+    found = [cached(chosen.work, seed, chosen.votes) for seed in range(chosen.seeds)]
     rows = summary([seed["excess"] for seed in found])
     facts = {
-        "votes": VOTES,
+        "votes": chosen.votes,
         "seeds": len(found),
         "best_possible_log_loss": round(best_possible(), 4),
         "cpu_seconds_a_seed": round(float(np.mean([seed["cpu_seconds"] for seed in found]))),
@@ -164,17 +177,19 @@ def main() -> None:
         RESULT.with_suffix(".md").write_text(page(table, facts))
 
 
-def prepare(folder: Path, seed: int) -> None:
-    """Votes, preference pairs, tiny models and the recipe of one seed; the recipe comes last."""
+def prepare(folder: Path, seed: int, count: int) -> None:
+    """Votes, other pairs, tiny models and the recipe of one seed; the recipe comes last."""
     from tiebreak.model import tiny
 
     if (folder / "recipe.yaml").exists():
         return
-    synthetic.write(folder, VOTES, seed, WORLD)
-    pairs = synthetic.preferences(VOTES // 2, 3 * seed + 1, OTHER_TASTE)
+    synthetic.write(folder, count, seed, WORLD)
+    pairs = synthetic.preferences(count // 2, 3 * seed + 1, OTHER_TASTE)
     write_table(pairs, folder / "data" / "preferences.parquet")
+    more = synthetic.generate(count // 2, 10_000 + seed, WORLD).select(SCHEMA.names)
+    write_table(more, folder / "data" / "unlabelled.parquet")  # votes in this role are not read
     votes = read_table(folder / "data" / "votes.parquet")
-    texts = list(islice(_texts(votes), 20_000))
+    texts = list(islice(_texts(votes.slice(0, count // 4)), 20_000))
     (folder / "models").mkdir(exist_ok=True)
     tiny.make(folder / "models" / "llama", "llama", texts, seed, hidden=96, layers=3)
     tiny.make(folder / "models" / "gemma", "gemma2", texts, seed)
@@ -183,15 +198,15 @@ def prepare(folder: Path, seed: int) -> None:
 
 def _texts(votes: Any) -> Iterator[str]:
     for column in ("prompt", "response_a", "response_b"):
-        yield from votes[column].slice(0, VOTES // 4).combine_chunks().flatten().to_pylist()
+        yield from votes[column].combine_chunks().flatten().to_pylist()
 
 
-def cached(work: Path, seed: int) -> dict[str, Any]:
+def cached(work: Path, seed: int, votes: int) -> dict[str, Any]:
     """What `measure` found for a seed, now or before; its artifacts go once it is written down."""
     path = work / f"seed{seed}.json"
     if not path.exists():
         began = time.process_time()
-        excess = measure(work / f"seed{seed}", seed)
+        excess = measure(work / f"seed{seed}", seed, votes)
         found = {"seed": seed, "cpu_seconds": round(time.process_time() - began), "excess": excess}
         partial = path.with_suffix(".partial")
         partial.write_text(json.dumps(found))
@@ -201,9 +216,9 @@ def cached(work: Path, seed: int) -> dict[str, Any]:
     return result
 
 
-def measure(folder: Path, seed: int) -> dict[str, float]:
+def measure(folder: Path, seed: int, votes: int) -> dict[str, float]:
     """The excess of every rung, of the class prior and of the teacher, in one seed."""
-    prepare(folder, seed)
+    prepare(folder, seed, votes)
     truth: dict[str, Array] = {}
     excess: dict[str, float] = {}
     for rung in (TEACHER, *RUNGS):
@@ -249,11 +264,11 @@ def prior(work: Workspace, rows: int) -> Array:
 def excess_of(work: Workspace, rung: Rung, truth: dict[str, Array]) -> float:
     """The mean over a rung's models, or the excess of their mean prediction."""
     tasks = [task for task in work.tasks if task.id.startswith(rung.tasks)]
-    temperature = None
+    calibrations = []
     if rung.calibrated:
         package = work.folder(work.find("quantize/student")) / "model" / "tiebreak.json"
-        temperature = json.loads(package.read_text())["calibration"]["temperature"]
-    scored = stages.read([work.folder(task) for task in tasks], [temperature] * len(tasks))
+        calibrations = [json.loads(package.read_text())["calibration"]]
+    scored = stages.read([work.folder(task) for task in tasks], calibrations)
     ids = list(truth)
     models = [model.aligned(ids) for model in stages.of_split(scored, "lockbox")]
     predictions = [model.probabilities(rung.both_orders, rung.calibrated) for model in models]
@@ -331,7 +346,7 @@ PAGE = """# What each step is worth
 Synthetic votes whose true probabilities are known, with three in ten cast at random, so that the best possible log
 loss is {best_possible_log_loss}, as hard as real arena votes. A seed has {votes:,} votes of its own (a quarter of them
 the lockbox, a twentieth the soup's, the rest in three folds), half as many preference pairs by judges of another
-taste, and random models: a Llama of 3 layers and width 96 as the teacher, a Gemma-2 of 2 layers and width 64 as the
+taste, as many pairs without votes, and random models: a Llama of 3 layers and width 96 as the teacher, a Gemma-2 of 2 layers and width 64 as the
 student. Figures are means over seeds of the mean KL divergence from the true probabilities on the lockbox: the
 expected log loss above the best possible. Up to the averages they are means over the folds' models, answers in the
 order stored. A change is paired by vote; its interval is Student's t over the seeds.

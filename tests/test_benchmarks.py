@@ -107,6 +107,22 @@ def test_the_page_of_quantising_says_how_it_was_made(monkeypatch: pytest.MonkeyP
     assert "{" not in page
 
 
+@pytest.mark.slow
+def test_every_rung_of_the_ladder_is_stood_on(script: Script, tmp_path: Path) -> None:
+    arguments = ("--work", str(tmp_path), "--seeds", "2", "--votes", "240")
+    table, line = script("ladder.py", *arguments).strip().split("\n\n")[-2:]
+    found = json.loads(line)
+    rows = {row["rung"]: row for row in found["rows"]}
+    for name, row in rows.items():
+        assert row["excess"]["value"] > 0, "nothing is better than the truth"
+        assert f"| {name} | {row['excess']['value']:.5f} |" in table
+        if below := row.get("below"):
+            change = row["excess"]["value"] - rows[below]["excess"]["value"]
+            assert row["change"]["value"] == pytest.approx(change)
+    of_seeds = {name: tuple(seed["excess"][name] for seed in found["found"]) for name in rows}
+    assert len(set(of_seeds.values())) == len(rows), "no rung is another by mistake"
+
+
 def test_without_data_real_votes_are_skipped(script: Script, tmp_path: Path) -> None:
     assert "skipped" in script("real_votes.py", str(tmp_path), "--work", str(tmp_path))
 
