@@ -25,8 +25,8 @@ TOO_SMALL = (
     "the card's memory is too small to train this model even one short row at a time; choose precision fp8 or nf4, "
     "or a larger card"
 )
-FIXED_TOKENS, FIXED_TOKENS_SPREAD = 128, 1600
-"""What a forward and its backward cost beside their tokens.
+FIXED_TOKENS, FIXED_TOKENS_SPREAD = 256, 1600
+"""What a forward and its backward cost beside their tokens: launches, and tokens that fill it up.
 
 Where the weights are spread they gather them all, twice: half a second of a 70B in FP8 on two H100s with NVLink.
 """
