@@ -73,6 +73,34 @@ def test_what_is_no_label(record, reason):
     assert str(error.value).startswith(reason)
 
 
+def test_a_vote_may_have_a_weight():
+    pair = {"prompt": "p", "response_a": "x", "response_b": "y", "winner": "model_a"}
+    assert [one(pair | {"weight": given}).weight for given in (2, "0.5", 0, "", None)] == [
+        2,
+        0.5,
+        0,
+        None,
+        None,
+    ]
+    assert one(pair).weight is None
+    completions = [{"response": text, "overall_score": n} for n, text in enumerate("abc")]
+    scored = {"instruction": "p", "completions": completions, "weight": 3}
+    assert [vote.weight for vote in read(scored)] == [3, 3, 3]
+
+
+@pytest.mark.parametrize(
+    ("weight", "reason"),
+    [
+        (-1, "weight is negative: -1"),
+        ("much", "weight is not a number: 'much'"),
+        ("inf", "weight is not a number"),
+    ],
+)
+def test_what_is_no_weight(weight, reason):
+    with pytest.raises(RowError, match=reason):
+        one({"prompt": "p", "response_a": "x", "response_b": "y", "winner": "tie", "weight": weight})
+
+
 # --- pairs
 
 PAIR = {"id": 7, "prompt": "p", "response_a": "a", "response_b": "b", "winner": "model_a", "model_a": "m"}
@@ -80,7 +108,7 @@ PAIR = {"id": 7, "prompt": "p", "response_a": "a", "response_b": "b", "winner": 
 
 def test_a_pair_of_plain_texts():
     vote = one(PAIR)
-    assert vote == ("7", ["p"], ["a"], ["b"], "m", None, A)
+    assert vote == ("7", ["p"], ["a"], ["b"], "m", None, A, None)
     assert one(PAIR, labelled=False).p is None
 
 
@@ -169,7 +197,7 @@ def arena(winner="model_b", **change):
 
 
 def test_arena_export():
-    assert one(arena()) == ("q1", ["p", "q"], ["a", "c"], ["b", "d"], "m", "n", B)
+    assert one(arena()) == ("q1", ["p", "q"], ["a", "c"], ["b", "d"], "m", "n", B, None)
     assert one(arena("tie (bothbad)")).p == TIE
     packed = {name: json.dumps(arena()[name]) for name in ("conversation_a", "conversation_b")}
     assert one(arena(**packed)) == one(arena())

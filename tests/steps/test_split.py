@@ -58,6 +58,12 @@ def test_every_vote_is_in_one_place_and_groups_are_never_cut(tmp_path):
     assert sizes == [sum(row["fold"] == fold for row in rows) for fold in (LOCKBOX, 0, 1, 2)]
 
 
+def test_a_vote_keeps_its_weight(tmp_path):
+    votes = [vote | {"weight": n / 8} for n, vote in enumerate(labelled(prompts(40)))]
+    _, rows = run(tmp_path, votes=votes, extra=[vote("x", "something else") | {"weight": 9.0}])
+    assert {row["id"]: row["weight"] for row in rows} == {v["id"]: v["weight"] for v in votes} | {"x": 9.0}
+
+
 def test_a_soup_is_set_aside_beside_the_lockbox(tmp_path):
     metrics, rows = run(tmp_path, soup_share=0.2, votes=labelled(prompts(200)))
     assert metrics["soup"] == sum(row["fold"] == SOUP for row in rows) > 0

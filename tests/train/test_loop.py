@@ -6,6 +6,8 @@ import math
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 import torch.nn.functional as F
@@ -73,6 +75,25 @@ def test_equals_a_plain_torch_loop(tmp_path: Path) -> None:
         torch.testing.assert_close(
             state[name], expected, atol=2e-4, rtol=1e-3, msg=lambda m, n=name: f"{n}: {m}"
         )
+
+
+def test_a_vote_counts_as_much_as_its_weight(tmp_path: Path) -> None:
+    """The loss of the first step is the sum of what each vote takes alone, times its weight; none given is 1.
+
+    What a step makes of its votes' origin multiplies it.
+    """
+
+    def first_loss(name: str, weights: list[float | None], **more: np.ndarray) -> float:
+        table = votes(3).drop_columns("weight").append_column("weight", pa.array(weights, pa.float32()))
+        surroundings = Runtime("cpu", tmp_path / name, train_tokens=300)
+        return fit(fresh(), table, Prompt(), TRAINING, surroundings, seed=5, **more)[0]
+
+    alone = [first_loss(f"{n}", [float(n == vote) for vote in range(3)]) for n in range(3)]
+    assert min(alone) > 0.1
+    expected = alone[0] + 0.25 * alone[1] + 3.0 * alone[2]
+    assert first_loss("together", [None, 0.25, 3.0]) == pytest.approx(expected, rel=1e-5)
+    halves = np.array([0.5, 1.0, 0.5], np.float32)
+    assert first_loss("twice", [2.0, 0.25, 6.0], weights_N=halves) == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_loss_falls(tmp_path: Path) -> None:

@@ -190,7 +190,7 @@ def _chars(vote: Vote) -> int:
 
 def _record_batch(votes: list[Vote]) -> pa.RecordBatch:
     nothing = (None, None, None)
-    rows = [(*vote[:6], *(vote.p or nothing)) for vote in votes]
+    rows = [(*vote[:6], *(vote.p or nothing), vote.weight) for vote in votes]
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(SCHEMA)
     return pa.RecordBatch.from_arrays(
         [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)], schema=SCHEMA

@@ -29,7 +29,7 @@ Record = Mapping[str, Any]
 
 
 class Vote(NamedTuple):
-    """One vote, or an unlabelled pair (p is None). An id of None is to be made."""
+    """One vote, or an unlabelled pair (p is None). An id of None is to be made, a weight of None is 1."""
 
     id: str | None
     prompt: Turns
@@ -38,6 +38,7 @@ class Vote(NamedTuple):
     model_a: str | None
     model_b: str | None
     p: Probabilities | None
+    weight: float | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,8 @@ class Shape:
         """The votes in a record: one, or several for scored completions. Raises RowError."""
         if missing := set(self.needs) - record.keys():
             raise RowError(f"missing columns: {', '.join(sorted(missing))}")
-        votes = list(self.convert(record, how))
+        weight = _weight(record)
+        votes = [vote._replace(weight=weight) for vote in self.convert(record, how)]
         for vote in votes:
             _check_turns(vote)
         return votes
@@ -236,7 +238,7 @@ SHAPES = (
     Shape(("instruction", "completions"), "completions", _ultrafeedback),
 )
 
-_OTHERS = """id question_id model_a model_b winner winner_model_a winner_model_b winner_tie p_a p_b p_tie
+_OTHERS = """id question_id model_a model_b winner winner_model_a winner_model_b winner_tie p_a p_b p_tie weight
     chosen_model chosen-model rejected_model rejected-model score_chosen chosen-rating chosen_score
     score_rejected rejected-rating rejected_score"""
 COLUMNS = frozenset(_OTHERS.split()).union(*(shape.needs for shape in SHAPES))
@@ -264,6 +266,15 @@ def _id(record: Record) -> str | None:
         if (value := record.get(column)) not in (None, ""):
             return clean(str(value))
     return None
+
+
+def _weight(record: Record) -> float | None:
+    if record.get("weight") in (None, ""):
+        return None
+    weight = number(record["weight"], "weight")
+    if weight < 0:
+        raise RowError(f"weight is negative: {weight:g}")
+    return weight
 
 
 def _first(record: Record, *columns: str) -> Any:

@@ -22,7 +22,7 @@ from tiebreak.errors import TiebreakError
 from tiebreak.recipe import Prompt
 
 _TEXTS = ("prompt", "response_a", "response_b")
-_LABELS = ("id", "p_a", "p_b", "p_tie")
+_LABELS = ("id", "p_a", "p_b", "p_tie", "weight")
 _ABOUT = b"tiebreak"
 
 

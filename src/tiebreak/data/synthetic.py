@@ -118,7 +118,7 @@ def generate(votes: int, seed: int, world: World | None = None) -> pa.Table:
         "model_b": drawn.model_N["b"],
     }
     columns |= {f"p_{label}": pa.array(hard_NC[:, c]) for c, label in enumerate(LABELS)}
-    table = pa.table(columns, schema=SCHEMA)
+    table = pa.table(columns | {"weight": pa.nulls(votes, pa.float32())}, schema=SCHEMA)
     for c, label in enumerate(LABELS):
         table = table.append_column(f"true_{label}", pa.array(true_NC[:, c]))
     return table

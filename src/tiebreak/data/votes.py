@@ -1,7 +1,8 @@
 """The one schema of votes. Readers produce it, every step consumes it.
 
 A vote is a prompt, two answers (each a list of turns) and three probabilities; a hard label is a
-probability of one. Unlabelled pairs carry nulls there. A null turn is an answer that was never given.
+probability of one. Unlabelled pairs carry nulls there. A null turn is an answer that was never given. The
+weight is how much the vote counts where models learn; null is 1.
 """
 
 from collections.abc import Iterable, Mapping
@@ -25,6 +26,7 @@ SCHEMA = pa.schema(
         ("p_a", pa.float32()),
         ("p_b", pa.float32()),
         ("p_tie", pa.float32()),
+        ("weight", pa.float32()),
     ]
 )
 

@@ -9,7 +9,7 @@ from tiebreak.errors import TiebreakError
 from tiebreak.recipe import Share, Slice
 from tiebreak.runtime import Runtime
 
-VERSION = 2
+VERSION = 3
 
 
 class Settings(Slice):

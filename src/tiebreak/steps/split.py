@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tiebreak.data.groups import Prompts
 
-VERSION = 4
+VERSION = 5
 
 _ROLES = ("votes", "extra", "preferences", "unlabelled", "test")
 

@@ -15,7 +15,7 @@ from tiebreak.recipe import Lora, Prompt, Training
 from tiebreak.runtime import Runtime
 from tiebreak.train.loop import train
 from tiebreak.train.losses import Loss
-from tiebreak.train.rows import TrainingRows, labels_of
+from tiebreak.train.rows import TrainingRows, labels_of, weights_of
 
 LABELS_ONLY = Loss()
 
@@ -32,12 +32,14 @@ def fit(
     weights_N: NDArray[np.float32] | None = None,
 ) -> list[float]:
     """Train in place on votes in data.votes.SCHEMA, and on teachers' raw logits (votes, orders, teachers, 3)
-    where given; only then may votes be without a label. weights_N says what each vote counts.
+    where given; only then may votes be without a label. weights_N multiplies the votes' own weights.
 
     Returns the mean loss a row of each optimizer step. Raises as `train.loop.train` does.
     """
     votes = tokenize(table, classifier.tokenizer, prompt)
     labels_NOC = labels_of(table, unlabelled=teachers_NOMC is not None)
+    own_N = weights_of(table)
+    weights_N = own_N if weights_N is None else own_N * weights_N
     rows = TrainingRows(votes, labels_NOC, teachers_NOMC, training.max_tokens, weights_N)
     return train(classifier, rows, loss, training, runtime, seed)
 

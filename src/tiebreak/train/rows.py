@@ -62,6 +62,12 @@ def labels_of(table: pa.Table, unlabelled: bool = False) -> NDArray[np.float32]:
     return np.stack([p_NC, p_NC[:, [1, 0, 2]]], axis=1)
 
 
+def weights_of(table: pa.Table) -> NDArray[np.float32]:
+    """How much each vote of a table in data.votes.SCHEMA counts (N,)."""
+    weights_N: NDArray[np.float32] = table["weight"].fill_null(1.0).to_numpy()
+    return weights_N
+
+
 def optimizer_steps(votes: int, training: Training, seed: int) -> list[Rows]:
     """The rows of every optimizer step, a function of the seed alone.
 
