@@ -103,6 +103,7 @@ def test_terminal_and_page_say_the_same_and_text_stays_text(tmp_path):
     console = Console(file=io.StringIO(), width=200)
     console.print(card_view.terminal(card))
     text = console.file.getvalue()
+    assert "nan" not in text, "bins without votes"
     page = card_view.html(card)
     assert "<b>[red]m[/red]</b>" in text
     assert "<b>" not in page

@@ -1,5 +1,6 @@
 """A data card for people: the same sections on the terminal and as one HTML file, which needs no other."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,7 +119,12 @@ def _labels(card: Card) -> Iterator[Section]:
         bias.append(("what side A is worth, models being equal", worth))
     yield Section("Bias, among votes that are no ties", ("", "share"), bias)
     bins = [
-        (f"{b.low:+.1f} to {b.high:+.1f}", f"{b.a_wins.votes:,}", _share(b.a_wins), f"{b.ties:.1%}")
+        (
+            f"{b.low:+.1f} to {b.high:+.1f}",
+            f"{b.a_wins.votes:,}",
+            _share(b.a_wins),
+            "no votes" if math.isnan(b.ties) else f"{b.ties:.1%}",
+        )
         for b in card.length_bins
     ]
     note = "(tokens of A - tokens of B) / (tokens of A + tokens of B)."
