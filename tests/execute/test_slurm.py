@@ -194,7 +194,7 @@ echo "$(basename "$0") $*" >> calls
 case $(basename "$0") in
   sbatch) n=$(($(cat count 2>/dev/null || echo 100) + 1)); echo $n > count; cat > "$n.sh"; env > "$n.env"
           echo "$n;cluster" ;;
-  squeue) cat queue 2>/dev/null ;;
+  squeue) cat queue 2>/dev/null; [ -e "next queue" ] && mv "next queue" queue ;;
   sacct) cat account 2>/dev/null ;;
   scontrol) if [ "$1" = show ]; then cat config 2>/dev/null
             else kill -TERM $$; fi ;;  # as Slurm does to a job that asks to be requeued
@@ -240,6 +240,21 @@ def test_a_second_time_submits_only_what_is_not_on_its_way(work: Workspace, clus
     made = Cluster(work).submit(work.tasks)
     assert [entry["step"] for entry in made] == ["ingest", "join"]
     assert directives((cluster_folder / "105.sh").read_text())["dependency"] == "afterok:102"
+
+
+@pytest.mark.parametrize(("then", "steps"), [((), ["train", "join"]), (("PENDING",), ["join"])])
+def test_jobs_that_are_about_to_end_are_waited_for(
+    work: Workspace, cluster_folder: Path, then: tuple[str, ...], steps: list[str]
+) -> None:
+    """They were cancelled and will be gone, or go back into the queue under their number."""
+    make(work, "ingest/votes")
+    Cluster(work).submit(work.tasks)
+    names = [f"101_{n}|judge.train" for n in range(3)]
+    in_queue(cluster_folder, *(f"{name}|{state}|None" for name in names for state in then))
+    (cluster_folder / "queue").rename(cluster_folder / "next queue")
+    in_queue(cluster_folder, *(f"{name}|COMPLETING|None" for name in names))
+    made = Cluster(work).submit(work.tasks)
+    assert [entry["step"] for entry in made] == steps
 
 
 def test_two_at_once_submit_it_once(work: Workspace, cluster_folder: Path) -> None:

@@ -25,6 +25,10 @@ from tiebreak.execute.workspace import Workspace
 from tiebreak.pipeline import Task
 
 
+_ENDING = 60.0
+"""Seconds that a job may take to end. Slurm gives a process that it cancels 30 (KillWait)."""
+
+
 class Cluster:
     """One workspace's jobs: what was submitted, what would be, and where it stands."""
 
@@ -94,13 +98,25 @@ class Cluster:
     def active(self) -> dict[str, str]:
         """Tasks that a pending or running job will do as they are now wanted, and that job."""
         found: dict[str, str] = {}
-        alive = {job.id for job in queue.queued()} if self.record else set()
+        alive = {job.id for job in self._settled()}
         for entry in self.record:
             for index, (task, key) in enumerate(entry["tasks"].items()):
                 known = any(task == each.id and key == self.work.key(each) for each in self.work.tasks)
                 if known and f"{entry['job']}_{index}" in alive:
                     found[task] = entry["job"]
         return found
+
+    def _settled(self) -> list[queue.Queued]:
+        """What Slurm has of this run's jobs, once none is about to end: cancelled, done, or back in the queue?"""
+        if not self.record:
+            return []
+        ours = {int(entry["job"]) for entry in self.record}
+        deadline = time.monotonic() + _ENDING
+        while True:
+            jobs = [job for job in queue.queued() if job.job in ours]
+            if time.monotonic() > deadline or all(job.state != "COMPLETING" for job in jobs):
+                return jobs
+            time.sleep(1)
 
     def jobs_of(self, task: Task) -> list[str]:
         """The array tasks that were to do a task as it is now wanted, the latest last: ["17_3"]."""
