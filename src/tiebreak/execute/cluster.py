@@ -24,7 +24,6 @@ from tiebreak.execute.slurm import Site, Submission, script, submissions, too_la
 from tiebreak.execute.workspace import Workspace
 from tiebreak.pipeline import Task
 
-
 _ENDING = 60.0
 """Seconds that a job may take to end. Slurm gives a process that it cancels 30 (KillWait)."""
 
