@@ -2,8 +2,10 @@
 
 import json
 import math
+import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +19,7 @@ from tiebreak.errors import TiebreakError
 from tiebreak.model import classifier
 from tiebreak.model.merge import save
 from tiebreak.predict import package
+from tiebreak.predict.judge import as_table
 from tiebreak.recipe import Prompt, Tta
 
 TEMPERATURE = 1.7
@@ -143,6 +146,29 @@ def test_a_pair_without_an_answer_says_which(shipped: Path) -> None:
         judge.predict(pa.table({c: ["x"] for c in ("prompt", "response_a", "response_b")})), np.ndarray
     )
     assert math.isclose(judge.verdict.calibration.temperature_, TEMPERATURE)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"prompt": 5}, "prompt of pair 0 is 5; a pair is a dict with prompt"),
+        ({"response_a": {"text": "a"}}, "response_a of pair 0 is {'text': 'a'}; a pair is"),
+        ({"response_a": ["a", 2]}, "response_a of pair 0 is"),
+        ({"response_b": ["b", "c"]}, "response_b of pair 0 has 2 turns, its prompt 1"),
+    ],
+)
+def test_what_is_no_pair_is_named(change: dict[str, Any], message: str) -> None:
+    pair: dict[str, Any] = {"prompt": "p", "response_a": "a", "response_b": "b"}
+    with pytest.raises(TiebreakError, match=re.escape(message)):
+        as_table([pair | change])
+    with pytest.raises(TiebreakError, match="pair 1 is 7; a pair is a dict"):
+        as_table([pair, 7])  # type: ignore[list-item]
+
+
+def test_an_answer_that_was_never_given_has_the_turns_of_its_prompt() -> None:
+    table = as_table([{"prompt": ("p", "q"), "response_a": None, "response_b": np.array(["a", "b"])}])
+    assert table["response_a"].to_pylist() == [[None, None]]
+    assert table["response_b"].to_pylist() == [["a", "b"]]
 
 
 def test_a_file_is_read_whole_or_not_at_all(shipped: Path, tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ from tiebreak.predict.verdict import Verdict, first_shown, is_certain
 from tiebreak.quantize import int8
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "fp8")
+_TEXTS = ("prompt", "response_a", "response_b")
+_PAIR = f"a pair is a dict with {', '.join(_TEXTS)}, each a string or a list of turns"
 Pairs: TypeAlias = Path | str | pa.Table | Iterable[Mapping[str, Any]]
 
 
@@ -100,14 +102,25 @@ def as_table(pairs: Pairs) -> pa.Table:
 
 
 def _with_turns(number: int, row: Mapping[str, Any]) -> dict[str, Any]:
-    if missing := [c for c in ("prompt", "response_a", "response_b") if c not in row]:
-        raise TiebreakError(
-            f"pair {number} has no {', '.join(missing)}; a pair needs prompt, response_a and response_b, "
-            "each a string or a list of turns"
-        )
-    texts = {c: row[c] for c in ("prompt", "response_a", "response_b")}
-    turns = {c: [x] if isinstance(x, str) or x is None else list(x) for c, x in texts.items()}
-    return {"id": str(row.get("id", number))} | turns
+    if not isinstance(row, Mapping):
+        raise TiebreakError(f"pair {number} is {row!r:.40}; {_PAIR}")
+    if missing := [c for c in _TEXTS if c not in row]:
+        raise TiebreakError(f"pair {number} has no {', '.join(missing)}; {_PAIR}")
+    prompt = _turns(row["prompt"], f"prompt of pair {number}")
+    texts: dict[str, Any] = {"id": str(row.get("id", number)), "prompt": prompt}
+    for c in ("response_a", "response_b"):
+        texts[c] = [None] * len(prompt) if row[c] is None else _turns(row[c], f"{c} of pair {number}")
+        if len(texts[c]) != len(prompt):
+            raise TiebreakError(f"{c} of pair {number} has {len(texts[c])} turns, its prompt {len(prompt)}")
+    return texts
+
+
+def _turns(text: Any, what: str) -> list[str | None]:
+    is_list = isinstance(text, Iterable) and not isinstance(text, str | Mapping)
+    turns = list(text) if is_list else [text]
+    if not all(isinstance(turn, str | None) for turn in turns):
+        raise TiebreakError(f"{what} is {text!r:.40}; {_PAIR}")
+    return turns
 
 
 def load_judge(
