@@ -83,6 +83,11 @@ def test_sc4000_has_the_users_numbers() -> None:
         ({"split": {"count": 1}}, r"split.count: .*greater than or equal to 2 \(got 1\)"),
         ({"name": "no spaces"}, "name: "),
         ({"models": {"teachers": {}, "student": {"base": "x"}}}, "models.teachers: "),
+        ({"models": LEAST["models"] | {"teachers": {"../x": {"base": "y"}}}}, "models.teachers.*pattern"),
+        (
+            {"models": LEAST["models"] | {"teachers": {"student": {"base": "y"}}}},
+            "a teacher named student has to be",
+        ),
         ({"teach": {"folds": [7]}}, r"teach.folds names \[7\], but the step before has \[0, 1, 2, 3, 4\]"),
         ({"teach": {"folds": [0]}, "distill": {"folds": [1]}}, r"distill.folds names \[1\]"),
         ({"teach": {"folds": []}}, "teach.folds: .*at least 1 item"),

@@ -16,6 +16,7 @@ from tiebreak.errors import TiebreakError, nearest
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Folds = Annotated[tuple[int, ...], Field(min_length=1)] | None
 
 
@@ -90,8 +91,17 @@ class Model(Slice):
 
 
 class Models(Slice):
-    teachers: dict[str, Model] = Field(min_length=1, description="any number, under names of your choice")
+    teachers: dict[Name, Model] = Field(min_length=1, description="any number, under names of your choice")
     student: Model
+
+    @model_validator(mode="after")
+    def _names_are_apart(self) -> "Models":
+        if self.teachers.get("student", self.student) != self.student:
+            raise ValueError(
+                "a teacher named student has to be the student's own model (self-distillation); "
+                "give another model another name"
+            )
+        return self
 
 
 class Training(Slice):
@@ -287,7 +297,7 @@ class Slurm(Slice):
 class Recipe(Slice):
     """Everything a run does, in the order it does it."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: Name
     seed: int = Field(0, ge=0, lt=2**63)
     run_dir: str = Field("run", description="where artifacts live, relative to the recipe's folder")
     data: Data
