@@ -53,17 +53,22 @@ def _table(section: dict[str, Any], sections: dict[str, Any], titles: dict[str, 
     return "\n".join([*lines, ""])
 
 
+def _values(field: dict[str, Any]) -> dict[str, Any] | None:
+    """What a mapping holds under names of any kind, or of one pattern; None for what is no mapping."""
+    found = next(iter(field.get("patternProperties", {}).values()), field.get("additionalProperties"))
+    return found if isinstance(found, dict) else None
+
+
 def _reference(field: dict[str, Any]) -> str | None:
     """The section that a field holds, or that a mapping's values hold."""
-    values = field.get("additionalProperties")
-    target = (values if isinstance(values, dict) else field).get("$ref")
+    target = (_values(field) or field).get("$ref")
     return target.rpartition("/")[2] if target else None
 
 
 def _type(field: dict[str, Any], titles: dict[str, str]) -> str:
     if "anyOf" in field:
         return " or ".join(_type(choice, titles) for choice in field["anyOf"])
-    if isinstance(values := field.get("additionalProperties"), dict):
+    if values := _values(field):
         return f"names: {_type(values, titles)}"
     if name := _reference(field):
         return f"[{titles[name]}](#{titles[name].lower()})"
