@@ -346,8 +346,8 @@ PAGE = """# What each step is worth
 Synthetic votes whose true probabilities are known, with three in ten cast at random, so that the best possible log
 loss is {best_possible_log_loss}, as hard as real arena votes. A seed has {votes:,} votes of its own (a quarter of them
 the lockbox, a twentieth the soup's, the rest in three folds), half as many preference pairs by judges of another
-taste, as many pairs again without votes, and random models: a Llama of 3 layers and width 96 as the teacher, a Gemma-2 of 2 layers and width 64 as the
-student. Figures are means over seeds of the mean KL divergence from the true probabilities on the lockbox: the
+taste, as many pairs again without votes, and random models: a Llama of 3 layers and width 96 as the teacher, a
+Gemma-2 of 2 layers and width 64 as the student. Figures are means over seeds of the mean KL divergence from the true probabilities on the lockbox: the
 expected log loss above the best possible. Up to the averages they are means over the folds' models, answers in the
 order stored. A change is paired by vote; its interval is Student's t over the seeds.
 
