@@ -65,3 +65,14 @@ def test_what_is_refused_leaves_nothing(name: str, votes: int, tmp_path: Path) -
     with pytest.raises(TiebreakError, match=r"should match pattern|is too few"):
         start(tmp_path / name, "tiny", synthetic=votes)
     assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("", r"no usable votes in .*v\.csv"), ("x,y\n1,2\n", r"v\.csv has the columns x, y")],
+)
+def test_votes_that_cannot_be_read_leave_nothing(content: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "v.csv").write_text(content)
+    with pytest.raises(TiebreakError, match=message):
+        start(tmp_path / "mine", "tiny", votes=[tmp_path / "v.csv"])
+    assert not (tmp_path / "mine").exists()

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from importlib.resources import files
 from itertools import islice
 from pathlib import Path
@@ -45,7 +46,7 @@ def start(
     """Write `folder`/recipe.yaml, and what it reads: synthetic votes where asked for, tiny models for `tiny`.
 
     The recipe comes last, so a folder with one is complete. Returns its path. Raises TiebreakError for an
-    unknown preset, a missing file of votes, or a folder that has a recipe already.
+    unknown preset, a file of votes that is missing, damaged or empty, or a folder that has a recipe already.
     """
     path = folder / RECIPE
     text = preset_text(preset)
@@ -66,10 +67,15 @@ def start(
     text = re.sub(r"^name: .*$", lambda _: name, text, count=1, flags=re.M)
     recipe = parse(yaml.safe_load(text), str(path))
     folder.mkdir(parents=True, exist_ok=True)
-    if synthetic is not None:
-        _make_votes(folder, synthetic, seed)
-    if preset == "tiny":
-        _make_models(folder, recipe, seed)
+    try:
+        if synthetic is not None:
+            _make_votes(folder, synthetic, seed)
+        if preset == "tiny":
+            _make_models(folder, recipe, seed)
+    except TiebreakError:
+        with suppress(OSError):  # it holds something
+            folder.rmdir()
+        raise
     write_atomically(path, text)
     return path
 
@@ -103,6 +109,8 @@ def _make_models(folder: Path, recipe: Recipe, seed: int) -> None:
     disable_progress_bar()
     files_of_votes = [folder / name for name in recipe.data.votes]
     texts = list(islice(_texts(files_of_votes), _TOKENIZER_TEXTS))
+    if not texts:
+        raise TiebreakError(f"no usable votes in {', '.join(map(str, files_of_votes))}")
     models = (*recipe.models.teachers.values(), recipe.models.student)
     for base in sorted({model.base for model in models} & _TINY_FAMILIES.keys()):
         (folder / base).parent.mkdir(parents=True, exist_ok=True)
