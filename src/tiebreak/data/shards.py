@@ -22,7 +22,7 @@ from tiebreak.errors import TiebreakError
 from tiebreak.recipe import Prompt
 
 _TEXTS = ("prompt", "response_a", "response_b")
-_LABELS = ("id", "p_a", "p_b", "p_tie", "weight")
+_CARRIED = ("id", "p_a", "p_b", "p_tie", "weight")
 _ABOUT = b"tiebreak"
 
 
@@ -91,7 +91,7 @@ def read(shard: Path) -> tuple[list[str], TokenizedVotes]:
 
 
 def _to_table(votes: pa.RecordBatch, tokens: TokenizedVotes) -> pa.Table:
-    columns = {name: votes[name] for name in _LABELS}
+    columns = {name: votes[name] for name in _CARRIED}
     for text, ragged in zip(_TEXTS, (tokens.prompts, *tokens.answers), strict=True):
         columns[text] = pa.LargeListArray.from_arrays(pa.array(ragged.offsets), pa.array(ragged.values_T))
         columns[f"{text}_last"] = pa.array(ragged.last)

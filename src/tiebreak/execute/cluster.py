@@ -106,16 +106,18 @@ class Cluster:
         return found
 
     def _settled(self) -> list[queue.Queued]:
-        """What Slurm has of this run's jobs, once none is about to end: cancelled, done, or back in the queue?"""
-        if not self.record:
-            return []
-        ours = {int(entry["job"]) for entry in self.record}
+        """The queued jobs, once none is about to end: is it cancelled, done, or back in the queue?"""
         deadline = time.monotonic() + _ENDING
-        while True:
-            jobs = [job for job in queue.queued() if job.job in ours]
-            if time.monotonic() > deadline or all(job.state != "COMPLETING" for job in jobs):
-                return jobs
+        jobs = self._queued()
+        while any(job.state == "COMPLETING" for job in jobs) and time.monotonic() < deadline:
             time.sleep(1)
+            jobs = self._queued()
+        return jobs
+
+    def _queued(self) -> list[queue.Queued]:
+        """What Slurm has of this run's jobs; it is not asked where none was ever submitted."""
+        ours = {int(entry["job"]) for entry in self.record}
+        return [job for job in queue.queued() if job.job in ours] if ours else []
 
     def jobs_of(self, task: Task) -> list[str]:
         """The array tasks that were to do a task as it is now wanted, the latest last: ["17_3"]."""
@@ -130,9 +132,7 @@ class Cluster:
 
     def cancel(self) -> list[str]:
         """Cancel every job of this run that is pending or running. Returns their ids."""
-        ours = {entry["job"] for entry in self.record}
-        alive = {job.id.partition("_")[0] for job in queue.queued()} if ours else set()
-        jobs = sorted(ours & alive, key=int)
+        jobs = [str(job) for job in sorted({job.job for job in self._queued()})]
         queue.cancel(jobs)
         return jobs
 

@@ -55,7 +55,7 @@ class Ensemble:
         y_NC = np.stack([table[f"p_{label}"].to_numpy() for label in LABELS], axis=1).astype(np.float64)
         if np.isnan(y_NC).any():
             raise TiebreakError(f"{int(np.isnan(y_NC).any(axis=1).sum())} of {len(y_NC)} votes have no label")
-        self.weights_ = best_weights(self.say(table, None, report), y_NC, prompt_numbers(table))
+        self.weights_ = best_weights(self.say(as_table(table), None, report), y_NC, prompt_numbers(table))
         return self
 
     def predict(
@@ -69,7 +69,7 @@ class Ensemble:
     ) -> Array:
         """What each judge says of a table in data.votes.SCHEMA: (n, models, 3)."""
         said = [
-            load_judge(folder, self.device, self.score_tokens, self.precision).predict(table, both, report)
+            load_judge(folder, self.device, self.score_tokens, self.precision).say(table, both, report)
             for folder in self.folders
         ]
         return np.stack(said, axis=1)

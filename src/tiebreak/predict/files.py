@@ -6,6 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from tiebreak.data.votes import LABELS, write_table
+from tiebreak.evaluate.blend import weighted
 from tiebreak.output import new_file
 from tiebreak.predict.ensemble import Ensemble
 from tiebreak.predict.judge import as_table
@@ -34,7 +35,7 @@ def predict_file(
     table = as_table(pairs)
     if fit:
         ensemble.fit(fit)
-    p_NC = ensemble.predict(table)
+    p_NC = weighted(ensemble.weights_, ensemble.say(table))
     names = COMPETITION if output.suffix == ".csv" else tuple(f"p_{label}" for label in LABELS)
     predicted = pa.table({"id": table["id"]} | {name: pa.array(p_NC[:, c]) for c, name in enumerate(names)})
     if output.suffix == ".parquet":

@@ -46,7 +46,12 @@ class Judge:
         stored one only; the package's habit where None, which may be both where one leaves it uncertain.
         Raises TiebreakError for pairs that cannot be read.
         """
-        table = as_table(pairs)
+        return self.say(as_table(pairs), both, report)
+
+    def say(
+        self, table: pa.Table, both: bool | None = None, report: Callable[..., None] = lambda *_, **__: None
+    ) -> NDArray[np.float64]:
+        """As `predict`, of a table in data.votes.SCHEMA."""
         if len(table) == 0:
             return np.empty((0, 3))
         tta, certain_from = self.package.tta, self.package.certain_from

@@ -60,9 +60,9 @@ def read(folder: Path) -> Package:
             "that `tiebreak run` prints at its end"
         ) from None
     except ValidationError as error:
-        raise TiebreakError(
-            f"{folder / NAME} is damaged: {'.'.join(map(str, error.errors()[0]['loc']))}: {error.errors()[0]['msg']}"
-        ) from None
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise TiebreakError(f"{folder / NAME} is damaged: {where}: {first['msg']}") from None
 
 
 def write(package: Package, folder: Path) -> None:

@@ -42,7 +42,7 @@ def run(
     test = votes.read_table(inputs["test"][0] / "votes.parquet")
 
     def predicted(part: pa.Table) -> pa.Table:
-        p_NC = judge.predict(part, report=runtime.report)
+        p_NC = judge.say(part, report=runtime.report)
         columns = {f"p_{label}": p_NC[:, c].astype(np.float64) for c, label in enumerate(votes.LABELS)}
         return pa.table({"id": part["id"], **columns})
 

@@ -90,11 +90,11 @@ def settle(classifier: Classifier, budget: int, longest: int, resumed: bool = Fa
     """
     layers = max(1, len(classifier.model.model.layers) - classifier.at_ends)  # such a last one keeps little
     torch.cuda.empty_cache()
-    most = _limit() - (0 if resumed else 8 * _adapters(classifier))  # two moments in fp32
-    memory = _measure(classifier, layers, _longest(longest, budget), most)
+    limit = _limit() - (0 if resumed else 8 * _adapters(classifier))  # two moments in fp32
+    memory = _measure(classifier, layers, _longest(longest, budget), limit)
     tokens, again = choose(memory)
     tokens, again = int(-distributed.most(-tokens)[0]), int(distributed.most(again)[0])
-    while distributed.most(not _fits(classifier, _longest(longest, tokens), again, most))[0]:
+    while distributed.most(not _fits(classifier, _longest(longest, tokens), again, limit))[0]:
         if again == layers - 1:
             raise TiebreakError(TOO_SMALL)
         again = min(layers - 1, again + max(1, layers // 10))
@@ -121,7 +121,7 @@ def _adapters(classifier: Classifier) -> int:
     return sum(p.numel() for p in classifier.trainable().values())
 
 
-def _measure(classifier: Classifier, layers: int, tokens: int, most: float) -> Memory:
+def _measure(classifier: Classifier, layers: int, tokens: int, limit: float) -> Memory:
     """Bytes that the budget takes, or its largest half that fits with every layer but one computed again."""
     static = torch.cuda.memory_allocated() + 4 * _adapters(classifier)  # with gradients
     while True:
@@ -139,12 +139,12 @@ def _measure(classifier: Classifier, layers: int, tokens: int, most: float) -> M
         layer = one  # more than that: nothing else is kept
     layer = max(layer, 1.0)
     fixed = FIXED_TOKENS_SPREAD if distributed.shards() else FIXED_TOKENS
-    return Memory(layers, tokens, most - static, one - layer, layer, fixed)
+    return Memory(layers, tokens, limit - static, one - layer, layer, fixed)
 
 
-def _fits(classifier: Classifier, tokens: int, again: int, most: float) -> bool:
+def _fits(classifier: Classifier, tokens: int, again: int, limit: float) -> bool:
     try:
-        return _peak(classifier, tokens, again) <= most
+        return _peak(classifier, tokens, again) <= limit
     except torch.cuda.OutOfMemoryError:
         return False
 
