@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tiebreak import recipe
+from tiebreak.recipe import Recipe
 
 PAGE = Path(__file__).with_name("recipe.md")
 BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
@@ -24,7 +24,7 @@ This page is generated from `src/tiebreak/recipe.py` by `python docs/generate.py
 
 def page() -> str:
     """The whole page."""
-    schema = recipe.schema()
+    schema = Recipe.model_json_schema()
     titles = dict(_titles(schema, schema["$defs"]))
     tables = [_table(schema, schema["$defs"], titles)]
     for name, title in titles.items():

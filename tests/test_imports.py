@@ -17,7 +17,7 @@ LAYERS = (
     {"pipeline", "steps"},
     {"train", "quantize", "ensemble", "predict", "evaluate"},
     {"model", "data"},
-    {"cards", "distributed", "environment", "estimate", "rates", "recipe"},
+    {"cards", "distributed", "environment", "estimate", "rates", "recipe", "recipe_file"},
     {"output", "runtime"},
     {"errors"},
 )

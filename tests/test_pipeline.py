@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from tiebreak import pipeline, recipe
+from tiebreak import pipeline, recipe_file
 from tiebreak.errors import TiebreakError
 from tiebreak.execute.start import preset_text, presets
 from tiebreak.pipeline import Source, Task
@@ -11,7 +11,7 @@ from tiebreak.pipeline import Source, Task
 
 def graph(preset: str, **changes: object) -> tuple[Task, ...]:
     tree = yaml.safe_load(preset_text(preset))
-    return pipeline.tasks(recipe.parse(tree | changes, preset))
+    return pipeline.tasks(recipe_file.parse(tree | changes, preset))
 
 
 def ids(tasks: tuple[Task, ...], step: str) -> list[str]:

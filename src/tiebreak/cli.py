@@ -17,8 +17,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tiebreak import __version__
-from tiebreak import recipe as recipes
+from tiebreak import __version__, recipe_file
 from tiebreak.cards import named
 from tiebreak.errors import Interrupted, TiebreakError
 from tiebreak.execute import local, queue, results, scratch, turn
@@ -32,6 +31,7 @@ from tiebreak.execute.task import full_disk_is_clear, run_task, use_threads
 from tiebreak.execute.workspace import Workspace
 from tiebreak.output import new_file
 from tiebreak.pipeline import Task
+from tiebreak.recipe import Prompt, Recipe
 
 app = typer.Typer(
     help="Learn from votes which of two answers people prefer: calibrated P(A), P(B), P(tie).",
@@ -153,7 +153,7 @@ def tokenize(
     from tiebreak.data import shards
     from tiebreak.model import hub
 
-    prompt = recipes.Prompt(truncation=truncation)
+    prompt = Prompt(truncation=truncation)
     _show([shards.write_files(votes, output, hub.tokenizer(model), prompt)], as_json)
 
 
@@ -361,7 +361,7 @@ def demo(
 @app.command()
 def schema() -> None:
     """Print the JSON schema of a recipe, for editors."""
-    print(json.dumps(recipes.schema(), indent=2))
+    print(json.dumps(Recipe.model_json_schema(), indent=2))
 
 
 @contextmanager
@@ -388,7 +388,7 @@ def _workspace(
     recipe: Path, overrides: Sequence[str] | None, folds: str = "", steps: Sequence[str] = ()
 ) -> Workspace:
     path = recipe / "recipe.yaml" if recipe.is_dir() else recipe
-    return Workspace(path, (*(overrides or ()), *recipes.fold_overrides(_numbers(folds), steps)))
+    return Workspace(path, (*(overrides or ()), *recipe_file.fold_overrides(_numbers(folds), steps)))
 
 
 def _words(text: str) -> tuple[str, ...]:

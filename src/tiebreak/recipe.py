@@ -1,17 +1,15 @@
-"""The recipe: one typed tree that says everything a run does. Read from YAML, unknown keys refused.
+"""The recipe: one typed tree that says everything a run does. Unknown keys are refused.
 
 Each step receives only its own slice of this tree; a slice is part of the key of what the step makes, so
 whatever changes a result belongs here and whatever does not (scheduling, output) belongs in `Compute`.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from tiebreak.errors import TiebreakError, nearest
+from tiebreak.errors import nearest
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
@@ -379,91 +377,3 @@ class Recipe(Slice):
             if chosen is not None:
                 return tuple(sorted(set(chosen)))
         return tuple(range(self.split.count))
-
-
-def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe and apply overrides of the form `a.b=value` (values are YAML).
-
-    Raises TiebreakError for a missing file, broken YAML, an unknown key (with the nearest valid one) or a
-    value out of range.
-    """
-    if not path.is_file():
-        raise TiebreakError(f"no recipe at {path}. Make one with: tiebreak init NAME --preset tiny")
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise TiebreakError(f"{path} is not valid YAML: {error}") from None
-    if not isinstance(tree, dict):
-        raise TiebreakError(f"{path} holds {type(tree).__name__}, not a mapping of recipe keys")
-    for override in overrides:
-        _apply(tree, override)
-    return parse(tree, str(path))
-
-
-def parse(tree: dict[str, Any], origin: str) -> Recipe:
-    """Turn a plain tree into a Recipe; `origin` names it in errors."""
-    try:
-        return Recipe.model_validate(tree)
-    except ValidationError as error:
-        raise TiebreakError(f"{origin}:\n" + "\n".join(_explain(error))) from None
-
-
-def fold_overrides(folds: Sequence[int], steps: Sequence[str] = ()) -> tuple[str, ...]:
-    """The overrides that confine a run to some folds, from the first of `steps` on that has folds.
-
-    Earlier steps keep theirs: with out-of-fold soft labels one student reads every fold's logits.
-    """
-    if not folds:
-        return ()
-    step_of = {"teach": "teach", "score": "logits", "distill": "distill"}
-    chosen = [FOLD_STEPS.index(step_of[step]) for step in steps if step in step_of]
-    return tuple(f"{section}.folds={list(folds)}" for section in FOLD_STEPS[min(chosen, default=0) :])
-
-
-def dump(recipe: Recipe) -> str:
-    """The recipe as YAML, whole: every value, defaults included."""
-    text: str = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    return text
-
-
-def schema() -> dict[str, Any]:
-    """The JSON schema of a recipe, for editors."""
-    return Recipe.model_json_schema()
-
-
-def _apply(tree: dict[str, Any], override: str) -> None:
-    path, equals, text = override.partition("=")
-    if not equals or not path:
-        raise TiebreakError(f"--set takes a.b=value, not {override!r}")
-    *parents, leaf = path.split(".")
-    for key in parents:
-        section = tree.get(key, {})
-        if not isinstance(section, dict):
-            raise TiebreakError(f"--set {override}: {key!r} holds a value, not a section")
-        tree[key] = tree = dict(section)  # a copy: with YAML's anchors other keys may hold the same section
-    try:
-        tree[leaf] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise TiebreakError(f"--set {override}: {text!r} is not a YAML value: {error}") from None
-
-
-def _explain(error: ValidationError) -> Iterator[str]:
-    for item in error.errors():
-        where = ".".join(str(part) for part in item["loc"]) or "recipe"
-        if item["type"] == "extra_forbidden":
-            key = str(item["loc"][-1])
-            yield f"  {where}: unknown key; {nearest(key, _keys_at(item['loc'][:-1]))}"
-        elif item["type"] == "value_error":  # our own validators say all there is to say
-            yield f"  {where}: {item['ctx']['error']}"
-        else:
-            yield f"  {where}: {item['msg']} (got {item['input']!r:.200})"
-
-
-def _keys_at(location: tuple[int | str, ...]) -> list[str]:
-    """The valid keys of the section at `location`."""
-    section: Any = Recipe
-    for part in location:
-        field = section.model_fields.get(str(part)) if hasattr(section, "model_fields") else None
-        # a part that is no field is a key of a mapping such as models.teachers, whose values are models
-        section = field.annotation if field else Model
-    return list(section.model_fields)

@@ -18,7 +18,7 @@ from tiebreak.errors import TiebreakError
 from tiebreak.execute.local import run
 from tiebreak.execute.start import start
 from tiebreak.execute.workspace import Workspace
-from tiebreak.recipe import load
+from tiebreak.recipe_file import load
 
 pytestmark = pytest.mark.slow
 TEACH, SCORE = "teach/llama-fold0", "score/llama-fold0-1of1"

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tiebreak import recipe as recipes
+from tiebreak import recipe_file
 from tiebreak.errors import TiebreakError
 from tiebreak.execute.scratch import Job, prepare
 from tiebreak.execute.workspace import Workspace
+from tiebreak.recipe import Recipe
 
 SITE = """
 name: site
@@ -47,8 +48,8 @@ def names(job: Job, step: str) -> list[str]:
     return [task.name for task in job.tasks if task.step_name == step]
 
 
-def kept(site: Path) -> recipes.Recipe:
-    return recipes.load(site / "scratch" / "recipe.yaml")
+def kept(site: Path) -> Recipe:
+    return recipe_file.load(site / "scratch" / "recipe.yaml")
 
 
 def test_the_users_nine_commands(site: Path, tmp_path: Path) -> None:

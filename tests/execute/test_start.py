@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tiebreak import recipe
+from tiebreak import recipe, recipe_file
 from tiebreak.errors import TiebreakError
 from tiebreak.execute.plan import plan
 from tiebreak.execute.start import preset_text, start
@@ -35,7 +35,7 @@ def test_given_votes_replace_the_presets_data(tmp_path: Path) -> None:
         for n in range(5)
     ]
     votes.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    made = recipe.load(start(tmp_path / "mine", "tiny", votes=[votes]))
+    made = recipe_file.load(start(tmp_path / "mine", "tiny", votes=[votes]))
     assert made.data == recipe.Data(votes=(str(votes),))
     assert made.models.student.base == "models/gemma"
     assert (tmp_path / "mine" / "models" / "gemma" / "tokenizer.json").is_file()
@@ -54,10 +54,10 @@ def test_files_are_put_into_any_preset(preset: str, tmp_path: Path) -> None:
     for name in ("v.csv", "p.csv"):
         (tmp_path / name).write_text("x")
     path = start(tmp_path / "n", preset, votes=[tmp_path / "v.csv"], preferences=[tmp_path / "p.csv"])
-    made = recipe.load(path)
+    made = recipe_file.load(path)
     assert made.data.votes == (str(tmp_path / "v.csv"),)
     assert made.data.preferences == (str(tmp_path / "p.csv"),)
-    assert made.models == recipe.load(start(tmp_path / "o", preset)).models
+    assert made.models == recipe_file.load(start(tmp_path / "o", preset)).models
 
 
 @pytest.mark.parametrize(("name", "votes"), [("josé", 100), ("b\\x", 100), ("few", 60)])

@@ -27,7 +27,8 @@ from tiebreak.model.lora import PREFIX, adapter_state, read_adapter, save_adapte
 from tiebreak.predict import package
 from tiebreak.predict.parts import score_in_parts
 from tiebreak.predict.verdict import first_shown
-from tiebreak.recipe import Average, Lora, Prompt, Tta, parse
+from tiebreak.recipe import Average, Lora, Prompt, Tta
+from tiebreak.recipe_file import parse
 from tiebreak.runtime import Runtime
 from tiebreak.steps import average
 

@@ -16,7 +16,8 @@ from tiebreak import pipeline
 from tiebreak.data.logits import to_table
 from tiebreak.data.votes import EXTRA, LOCKBOX, SOUP, write_table
 from tiebreak.model import classifier
-from tiebreak.recipe import Recipe, parse
+from tiebreak.recipe import Recipe
+from tiebreak.recipe_file import parse
 from tiebreak.runtime import Runtime
 from tiebreak.steps import distill
 from tiebreak.train import fit

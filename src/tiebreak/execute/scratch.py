@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from tiebreak import recipe as recipes
+from tiebreak import recipe_file
 from tiebreak.environment import Given, given, key_of
 from tiebreak.errors import TiebreakError, nearest
 from tiebreak.execute.artifacts import write_atomically
@@ -76,7 +76,7 @@ def prepare(step: int, environment: Mapping[str, str], site_recipe: Path, folder
     with _alone(base):
         path = base / RECIPE
         site = None if path.is_file() and not site_recipe.is_file() else Workspace(site_recipe).anchored()
-        kept = recipes.load(path).model_dump(mode="json") if path.is_file() else _begin(site)
+        kept = recipe_file.load(path).model_dump(mode="json") if path.is_file() else _begin(site)
         values = given(step, environment, _models(site or kept, kept))
         tree, overrides = _told(step, values, kept, site or kept, path)
         _keep(path, tree)
@@ -192,9 +192,9 @@ def _set(tree: dict[str, Any], item: Given) -> None:
 
 def _keep(path: Path, tree: dict[str, Any]) -> None:
     """Write the recipe if it differs from what is there; refuse one that is no recipe."""
-    parsed = recipes.parse(tree, f"{path}, with this step's variables")
-    if not path.is_file() or recipes.load(path) != parsed:
-        write_atomically(path, recipes.dump(parsed))
+    parsed = recipe_file.parse(tree, f"{path}, with this step's variables")
+    if not path.is_file() or recipe_file.load(path) != parsed:
+        write_atomically(path, recipe_file.dump(parsed))
 
 
 def _chosen(step: int, values: Mapping[str, Given], work: Workspace) -> Iterator[Task]:

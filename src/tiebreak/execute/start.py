@@ -12,7 +12,8 @@ import yaml
 
 from tiebreak.errors import TiebreakError, nearest
 from tiebreak.execute.artifacts import write_atomically
-from tiebreak.recipe import Recipe, parse
+from tiebreak.recipe import Recipe
+from tiebreak.recipe_file import parse
 
 RECIPE = "recipe.yaml"
 SYNTHETIC_VOTES = 5000

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tiebreak import pipeline, recipe
+from tiebreak import pipeline, recipe_file
 from tiebreak.data.hub import located
 from tiebreak.errors import TiebreakError
 from tiebreak.execute.artifacts import InputRecord, Manifest, digest, file_digest, read_manifest
@@ -39,7 +39,7 @@ class Workspace:
 
     @cached_property
     def recipe(self) -> Recipe:
-        return recipe.load(self.path, self.overrides)
+        return recipe_file.load(self.path, self.overrides)
 
     @cached_property
     def tasks(self) -> tuple[Task, ...]:
