@@ -15,7 +15,7 @@ A recipe is one YAML file that says everything a run does. Make one with `tiebre
 out has the default below. An unknown key is an error that names the nearest valid one. Every command that
 takes a recipe also takes `--set`, as often as needed: `--set distill.temperature=2 --set teach.folds=[0]`.
 
-Everything but `compute` and `run_dir` is part of what a run makes: change a value, and `tiebreak plan` shows
+Everything but `compute`, `slurm` and `run_dir` is part of what a run makes: change a value, and `tiebreak plan` shows
 which tasks become stale (see [artifacts.md](artifacts.md)). Relative paths start at the recipe's folder.
 
 This page is generated from `src/tiebreak/recipe.py` by `python docs/generate.py`.
@@ -49,8 +49,13 @@ def _table(section: dict[str, Any], sections: dict[str, Any], titles: dict[str, 
     lines = ["", "| key | type | default | meaning |", "|---|---|---|---|"]
     for key, field in section["properties"].items():
         default = "required" if key in section.get("required", ()) else _default(field, sections)
-        lines.append(f"| `{key}` | {_type(field, titles)} | {default} | {field.get('description', '')} |")
+        lines.append(f"| `{key}` | {_type(field, titles)} | {default} | {_cell(field)} |")
     return "\n".join([*lines, ""])
+
+
+def _cell(field: dict[str, Any]) -> str:
+    description: str = field.get("description", "")
+    return description.replace("|", "\\|")
 
 
 def _values(field: dict[str, Any]) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ from tiebreak import pipeline, recipe_file
 from tiebreak.errors import TiebreakError
 from tiebreak.execute.start import preset_text, presets
 from tiebreak.pipeline import Source, Task
+from tiebreak.recipe import STEPS
 
 
 def graph(preset: str, **changes: object) -> tuple[Task, ...]:
@@ -31,6 +32,7 @@ def test_every_task_comes_after_what_it_reads(preset: str) -> None:
 def test_every_step_is_there_and_is_a_step(preset: str) -> None:
     tasks = graph(preset)
     assert {task.step for task in tasks} == set(pipeline.STEPS)
+    assert tuple(dict.fromkeys(task.step_name for task in tasks)) == STEPS
     for task in tasks:
         assert isinstance(task.step.VERSION, int)
         assert isinstance(task.settings, task.step.Settings)

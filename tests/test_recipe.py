@@ -86,6 +86,15 @@ def test_sc4000_has_the_users_numbers() -> None:
         ({"teach": {"training": {"max_steps": 0}}}, "should be -1, for all, or greater than 0, not 0"),
         ({"teach": {"subset_rows": -7}}, "greater than 0, not -7"),
         ({"distill": {"temperature": float("inf")}}, "finite number"),
+        ({"distill": {"per_teacher": {"llama": {"kl_wieght": 1}}}}, "did you mean 'kl_weight'"),
+        ({"logits": {"subset_rows": 0}}, "should be -1, for all, or greater than 0, not 0"),
+        (
+            {"logits": {"subset_rows": [20000, 15000]}},
+            r"goes up from 1 or more, and \[20000, 15000\] does not",
+        ),
+        ({"logits": {"subset_rows_of": {"llama": [-5, 3]}}}, r"\[-5, 3\] does not"),
+        ({"split": {"lockbox_share": 0.9, "soup_share": 0.1}}, "are 1 together: nothing is left to train on"),
+        ({"slurm": {"minutes_of": {"taech": 5}}}, "no step is called 'taech'; did you mean 'teach'"),
         (
             {"distill": dict.fromkeys(("label_weight", "kl_weight", "cosine_weight"), 0)},
             "nothing to learn from",

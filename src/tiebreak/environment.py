@@ -80,12 +80,8 @@ def _rows(text: str) -> int | tuple[int, int]:
     raise ValueError("a number of rows, a range such as 15000-20000, or -1 for all")
 
 
-def _text(text: str) -> str:
-    return text
-
-
 TABLE = (
-    Variable("SCRATCH_BASE", EVERY_STEP, _text, "", "where heavy artifacts live; later steps remember it"),
+    Variable("SCRATCH_BASE", EVERY_STEP, str, "", "where heavy artifacts live; later steps remember it"),
     Variable("RUN_STAGE", (1,), _names, "", "models to post-pretrain: teachers, gemma (the student)"),
     Variable("TEACHER_FOLDS", (3,), _folds, "", "folds whose teachers this job trains"),
     Variable("SKIP_<MODEL>", (3,), _flag, "", "1: leave that teacher out"),

@@ -1,7 +1,7 @@
 """The recipe: one typed tree that says everything a run does. Unknown keys are refused.
 
 Each step receives only its own slice of this tree; a slice is part of the key of what the step makes, so
-whatever changes a result belongs here and whatever does not (scheduling, output) belongs in `Compute`.
+whatever changes a result belongs here and whatever does not (scheduling, output) in `Compute` and `Slurm`.
 """
 
 from collections.abc import Iterable
@@ -18,16 +18,45 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Folds = Annotated[tuple[int, ...], Field(min_length=1)] | None
 
 
+STEPS = (
+    "ingest",
+    "split",
+    "post_pretrain",
+    "teach",
+    "score",
+    "distill",
+    "average",
+    "quantize",
+    "predict",
+    "evaluate",
+)
+"""The steps by name, in order."""
+
+
 def _all_or_some(count: int) -> int:
     if count < -1 or count == 0:
         raise ValueError(f"should be -1, for all, or greater than 0, not {count}")
     return count
 
 
+def _is_step(name: str) -> str:
+    if name not in STEPS:
+        raise ValueError(f"no step is called {name!r}; {nearest(name, STEPS)}")
+    return name
+
+
+def _range_of_rows(ends: tuple[int, int]) -> tuple[int, int]:
+    if not 0 < ends[0] <= ends[1]:
+        raise ValueError(f"a range of rows goes up from 1 or more, and {list(ends)} does not")
+    return ends
+
+
 Cap = Annotated[int, AfterValidator(_all_or_some)]
+CapOrRange = Cap | Annotated[tuple[int, int], AfterValidator(_range_of_rows)]
 FoldStep = Literal["teach", "logits", "distill"]
 FOLD_STEPS: tuple[FoldStep, ...] = ("teach", "logits", "distill")
 """The sections with folds of their own, in order."""
+StepName = Annotated[str, AfterValidator(_is_step)]
 
 
 class Slice(BaseModel):
@@ -73,7 +102,7 @@ class Lora(Slice):
     """Low-rank adapters on every linear layer (Hu et al. 2021, arXiv:2106.09685)."""
 
     rank: Positive = Field(64, description="rank of the update BA")
-    alpha: float = Field(128.0, description="the update is scaled by alpha / rank")
+    alpha: float = Field(128.0, gt=0, description="the update is scaled by alpha / rank")
     dropout: float = Field(0.05, ge=0, lt=1, description="on the adapter's input, in training")
 
 
@@ -131,7 +160,7 @@ class PostPretrain(Slice):
 
 
 class Split(Slice):
-    """Step 2: folds stratified by label and grouped by prompt, and a lockbox that nothing trains on."""
+    """Step 2: folds that keep the votes of a prompt together, and a lockbox that nothing trains on."""
 
     count: int = Field(5, ge=2, le=20, description="folds")
     lockbox_share: Share = Field(0.05, description="share of the votes set aside for the result")
@@ -142,6 +171,14 @@ class Split(Slice):
     drop_overlaps: bool = Field(
         True, description="rows leave the training sides whose prompt is among the test pairs or votes"
     )
+
+    @model_validator(mode="after")
+    def _something_is_left(self) -> "Split":
+        if (set_aside := self.lockbox_share + self.soup_share) >= 1:
+            raise ValueError(
+                f"lockbox_share and soup_share are {set_aside:g} together: nothing is left to train on"
+            )
+        return self
 
 
 class Teach(Slice):
@@ -158,12 +195,10 @@ class Logits(Slice):
     """Step 4: teachers score training and held-out rows in both orders."""
 
     folds: Folds = Field(None, description="folds to score; null for those of teach")
-    subset_rows: int | tuple[int, int] = Field(
+    subset_rows: CapOrRange = Field(
         -1, description="training votes scored, seeded: a number, a range drawn from per fold, or -1 for all"
     )
-    subset_rows_of: dict[str, int | tuple[int, int]] = Field(
-        {}, description="the same for the teachers named"
-    )
+    subset_rows_of: dict[str, CapOrRange] = Field({}, description="the same for the teachers named")
     shards: Positive = Field(1, description="tasks that share the rows of one teacher and fold")
     soft_labels: Literal["in_sample", "out_of_fold"] = Field(
         "in_sample", description="from the fold's own teacher, or from the one that held the row out"
@@ -286,7 +321,7 @@ class Slurm(Slice):
         None, description="shell file that every job sources; its SBATCH_ variables hold for every job"
     )
     minutes: Positive = Field(1440, description="time of a job; what needs longer is requeued and goes on")
-    minutes_of: dict[str, Positive] = Field({}, description="the same for the steps named")
+    minutes_of: dict[StepName, Positive] = Field({}, description="the same for the steps named")
     nodes: Positive = Field(1, description="nodes that compute.processes are spread over evenly")
     at_once: int = Field(0, ge=0, description="tasks of one step that run at the same time; 0 for no limit")
     requeues: int = Field(20, ge=0, description="how often one job may run out of time")

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import ValidationError
 
 from tiebreak.errors import TiebreakError, nearest
-from tiebreak.recipe import FOLD_STEPS, Model, Recipe
+from tiebreak.recipe import FOLD_STEPS, Recipe
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -88,7 +88,6 @@ def _keys_at(location: tuple[int | str, ...]) -> list[str]:
     """The valid keys of the section at `location`."""
     section: Any = Recipe
     for part in location:
-        field = section.model_fields.get(str(part)) if hasattr(section, "model_fields") else None
-        # a part that is no field is a key of a mapping such as models.teachers, whose values are models
-        section = field.annotation if field else Model
+        fields = getattr(section, "model_fields", None)  # None: a mapping of names to sections
+        section = fields[str(part)].annotation if fields else get_args(section)[1]
     return list(section.model_fields)

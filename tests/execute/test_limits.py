@@ -9,11 +9,20 @@ from tiebreak.execute import queue
 from tiebreak.execute.finding import Finding
 from tiebreak.execute.limits import account, findings, partition
 from tiebreak.execute.queue import Partition
-from tiebreak.execute.slurm import Site, too_large
+from tiebreak.execute.slurm import GPU_STEPS, Site, too_large
 from tiebreak.execute.workspace import Workspace
 from tiebreak.recipe import Slurm
 
-SITE = Site("judge", Path("/run"), Path("/run/recipe.yaml"), None, {}, Slurm(), gpu=True, tiebreak="tiebreak")
+SITE = Site(
+    "judge",
+    Path("/run"),
+    Path("/run/recipe.yaml"),
+    None,
+    {},
+    Slurm(),
+    gpu_steps=GPU_STEPS,
+    tiebreak="tiebreak",
+)
 KNOWN = {
     "main": Partition(None, gpus=2, is_default=True, is_up=True),
     "short": Partition("5:00", gpus=2, is_default=False, is_up=True),

@@ -17,7 +17,8 @@ from tiebreak.execute.slurm import Site, Submission, minutes_of, script, submiss
 from tiebreak.execute.status import status
 from tiebreak.execute.task import run_task
 from tiebreak.execute.workspace import Workspace
-from tiebreak.recipe import Slurm
+from tiebreak.recipe import STEPS, Slurm
+from tiebreak.recipe_file import parse
 
 SITE = Site(
     name="judge",
@@ -26,7 +27,7 @@ SITE = Site(
     profile=None,
     variables={},
     settings=Slurm(),
-    gpu=True,
+    gpu_steps=slurm.GPU_STEPS,
     tiebreak="/venv/bin/tiebreak",
 )
 TEACH = Submission("teach", ("teach/llama-fold0", "teach/llama-fold1"))
@@ -85,7 +86,7 @@ def test_the_profile_holds_for_every_job_and_the_gpu_for_those_that_need_one() -
     assert {"partition": "gpu", "qos": "high", "gres": "gpu:v100:1"}.items() <= directives(text).items()
     assert "\nsource /site/profile.sh\n" in text
     assert "gres" not in directives(script(Submission("split", ("split/votes",)), with_profile))
-    assert "gres" not in directives(script(TEACH, site(gpu=False)))
+    assert "gres" not in directives(script(TEACH, site(gpu_steps=frozenset())))
 
 
 def test_processes_of_a_task_are_tasks_of_its_job() -> None:
@@ -450,7 +451,21 @@ def test_jobs_json_survives_a_submission_cut_in_the_middle(
     assert [entry["step"] for entry in Cluster(work).submit(work.tasks)] == ["join"]
 
 
-def test_every_step_with_a_gpu_is_a_step() -> None:
-    from tiebreak.pipeline import STEPS
-
-    assert {step.__name__.rpartition(".")[2] for step in STEPS} >= slurm.NO_GPU
+@pytest.mark.parametrize(
+    ("changes", "more", "fewer"),
+    [
+        ({}, set(), set()),
+        ({"split": {"soup_share": 0.05}}, {"average"}, set()),
+        ({"compute": {"device": "cpu"}}, set(), slurm.GPU_STEPS),
+    ],
+)
+def test_steps_that_run_a_model_ask_for_a_gpu(
+    changes: dict[str, object], more: set[str], fewer: set[str]
+) -> None:
+    tree = {
+        "name": "n",
+        "data": {"votes": ["v.csv"]},
+        "models": {"teachers": {"t": {"base": "b"}}, "student": {"base": "b"}},
+    }
+    assert slurm.gpu_steps(parse(tree | changes, "here")) == (slurm.GPU_STEPS | more) - fewer
+    assert set(STEPS) >= slurm.GPU_STEPS

@@ -11,7 +11,6 @@ Dimension letters: N votes, T tokens.
 import re
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -21,6 +20,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
+from tiebreak.data.ahead import ahead
 from tiebreak.data.truncation import Tokens, keep_ends, keep_lengths
 from tiebreak.recipe import Prompt
 
@@ -152,16 +152,11 @@ def _encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> Iterato
     backend: Any = tokenizer.backend_tokenizer
     as_text, backend.encode_special_tokens = backend.encode_special_tokens, True
     chunks = [list(texts[start : start + ENCODE_CHUNK]) for start in range(0, len(texts), ENCODE_CHUNK)]
+    encode = partial(backend.encode_batch_fast, add_special_tokens=False)
     try:
-        with ThreadPoolExecutor(1) as ahead:
-            encode = partial(backend.encode_batch_fast, add_special_tokens=False)
-            coming = [ahead.submit(encode, chunk) for chunk in chunks[:1]]
-            for chunk in [*chunks[1:], None]:
-                encodings = coming.pop().result() if coming else []
-                if chunk is not None:
-                    coming.append(ahead.submit(encode, chunk))
-                for encoding in encodings:
-                    yield encoding.ids
+        for encodings in ahead(map(encode, chunks)):
+            for encoding in encodings:
+                yield encoding.ids
     finally:
         backend.encode_special_tokens = as_text
 

@@ -12,6 +12,7 @@ import io
 import json
 import zlib
 from collections.abc import Collection, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -208,15 +209,10 @@ def _json_lines(lines: _Lines, first: str) -> Iterator[Row]:
 def _joined(first: str, lines: _Lines) -> Iterator[str]:
     """Lines, where one longer than MAX_RECORD comes as its first piece alone, which cannot parse."""
     previous = "\n"
-    for line in _chain(first, lines):
+    for line in chain([first], lines):
         if previous.endswith("\n"):
             yield line
         previous = line
-
-
-def _chain(first: str, lines: _Lines) -> Iterator[str]:
-    yield first
-    yield from lines
 
 
 def _parsed(text: str) -> Record | str:
@@ -230,7 +226,7 @@ def _parsed(text: str) -> Record | str:
 def _json_array(lines: _Lines, first: str) -> Iterator[Row]:
     """Objects of one array, decoded as the text arrives. Past damage there is no way back into step."""
     decoder = json.JSONDecoder(strict=False)
-    pieces = _chain(first.lstrip()[1:], lines)
+    pieces = chain([first.lstrip()[1:]], lines)
     buffer, count = next(pieces), 0
     while True:
         buffer = buffer.lstrip(_BLANK + ",")

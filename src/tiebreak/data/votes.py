@@ -37,10 +37,7 @@ SOUP = -4
 """The fold of rows that the average of the students is chosen and calibrated on, and no student trains on."""
 
 EXTRA = -2
-"""The fold of rows that join every training side and no other."""
-
-APART = -3
-"""The fold of rows that belong to no side: preference pairs, and pairs without votes."""
+"""The fold of rows that join every training side and no other, and of pairs without votes."""
 
 ROWS_SCHEMA = SCHEMA.append(pa.field("group", pa.string())).append(pa.field("fold", pa.int8()))
 """What step 2 writes: votes with the group of their prompt and their fold."""

@@ -20,7 +20,7 @@ from tiebreak.errors import TiebreakError
 from tiebreak.execute import artifacts, queue
 from tiebreak.execute.artifacts import write_atomically
 from tiebreak.execute.local import missing_inputs
-from tiebreak.execute.slurm import Site, Submission, script, submissions, too_large
+from tiebreak.execute.slurm import Site, Submission, gpu_steps, script, submissions, too_large
 from tiebreak.execute.workspace import Workspace
 from tiebreak.pipeline import Task
 
@@ -47,7 +47,7 @@ class Cluster:
             profile=profile,
             variables=_variables(profile),
             settings=settings,
-            gpu=self.work.recipe.compute.device != "cpu",
+            gpu_steps=gpu_steps(self.work.recipe),
             tiebreak=shlex.quote(str(command())),
             processes=self.work.recipe.compute.processes,
         )

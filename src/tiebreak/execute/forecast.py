@@ -70,6 +70,11 @@ class Forecaster:
                 votes = self._scored(recipe.models.teachers)
                 told = 2 * _tokens(self._kept_out, training.max_tokens)
                 return self._on_card(model, _trained(votes, training), told)
+            case "average" if recipe.split.soup_share:
+                # the greedy soup tries each student alone and all but the first beside others; its choice scores again
+                models = 2 * len(recipe.folds("distill")) if recipe.average.method == "soup" else 1
+                soup = _tokens(self._share(recipe.split.soup_share), recipe.tta.max_tokens)
+                return self._on_card(model, scored=2 * models * soup)
             case "quantize":
                 votes = _some(self._lengths("votes"), recipe.quantize.calibration_rows)
                 return self._on_card(model, scored=_tokens(votes, recipe.quantize.max_tokens))

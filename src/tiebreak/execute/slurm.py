@@ -11,10 +11,10 @@ from tiebreak.execute import ranks
 from tiebreak.execute.plan import state
 from tiebreak.execute.workspace import Workspace
 from tiebreak.pipeline import Task
-from tiebreak.recipe import Slurm
+from tiebreak.recipe import Recipe, Slurm
 
-NO_GPU = {"ingest", "split", "average", "evaluate"}
-"""Steps that run no model forward, or none worth a card."""
+GPU_STEPS = frozenset({"post_pretrain", "teach", "score", "distill", "quantize", "predict"})
+"""Steps that train a model or score with one, whatever the recipe."""
 
 WARNING_SECONDS = 300
 _SHORTEST_WARNING = 15
@@ -51,7 +51,7 @@ class Site:
     profile: Path | None
     variables: Mapping[str, str]
     settings: Slurm
-    gpu: bool
+    gpu_steps: frozenset[str]
     tiebreak: str
     processes: int = 1
 
@@ -104,9 +104,16 @@ def too_large(counts: Mapping[str, int], most: int | None) -> str | None:
     return None
 
 
+def gpu_steps(recipe: Recipe) -> frozenset[str]:
+    """The steps whose jobs ask for a GPU. The average scores only where votes are set aside to choose it on."""
+    if recipe.compute.device == "cpu":
+        return frozenset()
+    return GPU_STEPS | {"average"} if recipe.split.soup_share else GPU_STEPS
+
+
 def cards_of(step: str, site: Site) -> int:
     """The GPUs that a step's jobs ask of each node."""
-    if not site.gpu or step in NO_GPU:
+    if step not in site.gpu_steps:
         return 0
     return site.processes // site.settings.nodes if step in ranks.STEPS else 1
 

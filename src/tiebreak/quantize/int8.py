@@ -34,8 +34,7 @@ METHOD = "tiebreak-int8"
 def int8_linear(x_TI: Tensor, codes_OI: Tensor, scales_OG: Tensor) -> Tensor:
     """X W^T of shape (..., O) with W = scale * code, a scale for each row and group of inputs.
 
-    The weights are widened to the type of the scales, a block of rows at a time. A kernel that multiplies the
-    codes themselves belongs here, chosen by the device.
+    The weights are widened to the type of the scales, a block of rows at a time.
     """
     rows = max(1, BLOCK_WEIGHTS[x_TI.device.type] // codes_OI.shape[1])
     blocks = [

@@ -1,4 +1,4 @@
-"""Step 2: folds stratified by label and grouped by prompt, a lockbox and, where asked for, a soup.
+"""Step 2: folds that keep the votes of a prompt together, a lockbox and, where asked for, a soup.
 
 Rows whose prompt (or nearly the same one, see data.groups) is known elsewhere leave the training side: all
 that are among the test pairs, and all but the votes themselves that are among the votes. Where they are kept
