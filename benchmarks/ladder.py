@@ -32,6 +32,7 @@ from machine import processor
 from scipy.stats import t as student_t
 
 from tiebreak.data import synthetic
+from tiebreak.data.orders import certainty, over_orders
 from tiebreak.data.votes import LABELS, LOCKBOX, SCHEMA, read_table, write_table
 from tiebreak.evaluate import stages
 from tiebreak.evaluate.measure import held_out
@@ -40,7 +41,6 @@ from tiebreak.execute.plan import select
 from tiebreak.execute.task import run_task, use_threads
 from tiebreak.execute.workspace import Workspace
 from tiebreak.pipeline import Task
-from tiebreak.predict.verdict import certainty, over_orders
 from tiebreak.recipe import Compute, Tta
 
 VOTES = 7_000

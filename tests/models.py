@@ -40,6 +40,22 @@ def votes(count: int, seed: int = 0, longest: int = 60) -> pa.Table:
     )
 
 
+def votes_with_gaps() -> pa.Table:
+    """60 votes, of which some have an answer missing or empty, or twice the same."""
+    rows = votes(60, seed=1).to_pylist()
+    for n in (3, 4, 5):
+        rows[n]["response_a"] = [None]
+        rows[n + 10]["response_b"] = [""]
+        rows[n + 20]["response_b"] = rows[n + 20]["response_a"]
+    return pa.Table.from_pylist(rows, schema=votes(1).schema)
+
+
+def swapped(table: pa.Table) -> pa.Table:
+    """The votes with their answers exchanged."""
+    names = {"response_a": "response_b", "response_b": "response_a"}
+    return table.rename_columns([names.get(name, name) for name in table.column_names])
+
+
 def temporary_folder() -> Path:
     """A new folder that is gone when the session ends."""
     folder = Path(mkdtemp(prefix="tiebreak-test-"))

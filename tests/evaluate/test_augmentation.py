@@ -3,14 +3,13 @@ import pyarrow as pa
 import pytest
 
 from tiebreak.data.logits import mean_over_orders, softmax
+from tiebreak.data.orders import first_shown
 from tiebreak.data.votes import table_of
-from tiebreak.evaluate.augmentation import PartialTta, trade
+from tiebreak.evaluate.augmentation import trade
 from tiebreak.evaluate.ladder import Truth
 from tiebreak.evaluate.metrics import Bootstrap, log_loss
-from tiebreak.predict.verdict import certainty, first_shown, over_orders
 
 N = 90
-PARTIAL = PartialTta(certainty, over_orders)
 
 
 def said(seed: int, equal: int = 0) -> tuple[pa.Table, np.ndarray]:
@@ -33,7 +32,7 @@ def truth() -> Truth:
 
 def test_trade_equals_a_threshold_set_on_held_out_votes_by_hand(truth):
     (held_votes, held_z), (votes, z) = said(0), said(1, equal=10)
-    (found,) = trade(PARTIAL, (held_votes, held_z), (votes, z), truth, Bootstrap(20), shares=(0.4,))
+    (found,) = trade((held_votes, held_z), (votes, z), truth, Bootstrap(20), shares=(0.4,))
     top = softmax(held_z[np.arange(N), first_shown(held_votes)[0]]).max(axis=1)
     first = softmax(z[np.arange(N), first_shown(votes)[0]])
     equal = np.arange(N) < 10
@@ -48,6 +47,6 @@ def test_trade_equals_a_threshold_set_on_held_out_votes_by_hand(truth):
 
 def test_the_whole_share_is_both_orders_for_all(truth):
     votes, z = said(1)
-    (full,) = trade(PARTIAL, said(0), (votes, z), truth, Bootstrap(20), shares=(1.0,))
+    (full,) = trade(said(0), (votes, z), truth, Bootstrap(20), shares=(1.0,))
     assert full["realised"] == 1
     assert full["log_loss"] == pytest.approx(log_loss(mean_over_orders(z), truth.y_NC))

@@ -7,35 +7,25 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from models import base, votes
+from models import base, swapped, votes, votes_with_gaps
 
 from tiebreak.data.logits import mean_over_orders, softmax, swap_answers
+from tiebreak.data.orders import first_shown
 from tiebreak.evaluate.calibration import TemperatureScaling
 from tiebreak.evaluate.rules import Rules, kinds
 from tiebreak.model import classifier
 from tiebreak.model.merge import save
 from tiebreak.predict import package
 from tiebreak.predict.judge import Judge, load_judge
-from tiebreak.predict.verdict import Verdict, certainty, first_shown, over_orders
+from tiebreak.predict.verdict import Verdict
 from tiebreak.recipe import Prompt, Tta
 
 TTA = Tta(max_tokens=120, share=0.5)
 
 
-def swapped(table: pa.Table) -> pa.Table:
-    names = {"response_a": "response_b", "response_b": "response_a"}
-    return table.rename_columns([names.get(c, c) for c in table.column_names])
-
-
 @pytest.fixture
 def table() -> pa.Table:
-    """Votes of which some have an answer missing, or twice the same."""
-    rows = votes(60, seed=1).to_pylist()
-    for n in (3, 4, 5):
-        rows[n]["response_a"] = [None]
-        rows[n + 10]["response_b"] = [""]
-        rows[n + 20]["response_b"] = rows[n + 20]["response_a"]
-    return pa.Table.from_pylist(rows, schema=votes(1).schema)
+    return votes_with_gaps()
 
 
 @pytest.fixture
@@ -65,34 +55,6 @@ def judge(tmp_path_factory: pytest.TempPathFactory) -> Judge:
 def uncertain(judge: Judge, table: pa.Table, z: np.ndarray) -> np.ndarray:
     first, differ = first_shown(table)
     return (softmax(z[np.arange(len(z)), first]).max(axis=1) < judge.package.certain_from) | ~differ
-
-
-def test_the_order_first_shown_stays_when_the_answers_are_swapped(table) -> None:
-    (first, differ), (again, _) = first_shown(table), first_shown(swapped(table))
-    assert np.array_equal(differ, kinds(table) != 4)
-    assert np.array_equal(again[differ], 1 - first[differ])
-    assert 0.2 < first.mean() < 0.8
-
-
-def test_the_ends_are_one_order_and_both(table, z) -> None:
-    order, differ = first_shown(table)
-    one = np.where(differ[:, None], softmax(z[np.arange(60), order]), mean_over_orders(z))
-    np.testing.assert_array_equal(over_orders(table, z, TTA, certain_from=0.0), one)
-    np.testing.assert_array_equal(over_orders(table, z, TTA, certain_from=1.0), mean_over_orders(z))
-    np.testing.assert_array_equal(over_orders(table, z, TTA, certain_from=None), mean_over_orders(z))
-    stored = Tta(both_orders=False, share=0.5)
-    np.testing.assert_array_equal(over_orders(table, z, stored, certain_from=0.5), softmax(z[:, 0]))
-
-
-@pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
-def test_the_share_asked_for_is_uncertain(table, z, share) -> None:
-    limit = certainty(table, z, share)
-    first, differ = first_shown(table)
-    uncertain = softmax(z[np.arange(60), first]).max(axis=1) < limit
-    assert uncertain.sum() == round(60 * share)
-    both = (over_orders(table, z, TTA, limit) == mean_over_orders(z)).all(axis=1)
-    assert np.array_equal(both, uncertain | ~differ)
-    assert certainty(table, z, 1.0) is None
 
 
 def test_calibration_comes_before_rules(table, z) -> None:

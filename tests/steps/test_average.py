@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM
 
 from tiebreak import load
 from tiebreak.data.logits import by_vote, softmax
+from tiebreak.data.orders import first_shown
 from tiebreak.data.votes import LOCKBOX, SOUP, read_table, write_table
 from tiebreak.errors import Interrupted, TiebreakError
 from tiebreak.evaluate.calibration import CALIBRATORS
@@ -26,7 +27,6 @@ from tiebreak.model.classifier import load_adapted
 from tiebreak.model.lora import PREFIX, adapter_state, read_adapter, save_adapter
 from tiebreak.predict import package
 from tiebreak.predict.parts import score_in_parts
-from tiebreak.predict.verdict import first_shown
 from tiebreak.recipe import Average, Lora, Prompt, Tta
 from tiebreak.recipe_file import parse
 from tiebreak.runtime import Runtime

@@ -3,13 +3,14 @@
 The rest keep the order first shown, so a share s in both orders costs 1 + s times the scoring.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
 
 from tiebreak.data.logits import mean_over_orders
+from tiebreak.data.orders import certainty, over_orders
 from tiebreak.evaluate.ladder import Truth
 from tiebreak.evaluate.metrics import Array, Bootstrap, difference, log_loss
 from tiebreak.recipe import Tta
@@ -20,16 +21,7 @@ Said = tuple[pa.Table, Array]
 """Votes, and their logits (n, 2, 3) in both orders, the swap undone."""
 
 
-@dataclass(frozen=True)
-class PartialTta:
-    """`certainty` and `over_orders` of predict.verdict, which imports this package: so they are handed in."""
-
-    certainty: Callable[[pa.Table, Array, float], float | None]
-    over_orders: Callable[[pa.Table, Array, Tta, float | None], Array]
-
-
 def trade(
-    partial_tta: PartialTta,
     held_out: Said,
     lockbox: Said,
     truth: Truth,
@@ -39,10 +31,10 @@ def trade(
     """For each share of the held-out votes that sets the certainty, as step 6 does: the share of the lockbox
     votes that then count in both orders, their log loss, and its paired change from one order; not calibrated.
     """
-    one_NC = partial_tta.over_orders(*lockbox, Tta(), 0.0)
+    one_NC = over_orders(*lockbox, Tta(), 0.0)
     both_NC = mean_over_orders(lockbox[1])
     for share in shares:
-        p_NC = partial_tta.over_orders(*lockbox, Tta(), partial_tta.certainty(*held_out, share))
+        p_NC = over_orders(*lockbox, Tta(), certainty(*held_out, share))
         change = difference([p_NC], [one_NC], truth.y_NC, bootstrap, truth.groups_N)
         yield {
             "share": share,

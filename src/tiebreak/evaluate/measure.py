@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from tiebreak.data import sides
 from tiebreak.data.votes import LABELS
-from tiebreak.evaluate.augmentation import PartialTta, Said, trade
+from tiebreak.evaluate.augmentation import Said, trade
 from tiebreak.evaluate.bias import bias
 from tiebreak.evaluate.blend import PROMPTS_TO_FIT, WEIGHTINGS, shares, weighted
 from tiebreak.evaluate.decomposition import brier_parts
@@ -37,14 +37,12 @@ def measure(
     verdict: Callable[[pa.Table, Array], Array],
     bootstrap: Bootstrap,
     weight_folds: bool = False,
-    partial_tta: PartialTta | None = None,
 ) -> dict[str, Any]:
     """Measure all stages against `rows` (data.votes.ROWS_SCHEMA); votes without labels are left out.
 
     both_orders: the recipe's TTA. verdict: what ships, from votes and the quantised model's logits, which is
     the last rung where rules or a partial TTA make it differ from the one before. weight_folds: blend the
-    students by 1 / log loss on their own held-out votes too. partial_tta: measure what both orders for a share
-    of votes buys. Raises TiebreakError where logits are missing.
+    students by 1 / log loss on their own held-out votes too. Raises TiebreakError where logits are missing.
     """
     rows = rows.filter(pc.is_valid(rows["p_a"]))
     votes, fold_N = truth_of(rows), rows["fold"].to_numpy()
@@ -64,7 +62,7 @@ def measure(
         "ladder": climbed,
         "folds": fold_results([*stages.teachers, *stages.students], votes, bootstrap),
         "calibration": _calibration(ladder, lockbox),
-        **(_shipped(rows, lockbox, ladder[-1], stages, bootstrap, partial_tta) if ladder else {}),
+        **(_shipped(rows, lockbox, ladder[-1], stages, bootstrap) if ladder else {}),
     }
 
 
@@ -155,14 +153,13 @@ def _shipped(
     rung: Rung,
     stages: Stages,
     bootstrap: Bootstrap,
-    partial_tta: PartialTta | None,
 ) -> dict[str, Any]:
     """Bias of the shipped model, and what its augmentation buys."""
     (model,) = of_split(stages.quantized, "lockbox")
     said = sides.lockbox(rows), model.aligned(lockbox.ids).z_NOC
     augmentation: list[dict[str, Any]] = []
-    if partial_tta and model.orders == 2:
-        augmentation += trade(partial_tta, held_out(rows, stages.students), said, lockbox, bootstrap)
+    if model.orders == 2:
+        augmentation += trade(held_out(rows, stages.students), said, lockbox, bootstrap)
     return {
         "bias": bias(said[0], rung.predictions[0], said[1], lockbox, bootstrap),
         "augmentation": augmentation,

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from tiebreak.data.logits import mean_over_orders, softmax, swap_answers
+from tiebreak.data.orders import first_shown, is_certain
 from tiebreak.data.prompt import TokenizedVotes, tokenize
 from tiebreak.data.readers import read_whole
 from tiebreak.data.votes import table_of
@@ -18,7 +19,7 @@ from tiebreak.errors import TiebreakError, nearest
 from tiebreak.model.classifier import Classifier, load
 from tiebreak.predict import package
 from tiebreak.predict.scorer import both_orders, score
-from tiebreak.predict.verdict import Verdict, first_shown, is_certain
+from tiebreak.predict.verdict import Verdict
 from tiebreak.quantize import int8
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "fp8")

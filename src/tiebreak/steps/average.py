@@ -74,10 +74,10 @@ class Said:
         """A calibrator by its name, fitted on what the model says with this TTA; `best` is chosen over folds of groups."""
         from sklearn.base import clone
 
+        from tiebreak.data.orders import over_orders
         from tiebreak.evaluate.calibration import CALIBRATORS
         from tiebreak.evaluate.measure import truth_of
         from tiebreak.evaluate.selection import best
-        from tiebreak.predict.verdict import over_orders
 
         p_NC, y_NC = over_orders(self.votes, self.z_NOC, tta, certain_from), self.labels()
         name = best(CALIBRATORS, p_NC, y_NC, truth_of(self.votes).groups_N) if method == "best" else method
@@ -105,11 +105,11 @@ def run(
     students in the average together, since it was trained on all others. The rules are the training sides' votes, counted.
     """
     from tiebreak.data import sides, votes
+    from tiebreak.data.orders import certainty
     from tiebreak.evaluate.rules import Rules
     from tiebreak.model.lora import read_adapter, save_adapter
     from tiebreak.model.merge import save
     from tiebreak.predict import package
-    from tiebreak.predict.verdict import certainty
     from tiebreak.train.rows import labels_of
 
     (base,), (rows,), folders = inputs["base"], inputs["rows"], inputs["students"]

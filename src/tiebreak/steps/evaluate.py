@@ -37,14 +37,13 @@ def run(settings: Settings, inputs: Inputs, output: Path, runtime: Runtime) -> d
     """
     from tiebreak.data import votes
     from tiebreak.evaluate import card, measure, report, stages
-    from tiebreak.evaluate.augmentation import PartialTta
     from tiebreak.evaluate.metrics import Bootstrap
-    from tiebreak.predict.package import Package
-    from tiebreak.predict.verdict import Verdict, certainty, over_orders
+    from tiebreak.predict.package import read
+    from tiebreak.predict.verdict import Verdict
 
     shipped = inputs["model"][0] / "model"
-    package = json.loads((shipped / "tiebreak.json").read_text(encoding="utf-8"))
-    calibration = package["calibration"]
+    package = read(shipped)
+    calibration = package.calibration
     scored = measure.Stages(
         teachers=stages.read(inputs["teachers"]),
         students=stages.read(inputs["students"], [_calibration(folder) for folder in inputs["students"]]),
@@ -55,15 +54,13 @@ def run(settings: Settings, inputs: Inputs, output: Path, runtime: Runtime) -> d
     bootstrap = Bootstrap(settings.evaluate.bootstrap_samples, settings.evaluate.confidence, settings.seed)
     runtime.report("measuring", 0, 1, "ladders")
     rows = votes.read_table(inputs["rows"][0] / "rows.parquet")
-    both_orders, weight_folds = package["tta"]["both_orders"], settings.evaluate.weight_folds
-    verdict = Verdict.of(Package.model_validate(package))
-    partial_tta = PartialTta(certainty, over_orders)
-    measured = measure.measure(rows, scored, both_orders, verdict.on, bootstrap, weight_folds, partial_tta)
+    verdict, weight_folds = Verdict.of(package), settings.evaluate.weight_folds
+    measured = measure.measure(rows, scored, package.tta.both_orders, verdict.on, bootstrap, weight_folds)
     _predict_lockbox(rows, scored.quantized, verdict, output)
     metrics = {"name": settings.name, "leaderboard_log_loss": leaderboard, **measured}
     (output / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     report.write(metrics, output / "report.html")
-    _ship(shipped, output / "model", card.render(metrics, package))
+    _ship(shipped, output / "model", card.render(metrics, package.model_dump(mode="json")))
     headline = {key: value for key, value in metrics.items() if key.endswith(("_rows", "_loss"))}
     return {key: value for key, value in headline.items() if value is not None}
 
