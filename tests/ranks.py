@@ -14,11 +14,11 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-import pyarrow as pa
 from models import votes
 from safetensors.numpy import load_file
 
 from tiebreak import distributed
+from tiebreak.data import sides
 from tiebreak.data.prompt import tokenize
 from tiebreak.errors import Interrupted
 from tiebreak.model.classifier import load, load_adapted
@@ -122,7 +122,7 @@ def scored(base: Path, folder: Path) -> list[str]:
     """The ids of logits made in parts, by processes that do not see each other's files."""
     ours = load(base)
     ours.head_trained = True
-    table = votes(10).append_column("split", pa.array(["lockbox"] * 10))
+    table = sides.marked({"lockbox": votes(10)})
     runtime = Runtime("cpu", folder / str(distributed.rank()))
     with mock.patch.object(parts, "VOTES_A_PART", 4):
         logits = parts.score_in_parts(ours, table, Prompt(), 150, "m", 1, runtime)

@@ -232,6 +232,7 @@ def _score(
                     shard=shard,
                     shards=shards,
                     subset_rows=recipe.logits.subset_rows_of.get(name, recipe.logits.subset_rows),
+                    taught_rows=recipe.teach.subset_rows,
                     max_tokens=recipe.logits.max_tokens,
                     precision=model.precision,
                     prompt=recipe.prompt,
@@ -266,6 +267,7 @@ def _distill(
                 teachers=tuple(sorted(recipe.models.teachers)),
                 soft_labels=recipe.logits.soft_labels,
                 distill=recipe.distill.model_copy(update={"folds": None}),
+                tta=recipe.tta,
                 seed=recipe.seed,
             ),
             {

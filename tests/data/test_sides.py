@@ -1,4 +1,5 @@
 import pyarrow as pa
+import pytest
 
 from tiebreak.data import sides
 from tiebreak.data.votes import EXTRA, LOCKBOX, SOUP
@@ -28,6 +29,22 @@ def test_a_subset_is_seeded_and_keeps_its_order() -> None:
     assert first == ids(sides.subset(ROWS, 3, 5)) == sorted(first)
     assert len({tuple(ids(sides.subset(ROWS, 3, seed))) for seed in range(20)}) > 5
     assert ids(sides.subset(ROWS, -1, 5)) == ids(sides.subset(ROWS, 99, 5)) == ids(ROWS)
+
+
+@pytest.mark.parametrize("fewer", [1, 30, 347, 999])
+def test_a_smaller_subset_is_part_of_a_larger_one(fewer: int) -> None:
+    rows = pa.table({"id": [f"r{n}" for n in range(2000)]})
+    one, other = (set(ids(sides.subset(rows, count, 5))) for count in (fewer, 1000))
+    assert len(one) == fewer
+    assert one < other
+
+
+def test_only_what_a_model_was_trained_on_is_in_sample() -> None:
+    side, lockbox = ROWS.slice(0, 4), ROWS.slice(4, 1)
+    table = sides.marked({"train": side, "lockbox": lockbox}, trained_on=side.slice(1, 2))
+    assert table["split"].to_pylist() == ["train"] * 4 + ["lockbox"]
+    assert table["origin"].to_pylist() == ["out_of_fold", "in_sample", "in_sample"] + ["out_of_fold"] * 2
+    assert set(sides.marked({"lockbox": lockbox})["origin"].to_pylist()) == {"out_of_fold"}
 
 
 def test_seeds_differ_by_use() -> None:

@@ -72,6 +72,15 @@ def test_slices_equal_scores_of_their_rows(random):
     assert small["tie_gap"]["value"] == pytest.approx(p[150:220, 2].mean() - (y[150:220] == 2).mean())
 
 
+def test_slices_of_few_prompts_are_left_out(random):
+    """However many votes they have: an interval over three prompts says little."""
+    p, y = random.dirichlet([1, 1, 1], size=N), random.integers(3, size=N)
+    names = np.repeat(["many", "few"], N // 2)
+    few = Truth([str(n) for n in range(N)], np.eye(3)[y], np.r_[np.arange(N // 2), N + np.arange(N // 2) % 3])
+    (many,) = bias.slices(names, p, few, BOOTSTRAP)
+    assert (many["name"], many["rows"]) == ("many", N // 2)
+
+
 def test_models_and_pairs_count_every_battle_from_both_sides(random):
     a = np.where(np.arange(N) % 2, "ada", "bob")
     b = np.where(np.arange(N) % 2, "bob", "ada")

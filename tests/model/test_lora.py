@@ -1,3 +1,4 @@
+import json
 import math
 from pathlib import Path
 
@@ -93,6 +94,17 @@ def test_another_rank_is_refused(tmp_path: Path) -> None:
     other = classifier.load_adapted(base("llama"), Lora(rank=8, alpha=16), None, "fp32", "cpu")
     with pytest.raises(TiebreakError, match="rank 4"):
         load_adapter(other.model, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("use_rslora", True), ("use_dora", True), ("alpha_pattern", {"q_proj": 4})]
+)
+def test_an_adapter_of_another_kind_is_refused(tmp_path: Path, key: str, value: object) -> None:
+    save_adapter(adapter_state(adapted("llama").model, with_head=False), LORA, tmp_path)
+    config = tmp_path / "adapter_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {key: value}))
+    with pytest.raises(TiebreakError, match=f"sets {key}: only plain LoRA"):
+        read_adapter(tmp_path)
 
 
 def test_dropout_is_the_same_where_layers_are_computed_again() -> None:

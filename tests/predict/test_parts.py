@@ -7,6 +7,7 @@ from models import base, votes
 from ranks import Job, together
 from ranks import scored as scored_by_ranks
 
+from tiebreak.data import sides
 from tiebreak.data.logits import LOGITS_SCHEMA, by_vote
 from tiebreak.errors import Interrupted
 from tiebreak.model import classifier
@@ -29,8 +30,10 @@ def scored(table: pa.Table, scratch: Path, **runtime: object) -> pa.Table:
 
 @pytest.fixture
 def table() -> pa.Table:
-    splits = ["train"] * 5 + ["held_out"] * 3 + ["lockbox"] * 2
-    return votes(10).append_column("split", pa.array(splits))
+    side, others = votes(10).slice(0, 5), votes(10).slice(5)
+    return sides.marked(
+        {"train": side, "held_out": others.slice(0, 3), "lockbox": others.slice(3)}, trained_on=side
+    )
 
 
 def test_every_vote_in_both_orders_with_its_origin(table: pa.Table, tmp_path: Path) -> None:

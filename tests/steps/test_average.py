@@ -18,6 +18,7 @@ from sklearn.base import clone
 from transformers import AutoModelForCausalLM
 
 from tiebreak import load
+from tiebreak.data import sides
 from tiebreak.data.logits import by_vote, softmax
 from tiebreak.data.orders import first_shown
 from tiebreak.data.votes import LOCKBOX, SOUP, read_table, write_table
@@ -71,10 +72,9 @@ def make(folder: Path, with_soup: bool, lockbox_labels: int = 0) -> World:
         classifier.head_trained = True
         students.append(folder / "students" / f"fold{n}")
         save_adapter(adapter_state(classifier.model, with_head=True), LORA, students[-1] / "adapter")
-        split = np.where(fold == n, "held_out", "other")
         scored = score_in_parts(
             classifier,
-            table.append_column("split", pa.array(split)),
+            sides.marked({"held_out": table.filter(fold == n), "other": table.filter(fold != n)}),
             Prompt(),
             256,
             "student",
@@ -82,7 +82,9 @@ def make(folder: Path, with_soup: bool, lockbox_labels: int = 0) -> World:
             Runtime("cpu", folder / f"scratch{n}"),
         )
         write_table(scored, students[-1] / "logits.parquet")
-        said.append(softmax(by_vote(scored)[1]).mean(axis=1).argmax(axis=1))
+        ids, z_NOC = by_vote(scored)
+        z_NOC = z_NOC[[ids.index(vote) for vote in table["id"].to_pylist()]]
+        said.append(softmax(z_NOC).mean(axis=1).argmax(axis=1))
     y = label(table)
     y[48:] = np.where(np.arange(12) % 4 == 0, y[48:], said[1][48:])
     y[36:48] = (y[36:48] + lockbox_labels) % 3

@@ -13,10 +13,12 @@ from scipy.spatial.distance import cosine
 from scipy.special import log_softmax, rel_entr, softmax
 
 from tiebreak import pipeline
-from tiebreak.data.logits import to_table
-from tiebreak.data.votes import EXTRA, LOCKBOX, SOUP, write_table
+from tiebreak.data.logits import by_vote, to_table
+from tiebreak.data.votes import EXTRA, LOCKBOX, SOUP, read_table, write_table
+from tiebreak.evaluate.calibration import TemperatureScaling
 from tiebreak.model import classifier
-from tiebreak.recipe import Recipe
+from tiebreak.predict import parts
+from tiebreak.recipe import Recipe, Tta
 from tiebreak.recipe_file import parse
 from tiebreak.runtime import Runtime
 from tiebreak.steps import distill
@@ -167,6 +169,33 @@ def test_pairs_without_votes_count_as_extra_votes_unless_said(
     recipe = planned(TEACHERS, extra_weight=0.25, unlabelled_weight=said)
     passed = make(tmp_path, TEACHERS).run(recipe, monkeypatch)
     assert passed["weights_N"].tolist() == [1.0] * 5 + [0.25] * 2 + [weight] * UNLABELLED
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_the_temperature_is_fitted_on_what_will_be_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, both: bool
+) -> None:
+    """As many tokens and as many orders as the prediction has, and not those of the training."""
+    asked: list[int] = []
+
+    def say(_, table: pa.Table, prompt, max_tokens: int, model: str, fold: int, runtime) -> pa.Table:
+        asked.append(max_tokens)
+        ids, n = table["id"].to_pylist(), len(table)
+        z = np.random.default_rng(4).normal(size=(2 * n, 3))
+        split, origin = (table[name].to_pylist() * 2 for name in ("split", "origin"))
+        return to_table(ids * 2, [0] * n + [1] * n, z.astype(np.float32), split, origin, model, fold)
+
+    monkeypatch.setattr(parts, "score_in_parts", say)
+    rows = votes(60).append_column("fold", pa.array([FOLD] * 60, pa.int8()))
+    recipe = planned(TEACHERS).model_copy(update={"tta": Tta(both_orders=both, max_tokens=1234)})
+    settings = pipeline.find(pipeline.tasks(recipe), f"distill/fold{FOLD}").settings
+    found = distill._held_out(None, rows, settings, tmp_path, Runtime("cpu", tmp_path))
+    logits = read_table(tmp_path / "logits.parquet")
+    z = by_vote(logits)[1]
+    p = softmax(z, axis=-1).mean(axis=1) if both else softmax(z[:, 0], axis=-1)
+    expected = TemperatureScaling().fit(p, labels_of(rows)[:, 0]).temperature_
+    assert asked == [1234]
+    assert found["temperature"] == pytest.approx(expected)
 
 
 def test_the_students_base_may_teach_it_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,8 +20,10 @@ from tiebreak.model import classifier
 from tiebreak.model.lora import adapter_state
 from tiebreak.recipe import Lora, Prompt, Training
 from tiebreak.runtime import Runtime
+from tiebreak.train import checkpoint
 from tiebreak.train.fit import fit
-from tiebreak.train.loop import learning_rate
+from tiebreak.train.loop import _step, learning_rate
+from tiebreak.train.losses import Loss
 from tiebreak.train.rows import labels_of, optimizer_steps
 
 TRAINING = Training(
@@ -183,6 +185,27 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
     assert "step-00000003 is damaged" in caplog.text
     assert losses == expected_losses
     assert all(torch.equal(state[name], tensor) for name, tensor in expected.items())
+
+
+def test_a_training_that_went_on_before_damaged_checkpoints_keeps_its_own(tmp_path: Path) -> None:
+    weights = {"w": torch.nn.Parameter(torch.zeros(3))}
+    optimizer = torch.optim.AdamW(weights.values())
+    for step in (90, 100):
+        checkpoint.save(tmp_path, checkpoint.Progress(step, []), weights, optimizer)
+        (tmp_path / f"step-{step:08d}" / "state.safetensors").write_bytes(b"half")
+    assert checkpoint.restore(tmp_path, weights, optimizer).step == 0
+    for step in (10, 20, 30):
+        checkpoint.save(tmp_path, checkpoint.Progress(step, []), weights, optimizer)
+        assert checkpoint.restore(tmp_path, weights, optimizer).step == step
+    assert [folder.name for folder in sorted(tmp_path.iterdir())] == ["step-00000020", "step-00000030"]
+
+
+def test_a_process_without_rows_takes_an_fp16_step_too() -> None:
+    ours = fresh()
+    optimizer = torch.optim.AdamW([{"params": ours.model.score.weight, "multiple": 1.0}])
+    scaler = torch.amp.GradScaler("cpu")
+    ours.model.score.weight.grad = torch.zeros_like(ours.model.score.weight)  # as the others' sum leaves it
+    assert _step(ours, [], 1, Loss(), optimizer, scaler, 1e-3, TRAINING) == 0
 
 
 def test_a_time_budget_ends_training_and_counts_over_restarts(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Which votes a step may see: a fold's training side, its held-out side, the lockbox, the soup."""
 
 import hashlib
+from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -36,11 +37,28 @@ def voted(rows: pa.Table) -> pa.Table:
 
 
 def subset(rows: pa.Table, count: int, seed: int) -> pa.Table:
-    """`count` votes drawn with the seed, in their old order; all of them where count is -1 or too large."""
+    """`count` votes drawn with the seed, in their old order; all of them where count is -1 or too large.
+
+    The same seed draws a smaller subset out of a larger one.
+    """
     if count < 0 or count >= len(rows):
         return rows
-    chosen = np.random.default_rng(seed).choice(len(rows), count, replace=False)
+    chosen = np.random.default_rng(seed).permutation(len(rows))[:count]
     return rows.take(np.sort(chosen))
+
+
+def marked(parts: Mapping[str, pa.Table], trained_on: pa.Table | None = None) -> pa.Table:
+    """Votes to score, by their split, as one table with columns `split` and `origin` (data.logits.LOGITS_SCHEMA).
+
+    trained_on: the votes that the model was trained on, which are in_sample.
+    """
+    table = pa.concat_tables(
+        part.append_column("split", pa.array([split] * len(part), pa.string()))
+        for split, part in parts.items()
+    )
+    seen = pa.array([], pa.string()) if trained_on is None else trained_on["id"].combine_chunks()
+    is_seen = pc.is_in(table["id"], value_set=seen)
+    return table.append_column("origin", pc.if_else(is_seen, "in_sample", "out_of_fold"))
 
 
 def derive(seed: int, *words: object) -> int:

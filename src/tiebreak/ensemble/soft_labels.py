@@ -19,8 +19,8 @@ from tiebreak.data.logits import by_vote, mean_over_orders, swap_answers
 
 def choose(logits: pa.Table, kind: str, fold: int) -> pa.Table:
     """The rows of teachers' logits (data.logits.LOGITS_SCHEMA) that a student of `fold` may learn from."""
-    trained_on = pc.is_in(logits["split"], value_set=pa.array(["train", "unlabelled"]))
-    in_sample = logits.filter(pc.and_(pc.equal(logits["fold"], fold), trained_on))
+    learned = pc.is_in(logits["split"], value_set=pa.array(["train", "unlabelled"]))
+    in_sample = logits.filter(pc.and_(pc.equal(logits["fold"], fold), learned))
     if kind == "in_sample":
         return in_sample
     others = pc.and_(pc.not_equal(logits["fold"], fold), pc.equal(logits["split"], "held_out"))

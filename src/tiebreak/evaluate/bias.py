@@ -21,8 +21,8 @@ from tiebreak.evaluate import features
 from tiebreak.evaluate.ladder import Truth
 from tiebreak.evaluate.metrics import Array, Bootstrap, row_hit, row_log_loss
 
-MIN_ROWS = 30
-"""Smaller slices are left out."""
+MIN_PROMPTS = 30
+"""Slices of fewer prompts are left out: the bootstrap draws prompts, and of few its intervals are too narrow."""
 
 TIMES_MORE = ("up to 1.5 times", "1.5 to 3 times", "over 3 times")
 
@@ -89,7 +89,7 @@ def slices(names_N: NDArray[Any], p_NC: Array, truth: Truth, bootstrap: Bootstra
     }
     return [
         _slice(name, {key: column[rows] for key, column in columns.items()}, truth.groups_N[rows], bootstrap)
-        for name, rows in _named(names_N)
+        for name, rows in _named(names_N, truth.groups_N)
     ]
 
 
@@ -128,7 +128,7 @@ def _compared(
 ) -> Iterator[dict[str, Any]]:
     """Predicted and observed leads of each named slice, the gap between them, and more; the largest first."""
     columns = {"predicted": predicted_N, "observed": observed_N, "gap": predicted_N - observed_N, **more}
-    for name, rows in _named(names_N):
+    for name, rows in _named(names_N, groups_N):
         yield _slice(name, {key: column[rows] for key, column in columns.items()}, groups_N[rows], bootstrap)
 
 
@@ -158,9 +158,10 @@ def _advantage(a_N: NDArray[np.int64], b_N: NDArray[np.int64]) -> Array:
     return advantage
 
 
-def _named(names_N: NDArray[Any]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+def _named(names_N: NDArray[Any], groups_N: NDArray[np.int64]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
     """The slices that are large enough and their rows, the largest first; "" names none."""
     names, counts = np.unique(names_N, return_counts=True)
-    for n in np.argsort(-counts, kind="stable"):
-        if names[n] != "" and counts[n] >= MIN_ROWS:
-            yield str(names[n]), names_N == names[n]
+    for name in names[np.argsort(-counts, kind="stable")]:
+        rows_N = names_N == name
+        if name != "" and len(np.unique(groups_N[rows_N])) >= MIN_PROMPTS:
+            yield str(name), rows_N

@@ -68,7 +68,7 @@ class Forecaster:
             case "distill":
                 training = recipe.distill.training
                 votes = self._scored(recipe.models.teachers)
-                told = 2 * _tokens(self._kept_out, training.max_tokens)
+                told = 2 * _tokens(self._kept_out, recipe.tta.max_tokens)
                 return self._on_card(model, _trained(votes, training), told)
             case "average" if recipe.split.soup_share:
                 # the greedy soup tries each student alone and all but the first beside others; its choice scores again

@@ -23,6 +23,7 @@ from tiebreak.recipe import Lora
 PREFIX = "base_model.model."
 HEAD = "score.weight"
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+_OTHER_UPDATES = ("use_rslora", "use_dora", "rank_pattern", "alpha_pattern")
 
 
 class LoraLinear(nn.Module):
@@ -113,7 +114,10 @@ def save_adapter(state: dict[str, Tensor], lora: Lora, folder: Path) -> None:
 
 
 def read_adapter(folder: Path) -> tuple[dict[str, Tensor], Lora]:
-    """The weights and the shape of an adapter folder. Raises TiebreakError if there is none."""
+    """The weights and the shape of an adapter folder.
+
+    Raises TiebreakError if there is none, or one whose update is no plain alpha / rank of B A.
+    """
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         state = load_file(folder / WEIGHTS)
@@ -121,6 +125,10 @@ def read_adapter(folder: Path) -> tuple[dict[str, Tensor], Lora]:
         raise TiebreakError(
             f"{folder} is no adapter folder: {Path(error.filename).name} is missing"
         ) from None
+    if other := [key for key in _OTHER_UPDATES if config.get(key)]:
+        raise TiebreakError(
+            f"{folder / CONFIG} sets {other[0]}: only plain LoRA, alpha / rank, is known here"
+        )
     return state, Lora(rank=config["r"], alpha=config["lora_alpha"], dropout=config["lora_dropout"])
 
 

@@ -28,7 +28,7 @@ def score_in_parts(
     fold: int | None,
     runtime: Runtime,
 ) -> pa.Table:
-    """Logits (data.logits.LOGITS_SCHEMA) of votes in both orders; `table` has a column `split`.
+    """Logits (data.logits.LOGITS_SCHEMA) of votes in both orders; `table` is as data.sides.marked makes it.
 
     Only the leading process gets them, others an empty table. Kept and stopped as `in_parts` says.
     """
@@ -71,6 +71,7 @@ def _score(
     rows = both_orders(np.arange(len(part)))
     tokens = tokenize(part, classifier.tokenizer, prompt)
     z_RC = score(classifier, tokens, rows, max_tokens, runtime.score_tokens, runtime.report)
-    keys = part.select(["id", "split"]).take(rows[:, 0]).to_pydict()
-    origin = ["in_sample" if split == "train" else "out_of_fold" for split in keys["split"]]
-    return logits_of.to_table(keys["id"], rows[:, 1].tolist(), z_RC, keys["split"], origin, model, fold)
+    keys = part.select(["id", "split", "origin"]).take(rows[:, 0]).to_pydict()
+    return logits_of.to_table(
+        keys["id"], rows[:, 1].tolist(), z_RC, keys["split"], keys["origin"], model, fold
+    )

@@ -176,15 +176,14 @@ def _say(
     classifier: "Classifier", table: "pa.Table", settings: Settings, runtime: Runtime, name: str
 ) -> Said:
     """What a model says of votes; logits are kept in the scratch."""
-    import pyarrow as pa
-
+    from tiebreak.data import sides
     from tiebreak.data.logits import by_vote
     from tiebreak.predict.parts import score_in_parts
 
-    table = table.append_column("split", pa.array(["held_out"] * len(table), pa.string()))
+    marked = sides.marked({"held_out": table})
     own = replace(runtime, scratch=runtime.scratch / name)
     max_tokens = settings.tta.max_tokens
-    logits = score_in_parts(classifier, table, settings.prompt, max_tokens, "student", None, own)
+    logits = score_in_parts(classifier, marked, settings.prompt, max_tokens, "student", None, own)
     return Said(table, by_vote(logits)[1])
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiebreak.errors import TiebreakError
-from tiebreak.recipe import Distill, Lora, Prompt, Slice
+from tiebreak.recipe import Distill, Lora, Prompt, Slice, Tta
 from tiebreak.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-VERSION = 1
+VERSION = 2
 
 
 class Settings(Slice):
@@ -25,6 +25,7 @@ class Settings(Slice):
     teachers: tuple[str, ...]
     soft_labels: str
     distill: Distill
+    tta: Tta
     seed: int
 
 
@@ -116,26 +117,23 @@ def _soft_labels(
 def _held_out(
     classifier: Any, rows: "pa.Table", settings: Settings, output: Path, runtime: Runtime
 ) -> dict[str, float]:
-    """Score held-out and lockbox votes, fit the temperature on the held-out ones."""
+    """Score held-out and lockbox votes as the model will be used, fit the temperature on the held-out ones."""
     import pyarrow as pa
 
     from tiebreak.data import sides, votes
-    from tiebreak.data.logits import by_vote, mean_over_orders
+    from tiebreak.data.logits import by_vote
+    from tiebreak.data.orders import over_orders
     from tiebreak.evaluate.calibration import TemperatureScaling
     from tiebreak.evaluate.metrics import log_loss
     from tiebreak.predict.parts import score_in_parts
     from tiebreak.train.rows import labels_of
 
     parts = {"held_out": sides.held_out(rows, settings.fold), "lockbox": sides.lockbox(rows)}
-    table = pa.concat_tables(
-        part.append_column("split", pa.array([split] * len(part), pa.string()))
-        for split, part in parts.items()
-    )
     logits = score_in_parts(
         classifier,
-        table,
+        sides.marked(parts),
         settings.prompt,
-        settings.distill.training.max_tokens,
+        settings.tta.max_tokens,
         "student",
         settings.fold,
         runtime,
@@ -144,7 +142,8 @@ def _held_out(
         return {}
     votes.write_table(logits, output / "logits.parquet")
     _, z_NOC = by_vote(logits.filter(pa.compute.equal(logits["split"], "held_out")))
-    p_NC, labels_NC = mean_over_orders(z_NOC), labels_of(parts["held_out"])[:, 0]
+    p_NC = over_orders(parts["held_out"], z_NOC, settings.tta, certain_from=None)
+    labels_NC = labels_of(parts["held_out"])[:, 0]
     scaling = TemperatureScaling().fit(p_NC, labels_NC)
     (output / "calibration.json").write_text(
         json.dumps({"temperature": scaling.temperature_}) + "\n", encoding="utf-8"

@@ -31,9 +31,9 @@ def run(
     (model,), (rows,) = inputs["model"], inputs["rows"]
     judge = tiebreak.load(model / "model", device=runtime.device, score_tokens=runtime.score_tokens)
     lockbox = sides.lockbox(votes.read_table(rows / "rows.parquet"))
-    lockbox = lockbox.append_column("split", pa.array(["lockbox"] * len(lockbox), pa.string()))
+    marked = sides.marked({"lockbox": lockbox})
     logits = score_in_parts(
-        judge.classifier, lockbox, judge.package.prompt, settings.tta.max_tokens, "student", None, runtime
+        judge.classifier, marked, judge.package.prompt, settings.tta.max_tokens, "student", None, runtime
     )
     if runtime.leads:
         votes.write_table(logits, output / "logits.parquet")

@@ -1,7 +1,7 @@
 """Step 4: one teacher scores its fold's rows in both orders; raw logits keyed by row and order.
 
-Training rows are marked in_sample, held-out and lockbox rows out_of_fold. Work is saved every few thousand
-rows, so that a task that was killed goes on where it was.
+Rows that the teacher was trained on are marked in_sample, all others out_of_fold. Work is saved every few
+thousand rows, so that a task that was killed goes on where it was.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from tiebreak.runtime import Runtime
 if TYPE_CHECKING:
     import pyarrow as pa
 
-VERSION = 1
+VERSION = 2
 
 
 class Settings(Slice):
@@ -23,6 +23,7 @@ class Settings(Slice):
     shard: int
     shards: int
     subset_rows: int | tuple[int, int]
+    taught_rows: int
     max_tokens: int
     precision: str
     prompt: Prompt
@@ -61,27 +62,24 @@ def run(
 
 
 def _rows_to_score(folder: Path, settings: Settings) -> "pa.Table":
-    """This shard's votes with a column `split`; the training subset is the same for every teacher."""
+    """This shard's votes, marked; the training subset is the same for every teacher, those it was taught first."""
     import numpy as np
-    import pyarrow as pa
 
     from tiebreak.data import sides, votes
 
     rows = votes.read_table(folder / "rows.parquet")
     unlabelled = folder / "unlabelled.parquet"
-    seed = sides.derive(settings.seed, "score", settings.fold)
+    seed = sides.derive(settings.seed, "teach", settings.fold)
     count = settings.subset_rows
     if isinstance(count, tuple):
         count = int(np.random.default_rng(seed).integers(count[0], count[1], endpoint=True))
+    side = sides.training_side(rows, settings.fold)
     parts = {
-        "train": sides.subset(sides.training_side(rows, settings.fold), count, seed),
+        "train": sides.subset(side, count, seed),
         "held_out": sides.held_out(rows, settings.fold),
         "lockbox": sides.lockbox(rows),
     }
     if unlabelled.exists():
         parts["unlabelled"] = votes.read_table(unlabelled)
-    table = pa.concat_tables(
-        part.append_column("split", pa.array([split] * len(part), pa.string()))
-        for split, part in parts.items()
-    )
+    table = sides.marked(parts, trained_on=sides.subset(side, settings.taught_rows, seed))
     return table.take(np.arange(settings.shard, len(table), settings.shards))

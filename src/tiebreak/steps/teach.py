@@ -7,7 +7,7 @@ from typing import Any
 from tiebreak.recipe import Lora, Prompt, Slice, Training
 from tiebreak.runtime import Runtime
 
-VERSION = 1
+VERSION = 2
 
 
 class Settings(Slice):

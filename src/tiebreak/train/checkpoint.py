@@ -52,8 +52,10 @@ def save(
     (partial / "progress.json").write_text(json.dumps(record), encoding="utf-8")
     shutil.rmtree(target, ignore_errors=True)
     partial.rename(target)
-    for old in sorted(folder.glob("step-*"))[:-KEPT]:
-        shutil.rmtree(old)
+    found = sorted(folder.glob("step-*"))
+    earlier = found[: found.index(target) + 1]  # a later one was damaged when this training went on
+    for other in set(found) - set(earlier[-KEPT:]):
+        shutil.rmtree(other)
 
 
 def restore(folder: Path, weights: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> Progress:

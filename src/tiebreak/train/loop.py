@@ -171,6 +171,7 @@ def _step(
 ) -> Tensor:
     """One optimizer step; the loss is a mean over the `count` rows of the whole step, however they are batched."""
     total = torch.zeros((), device=classifier.device)
+    scaler.scale(total)  # a process without rows has to know the scale too
     for packed, targets in batches:
         batch, wanted = packed.to(classifier.device), targets.to(classifier.device)
         value = loss(classifier.logits(batch), wanted) / count
