@@ -174,9 +174,9 @@ def test_only_what_is_missing_is_submitted(work: Workspace) -> None:
 
 def test_what_is_on_its_way_is_waited_for(work: Workspace) -> None:
     make(work, "ingest/votes")
-    assert submissions(work, work.tasks, {"train/fold0": "17", "train/fold1": "17"}) == [
+    assert submissions(work, work.tasks, {"train/fold0": "17_0", "train/fold1": "17_1"}) == [
         Submission("train", ("train/fold2",)),
-        Submission("join", ("join/all",), after=("train",), after_jobs=("17",)),
+        Submission("join", ("join/all",), after=("train",), after_jobs=("17_0", "17_1")),
     ]
 
 
@@ -237,10 +237,38 @@ def test_submitting_hands_over_the_scripts_in_order(work: Workspace, cluster_fol
 
 def test_a_second_time_submits_only_what_is_not_on_its_way(work: Workspace, cluster_folder: Path) -> None:
     Cluster(work).submit(work.tasks)
-    in_queue(cluster_folder, *(f"102_{n}|judge.train|PENDING|Dependency" for n in range(3)))
+    train = [f"102_{n}|fake.train|PENDING|Dependency" for n in range(3)]
+    in_queue(cluster_folder, "101_0|fake.ingest|RUNNING|None", *train)
     made = Cluster(work).submit(work.tasks)
-    assert [entry["step"] for entry in made] == ["ingest", "join"]
-    assert directives((cluster_folder / "105.sh").read_text())["dependency"] == "afterok:102"
+    assert [entry["step"] for entry in made] == ["join"]
+    assert directives((cluster_folder / "104.sh").read_text())["dependency"] == "afterok:102_0:102_1:102_2"
+
+
+def test_after_a_failure_what_waits_in_vain_is_submitted_again(work: Workspace, cluster_folder: Path) -> None:
+    """fold1 failed while the rest of its array goes on: only then would Slurm kill the job of join."""
+    make(work, "ingest/votes")
+    Cluster(work).submit(work.tasks)
+    rest = [f"101_{n}|fake.train|RUNNING|None" for n in (0, 2)]
+    in_queue(cluster_folder, *rest, "102_0|fake.join|PENDING|Dependency")
+    made = Cluster(work).submit(work.tasks)
+    assert [list(entry["tasks"]) for entry in made] == [["train/fold1"], ["join/all"]]
+    assert "scancel 102_0\n" in (cluster_folder / "calls").read_text()
+    assert directives((cluster_folder / "104.sh").read_text())["dependency"] == "afterok:101_0:101_2:103"
+
+
+def test_a_job_does_not_wait_for_one_that_came_later(work: Workspace, cluster_folder: Path) -> None:
+    make(work, "ingest/votes")
+    Cluster(work).submit(work.tasks)
+    others = [f"101_{n}|fake.train|RUNNING|None" for n in (0, 2)]
+    in_queue(cluster_folder, *others, "102_0|fake.join|PENDING|Dependency")
+    Cluster(work).submit([task for task in work.tasks if task.step_name == "train"])
+    assert "scancel" not in (cluster_folder / "calls").read_text()  # join was not asked for
+    again = "103_0|fake.train|RUNNING|None"
+    in_queue(cluster_folder, *others, "102_0|fake.join|PENDING|Dependency", again)
+    made = Cluster(work).submit(work.tasks)
+    assert [list(entry["tasks"]) for entry in made] == [["join/all"]]
+    assert "scancel 102_0\n" in (cluster_folder / "calls").read_text()
+    assert directives((cluster_folder / "104.sh").read_text())["dependency"] == "afterok:101_0:103_0:101_2"
 
 
 @pytest.mark.parametrize(("then", "steps"), [((), ["train", "join"]), (("PENDING",), ["join"])])
@@ -290,7 +318,7 @@ def test_a_changed_recipe_is_not_what_the_jobs_were_to_do(work: Workspace, clust
     Cluster(work).submit(work.tasks)
     in_queue(cluster_folder, "101_0|fake.ingest|RUNNING|None", "103_0|fake.join|PENDING|Dependency")
     changed = Workspace(work.path, ("seed=1",), fakes.tasks)
-    assert Cluster(changed).active() == {"ingest/votes": "101"}
+    assert Cluster(changed).active() == {"ingest/votes": "101_0"}
 
 
 def test_no_secret_reaches_a_job(

@@ -100,6 +100,29 @@ def test_a_failed_task_and_what_needs_it(
     assert fakes.payload(work.run_dir) == undisturbed
 
 
+def test_submitted_again_while_the_rest_of_an_array_goes_on(
+    work: Workspace, undisturbed: dict[str, object], hold: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two submissions are enough: the second one's join does not wait for the task that failed."""
+    monkeypatch.setenv("FAKE_FAIL", "train/fold1")
+    hold.write_text("1")
+    Cluster(work).submit(work.tasks)
+    until(
+        work,
+        lambda seen: (
+            seen["train/fold1"].state == "failed"
+            and all("training" in seen[task].detail for task in ("train/fold0", "train/fold2"))
+        ),
+    )
+    monkeypatch.delenv("FAKE_FAIL")
+    made = Cluster(work).submit(work.tasks)
+    assert [list(entry["tasks"]) for entry in made] == [["train/fold1"], ["join/all"]]
+    assert Cluster(work).submit(work.tasks) == []
+    hold.write_text("")
+    until(work, all_done)
+    assert fakes.payload(work.run_dir) == undisturbed
+
+
 def test_cancelled_in_the_middle_and_again(
     work: Workspace, undisturbed: dict[str, object], hold: Path
 ) -> None:

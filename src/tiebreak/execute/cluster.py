@@ -20,6 +20,7 @@ from tiebreak.errors import TiebreakError
 from tiebreak.execute import artifacts, queue
 from tiebreak.execute.artifacts import write_atomically
 from tiebreak.execute.local import missing_inputs
+from tiebreak.execute.plan import state
 from tiebreak.execute.slurm import Site, Submission, gpu_steps, script, submissions, too_large
 from tiebreak.execute.workspace import Workspace
 from tiebreak.pipeline import Task
@@ -71,13 +72,15 @@ class Cluster:
         (self.work.run_dir / "logs").mkdir(exist_ok=True)
         with artifacts.lock(self.folder):
             self.record = self._recorded()  # another may have submitted since
-            active = self.active()
+            active, in_vain = self._alive()
             self._need_nothing_else(chosen, active)
             site = self.site()
             missing = submissions(self.work, chosen, active)
             counts = {planned.step: len(planned.tasks) for planned in missing}
             if text := too_large(counts, queue.largest_array()):
                 raise TiebreakError(text)
+            again = {task for planned in missing for task in planned.tasks}
+            queue.cancel([job for task, job in in_vain.items() if task in again])
             jobs: dict[str, str] = {}
             made = []
             for planned in missing:
@@ -95,15 +98,33 @@ class Cluster:
                 raise TiebreakError(text)
 
     def active(self) -> dict[str, str]:
-        """Tasks that a pending or running job will do as they are now wanted, and that job."""
-        found: dict[str, str] = {}
-        alive = {job.id for job in self._settled()}
-        for entry in self.record:
-            for index, (task, key) in enumerate(entry["tasks"].items()):
-                known = any(task == each.id and key == self.work.key(each) for each in self.work.tasks)
-                if known and f"{entry['job']}_{index}" in alive:
-                    found[task] = entry["job"]
-        return found
+        """Tasks that a pending or running job will do as they are now wanted, and that array task: "17_3"."""
+        return self._alive()[0]
+
+    def _alive(self) -> tuple[dict[str, str], dict[str, str]]:
+        """What will be done and by which array task; and what is pending in vain, which Slurm will kill.
+
+        A failed task of an array dooms what waits for the array, but only when the rest of it has ended.
+        """
+        active: dict[str, str] = {}
+        in_vain: dict[str, str] = {}
+        states = {job.id: job.state for job in self._settled()}
+        for task in self.work.tasks:
+            for job in self.jobs_of(task):
+                if states.get(job) == "PENDING" and not self._comes_to_run(task, job, active):
+                    in_vain[task.id] = job
+                elif job in states:
+                    active[task.id] = job
+        return active, in_vain
+
+    def _comes_to_run(self, task: Task, job: str, active: Mapping[str, str]) -> bool:
+        """Is all that a task reads fresh, or made by a job that was there when its own was submitted?"""
+        return all(
+            queue.number(active[up.id]) < queue.number(job)
+            if up.id in active
+            else state(self.work, up).status == "fresh"
+            for up in task.upstream()
+        )
 
     def _settled(self) -> list[queue.Queued]:
         """The queued jobs, once none is about to end: is it cancelled, done, or back in the queue?"""

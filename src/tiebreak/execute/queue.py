@@ -32,12 +32,17 @@ class Queued:
 
     @property
     def job(self) -> int:
-        return int(self.id.partition("_")[0])
+        return number(self.id)
 
     @property
     def submit_time(self) -> float:
         """Seconds since the epoch."""
         return datetime.fromisoformat(self.submitted).timestamp()
+
+
+def number(job: str) -> int:
+    """The number of a job, of an array task such as 17_3, or of a part of a heterogeneous job such as 17+1."""
+    return int(re.split(r"\D", job, maxsplit=1)[0])
 
 
 def submit(script: str, options: Sequence[str] = ()) -> str:

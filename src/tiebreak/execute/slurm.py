@@ -32,7 +32,7 @@ _OPTIONS = {
 class Submission:
     """The tasks of one step that go to Slurm together, and what they wait for.
 
-    after: steps of this round; after_jobs: jobs of an earlier round that are not done.
+    after: steps of this round; after_jobs: array tasks of an earlier round that are not done, such as 17_3.
     """
 
     step: str
@@ -149,7 +149,7 @@ def minutes_in(text: str) -> int:
 def submissions(
     work: Workspace, chosen: Sequence[Task], active: Mapping[str, str] | None = None
 ) -> list[Submission]:
-    """What to submit so that every chosen task gets done; `active` maps tasks to jobs that will do them.
+    """What to submit so that every chosen task gets done; `active` maps tasks to the array tasks that will do them.
 
     A fresh task goes along when something that it reads is made again: it may come out different.
     """
