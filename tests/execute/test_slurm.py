@@ -408,9 +408,15 @@ def test_status_reads_slurm_and_artifacts(work: Workspace, cluster_folder: Path)
 
 def test_cancel_ends_what_is_alive(work: Workspace, cluster_folder: Path) -> None:
     Cluster(work).submit(work.tasks)
-    in_queue(cluster_folder, *(f"{job}|a name|RUNNING|None" for job in ("102_0", "102_1", "999")))
+    in_queue(cluster_folder, *(f"{job}|a name|RUNNING|None" for job in ("102_0", "102_1", "999", "17+1")))
     assert Cluster(work).cancel() == ["102"]
     assert "scancel 102\n" in (cluster_folder / "calls").read_text()
+
+
+def test_times_are_asked_for_as_they_are_read(cluster_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_TIME_FORMAT", "relative")
+    queue.submit("#!/bin/bash\n")
+    assert "SLURM_TIME_FORMAT=standard\n" in (cluster_folder / "101.env").read_text()
 
 
 def test_requeue_has_a_limit(cluster_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -230,7 +230,7 @@ def _slurm(command: Sequence[str], text: str | None = None) -> str:
             text=True,
             check=False,
             timeout=_TIMEOUT,
-            env=without_secrets(os.environ),
+            env=without_secrets(os.environ) | {"SLURM_TIME_FORMAT": "standard"},
         )
     except FileNotFoundError:
         raise TiebreakError(f"there is no {command[0]} here: run this where Slurm's commands are") from None
