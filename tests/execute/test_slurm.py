@@ -67,6 +67,16 @@ def test_a_log_s_folder_is_taken_literally() -> None:
     assert directives(text)["output"] == '"/my runs/100%%a/logs/slurm-%x-%A_%a.log"'
 
 
+@pytest.mark.parametrize("name", ['a "b"', "a\\b", "a\nb"])
+def test_a_folder_that_an_option_cannot_hold_is_refused(
+    work: Workspace, cluster_folder: Path, name: str
+) -> None:
+    odd = Workspace(work.path, (f"run_dir={json.dumps(name)}",), fakes.tasks)
+    with pytest.raises(TiebreakError, match=r"the run folder .* move it, or set run_dir"):
+        Cluster(odd).submit(odd.tasks)
+    assert not odd.run_dir.exists()
+
+
 def test_a_script_is_bash_and_picks_its_task(tmp_path: Path) -> None:
     tool = tmp_path / "a tool"
     tool.write_text('#!/bin/sh\necho "$@"\n')
@@ -404,6 +414,14 @@ def test_status_reads_slurm_and_artifacts(work: Workspace, cluster_folder: Path)
     )
     assert rows["train/fold2"].state == "cancelled"
     assert (rows["join/all"].state, rows["join/all"].detail) == ("pending", "job 103_0: Dependency")
+
+
+def test_the_command_to_try_again_is_for_the_same_run(work: Workspace, cluster_folder: Path) -> None:
+    changed = Workspace(work.path, ("seed=1", "run_dir=my run"), fakes.tasks)
+    Cluster(changed).submit(changed.tasks)
+    assert {row.detail.partition("again: ")[2] for row in status(changed)} == {
+        f"tiebreak run {work.path} --set seed=1 --set 'run_dir=my run' --on slurm"
+    }
 
 
 def test_cancel_ends_what_is_alive(work: Workspace, cluster_folder: Path) -> None:

@@ -90,7 +90,7 @@ def test_a_failed_task_and_what_needs_it(
     seen = until(work, ended)
     assert seen["train/fold1"].state == "failed"
     assert "FAILED: this fold does not train" in seen["train/fold1"].detail
-    assert seen["train/fold1"].detail.endswith(f"again: tiebreak run {work.path} --on slurm")
+    assert seen["train/fold1"].detail.endswith(f"again: tiebreak run {work.arguments} --on slurm")
     assert seen["join/all"].state == "cancelled"
     assert seen["train/fold0"].state == seen["train/fold2"].state == "done"
     monkeypatch.delenv("FAKE_FAIL")

@@ -38,12 +38,21 @@ class Cluster:
         self.record = self._recorded()
 
     def site(self) -> Site:
-        """The settings of this run's jobs. Raises TiebreakError for a profile that cannot be sourced."""
+        """The settings of this run's jobs.
+
+        Raises TiebreakError for a profile that cannot be sourced, and a run folder that no option can hold.
+        """
+        run_dir = self.work.run_dir.resolve()
+        if any(mark in str(run_dir) for mark in '"\\\n'):
+            raise TiebreakError(
+                f"the run folder {str(run_dir)!r} has a double quote, a backslash or a line break, which Slurm "
+                "does not take in the path of a log; move it, or set run_dir to a folder without"
+            )
         settings = self.work.recipe.slurm
         profile = (self.work.root / settings.profile).resolve() if settings.profile else None
         return Site(
             name=self.work.recipe.name,
-            run_dir=self.work.run_dir.resolve(),
+            run_dir=run_dir,
             recipe=self._frozen_path(),
             profile=profile,
             variables=_variables(profile),
@@ -68,13 +77,13 @@ class Cluster:
 
         Raises TiebreakError, before anything is submitted, where an input or room for a step's array is lacking.
         """
+        site = self.site()
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.work.run_dir / "logs").mkdir(exist_ok=True)
         with artifacts.lock(self.folder):
             self.record = self._recorded()  # another may have submitted since
             active, in_vain = self._alive()
             self._need_nothing_else(chosen, active)
-            site = self.site()
             missing = submissions(self.work, chosen, active)
             counts = {planned.step: len(planned.tasks) for planned in missing}
             if text := too_large(counts, queue.largest_array()):
