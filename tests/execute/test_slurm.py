@@ -124,6 +124,15 @@ def test_the_profile_says_which_gpu_and_the_recipe_how_many(wanted: str, gres: s
     assert directives(script(TEACH, shared))["gres"] == gres
 
 
+def test_any_variable_names_the_gpu_and_only_jobs_with_one_get_what_is_about_gpus() -> None:
+    variables = {"SBATCH_GPUS_PER_NODE": "v100:4", "SBATCH_MEM_PER_GPU": "8G", "SBATCH_EXCLUSIVE": "user"}
+    with_gpu = site(variables=variables)
+    assert directives(script(TEACH, with_gpu))["gres"] == "gpu:v100:1"
+    rest = {name: value for name, value in variables.items() if name != "SBATCH_GPUS_PER_NODE"}
+    assert slurm.passed_on("teach", with_gpu) == rest
+    assert slurm.passed_on("split", with_gpu) == {"SBATCH_EXCLUSIVE": "user"}
+
+
 def test_at_once_limits_the_array() -> None:
     assert directives(script(TEACH, site(settings=Slurm(at_once=1))))["array"] == "0-1%1"
 
@@ -138,10 +147,18 @@ def test_at_once_limits_the_array() -> None:
         ({}, {"SBATCH_TIMELIMIT": "1-12"}, 2160),
         ({}, {"SBATCH_TIMELIMIT": "1-00:30:00"}, 1470),
         ({}, {"SBATCH_TIMELIMIT": "5:30"}, 5),
+        ({}, {"SBATCH_TIMELIMIT": "0:30"}, 1),
+        ({}, {"SBATCH_TIMELIMIT": "0"}, 0),
+        ({}, {"SBATCH_TIMELIMIT": "0-00:00"}, 0),
     ],
 )
 def test_time_of_a_job(settings: dict[str, object], variables: dict[str, str], minutes: int) -> None:
     assert minutes_of("teach", site(settings=Slurm(**settings), variables=variables)) == minutes
+
+
+def test_no_limit_of_time_is_slurm_s_0() -> None:
+    text = script(TEACH, site(variables={"SBATCH_TIMELIMIT": "0"}))
+    assert {"time": "0", "signal": "B:USR1@300"}.items() <= directives(text).items()
 
 
 def test_a_time_that_is_none_is_named() -> None:
@@ -352,8 +369,29 @@ def test_the_profile_is_read(work: Workspace, cluster_folder: Path) -> None:
     assert f"source {work.root / 'profile.sh'}" in text
 
 
+def test_what_no_directive_says_goes_to_sbatch_as_it_is(
+    work: Workspace, cluster_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """sbatch believes a variable rather than the script, so what the script says for itself is kept back."""
+    passed = ("SBATCH_MEM_PER_CPU=4G", "SBATCH_EXCLUSIVE=user", "SBATCH_WCKEY=mine")
+    ours = ("ARRAY_INX=0-9", "TIMELIMIT=60", "SIGNAL=B:TERM@9", "OUTPUT=x", "ERROR=x", "WAIT=1", "QOS=high")
+    lines = (*passed, *(f"SBATCH_{text}" for text in ours))
+    (work.root / "profile.sh").write_text("".join(f"export {line}\n" for line in lines))
+    monkeypatch.setenv("SBATCH_WCKEY", "the shell's")
+    monkeypatch.setenv("SBATCH_SOME_TOKEN", "very-secret")
+    with_profile = Workspace(work.path, ("slurm.profile=profile.sh",), fakes.tasks)
+    Cluster(with_profile).submit(with_profile.tasks)
+    told = (cluster_folder / "101.env").read_text().splitlines()
+    assert sorted(line for line in told if line.startswith("SBATCH_")) == sorted(passed)
+
+
 @pytest.mark.parametrize(
-    ("content", "message"), [(None, "no profile at"), ("echo broken >&2; false", "profile.sh fails: broken")]
+    ("content", "message"),
+    [
+        (None, "no profile at"),
+        ("echo broken >&2; false", "profile.sh fails: broken"),
+        ("SBATCH_CLUSTERS=far", "SBATCH_CLUSTERS=far: the jobs of another cluster"),
+    ],
 )
 def test_a_wrong_profile_is_named(
     work: Workspace, cluster_folder: Path, content: str | None, message: str
@@ -487,7 +525,7 @@ def test_jobs_json_survives_a_submission_cut_in_the_middle(
 ) -> None:
     submit = queue.submit
 
-    def fails_at_the_third(text: str, options: object = ()) -> str:
+    def fails_at_the_third(text: str, *_: object) -> str:
         if "fake.join" in text:
             raise TiebreakError("sbatch failed")
         return submit(text)

@@ -21,7 +21,7 @@ from tiebreak.execute import artifacts, queue
 from tiebreak.execute.artifacts import write_atomically
 from tiebreak.execute.local import missing_inputs
 from tiebreak.execute.plan import state
-from tiebreak.execute.slurm import Site, Submission, gpu_steps, script, submissions, too_large
+from tiebreak.execute.slurm import Site, Submission, gpu_steps, passed_on, script, submissions, too_large
 from tiebreak.execute.workspace import Workspace
 from tiebreak.pipeline import Task
 
@@ -40,7 +40,8 @@ class Cluster:
     def site(self) -> Site:
         """The settings of this run's jobs.
 
-        Raises TiebreakError for a profile that cannot be sourced, and a run folder that no option can hold.
+        Raises TiebreakError for a profile that cannot be sourced or names another cluster, and a run folder
+        that no option can hold.
         """
         run_dir = self.work.run_dir.resolve()
         if any(mark in str(run_dir) for mark in '"\\\n'):
@@ -95,7 +96,8 @@ class Cluster:
             for planned in missing:
                 write_atomically(site.recipe, yaml.safe_dump(self.work.anchored(), sort_keys=False))
                 waits = [*planned.after_jobs, *(jobs[step] for step in planned.after)]
-                jobs[planned.step] = queue.submit(script(planned, site, waits), options)
+                variables = passed_on(planned.step, site)
+                jobs[planned.step] = queue.submit(script(planned, site, waits), options, variables)
                 made.append(self._remember(planned, jobs[planned.step]))
         return made
 
@@ -203,4 +205,10 @@ def _variables(profile: Path | None) -> dict[str, str]:
         if done.returncode:
             raise TiebreakError(f"the profile {profile} fails: {done.stderr.strip()[-500:]}")
         environment = dict(line.split("=", 1) for line in done.stdout.split("\0") if "=" in line)
-    return {name: value for name, value in environment.items() if name.startswith("SBATCH_") and value}
+    found = {name: value for name, value in environment.items() if name.startswith("SBATCH_") and value}
+    if clusters := found.get("SBATCH_CLUSTERS"):
+        raise TiebreakError(
+            f"SBATCH_CLUSTERS={clusters}: the jobs of another cluster are out of sight here; unset it, and work "
+            "on a login node of that cluster"
+        )
+    return found
