@@ -197,6 +197,19 @@ def test_limits_are_the_cluster_s_own(work: Workspace, monkeypatch: pytest.Monke
     assert queue.largest_array() == 1001  # Slurm's default
 
 
+def test_a_variable_of_the_site_holds_for_every_job(
+    work: Workspace, monkeypatch: pytest.MonkeyPatch, hold: Path
+) -> None:
+    monkeypatch.setenv("SBATCH_MEM_PER_CPU", "100M")
+    monkeypatch.setenv("SBATCH_TIMELIMIT", "0")
+    hold.write_text("1")
+    for entry in Cluster(work).submit(work.tasks):
+        command = ["squeue", "-h", "-j", entry["job"], "-O", "MinMemory,TimeLimit"]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+        assert said[:2] == ["100M", "UNLIMITED"]
+    Cluster(work).cancel()
+
+
 def sbatch(*options: str) -> None:
     subprocess.run(["sbatch", "-o", "/dev/null", *options], check=True, capture_output=True)
 
