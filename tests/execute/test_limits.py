@@ -39,6 +39,15 @@ def test_no_limit_is_fine() -> None:
     assert partition("main", KNOWN, {}, SITE).level == "ok"
 
 
+def test_jobs_without_a_limit_are_the_longest() -> None:
+    endless = Site(**(vars(SITE) | {"variables": {"SBATCH_TIMELIMIT": "0"}}))
+    found = partition("short", KNOWN, JOBS | {"split": 0}, endless)
+    assert found.text.startswith(
+        "jobs of split ask for any length, the limit is 5: they would never start; SBATCH_TIMELIMIT=5, since"
+    )
+    assert partition("main", KNOWN, JOBS | {"split": 0}, endless).level == "ok"
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [

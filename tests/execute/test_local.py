@@ -139,19 +139,19 @@ def test_a_run_that_is_asked_to_stop_starts_nothing(recipe: Path) -> None:
 
 
 def test_a_damaged_input_is_named_with_the_command_that_makes_it_again(recipe: Path) -> None:
-    work = workspace(recipe)
+    work = Workspace(recipe, ("seed=3",), fakes.tasks)
     run(work)
     folder = work.folder(work.find("train/fold1"))
     content = (folder / "weights.bin").read_text()
     (folder / "weights.bin").write_text("x" + content[1:])
     (work.folder(work.find("join/all")) / "manifest.json").unlink()
-    failed = run(workspace(recipe)).failed["join/all"]
+    failed = run(work).failed["join/all"]
     assert str(folder) in failed
     assert "weights.bin is damaged" in failed
-    assert failed.endswith(f"tiebreak task {recipe} train/fold1 --redo")
+    assert failed.endswith(f"tiebreak task {recipe} --set seed=3 train/fold1 --redo")
     run_task(work, work.find("train/fold1"), lambda line: None, lambda: False, redo=True)
     assert (folder / "weights.bin").read_text() == content
-    assert run(workspace(recipe)).done == ["join/all"]
+    assert run(work).done == ["join/all"]
 
 
 def test_steps_alone_need_the_others_artifacts(recipe: Path) -> None:

@@ -111,7 +111,7 @@ def test_a_hub_model_is_to_be_fetched_before_jobs(
     assert (here.level, here.text) == ("ok", "google/gemma-2-9b-it can be fetched, 18.0 GiB")
     jobs = findings(recipe, HUB, on_slurm=True)["models.student"]
     assert jobs.level == "warning"
-    assert jobs.text.endswith(f"do it before the jobs: tiebreak fetch {recipe}")
+    assert jobs.text.endswith(f"do it before the jobs: tiebreak fetch {recipe} --set {HUB}")
 
 
 def test_a_gated_model_is_found_and_the_message_says_what_to_do(

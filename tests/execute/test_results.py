@@ -37,9 +37,9 @@ def test_the_report_of_a_run_shows_its_facts_and_the_artifact_has_none(tiny_run,
 
 
 def test_no_report_yet(tmp_path: Path) -> None:
-    recipe = fakes.write(tmp_path)
+    recipe = fakes.write(tmp_path / "my run")
     for name in ("llama", "gemma"):
-        (tmp_path / "models" / name).mkdir(parents=True)
-        (tmp_path / "models" / name / "config.json").write_text("{}")
-    with pytest.raises(TiebreakError, match=r"has no report yet; make it with: tiebreak run"):
+        (recipe.parent / "models" / name).mkdir(parents=True)
+        (recipe.parent / "models" / name / "config.json").write_text("{}")
+    with pytest.raises(TiebreakError, match=f"has no report yet; make it with: tiebreak run '{recipe}'"):
         results.report(recipe)

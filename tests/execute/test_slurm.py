@@ -67,6 +67,16 @@ def test_a_log_s_folder_is_taken_literally() -> None:
     assert directives(text)["output"] == '"/my runs/100%%a/logs/slurm-%x-%A_%a.log"'
 
 
+@pytest.mark.parametrize("name", ['a "b"', "a\\b", "a\nb"])
+def test_a_folder_that_an_option_cannot_hold_is_refused(
+    work: Workspace, cluster_folder: Path, name: str
+) -> None:
+    odd = Workspace(work.path, (f"run_dir={json.dumps(name)}",), fakes.tasks)
+    with pytest.raises(TiebreakError, match=r"the run folder .* move it, or set run_dir"):
+        Cluster(odd).submit(odd.tasks)
+    assert not odd.run_dir.exists()
+
+
 def test_a_script_is_bash_and_picks_its_task(tmp_path: Path) -> None:
     tool = tmp_path / "a tool"
     tool.write_text('#!/bin/sh\necho "$@"\n')
@@ -114,6 +124,15 @@ def test_the_profile_says_which_gpu_and_the_recipe_how_many(wanted: str, gres: s
     assert directives(script(TEACH, shared))["gres"] == gres
 
 
+def test_any_variable_names_the_gpu_and_only_jobs_with_one_get_what_is_about_gpus() -> None:
+    variables = {"SBATCH_GPUS_PER_NODE": "v100:4", "SBATCH_MEM_PER_GPU": "8G", "SBATCH_EXCLUSIVE": "user"}
+    with_gpu = site(variables=variables)
+    assert directives(script(TEACH, with_gpu))["gres"] == "gpu:v100:1"
+    rest = {name: value for name, value in variables.items() if name != "SBATCH_GPUS_PER_NODE"}
+    assert slurm.passed_on("teach", with_gpu) == rest
+    assert slurm.passed_on("split", with_gpu) == {"SBATCH_EXCLUSIVE": "user"}
+
+
 def test_at_once_limits_the_array() -> None:
     assert directives(script(TEACH, site(settings=Slurm(at_once=1))))["array"] == "0-1%1"
 
@@ -128,10 +147,18 @@ def test_at_once_limits_the_array() -> None:
         ({}, {"SBATCH_TIMELIMIT": "1-12"}, 2160),
         ({}, {"SBATCH_TIMELIMIT": "1-00:30:00"}, 1470),
         ({}, {"SBATCH_TIMELIMIT": "5:30"}, 5),
+        ({}, {"SBATCH_TIMELIMIT": "0:30"}, 1),
+        ({}, {"SBATCH_TIMELIMIT": "0"}, 0),
+        ({}, {"SBATCH_TIMELIMIT": "0-00:00"}, 0),
     ],
 )
 def test_time_of_a_job(settings: dict[str, object], variables: dict[str, str], minutes: int) -> None:
     assert minutes_of("teach", site(settings=Slurm(**settings), variables=variables)) == minutes
+
+
+def test_no_limit_of_time_is_slurm_s_0() -> None:
+    text = script(TEACH, site(variables={"SBATCH_TIMELIMIT": "0"}))
+    assert {"time": "0", "signal": "B:USR1@300"}.items() <= directives(text).items()
 
 
 def test_a_time_that_is_none_is_named() -> None:
@@ -174,9 +201,9 @@ def test_only_what_is_missing_is_submitted(work: Workspace) -> None:
 
 def test_what_is_on_its_way_is_waited_for(work: Workspace) -> None:
     make(work, "ingest/votes")
-    assert submissions(work, work.tasks, {"train/fold0": "17", "train/fold1": "17"}) == [
+    assert submissions(work, work.tasks, {"train/fold0": "17_0", "train/fold1": "17_1"}) == [
         Submission("train", ("train/fold2",)),
-        Submission("join", ("join/all",), after=("train",), after_jobs=("17",)),
+        Submission("join", ("join/all",), after=("train",), after_jobs=("17_0", "17_1")),
     ]
 
 
@@ -237,10 +264,38 @@ def test_submitting_hands_over_the_scripts_in_order(work: Workspace, cluster_fol
 
 def test_a_second_time_submits_only_what_is_not_on_its_way(work: Workspace, cluster_folder: Path) -> None:
     Cluster(work).submit(work.tasks)
-    in_queue(cluster_folder, *(f"102_{n}|judge.train|PENDING|Dependency" for n in range(3)))
+    train = [f"102_{n}|fake.train|PENDING|Dependency" for n in range(3)]
+    in_queue(cluster_folder, "101_0|fake.ingest|RUNNING|None", *train)
     made = Cluster(work).submit(work.tasks)
-    assert [entry["step"] for entry in made] == ["ingest", "join"]
-    assert directives((cluster_folder / "105.sh").read_text())["dependency"] == "afterok:102"
+    assert [entry["step"] for entry in made] == ["join"]
+    assert directives((cluster_folder / "104.sh").read_text())["dependency"] == "afterok:102_0:102_1:102_2"
+
+
+def test_after_a_failure_what_waits_in_vain_is_submitted_again(work: Workspace, cluster_folder: Path) -> None:
+    """fold1 failed while the rest of its array goes on: only then would Slurm kill the job of join."""
+    make(work, "ingest/votes")
+    Cluster(work).submit(work.tasks)
+    rest = [f"101_{n}|fake.train|RUNNING|None" for n in (0, 2)]
+    in_queue(cluster_folder, *rest, "102_0|fake.join|PENDING|Dependency")
+    made = Cluster(work).submit(work.tasks)
+    assert [list(entry["tasks"]) for entry in made] == [["train/fold1"], ["join/all"]]
+    assert "scancel 102_0\n" in (cluster_folder / "calls").read_text()
+    assert directives((cluster_folder / "104.sh").read_text())["dependency"] == "afterok:101_0:101_2:103"
+
+
+def test_a_job_does_not_wait_for_one_that_came_later(work: Workspace, cluster_folder: Path) -> None:
+    make(work, "ingest/votes")
+    Cluster(work).submit(work.tasks)
+    others = [f"101_{n}|fake.train|RUNNING|None" for n in (0, 2)]
+    in_queue(cluster_folder, *others, "102_0|fake.join|PENDING|Dependency")
+    Cluster(work).submit([task for task in work.tasks if task.step_name == "train"])
+    assert "scancel" not in (cluster_folder / "calls").read_text()  # join was not asked for
+    again = "103_0|fake.train|RUNNING|None"
+    in_queue(cluster_folder, *others, "102_0|fake.join|PENDING|Dependency", again)
+    made = Cluster(work).submit(work.tasks)
+    assert [list(entry["tasks"]) for entry in made] == [["join/all"]]
+    assert "scancel 102_0\n" in (cluster_folder / "calls").read_text()
+    assert directives((cluster_folder / "104.sh").read_text())["dependency"] == "afterok:101_0:103_0:101_2"
 
 
 @pytest.mark.parametrize(("then", "steps"), [((), ["train", "join"]), (("PENDING",), ["join"])])
@@ -290,7 +345,7 @@ def test_a_changed_recipe_is_not_what_the_jobs_were_to_do(work: Workspace, clust
     Cluster(work).submit(work.tasks)
     in_queue(cluster_folder, "101_0|fake.ingest|RUNNING|None", "103_0|fake.join|PENDING|Dependency")
     changed = Workspace(work.path, ("seed=1",), fakes.tasks)
-    assert Cluster(changed).active() == {"ingest/votes": "101"}
+    assert Cluster(changed).active() == {"ingest/votes": "101_0"}
 
 
 def test_no_secret_reaches_a_job(
@@ -314,8 +369,29 @@ def test_the_profile_is_read(work: Workspace, cluster_folder: Path) -> None:
     assert f"source {work.root / 'profile.sh'}" in text
 
 
+def test_what_no_directive_says_goes_to_sbatch_as_it_is(
+    work: Workspace, cluster_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """sbatch believes a variable rather than the script, so what the script says for itself is kept back."""
+    passed = ("SBATCH_MEM_PER_CPU=4G", "SBATCH_EXCLUSIVE=user", "SBATCH_WCKEY=mine")
+    ours = ("ARRAY_INX=0-9", "TIMELIMIT=60", "SIGNAL=B:TERM@9", "OUTPUT=x", "ERROR=x", "WAIT=1", "QOS=high")
+    lines = (*passed, *(f"SBATCH_{text}" for text in ours))
+    (work.root / "profile.sh").write_text("".join(f"export {line}\n" for line in lines))
+    monkeypatch.setenv("SBATCH_WCKEY", "the shell's")
+    monkeypatch.setenv("SBATCH_SOME_TOKEN", "very-secret")
+    with_profile = Workspace(work.path, ("slurm.profile=profile.sh",), fakes.tasks)
+    Cluster(with_profile).submit(with_profile.tasks)
+    told = (cluster_folder / "101.env").read_text().splitlines()
+    assert sorted(line for line in told if line.startswith("SBATCH_")) == sorted(passed)
+
+
 @pytest.mark.parametrize(
-    ("content", "message"), [(None, "no profile at"), ("echo broken >&2; false", "profile.sh fails: broken")]
+    ("content", "message"),
+    [
+        (None, "no profile at"),
+        ("echo broken >&2; false", "profile.sh fails: broken"),
+        ("SBATCH_CLUSTERS=far", "SBATCH_CLUSTERS=far: the jobs of another cluster"),
+    ],
 )
 def test_a_wrong_profile_is_named(
     work: Workspace, cluster_folder: Path, content: str | None, message: str
@@ -378,11 +454,25 @@ def test_status_reads_slurm_and_artifacts(work: Workspace, cluster_folder: Path)
     assert (rows["join/all"].state, rows["join/all"].detail) == ("pending", "job 103_0: Dependency")
 
 
+def test_the_command_to_try_again_is_for_the_same_run(work: Workspace, cluster_folder: Path) -> None:
+    changed = Workspace(work.path, ("seed=1", "run_dir=my run"), fakes.tasks)
+    Cluster(changed).submit(changed.tasks)
+    assert {row.detail.partition("again: ")[2] for row in status(changed)} == {
+        f"tiebreak run {work.path} --set seed=1 --set 'run_dir=my run' --on slurm"
+    }
+
+
 def test_cancel_ends_what_is_alive(work: Workspace, cluster_folder: Path) -> None:
     Cluster(work).submit(work.tasks)
-    in_queue(cluster_folder, *(f"{job}|a name|RUNNING|None" for job in ("102_0", "102_1", "999")))
+    in_queue(cluster_folder, *(f"{job}|a name|RUNNING|None" for job in ("102_0", "102_1", "999", "17+1")))
     assert Cluster(work).cancel() == ["102"]
     assert "scancel 102\n" in (cluster_folder / "calls").read_text()
+
+
+def test_times_are_asked_for_as_they_are_read(cluster_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_TIME_FORMAT", "relative")
+    queue.submit("#!/bin/bash\n")
+    assert "SLURM_TIME_FORMAT=standard\n" in (cluster_folder / "101.env").read_text()
 
 
 def test_requeue_has_a_limit(cluster_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -435,7 +525,7 @@ def test_jobs_json_survives_a_submission_cut_in_the_middle(
 ) -> None:
     submit = queue.submit
 
-    def fails_at_the_third(text: str, options: object = ()) -> str:
+    def fails_at_the_third(text: str, *_: object) -> str:
         if "fake.join" in text:
             raise TiebreakError("sbatch failed")
         return submit(text)

@@ -90,12 +90,35 @@ def test_a_failed_task_and_what_needs_it(
     seen = until(work, ended)
     assert seen["train/fold1"].state == "failed"
     assert "FAILED: this fold does not train" in seen["train/fold1"].detail
-    assert seen["train/fold1"].detail.endswith(f"again: tiebreak run {work.path} --on slurm")
+    assert seen["train/fold1"].detail.endswith(f"again: tiebreak run {work.arguments} --on slurm")
     assert seen["join/all"].state == "cancelled"
     assert seen["train/fold0"].state == seen["train/fold2"].state == "done"
     monkeypatch.delenv("FAKE_FAIL")
     made = Cluster(work).submit(work.tasks)
     assert [list(entry["tasks"]) for entry in made] == [["train/fold1"], ["join/all"]]
+    until(work, all_done)
+    assert fakes.payload(work.run_dir) == undisturbed
+
+
+def test_submitted_again_while_the_rest_of_an_array_goes_on(
+    work: Workspace, undisturbed: dict[str, object], hold: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two submissions are enough: the second one's join does not wait for the task that failed."""
+    monkeypatch.setenv("FAKE_FAIL", "train/fold1")
+    hold.write_text("1")
+    Cluster(work).submit(work.tasks)
+    until(
+        work,
+        lambda seen: (
+            seen["train/fold1"].state == "failed"
+            and all("training" in seen[task].detail for task in ("train/fold0", "train/fold2"))
+        ),
+    )
+    monkeypatch.delenv("FAKE_FAIL")
+    made = Cluster(work).submit(work.tasks)
+    assert [list(entry["tasks"]) for entry in made] == [["train/fold1"], ["join/all"]]
+    assert Cluster(work).submit(work.tasks) == []
+    hold.write_text("")
     until(work, all_done)
     assert fakes.payload(work.run_dir) == undisturbed
 
@@ -172,6 +195,19 @@ def test_limits_are_the_cluster_s_own(work: Workspace, monkeypatch: pytest.Monke
     assert found(SBATCH_PARTITION="short", SBATCH_TIMELIMIT="5") == {"slurm partition short": "ok"}
     assert found(SBATCH_PARTITION="nowhere") == {"slurm partition nowhere": "error"}
     assert queue.largest_array() == 1001  # Slurm's default
+
+
+def test_a_variable_of_the_site_holds_for_every_job(
+    work: Workspace, monkeypatch: pytest.MonkeyPatch, hold: Path
+) -> None:
+    monkeypatch.setenv("SBATCH_MEM_PER_CPU", "100M")
+    monkeypatch.setenv("SBATCH_TIMELIMIT", "0")
+    hold.write_text("1")
+    for entry in Cluster(work).submit(work.tasks):
+        command = ["squeue", "-h", "-j", entry["job"], "-O", "MinMemory,TimeLimit"]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+        assert said[:2] == ["100M", "UNLIMITED"]
+    Cluster(work).cancel()
 
 
 def sbatch(*options: str) -> None:

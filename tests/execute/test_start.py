@@ -22,6 +22,12 @@ def test_tiny_has_votes_and_models_and_can_be_planned(tmp_path: Path) -> None:
         start(tmp_path / "trial", "tiny")
 
 
+def test_the_recipe_that_is_there_is_named_as_it_is_typed(tmp_path: Path) -> None:
+    path = start(tmp_path / "my runs" / "trial", "sc4000")
+    with pytest.raises(TiebreakError, match=f"use it with: tiebreak run '{path}', or"):
+        start(path.parent, "sc4000")
+
+
 def test_the_same_seed_makes_the_same_keys(tmp_path: Path) -> None:
     works = [Workspace(start(tmp_path / name, "tiny", synthetic=200, seed=3)) for name in ("a", "b")]
     first, second = ({task.id: work.key(task) for task in work.tasks} for work in works)

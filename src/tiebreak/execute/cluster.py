@@ -20,7 +20,8 @@ from tiebreak.errors import TiebreakError
 from tiebreak.execute import artifacts, queue
 from tiebreak.execute.artifacts import write_atomically
 from tiebreak.execute.local import missing_inputs
-from tiebreak.execute.slurm import Site, Submission, gpu_steps, script, submissions, too_large
+from tiebreak.execute.plan import state
+from tiebreak.execute.slurm import Site, Submission, gpu_steps, passed_on, script, submissions, too_large
 from tiebreak.execute.workspace import Workspace
 from tiebreak.pipeline import Task
 
@@ -37,12 +38,22 @@ class Cluster:
         self.record = self._recorded()
 
     def site(self) -> Site:
-        """The settings of this run's jobs. Raises TiebreakError for a profile that cannot be sourced."""
+        """The settings of this run's jobs.
+
+        Raises TiebreakError for a profile that cannot be sourced or names another cluster, and a run folder
+        that no option can hold.
+        """
+        run_dir = self.work.run_dir.resolve()
+        if any(mark in str(run_dir) for mark in '"\\\n'):
+            raise TiebreakError(
+                f"the run folder {str(run_dir)!r} has a double quote, a backslash or a line break, which Slurm "
+                "does not take in the path of a log; move it, or set run_dir to a folder without"
+            )
         settings = self.work.recipe.slurm
         profile = (self.work.root / settings.profile).resolve() if settings.profile else None
         return Site(
             name=self.work.recipe.name,
-            run_dir=self.work.run_dir.resolve(),
+            run_dir=run_dir,
             recipe=self._frozen_path(),
             profile=profile,
             variables=_variables(profile),
@@ -67,23 +78,26 @@ class Cluster:
 
         Raises TiebreakError, before anything is submitted, where an input or room for a step's array is lacking.
         """
+        site = self.site()
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.work.run_dir / "logs").mkdir(exist_ok=True)
         with artifacts.lock(self.folder):
             self.record = self._recorded()  # another may have submitted since
-            active = self.active()
+            active, in_vain = self._alive()
             self._need_nothing_else(chosen, active)
-            site = self.site()
             missing = submissions(self.work, chosen, active)
             counts = {planned.step: len(planned.tasks) for planned in missing}
             if text := too_large(counts, queue.largest_array()):
                 raise TiebreakError(text)
+            again = {task for planned in missing for task in planned.tasks}
+            queue.cancel([job for task, job in in_vain.items() if task in again])
             jobs: dict[str, str] = {}
             made = []
             for planned in missing:
                 write_atomically(site.recipe, yaml.safe_dump(self.work.anchored(), sort_keys=False))
                 waits = [*planned.after_jobs, *(jobs[step] for step in planned.after)]
-                jobs[planned.step] = queue.submit(script(planned, site, waits), options)
+                variables = passed_on(planned.step, site)
+                jobs[planned.step] = queue.submit(script(planned, site, waits), options, variables)
                 made.append(self._remember(planned, jobs[planned.step]))
         return made
 
@@ -95,15 +109,33 @@ class Cluster:
                 raise TiebreakError(text)
 
     def active(self) -> dict[str, str]:
-        """Tasks that a pending or running job will do as they are now wanted, and that job."""
-        found: dict[str, str] = {}
-        alive = {job.id for job in self._settled()}
-        for entry in self.record:
-            for index, (task, key) in enumerate(entry["tasks"].items()):
-                known = any(task == each.id and key == self.work.key(each) for each in self.work.tasks)
-                if known and f"{entry['job']}_{index}" in alive:
-                    found[task] = entry["job"]
-        return found
+        """Tasks that a pending or running job will do as they are now wanted, and that array task: "17_3"."""
+        return self._alive()[0]
+
+    def _alive(self) -> tuple[dict[str, str], dict[str, str]]:
+        """What will be done and by which array task; and what is pending in vain, which Slurm will kill.
+
+        A failed task of an array dooms what waits for the array, but only when the rest of it has ended.
+        """
+        active: dict[str, str] = {}
+        in_vain: dict[str, str] = {}
+        states = {job.id: job.state for job in self._settled()}
+        for task in self.work.tasks:
+            for job in self.jobs_of(task):
+                if states.get(job) == "PENDING" and not self._comes_to_run(task, job, active):
+                    in_vain[task.id] = job
+                elif job in states:
+                    active[task.id] = job
+        return active, in_vain
+
+    def _comes_to_run(self, task: Task, job: str, active: Mapping[str, str]) -> bool:
+        """Is all that a task reads fresh, or made by a job that was there when its own was submitted?"""
+        return all(
+            queue.number(active[up.id]) < queue.number(job)
+            if up.id in active
+            else state(self.work, up).status == "fresh"
+            for up in task.upstream()
+        )
 
     def _settled(self) -> list[queue.Queued]:
         """The queued jobs, once none is about to end: is it cancelled, done, or back in the queue?"""
@@ -173,4 +205,10 @@ def _variables(profile: Path | None) -> dict[str, str]:
         if done.returncode:
             raise TiebreakError(f"the profile {profile} fails: {done.stderr.strip()[-500:]}")
         environment = dict(line.split("=", 1) for line in done.stdout.split("\0") if "=" in line)
-    return {name: value for name, value in environment.items() if name.startswith("SBATCH_") and value}
+    found = {name: value for name, value in environment.items() if name.startswith("SBATCH_") and value}
+    if clusters := found.get("SBATCH_CLUSTERS"):
+        raise TiebreakError(
+            f"SBATCH_CLUSTERS={clusters}: the jobs of another cluster are out of sight here; unset it, and work "
+            "on a login node of that cluster"
+        )
+    return found

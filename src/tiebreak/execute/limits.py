@@ -1,6 +1,7 @@
 """What a Slurm cluster allows, beside what a recipe's jobs would ask for."""
 
 import getpass
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -49,18 +50,21 @@ def partition(
             f"jobs ask for {cards} GPUs a node, its nodes have {found.gpus}; choose another (SBATCH_PARTITION), "
             "other compute.processes and slurm.nodes, or compute.device=cpu",
         )
-    longest = max(jobs, key=lambda step: jobs[step], default=None)
+    longest = max(jobs, key=lambda step: jobs[step] or math.inf, default=None)
     if longest is None:
         return Finding("ok", about, "nothing is left to run")
     limit = None if found.limit is None else minutes_in(found.limit)
-    if limit is not None and jobs[longest] > limit:
+    asked = f"{jobs[longest]} minutes" if jobs[longest] else "any length"
+    if limit is not None and not 0 < jobs[longest] <= limit:
+        variable = "SBATCH_TIMELIMIT" in site.variables
+        mend = f"SBATCH_TIMELIMIT={limit}" if variable else f"--set slurm.minutes={limit}"
         return Finding(
             "error",
             about,
-            f"jobs of {longest} ask for {jobs[longest]} minutes, the limit is {limit}: they would never start; "
-            f"--set slurm.minutes={limit}, since a job that runs out of time is requeued and goes on",
+            f"jobs of {longest} ask for {asked}, the limit is {limit}: they would never start; "
+            f"{mend}, since a job that runs out of time is requeued and goes on",
         )
-    return Finding("ok", about, f"lets jobs of {jobs[longest]} minutes run")
+    return Finding("ok", about, f"lets jobs of {asked} run")
 
 
 def account(variables: Mapping[str, str], known: Mapping[str, set[str]]) -> Iterator[Finding]:

@@ -85,7 +85,7 @@ class Preflight:
         if not self.on_slurm:
             return Finding("ok", known.name, size)
         return Finding(
-            "warning", known.name, f"{size}; do it before the jobs: tiebreak fetch {self.work.path}"
+            "warning", known.name, f"{size}; do it before the jobs: tiebreak fetch {self.work.arguments}"
         )
 
     def _streamed(self) -> Iterator[Finding]:
@@ -97,7 +97,7 @@ class Preflight:
                 "warning",
                 "data",
                 f"{', '.join(remote)}: read where there is internet, before the jobs: "
-                f"tiebreak run {self.work.path} --steps ingest",
+                f"tiebreak run {self.work.arguments} --steps ingest",
             )
 
     def _disk(self, models: list[_Known]) -> Iterator[Finding]:

@@ -32,7 +32,7 @@ class Queued:
 
     @property
     def job(self) -> int:
-        return int(self.id.partition("_")[0])
+        return number(self.id)
 
     @property
     def submit_time(self) -> float:
@@ -40,9 +40,17 @@ class Queued:
         return datetime.fromisoformat(self.submitted).timestamp()
 
 
-def submit(script: str, options: Sequence[str] = ()) -> str:
-    """Hand a batch script to sbatch. Returns the job's id. Raises TiebreakError with sbatch's own words."""
-    return _slurm(["sbatch", "--parsable", *options], script).strip().partition(";")[0]
+def number(job: str) -> int:
+    """The number of a job, of an array task such as 17_3, or of a part of a heterogeneous job such as 17+1."""
+    return int(re.split(r"\D", job, maxsplit=1)[0])
+
+
+def submit(script: str, options: Sequence[str] = (), variables: Mapping[str, str] | None = None) -> str:
+    """Hand a batch script to sbatch, and SBATCH_ variables, which win over the script's directives.
+
+    Returns the job's id. Raises TiebreakError with sbatch's own words.
+    """
+    return _slurm(["sbatch", "--parsable", *options], script, variables).strip().partition(";")[0]
 
 
 def queued(*, also_ended: bool = False) -> list[Queued]:
@@ -208,15 +216,16 @@ def associations(user: str) -> dict[str, set[str]]:
 
 
 def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
-    """What a job may inherit: no tokens, and no SBATCH_ variables, which its script has as directives."""
-    return {
-        name: value
-        for name, value in environment.items()
-        if not _SECRET.search(name) and not name.startswith("SBATCH_")
-    }
+    """What a job may inherit: no tokens."""
+    return {name: value for name, value in environment.items() if not _SECRET.search(name)}
 
 
-def _slurm(command: Sequence[str], text: str | None = None) -> str:
+def _slurm(
+    command: Sequence[str], text: str | None = None, variables: Mapping[str, str] | None = None
+) -> str:
+    """What a command of Slurm's answers. Of SBATCH_ variables it sees those that it is given, and no others."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("SBATCH_")}
+    asked = own | dict(variables or {}) | {"SLURM_TIME_FORMAT": "standard"}
     try:
         done = subprocess.run(
             command,
@@ -225,7 +234,7 @@ def _slurm(command: Sequence[str], text: str | None = None) -> str:
             text=True,
             check=False,
             timeout=_TIMEOUT,
-            env=without_secrets(os.environ),
+            env=without_secrets(asked),
         )
     except FileNotFoundError:
         raise TiebreakError(f"there is no {command[0]} here: run this where Slurm's commands are") from None

@@ -46,7 +46,7 @@ def _evaluated(work: Workspace) -> Path:
     """The folder of a run's evaluation."""
     report = work.find("evaluate/report")
     if work.manifest(report) is None:
-        raise TiebreakError(f"{work.path} has no report yet; make it with: tiebreak run {work.path}")
+        raise TiebreakError(f"{work.path} has no report yet; make it with: tiebreak run {work.arguments}")
     return work.folder(report)
 
 

@@ -26,13 +26,30 @@ _OPTIONS = {
     "SBATCH_RESERVATION": "reservation",
     "SBATCH_MEM_PER_NODE": "mem",
 }
+_GPUS = ("SBATCH_GPUS", "SBATCH_GPUS_PER_NODE", "SBATCH_GPUS_PER_TASK", "SBATCH_GPUS_PER_SOCKET")
+_OURS = {
+    "SBATCH_ARRAY_INX",
+    "SBATCH_ERROR",
+    "SBATCH_GRES",
+    "SBATCH_JOB_NAME",
+    "SBATCH_NO_REQUEUE",
+    "SBATCH_OPEN_MODE",
+    "SBATCH_OUTPUT",
+    "SBATCH_REQUEUE",
+    "SBATCH_SIGNAL",
+    "SBATCH_TIMELIMIT",
+    "SBATCH_WAIT",
+    *_OPTIONS,
+    *_GPUS,
+}
+"""What the script says itself, and sbatch would rather believe of a variable."""
 
 
 @dataclass(frozen=True)
 class Submission:
     """The tasks of one step that go to Slurm together, and what they wait for.
 
-    after: steps of this round; after_jobs: jobs of an earlier round that are not done.
+    after: steps of this round; after_jobs: array tasks of an earlier round that are not done, such as 17_3.
     """
 
     step: str
@@ -59,7 +76,7 @@ class Site:
 def script(submission: Submission, site: Site, dependencies: Sequence[str] = ()) -> str:
     """The batch script of a submission; `dependencies` are the ids of the jobs that it waits for."""
     minutes = minutes_of(submission.step, site)
-    warning = max(_SHORTEST_WARNING, min(WARNING_SECONDS, 60 * minutes - 60))
+    warning = max(_SHORTEST_WARNING, min(WARNING_SECONDS, 60 * minutes - 60)) if minutes else WARNING_SECONDS
     limit = f"%{site.settings.at_once}" if site.settings.at_once else ""
     folder = str(site.run_dir).replace("%", "%%")  # a single % begins a pattern
     directives = {
@@ -75,7 +92,7 @@ def script(submission: Submission, site: Site, dependencies: Sequence[str] = ())
         nodes = site.settings.nodes
         directives |= {"nodes": str(nodes), "ntasks-per-node": str(site.processes // nodes)}
     if cards := cards_of(submission.step, site):
-        directives["gres"] = _gres(site.variables.get("SBATCH_GRES", "gpu"), cards)
+        directives["gres"] = _gres(_wanted_gpu(site.variables), cards)
     if dependencies:
         directives |= {"dependency": "afterok:" + ":".join(dependencies), "kill-on-invalid-dep": "yes"}
     source = [f"source {shlex.quote(str(site.profile))}"] if site.profile else []
@@ -90,6 +107,19 @@ def script(submission: Submission, site: Site, dependencies: Sequence[str] = ())
         f'exec {site.tiebreak} task --requeue {recipe} "${{tasks[SLURM_ARRAY_TASK_ID]}}"',
     ]
     return "\n".join(lines) + "\n"
+
+
+def passed_on(step: str, site: Site) -> dict[str, str]:
+    """The site's variables that sbatch gets as they are: no directive stands for them.
+
+    What is about GPUs is only for jobs that have one.
+    """
+    has_gpu = cards_of(step, site) > 0
+    return {
+        name: value
+        for name, value in site.variables.items()
+        if name not in _OURS and (has_gpu or "GPU" not in name)
+    }
 
 
 def too_large(counts: Mapping[str, int], most: int | None) -> str | None:
@@ -118,13 +148,22 @@ def cards_of(step: str, site: Site) -> int:
     return site.processes // site.settings.nodes if step in ranks.STEPS else 1
 
 
+def _wanted_gpu(variables: Mapping[str, str]) -> str:
+    """The site's GPU as a resource, such as gpu:v100:1, whichever variable names it."""
+    named = (f"gpu:{variables[name]}" for name in _GPUS if name in variables)
+    return variables.get("SBATCH_GRES") or next(named, "gpu")
+
+
 def _gres(wanted: str, cards: int) -> str:
     """The resources that a site names, such as gpu:v100:1, with as many GPUs as a job's processes on a node."""
     return re.sub(r"\bgpu(:[^,]*?)??(:\d+)?(?=,|$)", rf"gpu\g<1>:{cards}", wanted)
 
 
 def minutes_of(step: str, site: Site) -> int:
-    """The time of a step's jobs: the recipe's for that step, or the profile's, or the recipe's for all."""
+    """The time of a step's jobs: the recipe's for that step, or the profile's, or the recipe's for all.
+
+    0 is for no limit, which only a profile asks for.
+    """
     if step in site.settings.minutes_of:
         return site.settings.minutes_of[step]
     text = site.variables.get("SBATCH_TIMELIMIT")
@@ -132,12 +171,14 @@ def minutes_of(step: str, site: Site) -> int:
 
 
 def minutes_in(text: str) -> int:
-    """Minutes of a time as Slurm writes it: M, M:S, H:M:S, D-H, D-H:M or D-H:M:S, one at the least.
+    """Minutes of a time as Slurm writes it: M, M:S, H:M:S, D-H, D-H:M or D-H:M:S, one at the least; 0 for 0.
 
     Raises TiebreakError for a text that is none.
     """
     if not re.fullmatch(r"(\d+-\d+(:\d+){0,2})|(\d+(:\d+){0,2})", text):
         raise TiebreakError(f"SBATCH_TIMELIMIT={text!r} is no time of Slurm's, such as 90 or 1-12:00:00")
+    if not text.strip("0:-"):
+        return 0
     days, _, clock = text.rpartition("-")
     parts = [int(part) for part in clock.split(":")]
     if days or len(parts) == 3:
@@ -149,7 +190,7 @@ def minutes_in(text: str) -> int:
 def submissions(
     work: Workspace, chosen: Sequence[Task], active: Mapping[str, str] | None = None
 ) -> list[Submission]:
-    """What to submit so that every chosen task gets done; `active` maps tasks to jobs that will do them.
+    """What to submit so that every chosen task gets done; `active` maps tasks to the array tasks that will do them.
 
     A fresh task goes along when something that it reads is made again: it may come out different.
     """

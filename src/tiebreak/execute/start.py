@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from importlib.resources import files
@@ -52,7 +53,9 @@ def start(
     path = folder / RECIPE
     text = preset_text(preset)
     if path.exists():
-        raise TiebreakError(f"{path} exists; use it with: tiebreak run {path}, or name another")
+        raise TiebreakError(
+            f"{path} exists; use it with: tiebreak run {shlex.quote(str(path))}, or name another"
+        )
     if preset == "tiny" and not votes and synthetic is None:
         synthetic = SYNTHETIC_VOTES
     if votes and synthetic is not None:

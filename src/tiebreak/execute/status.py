@@ -69,7 +69,7 @@ def _alive(job: queue.Queued, task: Task, folder: Path) -> Status:
 def _ended(cluster: Cluster, task: Task, job: str, here: Status, gone: Mapping[str, str]) -> Status:
     """A task whose job is over without an artifact. Array tasks cancelled while pending have no account."""
     how = gone.get(job, "FAILED" if here.state == "failed" else "CANCELLED")
-    again = f"again: tiebreak run {cluster.work.path} --on slurm"
+    again = f"again: tiebreak run {cluster.work.arguments} --on slurm"
     if how == "CANCELLED":
         return Status(task.id, "cancelled", f"job {job}; {again}")
     why = here.detail if here.state == "failed" else _last_lines(cluster.log_of(task, job))

@@ -124,7 +124,7 @@ def _ready(work: Workspace, item: Task | Source) -> Path:
         )
     if problem := artifacts.damage(folder, manifest):
         raise TiebreakError(
-            f"{folder}: {problem}; make it again with: tiebreak task {work.path} {item.id} --redo"
+            f"{folder}: {problem}; make it again with: tiebreak task {work.arguments} {item.id} --redo"
         )
     return folder
 
