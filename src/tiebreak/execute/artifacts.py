@@ -3,7 +3,8 @@
     <run_dir>/artifacts/<step>/<name>-<first 8 of the key>/
         what the step wrote    the payload
         manifest.json          last, by rename: hashes and sizes of the payload, where it came from
-        checkpoint/            the step's scratch, there only while the task is unfinished
+        checkpoint/            the step's scratch, there only while the task is unfinished; `inputs` in it says
+                               of which inputs it was made
         progress.json, .lock   of the running task, no part of the payload
 
 Without a manifest an artifact is incomplete, whatever else lies in its folder.
@@ -18,7 +19,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ SCRATCH = "checkpoint"
 PROGRESS = "progress.json"
 FAILURE = "error.txt"
 LOCK = ".lock"
+_READ = "inputs"
 _PATIENCE = 1.0
 _NOT_PAYLOAD = {MANIFEST, SCRATCH, PROGRESS, FAILURE, LOCK}
 
@@ -180,6 +182,31 @@ def damage(folder: Path, manifest: Manifest) -> str | None:
         if file_digest(folder / name) != record.sha256:
             return f"{name} is damaged: its content is not what was written"
     return None
+
+
+def open_scratch(folder: Path, inputs: Mapping[str, tuple[InputRecord, ...]]) -> None:
+    """Make an artifact's scratch ready, emptied of what was made of other inputs."""
+    scratch = folder / SCRATCH
+    scratch.mkdir(exist_ok=True)
+    if not _is_of(scratch, inputs):
+        shutil.rmtree(scratch)
+        scratch.mkdir()
+        write_atomically(scratch / _READ, _content(inputs))
+
+
+def goes_on(folder: Path, inputs: Mapping[str, tuple[InputRecord, ...]]) -> bool:
+    """Has an unfinished artifact left something in its scratch that was made of these inputs?"""
+    scratch = folder / SCRATCH
+    return _is_of(scratch, inputs) and any(path.name != _READ for path in scratch.iterdir())
+
+
+def _is_of(scratch: Path, inputs: Mapping[str, tuple[InputRecord, ...]]) -> bool:
+    read = scratch / _READ
+    return read.is_file() and read.read_text(encoding="utf-8") == _content(inputs)
+
+
+def _content(inputs: Mapping[str, tuple[InputRecord, ...]]) -> str:
+    return digest({name: [record.model_dump() for record in group] for name, group in inputs.items()})
 
 
 def clear(folder: Path, keep_scratch: bool = True) -> None:
