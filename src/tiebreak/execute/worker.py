@@ -3,7 +3,6 @@
 import logging
 import multiprocessing
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from tiebreak.errors import Interrupted, TiebreakError
-from tiebreak.execute.signals import STOPPING, Stop, die_with
+from tiebreak.execute.signals import Stop, die_with, hear, held_back
 from tiebreak.execute.task import choose_device, describe, run_task, use_threads
 from tiebreak.execute.workspace import Workspace
 from tiebreak.pipeline import Task
@@ -41,10 +40,8 @@ class Worker:
         self.process = context.Process(
             target=_serve, args=(theirs, work.path, work.overrides, work.expand, index, os.getpid())
         )
-        # a signal that comes while the process starts waits until it can handle it
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
-        self.process.start()
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        with held_back():
+            self.process.start()
         theirs.close()
         self.task: Task | None = None
 
@@ -77,7 +74,7 @@ def _serve(
 ) -> None:
     die_with(parent)
     stop = Stop().install()
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+    hear()
     work = Workspace(path, overrides, expand)
     use_threads(work.recipe.compute, work.recipe.compute.workers)
     logger = logging.getLogger("tiebreak")
