@@ -199,3 +199,12 @@ def test_a_source_that_changes_while_the_run_goes_on_is_an_error(recipe: Path) -
     assert [work.key(task) for task in work.tasks]
     (recipe.parent / "votes.txt").write_text("changed in the meantime")
     assert "has changed while the run went on" in run(work).failed["ingest/votes"]
+
+
+def test_a_task_that_the_recipe_loses_while_the_run_goes_on_is_an_error(recipe: Path) -> None:
+    work = workspace(recipe)
+    chosen = select(work)
+    recipe.write_text(recipe.read_text().replace("count: 3", "count: 2"))
+    outcome = local.run(work, chosen)
+    assert "no task 'train/fold2'" in outcome.failed["train/fold2"]
+    assert sorted(outcome.done) == ["ingest/votes", *FOLDS[:2]]

@@ -1,5 +1,7 @@
 """The steps over a scratch folder: what each does, and what the ones after it still know."""
 
+import errno
+import fcntl
 import json
 import shlex
 from pathlib import Path
@@ -103,12 +105,20 @@ def test_folds_add_up_over_jobs_and_each_does_its_own(site: Path) -> None:
 
 
 def test_teachers_left_out_come_back_with_a_job_of_their_own(site: Path) -> None:
-    job = do(site, 3, SKIP_QWEN="1")
+    first = do(site, 3, SKIP_QWEN="1", TEACHER_FOLDS="0")
     assert list(kept(site).models.teachers) == ["llama"]
-    for task in job.tasks:
-        job.work.folder(task).mkdir(parents=True)  # as a job that has begun
     assert names(do(site, 3, SKIP_LLAMA="1", TEACHER_FOLDS="0"), "teach") == ["qwen-fold0"]
     assert sorted(kept(site).models.teachers) == ["llama", "qwen"]
+    again = Workspace(first.work.path)  # as the first job's workers read it, even if they start late
+    assert all(again.key(again.find(task.id)) == first.work.key(task) for task in first.tasks)
+
+
+def test_a_file_system_without_locks_will_do(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_lock(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", no_lock)
+    assert names(do(site, 2), "split") == ["votes"]
 
 
 def test_step_6_averages_exactly_the_folds_it_is_told(site: Path) -> None:

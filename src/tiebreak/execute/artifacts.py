@@ -230,7 +230,7 @@ def lock(folder: Path, should_stop: Callable[[], bool] = lambda: False) -> Itera
     with (folder / LOCK).open("a+", encoding="utf-8") as file:
         since = time.monotonic()
         told = False
-        while not _try_lock(file.fileno()):
+        while not try_lock(file.fileno()):
             if should_stop():
                 raise Interrupted
             if not told and time.monotonic() - since > _PATIENCE:
@@ -248,12 +248,13 @@ def is_locked(folder: Path) -> bool:
     """Is some process at work on this artifact?"""
     try:
         with (folder / LOCK).open("r+", encoding="utf-8") as file:
-            return not _try_lock(file.fileno())
+            return not try_lock(file.fileno())
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return False
 
 
-def _try_lock(descriptor: int) -> bool:
+def try_lock(descriptor: int) -> bool:
+    """Lock an open file until it is closed; False while another process holds it."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

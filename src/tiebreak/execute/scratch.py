@@ -6,7 +6,7 @@ with what the scripts began. Folds and teachers add up over jobs: TEACHER_FOLDS=
 two jobs.
 """
 
-import fcntl
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ import yaml
 from tiebreak import recipe_file
 from tiebreak.environment import Given, given, key_of
 from tiebreak.errors import TiebreakError, nearest
-from tiebreak.execute.artifacts import write_atomically
+from tiebreak.execute.artifacts import try_lock, write_atomically
 from tiebreak.execute.plan import ALWAYS
 from tiebreak.execute.start import RECIPE
 from tiebreak.execute.workspace import Workspace
@@ -80,8 +80,11 @@ def prepare(step: int, environment: Mapping[str, str], site_recipe: Path, folder
         values = given(step, environment, _models(site or kept, kept))
         tree, overrides = _told(step, values, kept, site or kept, path)
         _keep(path, tree)
-    work = Workspace(path, overrides)
-    return Job(work, tuple(_chosen(step, values, work)))
+        work = Workspace(path, overrides)
+        job = Job(work, tuple(_chosen(step, values, work)))
+        if step in (3, 4):
+            _claim(job, STEP_OF[step])
+    return job
 
 
 def scratch_base(environment: Mapping[str, str], folder: Path) -> Path:
@@ -97,7 +100,8 @@ def scratch_base(environment: Mapping[str, str], folder: Path) -> Path:
 def _alone(base: Path) -> Iterator[None]:
     """Let one job at a time change the scratch folder's recipe."""
     with (base / f".{RECIPE}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        while not try_lock(file.fileno()):
+            time.sleep(0.1)
         yield
 
 
@@ -168,12 +172,19 @@ def _taken(step: int, values: Mapping[str, Given], teachers: Mapping[str, Any]) 
 
 
 def _begun(work: Workspace, step: str, teacher: str) -> bool:
-    """Is there an artifact, finished or not, of a teacher's tasks in this step?"""
+    """Has a job claimed, or made, something of a teacher in this step?"""
     return any(
         work.folder(task).exists()
         for task in work.tasks
         if task.step_name == step and task.name.startswith(f"{teacher}-fold")
     )
+
+
+def _claim(job: Job, step: str) -> None:
+    """Keep the next job from leaving this one's teachers out of the recipe before their work begins."""
+    for task in job.tasks:
+        if task.step_name == step:
+            job.work.folder(task).mkdir(parents=True, exist_ok=True)
 
 
 def _set(tree: dict[str, Any], item: Given) -> None:

@@ -59,9 +59,9 @@ class Worker:
         self.process.join()
 
 
-def log_file(work: Workspace, task: Task) -> Path:
+def log_file(work: Workspace, task_id: str) -> Path:
     """Where all that a task's libraries print goes."""
-    return work.run_dir / "logs" / f"{task.step_name}-{task.name}.log"
+    return work.run_dir / "logs" / f"{task_id.replace('/', '-')}.log"
 
 
 def _serve(
@@ -86,7 +86,7 @@ def _serve(
             task_id, key = connection.recv()
         except EOFError:
             return
-        connection.send(_attempt(work, work.find(task_id), key, index, connection, stop))
+        connection.send(_attempt(work, task_id, key, index, connection, stop))
 
 
 class _Forward(logging.Handler):
@@ -102,10 +102,11 @@ class _Forward(logging.Handler):
 
 
 def _attempt(
-    work: Workspace, task: Task, key: str, index: int, connection: Connection, stop: Stop
+    work: Workspace, task_id: str, key: str, index: int, connection: Connection, stop: Stop
 ) -> Message:
-    with _output_to(log_file(work, task)):
+    with _output_to(log_file(work, task_id)):
         try:
+            task = work.find(task_id)
             if key != work.key(task):
                 raise TiebreakError(f"what {task.id} reads has changed while the run went on; run again")
             device = _card(index, choose_device(work.recipe.compute))
@@ -118,7 +119,7 @@ def _attempt(
             return Message("failed", str(error))
         except Exception as error:
             traceback.print_exc()
-            return Message("failed", f"{describe(error)} (more in {log_file(work, task)})")
+            return Message("failed", f"{describe(error)} (more in {log_file(work, task_id)})")
         finally:
             _free_memory()
     return Message("done", seconds=manifest.seconds)
