@@ -176,6 +176,20 @@ def test_the_scratch_folder_is_remembered_and_may_change(site: Path, tmp_path: P
     assert do(site, 3).work.path.parent == tmp_path / "two"
 
 
+def test_a_job_stays_in_its_series_when_another_begins(site: Path, tmp_path: Path) -> None:
+    def base(step: int, job: int, **environment: str) -> Path:
+        return do(site, step, SLURM_JOB_ID=str(job), **environment).work.path.parent
+
+    x, y = tmp_path / "x", tmp_path / "y"
+    assert base(1, 8, SCRATCH_BASE=str(x)) == x
+    assert base(5, 9, FOLDS="0") == x
+    assert base(1, 11, SCRATCH_BASE=str(y)) == y
+    assert base(5, 9, FOLDS="0") == x  # requeued
+    assert base(6, 10) == x  # pending all the while
+    assert base(5, 12, FOLDS="1") == y
+    assert do(site, 6).work.path.parent == y
+
+
 def test_without_a_recipe_it_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(TiebreakError, match=r"no recipe at .*Make one with: tiebreak init"):
         prepare(2, {}, tmp_path / "recipe.yaml", tmp_path)

@@ -71,8 +71,7 @@ def prepare(step: int, environment: Mapping[str, str], site_recipe: Path, folder
     """
     base = scratch_base(environment, folder)
     base.mkdir(parents=True, exist_ok=True)
-    if environment.get("SCRATCH_BASE", "").strip():
-        write_atomically(folder / REMEMBERED, f"{base}\n")
+    _remember(base, environment, folder)
     with _alone(base):
         path = base / RECIPE
         site = None if path.is_file() and not site_recipe.is_file() else Workspace(site_recipe).anchored()
@@ -88,12 +87,34 @@ def prepare(step: int, environment: Mapping[str, str], site_recipe: Path, folder
 
 
 def scratch_base(environment: Mapping[str, str], folder: Path) -> Path:
-    """SCRATCH_BASE, or the one that an earlier step here was given, or `scratch` beside the scripts."""
-    remembered = folder / REMEMBERED
-    text = environment.get("SCRATCH_BASE", "").strip()
-    if not text and remembered.is_file():
-        text = remembered.read_text(encoding="utf-8").strip()
+    """SCRATCH_BASE, or that of this job's first start, of the last job before it, or the last one given here.
+
+    Without any it is `scratch` beside the scripts.
+    """
+    text = environment.get("SCRATCH_BASE", "").strip() or _remembered(environment, folder)
     return (folder / Path(text or "scratch").expanduser()).resolve()
+
+
+def _remember(base: Path, environment: Mapping[str, str], folder: Path) -> None:
+    """Keep the scratch folder for this job's next start, and for later jobs."""
+    if environment.get("SCRATCH_BASE", "").strip():
+        write_atomically(folder / REMEMBERED, f"{base}\n")
+    if number := _job_number(environment):
+        write_atomically(folder / f"{REMEMBERED}-{number}", f"{base}\n")
+
+
+def _remembered(environment: Mapping[str, str], folder: Path) -> str:
+    """What this job or the last before it kept: another series may begin here while this one is in the queue."""
+    number = _job_number(environment)
+    ends = (path.name.rpartition("-")[2] for path in folder.glob(f"{REMEMBERED}-*"))
+    last = max((int(end) for end in ends if end.isdigit() and int(end) <= number), default=None)
+    kept = folder / (f"{REMEMBERED}-{last}" if last else REMEMBERED)
+    return kept.read_text(encoding="utf-8").strip() if kept.is_file() else ""
+
+
+def _job_number(environment: Mapping[str, str]) -> int:
+    """The number of the Slurm job that this is, 0 outside Slurm."""
+    return int(environment.get("SLURM_ARRAY_JOB_ID") or environment.get("SLURM_JOB_ID") or 0)
 
 
 @contextmanager
