@@ -130,6 +130,38 @@ def test_when_asked_to_stop_a_task_keeps_its_checkpoint(recipe: Path) -> None:
     assert state(work, task).reason == "unfinished, goes on from its checkpoint"
 
 
+def redo_votes(work: Workspace) -> None:
+    """Make the votes again, with other content under the same key: as on a GPU, only more so."""
+    (work.root / "votes.txt").write_text("other votes")
+    run_task(work, work.tasks[0], lambda line: None, lambda: False, redo=True)
+
+
+def test_a_checkpoint_of_other_inputs_is_dropped(recipe: Path) -> None:
+    work = workspace(recipe)
+    run_task(work, work.tasks[0], lambda line: None, lambda: False)
+    task = work.find("train/fold0")
+    with pytest.raises(Interrupted):
+        run_task(work, task, lambda line: None, lambda: True)
+    redo_votes(work)
+    assert state(work, task).reason == "never made"
+    went_on = run_task(work, task, lambda line: None, lambda: False)
+    undisturbed = run_task(work, task, lambda line: None, lambda: False, redo=True)
+    assert went_on.files == undisturbed.files
+
+
+def test_an_input_made_again_while_a_task_reads_it_makes_the_task_stale(recipe: Path) -> None:
+    work = workspace(recipe)
+    run_task(work, work.tasks[0], lambda line: None, lambda: False)
+    task = work.find("train/fold0")
+
+    def should_stop() -> bool:
+        redo_votes(work)
+        return False
+
+    run_task(work, task, lambda line: None, should_stop)
+    assert state(work, task).reason == "ingest/votes was made again and came out different"
+
+
 def test_a_run_that_is_asked_to_stop_starts_nothing(recipe: Path) -> None:
     stop = Stop()
     stop.received = 15
@@ -167,3 +199,12 @@ def test_a_source_that_changes_while_the_run_goes_on_is_an_error(recipe: Path) -
     assert [work.key(task) for task in work.tasks]
     (recipe.parent / "votes.txt").write_text("changed in the meantime")
     assert "has changed while the run went on" in run(work).failed["ingest/votes"]
+
+
+def test_a_task_that_the_recipe_loses_while_the_run_goes_on_is_an_error(recipe: Path) -> None:
+    work = workspace(recipe)
+    chosen = select(work)
+    recipe.write_text(recipe.read_text().replace("count: 3", "count: 2"))
+    outcome = local.run(work, chosen)
+    assert "no task 'train/fold2'" in outcome.failed["train/fold2"]
+    assert sorted(outcome.done) == ["ingest/votes", *FOLDS[:2]]

@@ -79,9 +79,10 @@ def test_a_damaged_file_is_named(done: Path) -> None:
 
 def test_an_unfinished_task_says_so(done: Path) -> None:
     work = workspace(done)
-    folder = work.folder(work.find("train/fold0"))
+    task = work.find("train/fold0")
+    folder = work.folder(task)
     (folder / artifacts.MANIFEST).unlink()
-    (folder / artifacts.SCRATCH).mkdir()
+    artifacts.open_scratch(folder, work.inputs(task))
     (folder / artifacts.SCRATCH / "state.json").write_text("{}")
     assert states(work)["train/fold0"] == ("missing", "unfinished, goes on from its checkpoint")
 

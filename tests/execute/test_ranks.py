@@ -14,13 +14,13 @@ import pyarrow.parquet as pq
 import pytest
 from ranks import assert_same_teacher
 
-from tiebreak.errors import TiebreakError
+from tiebreak.errors import Interrupted, TiebreakError
+from tiebreak.execute import ranks
 from tiebreak.execute.local import run
 from tiebreak.execute.start import start
 from tiebreak.execute.workspace import Workspace
 from tiebreak.recipe_file import load
 
-pytestmark = pytest.mark.slow
 TEACH, SCORE = "teach/llama-fold0", "score/llama-fold0-1of1"
 SETTINGS = (
     "compute.device=cpu",
@@ -102,6 +102,7 @@ def process_of(training: subprocess.Popen[str], rank: int) -> int:
     raise AssertionError(f"no rank {rank} among {children}")
 
 
+@pytest.mark.slow
 def test_two_processes_make_what_one_makes(alone: Workspace, folder: Path) -> None:
     teacher = finish(folder, TEACH)
     assert_same_teacher(alone.folder(alone.find(TEACH)), teacher)
@@ -114,6 +115,7 @@ def test_two_processes_make_what_one_makes(alone: Workspace, folder: Path) -> No
         np.testing.assert_allclose(logits[column], expected[column], atol=5e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_process_that_dies_ends_the_task_with_one_message(
     rank: int, alone: Workspace, folder: Path, hold: Path
@@ -132,6 +134,7 @@ def test_a_process_that_dies_ends_the_task_with_one_message(
         assert_same_teacher(alone.folder(alone.find(TEACH)), finish(folder, TEACH))
 
 
+@pytest.mark.slow
 def test_a_signal_to_all_saves_a_checkpoint_and_one_process_goes_on(
     alone: Workspace, folder: Path, hold: Path
 ) -> None:
@@ -146,6 +149,51 @@ def test_a_signal_to_all_saves_a_checkpoint_and_one_process_goes_on(
     assert_same_teacher(alone.folder(alone.find(TEACH)), finish(folder, TEACH, processes=1))
 
 
+@pytest.mark.slow
+def test_a_signal_to_all_while_the_processes_start_is_no_crash(folder: Path) -> None:
+    training = launch(folder, TEACH)
+    children = Path(f"/proc/{training.pid}/task/{training.pid}/children")
+    while len(children.read_text().split()) < 2:
+        assert training.poll() is None, training.communicate()
+        time.sleep(0.01)
+    os.killpg(training.pid, signal.SIGINT)
+    _, err = training.communicate(timeout=60)
+    assert training.returncode == 130, err
+    assert not list(folder.glob("run/artifacts/teach/*/error.txt"))
+
+
+def test_a_process_that_starts_does_not_die_of_a_signal_that_it_cannot_hear_yet() -> None:
+    command = [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"]
+    (started,) = ranks._here(command, 1, os.environ)
+    assert started.wait() == 0
+
+
+def test_processes_that_die_of_a_stop_have_not_crashed(tmp_path: Path) -> None:
+    order = ranks.Order(
+        recipe=tmp_path,
+        overrides=(),
+        task=TEACH,
+        key="",
+        inputs={},
+        folder=tmp_path,
+        device="cpu",
+        first_card=0,
+        parent=0,
+    )
+    srun = subprocess.Popen(["false"])
+    srun.wait()
+    with pytest.raises(Interrupted):
+        ranks._judge([srun], order, 2, lambda: True)
+    with pytest.raises(TiebreakError, match="process 0 or 1 of 2 died without a word"):
+        ranks._judge([srun], order, 2, lambda: False)
+    order.desk.mkdir(parents=True)
+    failure = ranks.Failure(text="the loss became nan", of_a_peer=False, when=1.0)
+    order.failure(1).write_text(failure.model_dump_json())
+    with pytest.raises(TiebreakError, match="the loss became nan"):
+        ranks._judge([srun], order, 2, lambda: True)
+
+
+@pytest.mark.slow
 def test_what_all_processes_find_wrong_is_told_once(folder: Path) -> None:
     training = launch(folder, TEACH, "teach.training.learning_rate=1.0e+30", "teach.training.epochs=3")
     _, err = training.communicate(timeout=120)
@@ -157,6 +205,7 @@ def test_what_all_processes_find_wrong_is_told_once(folder: Path) -> None:
     assert err.count("the loss became") == 1
 
 
+@pytest.mark.slow
 def test_a_task_dies_with_its_parent(folder: Path, hold: Path) -> None:
     training = train_until(folder, hold, 1)
     ours = [process_of(training, rank) for rank in (0, 1)]
@@ -168,6 +217,7 @@ def test_a_task_dies_with_its_parent(folder: Path, hold: Path) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_processes_are_spread_evenly_over_nodes(folder: Path) -> None:
     assert load(folder / "recipe.yaml", ("compute.processes=4", "slurm.nodes=2")).slurm.nodes == 2
     with pytest.raises(

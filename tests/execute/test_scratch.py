@@ -1,5 +1,7 @@
 """The steps over a scratch folder: what each does, and what the ones after it still know."""
 
+import errno
+import fcntl
 import json
 import shlex
 from pathlib import Path
@@ -103,12 +105,20 @@ def test_folds_add_up_over_jobs_and_each_does_its_own(site: Path) -> None:
 
 
 def test_teachers_left_out_come_back_with_a_job_of_their_own(site: Path) -> None:
-    job = do(site, 3, SKIP_QWEN="1")
+    first = do(site, 3, SKIP_QWEN="1", TEACHER_FOLDS="0")
     assert list(kept(site).models.teachers) == ["llama"]
-    for task in job.tasks:
-        job.work.folder(task).mkdir(parents=True)  # as a job that has begun
     assert names(do(site, 3, SKIP_LLAMA="1", TEACHER_FOLDS="0"), "teach") == ["qwen-fold0"]
     assert sorted(kept(site).models.teachers) == ["llama", "qwen"]
+    again = Workspace(first.work.path)  # as the first job's workers read it, even if they start late
+    assert all(again.key(again.find(task.id)) == first.work.key(task) for task in first.tasks)
+
+
+def test_a_file_system_without_locks_will_do(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_lock(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", no_lock)
+    assert names(do(site, 2), "split") == ["votes"]
 
 
 def test_step_6_averages_exactly_the_folds_it_is_told(site: Path) -> None:
@@ -164,6 +174,20 @@ def test_the_scratch_folder_is_remembered_and_may_change(site: Path, tmp_path: P
     assert do(site, 3).work.path.parent == tmp_path / "one"
     do(site, 1, SCRATCH_BASE=str(tmp_path / "two"))
     assert do(site, 3).work.path.parent == tmp_path / "two"
+
+
+def test_a_job_stays_in_its_series_when_another_begins(site: Path, tmp_path: Path) -> None:
+    def base(step: int, job: int, **environment: str) -> Path:
+        return do(site, step, SLURM_JOB_ID=str(job), **environment).work.path.parent
+
+    x, y = tmp_path / "x", tmp_path / "y"
+    assert base(1, 8, SCRATCH_BASE=str(x)) == x
+    assert base(5, 9, FOLDS="0") == x
+    assert base(1, 11, SCRATCH_BASE=str(y)) == y
+    assert base(5, 9, FOLDS="0") == x  # requeued
+    assert base(6, 10) == x  # pending all the while
+    assert base(5, 12, FOLDS="1") == y
+    assert do(site, 6).work.path.parent == y
 
 
 def test_without_a_recipe_it_says_how_to_make_one(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
     <run_dir>/artifacts/<step>/<name>-<first 8 of the key>/
         what the step wrote    the payload
         manifest.json          last, by rename: hashes and sizes of the payload, where it came from
-        checkpoint/            the step's scratch, there only while the task is unfinished
+        checkpoint/            the step's scratch, there only while the task is unfinished; `inputs` in it says
+                               of which inputs it was made
         progress.json, .lock   of the running task, no part of the payload
 
 Without a manifest an artifact is incomplete, whatever else lies in its folder.
@@ -18,7 +19,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ SCRATCH = "checkpoint"
 PROGRESS = "progress.json"
 FAILURE = "error.txt"
 LOCK = ".lock"
+_READ = "inputs"
 _PATIENCE = 1.0
 _NOT_PAYLOAD = {MANIFEST, SCRATCH, PROGRESS, FAILURE, LOCK}
 
@@ -182,6 +184,31 @@ def damage(folder: Path, manifest: Manifest) -> str | None:
     return None
 
 
+def open_scratch(folder: Path, inputs: Mapping[str, tuple[InputRecord, ...]]) -> None:
+    """Make an artifact's scratch ready, emptied of what was made of other inputs."""
+    scratch = folder / SCRATCH
+    scratch.mkdir(exist_ok=True)
+    if not _is_of(scratch, inputs):
+        shutil.rmtree(scratch)
+        scratch.mkdir()
+        write_atomically(scratch / _READ, _content(inputs))
+
+
+def goes_on(folder: Path, inputs: Mapping[str, tuple[InputRecord, ...]]) -> bool:
+    """Has an unfinished artifact left something in its scratch that was made of these inputs?"""
+    scratch = folder / SCRATCH
+    return _is_of(scratch, inputs) and any(path.name != _READ for path in scratch.iterdir())
+
+
+def _is_of(scratch: Path, inputs: Mapping[str, tuple[InputRecord, ...]]) -> bool:
+    read = scratch / _READ
+    return read.is_file() and read.read_text(encoding="utf-8") == _content(inputs)
+
+
+def _content(inputs: Mapping[str, tuple[InputRecord, ...]]) -> str:
+    return digest({name: [record.model_dump() for record in group] for name, group in inputs.items()})
+
+
 def clear(folder: Path, keep_scratch: bool = True) -> None:
     """Remove all that an earlier attempt left, but for its checkpoint."""
     for path in folder.iterdir():
@@ -203,7 +230,7 @@ def lock(folder: Path, should_stop: Callable[[], bool] = lambda: False) -> Itera
     with (folder / LOCK).open("a+", encoding="utf-8") as file:
         since = time.monotonic()
         told = False
-        while not _try_lock(file.fileno()):
+        while not try_lock(file.fileno()):
             if should_stop():
                 raise Interrupted
             if not told and time.monotonic() - since > _PATIENCE:
@@ -221,12 +248,13 @@ def is_locked(folder: Path) -> bool:
     """Is some process at work on this artifact?"""
     try:
         with (folder / LOCK).open("r+", encoding="utf-8") as file:
-            return not _try_lock(file.fileno())
+            return not try_lock(file.fileno())
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return False
 
 
-def _try_lock(descriptor: int) -> bool:
+def try_lock(descriptor: int) -> bool:
+    """Lock an open file until it is closed; False while another process holds it."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

@@ -168,7 +168,7 @@ class _Graph:
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
         memory = " (often: out of memory)" if code == -signal.SIGKILL else ""
         if worker.task and not self.stop():
-            text = f"its process was {how}{memory}, more in {log_file(self.work, worker.task)}"
+            text = f"its process was {how}{memory}, more in {log_file(self.work, worker.task.id)}"
             self._end(worker.task, Message("failed", text))
 
     def _tell_to_stop(self) -> None:

@@ -7,9 +7,9 @@ from typing import Any, Literal
 from tiebreak.errors import TiebreakError, nearest
 from tiebreak.execute.artifacts import (
     FAILURE,
-    SCRATCH,
     InputRecord,
     Manifest,
+    goes_on,
     newest_manifest,
     wrong_size,
 )
@@ -53,7 +53,7 @@ def state(work: Workspace, task: Task) -> State:
     folder = work.folder(task)
     if (folder / FAILURE).is_file():
         return State(task, "missing", "failed: " + _first_line((folder / FAILURE).read_text("utf-8")))
-    if (folder / SCRATCH).is_dir() and any((folder / SCRATCH).iterdir()):
+    if goes_on(folder, work.inputs(task)):
         return State(task, "missing", "unfinished, goes on from its checkpoint")
     older = newest_manifest(work.step_folder(task), task.name)
     if older is None:

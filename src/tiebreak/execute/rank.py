@@ -14,7 +14,7 @@ from tiebreak.errors import Interrupted, TiebreakError
 from tiebreak.execute.artifacts import write_atomically
 from tiebreak.execute.progress import Reporter
 from tiebreak.execute.ranks import Failure, Order
-from tiebreak.execute.signals import STOPPING, die_with
+from tiebreak.execute.signals import STOPPING, die_with, hear
 from tiebreak.execute.task import describe, runtime_of
 from tiebreak.execute.workspace import Workspace
 
@@ -23,6 +23,7 @@ def main(order: Order) -> int:
     """Do this process's part; returns the exit code. What failed is left for the parent."""
     for number in STOPPING:  # the parent hears them, and leaves a file
         signal.signal(number, signal.SIG_IGN)
+    hear()
     if order.parent:
         die_with(order.parent)
     where = distributed.place(os.environ)

@@ -21,6 +21,7 @@ from pydantic import BaseModel
 from tiebreak.errors import Interrupted, TiebreakError
 from tiebreak.execute import progress
 from tiebreak.execute.artifacts import SCRATCH, write_atomically
+from tiebreak.execute.signals import held_back
 from tiebreak.execute.workspace import Workspace
 from tiebreak.pipeline import Task
 
@@ -107,7 +108,7 @@ def run(
     started = _by_srun(command, size, environment) if in_job else _here(command, size, environment)
     try:
         _wait(started, order, say, should_stop)
-        _judge(started, order, size)
+        _judge(started, order, size, should_stop)
         metrics: dict[str, Any] = json.loads(order.metrics.read_text(encoding="utf-8"))
         return metrics
     finally:
@@ -149,12 +150,13 @@ def _meeting_place(in_job: bool) -> tuple[Any, dict[str, str]]:
 
 def _here(command: Sequence[str], size: int, environment: Mapping[str, str]) -> list[subprocess.Popen[bytes]]:
     common = {**environment, "WORLD_SIZE": str(size), "OMP_NUM_THREADS": _threads(environment, size)}
-    return [
-        subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-        )
-        for rank in range(size)
-    ]
+    with held_back():
+        return [
+            subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+            )
+            for rank in range(size)
+        ]
 
 
 def _by_srun(
@@ -194,7 +196,9 @@ def _wait(
             return
 
 
-def _judge(started: Sequence[subprocess.Popen[bytes]], order: Order, size: int) -> None:
+def _judge(
+    started: Sequence[subprocess.Popen[bytes]], order: Order, size: int, should_stop: Callable[[], bool]
+) -> None:
     """Say nothing if all went well. Raises Interrupted or TiebreakError, with the reason behind the others."""
     codes = [process.poll() for process in started]
     if all(code == 0 for code in codes):
@@ -210,6 +214,8 @@ def _judge(started: Sequence[subprocess.Popen[bytes]], order: Order, size: int) 
     if own:
         rank = min(own, key=lambda rank: own[rank].when)
         raise TiebreakError(f"{own[rank].text} (process {rank} of {size}; the others were ended)")
+    if should_stop():  # srun's processes hear a signal too, and die of it while they import
+        raise Interrupted
     silent = [rank for rank in range(size) if rank not in failures]
     if len(codes) == size:
         silent = [rank for rank in silent if codes[rank] is not None] or silent

@@ -6,7 +6,7 @@ with what the scripts began. Folds and teachers add up over jobs: TEACHER_FOLDS=
 two jobs.
 """
 
-import fcntl
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ import yaml
 from tiebreak import recipe_file
 from tiebreak.environment import Given, given, key_of
 from tiebreak.errors import TiebreakError, nearest
-from tiebreak.execute.artifacts import write_atomically
+from tiebreak.execute.artifacts import try_lock, write_atomically
 from tiebreak.execute.plan import ALWAYS
 from tiebreak.execute.start import RECIPE
 from tiebreak.execute.workspace import Workspace
@@ -71,8 +71,7 @@ def prepare(step: int, environment: Mapping[str, str], site_recipe: Path, folder
     """
     base = scratch_base(environment, folder)
     base.mkdir(parents=True, exist_ok=True)
-    if environment.get("SCRATCH_BASE", "").strip():
-        write_atomically(folder / REMEMBERED, f"{base}\n")
+    _remember(base, environment, folder)
     with _alone(base):
         path = base / RECIPE
         site = None if path.is_file() and not site_recipe.is_file() else Workspace(site_recipe).anchored()
@@ -80,24 +79,50 @@ def prepare(step: int, environment: Mapping[str, str], site_recipe: Path, folder
         values = given(step, environment, _models(site or kept, kept))
         tree, overrides = _told(step, values, kept, site or kept, path)
         _keep(path, tree)
-    work = Workspace(path, overrides)
-    return Job(work, tuple(_chosen(step, values, work)))
+        work = Workspace(path, overrides)
+        job = Job(work, tuple(_chosen(step, values, work)))
+        if step in (3, 4):
+            _claim(job, STEP_OF[step])
+    return job
 
 
 def scratch_base(environment: Mapping[str, str], folder: Path) -> Path:
-    """SCRATCH_BASE, or the one that an earlier step here was given, or `scratch` beside the scripts."""
-    remembered = folder / REMEMBERED
-    text = environment.get("SCRATCH_BASE", "").strip()
-    if not text and remembered.is_file():
-        text = remembered.read_text(encoding="utf-8").strip()
+    """SCRATCH_BASE, or that of this job's first start, of the last job before it, or the last one given here.
+
+    Without any it is `scratch` beside the scripts.
+    """
+    text = environment.get("SCRATCH_BASE", "").strip() or _remembered(environment, folder)
     return (folder / Path(text or "scratch").expanduser()).resolve()
+
+
+def _remember(base: Path, environment: Mapping[str, str], folder: Path) -> None:
+    """Keep the scratch folder for this job's next start, and for later jobs."""
+    if environment.get("SCRATCH_BASE", "").strip():
+        write_atomically(folder / REMEMBERED, f"{base}\n")
+    if number := _job_number(environment):
+        write_atomically(folder / f"{REMEMBERED}-{number}", f"{base}\n")
+
+
+def _remembered(environment: Mapping[str, str], folder: Path) -> str:
+    """What this job or the last before it kept: another series may begin here while this one is in the queue."""
+    number = _job_number(environment)
+    ends = (path.name.rpartition("-")[2] for path in folder.glob(f"{REMEMBERED}-*"))
+    last = max((int(end) for end in ends if end.isdigit() and int(end) <= number), default=None)
+    kept = folder / (f"{REMEMBERED}-{last}" if last else REMEMBERED)
+    return kept.read_text(encoding="utf-8").strip() if kept.is_file() else ""
+
+
+def _job_number(environment: Mapping[str, str]) -> int:
+    """The number of the Slurm job that this is, 0 outside Slurm."""
+    return int(environment.get("SLURM_ARRAY_JOB_ID") or environment.get("SLURM_JOB_ID") or 0)
 
 
 @contextmanager
 def _alone(base: Path) -> Iterator[None]:
     """Let one job at a time change the scratch folder's recipe."""
     with (base / f".{RECIPE}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        while not try_lock(file.fileno()):
+            time.sleep(0.1)
         yield
 
 
@@ -168,12 +193,19 @@ def _taken(step: int, values: Mapping[str, Given], teachers: Mapping[str, Any]) 
 
 
 def _begun(work: Workspace, step: str, teacher: str) -> bool:
-    """Is there an artifact, finished or not, of a teacher's tasks in this step?"""
+    """Has a job claimed, or made, something of a teacher in this step?"""
     return any(
         work.folder(task).exists()
         for task in work.tasks
         if task.step_name == step and task.name.startswith(f"{teacher}-fold")
     )
+
+
+def _claim(job: Job, step: str) -> None:
+    """Keep the next job from leaving this one's teachers out of the recipe before their work begins."""
+    for task in job.tasks:
+        if task.step_name == step:
+            job.work.folder(task).mkdir(parents=True, exist_ok=True)
 
 
 def _set(tree: dict[str, Any], item: Given) -> None:

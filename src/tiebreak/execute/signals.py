@@ -4,6 +4,8 @@ import ctypes
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -34,6 +36,21 @@ class Stop:
     def exit_code(self) -> int:
         """128 + the signal, as shells say it."""
         return 128 + (self.received or signal.SIGINT)
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Have processes that are started here hear stopping signals only once they call `hear`, ready for them."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def hear() -> None:
+    """Let in the stopping signals that were held back while this process started."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
 
 
 def die_with(parent: int) -> None:

@@ -64,9 +64,11 @@ def _make(
     device: str | None,
 ) -> Manifest:
     began = time.monotonic()
-    (folder / SCRATCH).mkdir(exist_ok=True)
     device = device or choose_device(work.recipe.compute)
+    # before they are verified: one that is made again from here on makes this task stale
+    read = work.inputs(task)
     inputs = {name: tuple(_ready(work, item) for item in group) for name, group in task.inputs.items()}
+    artifacts.open_scratch(folder, read)
     if ranks.wanted(work, task):
         metrics = ranks.run(work, task, inputs, device, say, should_stop)
     else:
@@ -79,7 +81,7 @@ def _make(
         version=task.step.VERSION,
         key=work.key(task),
         settings=task.settings.model_dump(mode="json"),
-        inputs=work.inputs(task),
+        inputs=read,
         files=artifacts.records(folder),
         metrics=metrics,
         seconds=round(time.monotonic() - began, 3),

@@ -3,7 +3,6 @@
 import logging
 import multiprocessing
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from tiebreak.errors import Interrupted, TiebreakError
-from tiebreak.execute.signals import STOPPING, Stop, die_with
+from tiebreak.execute.signals import Stop, die_with, hear, held_back
 from tiebreak.execute.task import choose_device, describe, run_task, use_threads
 from tiebreak.execute.workspace import Workspace
 from tiebreak.pipeline import Task
@@ -41,10 +40,8 @@ class Worker:
         self.process = context.Process(
             target=_serve, args=(theirs, work.path, work.overrides, work.expand, index, os.getpid())
         )
-        # a signal that comes while the process starts waits until it can handle it
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
-        self.process.start()
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        with held_back():
+            self.process.start()
         theirs.close()
         self.task: Task | None = None
 
@@ -62,9 +59,9 @@ class Worker:
         self.process.join()
 
 
-def log_file(work: Workspace, task: Task) -> Path:
+def log_file(work: Workspace, task_id: str) -> Path:
     """Where all that a task's libraries print goes."""
-    return work.run_dir / "logs" / f"{task.step_name}-{task.name}.log"
+    return work.run_dir / "logs" / f"{task_id.replace('/', '-')}.log"
 
 
 def _serve(
@@ -77,7 +74,7 @@ def _serve(
 ) -> None:
     die_with(parent)
     stop = Stop().install()
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+    hear()
     work = Workspace(path, overrides, expand)
     use_threads(work.recipe.compute, work.recipe.compute.workers)
     logger = logging.getLogger("tiebreak")
@@ -89,7 +86,7 @@ def _serve(
             task_id, key = connection.recv()
         except EOFError:
             return
-        connection.send(_attempt(work, work.find(task_id), key, index, connection, stop))
+        connection.send(_attempt(work, task_id, key, index, connection, stop))
 
 
 class _Forward(logging.Handler):
@@ -105,10 +102,11 @@ class _Forward(logging.Handler):
 
 
 def _attempt(
-    work: Workspace, task: Task, key: str, index: int, connection: Connection, stop: Stop
+    work: Workspace, task_id: str, key: str, index: int, connection: Connection, stop: Stop
 ) -> Message:
-    with _output_to(log_file(work, task)):
+    with _output_to(log_file(work, task_id)):
         try:
+            task = work.find(task_id)
             if key != work.key(task):
                 raise TiebreakError(f"what {task.id} reads has changed while the run went on; run again")
             device = _card(index, choose_device(work.recipe.compute))
@@ -121,7 +119,7 @@ def _attempt(
             return Message("failed", str(error))
         except Exception as error:
             traceback.print_exc()
-            return Message("failed", f"{describe(error)} (more in {log_file(work, task)})")
+            return Message("failed", f"{describe(error)} (more in {log_file(work, task_id)})")
         finally:
             _free_memory()
     return Message("done", seconds=manifest.seconds)
