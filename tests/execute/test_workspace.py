@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import fakes
 import pytest
@@ -129,3 +130,16 @@ def test_a_data_set_of_the_hub_is_pinned_to_its_commit(recipe: Path, monkeypatch
     source = Source("hub:owner/votes@v1:test")
     assert work.resolve(source) == Path("hub:owner/votes@dataset-v1:test")
     assert work.fingerprint(source) == "hub:owner/votes@dataset-v1:test"
+
+
+def test_a_data_set_that_was_read_once_keeps_its_commit_offline(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What ingested it on a login node and the jobs without internet agree on keys."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.HfApi.repo_info", lambda *_, **__: SimpleNamespace(sha="0" * 40))
+    source = Source("hub:owner/votes")
+    before = Workspace(recipe, (), fakes.tasks).fingerprint(source)
+    monkeypatch.setattr("huggingface_hub.HfApi.repo_info", lambda *_, **__: pytest.fail("asked the hub"))
+    assert Workspace(recipe, (), fakes.tasks).fingerprint(source) == before
+    assert before == f"hub:owner/votes@{'0' * 40}:train"
