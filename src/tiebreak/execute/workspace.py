@@ -139,11 +139,10 @@ class Workspace:
             path = self.root / Path(location).expanduser()
             return str(path) if path.exists() else location
 
-        for key, value in tree["data"].items():
-            if isinstance(value, str):
-                tree["data"][key] = absolute(value)
-            elif isinstance(value, list):
-                tree["data"][key] = [absolute(location) for location in value]
+        for role, files in self.recipe.data.files().items():
+            tree["data"][role] = [absolute(location) for location in files]
+        if tree["data"]["solution"]:
+            tree["data"]["solution"] = absolute(tree["data"]["solution"])
         for model in (*tree["models"]["teachers"].values(), tree["models"]["student"]):
             model["base"] = absolute(model["base"])
         if tree["slurm"]["profile"]:
