@@ -148,3 +148,13 @@ def test_what_our_own_checks_find_is_said_without_the_whole_recipe(changes: dict
         parse(**changes)
     assert said in str(error.value)
     assert "votes.csv" not in str(error.value)
+
+
+def test_files_by_role_are_those_that_are_there_in_the_order_of_the_ingest() -> None:
+    data = {"test": ["t"], "extra": ["e", "f"], "votes": ["v"], "solution": "s"}
+    assert list(parse(data=data).data.files().items()) == [
+        ("votes", ("v",)),
+        ("extra", ("e", "f")),
+        ("test", ("t",)),
+    ]
+    assert set(recipe.ROLES) < set(recipe.Data.model_fields)

@@ -128,8 +128,10 @@ def check(
             print(*(f"{found.level:8} {found.about}: {found.text}" for found in findings), "", sep="\n")
         data_card = check_recipe(work)
     else:
-        files = {"votes": data, "extra": extra, "preferences": preferences, "test": test}
-        data_card = check_files({role: paths or () for role, paths in files.items()}, tokenizer)
+        data_card = check_files(
+            {"votes": data, "extra": extra or (), "preferences": preferences or (), "test": test or ()},
+            tokenizer,
+        )
     if output:
         card_view.write_html(data_card, output)
     if as_json:

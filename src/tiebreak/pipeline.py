@@ -167,10 +167,9 @@ def _ingest(recipe: Recipe) -> dict[str, Task]:
                 incomplete_files=recipe.data.incomplete_files,
                 pairs_per_prompt=recipe.data.pairs_per_prompt,
             ),
-            {"files": tuple(Source(path) for path in getattr(recipe.data, role))},
+            {"files": tuple(Source(path) for path in files)},
         )
-        for role in ("votes", "extra", "preferences", "unlabelled", "test")
-        if getattr(recipe.data, role)
+        for role, files in recipe.data.files().items()
     }
 
 

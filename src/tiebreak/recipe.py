@@ -5,7 +5,7 @@ whatever changes a result belongs here and whatever does not (scheduling, output
 """
 
 from collections.abc import Iterable
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -57,6 +57,9 @@ FoldStep = Literal["teach", "logits", "distill"]
 FOLD_STEPS: tuple[FoldStep, ...] = ("teach", "logits", "distill")
 """The sections with folds of their own, in order."""
 StepName = Annotated[str, AfterValidator(_is_step)]
+Role = Literal["votes", "extra", "preferences", "unlabelled", "test"]
+ROLES: tuple[Role, ...] = get_args(Role)
+"""What files of votes and pairs are for, in order."""
 
 
 class Slice(BaseModel):
@@ -86,6 +89,10 @@ class Data(Slice):
         None,
         description="of several scored answers to a prompt (UltraFeedback), how many pairs; null for all",
     )
+
+    def files(self) -> dict[Role, tuple[str, ...]]:
+        """The files of each role that has any, in order."""
+        return {role: found for role in ROLES if (found := getattr(self, role))}
 
 
 class Prompt(Slice):

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import fakes
 import pytest
@@ -71,28 +72,26 @@ def test_a_folder_counts_by_its_visible_files(tmp_path: Path) -> None:
     assert content_fingerprint(model) != before
 
 
-def test_of_a_large_model_file_size_and_both_ends_count(
+def test_of_a_large_model_file_size_and_pieces_all_over_it_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workspace, "_WHOLE_BELOW", 100)
-    monkeypatch.setattr(workspace, "_SAMPLE", 10)
+    monkeypatch.setattr(workspace, "_PIECES", 5)
+    monkeypatch.setattr(workspace, "_PIECE", 10)
     weights = tmp_path / "weights"
-    content = bytearray(200)
 
-    def now() -> str:
+    def of(content: bytes) -> str:
         weights.write_bytes(content)
         return content_fingerprint(tmp_path, whole=False)
 
-    before = now()
-    content[100] = 1
-    assert now() == before
-    for place in (0, 199):
-        content[place] ^= 1
-        assert now() != before
-        content[place] ^= 1
-    assert now() == before
-    content.append(0)
-    assert now() != before
+    def with_ones(first: int, last: int) -> str:
+        return of(bytes(int(first <= place <= last) for place in range(210)))
+
+    before = of(bytes(210))
+    assert with_ones(10, 49) == before  # the pieces begin at 0, 50, 100, 150 and 200
+    for first, last in ((10, 199), (0, 0), (209, 209), *((first, first + 40) for first in range(170))):
+        assert with_ones(first, last) != before
+    assert of(bytes(211)) != before
+    assert with_ones(0, 209) != before
 
 
 @pytest.mark.parametrize(
@@ -129,3 +128,16 @@ def test_a_data_set_of_the_hub_is_pinned_to_its_commit(recipe: Path, monkeypatch
     source = Source("hub:owner/votes@v1:test")
     assert work.resolve(source) == Path("hub:owner/votes@dataset-v1:test")
     assert work.fingerprint(source) == "hub:owner/votes@dataset-v1:test"
+
+
+def test_a_data_set_that_was_read_once_keeps_its_commit_offline(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What ingested it on a login node and the jobs without internet agree on keys."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.HfApi.repo_info", lambda *_, **__: SimpleNamespace(sha="0" * 40))
+    source = Source("hub:owner/votes")
+    before = Workspace(recipe, (), fakes.tasks).fingerprint(source)
+    monkeypatch.setattr("huggingface_hub.HfApi.repo_info", lambda *_, **__: pytest.fail("asked the hub"))
+    assert Workspace(recipe, (), fakes.tasks).fingerprint(source) == before
+    assert before == f"hub:owner/votes@{'0' * 40}:train"

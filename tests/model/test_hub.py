@@ -115,6 +115,44 @@ def test_what_was_downloaded_is_known_offline(cache: Path, monkeypatch: pytest.M
     assert hub.commit("owner/name") == COMMIT
 
 
+@pytest.mark.parametrize("kind", ["model", "dataset"])
+def test_what_the_hub_said_once_holds_from_then_on(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, kind: hub.Kind
+) -> None:
+    monkeypatch.setattr("huggingface_hub.HfApi.repo_info", lambda *_, **__: SimpleNamespace(sha=COMMIT))
+    assert hub.commit("owner/name", kind=kind) == COMMIT
+    monkeypatch.setattr("huggingface_hub.HfApi.repo_info", lambda *_, **__: SimpleNamespace(sha="f" * 40))
+    assert hub.commit("owner/name", kind=kind) == COMMIT
+    assert hub.commit("owner/name", "v2", kind) == "f" * 40
+    noted = {ref.name for ref in cache.glob(f"{kind}s--owner--name/refs/*")}
+    assert noted == {"main", "v2"}
+
+
+def test_a_cache_that_cannot_be_written_does_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "file"))
+    monkeypatch.setattr("huggingface_hub.HfApi.repo_info", lambda *_, **__: SimpleNamespace(sha=COMMIT))
+    assert hub.commit("owner/name", kind="dataset") == COMMIT
+
+
+@pytest.mark.parametrize(
+    ("failure", "message"),
+    [
+        (_refused(errors.GatedRepoError), "https://huggingface.co/datasets/owner/votes"),
+        (httpx.ConnectError("no route"), "where there is internet, run: tiebreak run RECIPE --steps ingest"),
+    ],
+)
+def test_a_refused_data_set_names_its_own_page_and_command(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception, message: str
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise failure
+
+    monkeypatch.setattr("huggingface_hub.HfApi.repo_info", refuse)
+    with pytest.raises(TiebreakError, match=message):
+        hub.commit("owner/votes", kind="dataset")
+
+
 def test_the_cache_has_a_model_once_its_weights_are_there(cache: Path) -> None:
     assert hub.cached("owner/name") is None
     folder = put(cache)

@@ -20,7 +20,7 @@ from tiebreak.data.rates import Disagreement, LengthBin, Share
 from tiebreak.data.truncation import keep_lengths
 from tiebreak.data.votes import LABELS
 from tiebreak.errors import TiebreakError
-from tiebreak.recipe import Prompt
+from tiebreak.recipe import Prompt, Role
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -97,7 +97,7 @@ class Card:
 
 
 def check(
-    files: Mapping[readers.Role, Sequence[Path]],
+    files: Mapping[Role, Sequence[Path]],
     tokenizer: "PreTrainedTokenizerBase | None" = None,
     budgets: Sequence[int] = (1024, 2000),
     prompt: Prompt | None = None,
@@ -144,7 +144,7 @@ class _Reading:
         self.models: dict[str, int] = {}
         self.files: dict[str, File] = {}
 
-    def prompts(self, name: str, role: readers.Role, path: Path) -> Iterator[list[str | None]]:
+    def prompts(self, name: str, role: Role, path: Path) -> Iterator[list[str | None]]:
         records = votes = 0
         kinds: Counter[str] = Counter()
         for batch in readers.read([path], role):
@@ -158,7 +158,7 @@ class _Reading:
         self.files[name] = File(role, name, records, votes, dict(kinds.most_common()), 0)
 
 
-def _named(order: list[tuple[readers.Role, Path]]) -> dict[str, tuple[readers.Role, Path]]:
+def _named(order: list[tuple[Role, Path]]) -> dict[str, tuple[Role, Path]]:
     """Files by their names, or where two have the same by their paths and roles."""
     times = Counter(path.name for _, path in order)
     return {path.name if times[path.name] == 1 else f"{path} ({role})": (role, path) for role, path in order}

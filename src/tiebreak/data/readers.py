@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import NoReturn
 
 import pyarrow as pa
 
@@ -18,8 +18,7 @@ from tiebreak.data.shapes import COLUMNS, SHAPES, Reading, Shape, Vote, content_
 from tiebreak.data.sources import Record, Row
 from tiebreak.data.votes import SCHEMA
 from tiebreak.errors import TiebreakError
-
-Role = Literal["votes", "extra", "preferences", "unlabelled", "test"]
+from tiebreak.recipe import Role
 
 REJECTS_SCHEMA = pa.schema([("file", pa.string()), ("row", pa.int64()), ("reason", pa.string())])
 

@@ -21,7 +21,7 @@ from tiebreak.execute.workspace import Workspace
 from tiebreak.model import hub
 from tiebreak.pipeline import Source, Task, teacher_of
 from tiebreak.rates import rate
-from tiebreak.recipe import Model, Training
+from tiebreak.recipe import Model, Role, Training
 
 FRAME_TOKENS = 30
 """Of the template, around prompt and answers."""
@@ -46,7 +46,7 @@ class Forecaster:
 
     def __init__(self, work: Workspace, card: Card) -> None:
         self._work, self._card, self._recipe = work, card, work.recipe
-        self._known: dict[str, Lengths] = {}
+        self._known: dict[Role, Lengths] = {}
         self._shapes: dict[str, Shape] = {}
 
     def of(self, task: Task) -> Forecast:
@@ -139,24 +139,24 @@ class Forecaster:
         votes = self._lengths("votes")
         return _some(votes, round(share * len(votes)))
 
-    def _lengths(self, role: str) -> Lengths:
+    def _lengths(self, role: Role) -> Lengths:
         """Tokens of each pair of a role's files, whole, in order of size."""
         if role not in self._known:
             lengths = [length for batch in self._batches(role) for length in _row_tokens(batch)]
             self._known[role] = np.sort(np.array(lengths, dtype=np.int64))
         return self._known[role]
 
-    def _batches(self, role: str) -> Iterator[pa.RecordBatch]:
-        sources: Sequence[str] = getattr(self._recipe.data, role)
-        if not sources:
+    def _batches(self, role: Role) -> Iterator[pa.RecordBatch]:
+        locations = self._recipe.data.files().get(role)
+        if not locations:
             return
         task = self._work.find(f"ingest/{role}")
         if self._work.manifest(task):
             votes = self._work.folder(task) / "votes.parquet"
             yield from streaming.batches(votes, ["prompt", "response_a", "response_b"])
             return
-        paths = [self._work.resolve(Source(location)) for location in sources]
-        for batch in readers.read(paths, role, self._recipe.data.pairs_per_prompt):  # type: ignore[arg-type]
+        paths = [self._work.resolve(Source(location)) for location in locations]
+        for batch in readers.read(paths, role, self._recipe.data.pairs_per_prompt):
             yield batch.votes
 
 

@@ -9,16 +9,15 @@ from tiebreak.errors import TiebreakError
 from tiebreak.execute.workspace import Workspace
 from tiebreak.model import hub
 from tiebreak.pipeline import Source
+from tiebreak.recipe import Role
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from tiebreak.data.card import Card
 
-ROLES = ("votes", "extra", "preferences", "unlabelled", "test")
 
-
-def check_files(files: Mapping[str, Sequence[Path]], tokenizer: Path | None) -> "Card":
+def check_files(files: Mapping[Role, Sequence[Path]], tokenizer: Path | None) -> "Card":
     """The data card of files by their role; tokens are counted with a model folder's tokenizer, or estimated.
 
     Raises TiebreakError for files that cannot be read.
@@ -26,7 +25,7 @@ def check_files(files: Mapping[str, Sequence[Path]], tokenizer: Path | None) -> 
     from tiebreak.data.card import check
 
     counting = None if tokenizer is None else hub.tokenizer(str(tokenizer))
-    return check({role: paths for role, paths in files.items() if paths}, counting)  # type: ignore[misc]
+    return check(files, counting)
 
 
 def check_recipe(work: Workspace) -> "Card":
@@ -38,11 +37,11 @@ def check_recipe(work: Workspace) -> "Card":
 
     recipe = work.recipe
     files = {
-        role: [work.resolve(Source(location)) for location in getattr(recipe.data, role)] for role in ROLES
+        role: [work.resolve(Source(location)) for location in locations]
+        for role, locations in recipe.data.files().items()
     }
     budgets = sorted({recipe.teach.training.max_tokens, recipe.tta.max_tokens})
-    named = {role: paths for role, paths in files.items() if paths}
-    return check(named, _tokenizer(work), budgets, recipe.prompt)  # type: ignore[arg-type]
+    return check(files, _tokenizer(work), budgets, recipe.prompt)
 
 
 def _tokenizer(work: Workspace) -> "PreTrainedTokenizerBase | None":

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +91,7 @@ class Preflight:
 
     def _streamed(self) -> Iterator[Finding]:
         """Data sets of the hub, which a job without internet cannot read."""
-        data = self.work.recipe.data
-        locations = (*data.votes, *data.extra, *data.preferences, *data.unlabelled, *data.test)
+        locations = chain.from_iterable(self.work.recipe.data.files().values())
         if self.on_slurm and (remote := [place for place in locations if located(Path(place))]):
             yield Finding(
                 "warning",

@@ -20,8 +20,9 @@ from tiebreak.model import hub
 from tiebreak.pipeline import Source, Task
 from tiebreak.recipe import Recipe
 
-_WHOLE_BELOW = 64 * 2**20
-_SAMPLE = 2**20
+_PIECES = 256
+_PIECE = 2**18
+"""Bytes of a piece: together 64 MiB."""
 
 
 @dataclass(frozen=True)
@@ -138,11 +139,10 @@ class Workspace:
             path = self.root / Path(location).expanduser()
             return str(path) if path.exists() else location
 
-        for key, value in tree["data"].items():
-            if isinstance(value, str):
-                tree["data"][key] = absolute(value)
-            elif isinstance(value, list):
-                tree["data"][key] = [absolute(location) for location in value]
+        for role, files in self.recipe.data.files().items():
+            tree["data"][role] = [absolute(location) for location in files]
+        if tree["data"]["solution"]:
+            tree["data"]["solution"] = absolute(tree["data"]["solution"])
         for model in (*tree["models"]["teachers"].values(), tree["models"]["student"]):
             model["base"] = absolute(model["base"])
         if tree["slurm"]["profile"]:
@@ -170,7 +170,7 @@ class Workspace:
 
 
 def content_fingerprint(path: Path, whole: bool = True) -> str:
-    """A hash over a file or the visible files of a folder; of large ones only the ends unless `whole`."""
+    """A hash over a file or the visible files of a folder; of large ones only pieces unless `whole`."""
     if path.is_file():
         return file_digest(path)
     read = file_digest if whole else _sampled_digest
@@ -180,11 +180,13 @@ def content_fingerprint(path: Path, whole: bool = True) -> str:
 
 
 def _sampled_digest(path: Path) -> str:
-    """SHA-256 of a file; from 64 MiB on, of its size, first and last MiB."""
+    """SHA-256 of a file; above 64 MiB, of its size and of pieces spread evenly from its first to its last byte."""
     size = path.stat().st_size
-    if size < _WHOLE_BELOW:
+    if size <= _PIECES * _PIECE:
         return file_digest(path)
+    found = hashlib.sha256(str(size).encode())
     with path.open("rb") as file:
-        first = file.read(_SAMPLE)
-        file.seek(size - _SAMPLE)
-        return hashlib.sha256(str(size).encode() + first + file.read(_SAMPLE)).hexdigest()
+        for piece in range(_PIECES):
+            file.seek(piece * (size - _PIECE) // (_PIECES - 1))
+            found.update(file.read(_PIECE))
+    return found.hexdigest()

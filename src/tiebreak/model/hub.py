@@ -1,13 +1,14 @@
-"""Models from the Hugging Face hub: which commit a name means, and its files on this machine.
+"""The Hugging Face hub: which commit a model or data set means, and a model's files on this machine.
 
-A commit that is in the local cache wins over what the hub says today, so that a model does not change in the
-middle of a run; to move on, name a `revision`. With HF_HUB_OFFLINE=1 only the cache is asked.
+A commit that is in the local cache wins over what the hub says today, so that neither changes in the middle
+of a run; to move on, name a revision. With HF_HUB_OFFLINE=1 only the cache is asked.
 """
 
 import json
+import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,6 +18,8 @@ from tiebreak.errors import TiebreakError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+Kind = Literal["model", "dataset"]
+
 WANTED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 
 
@@ -25,9 +28,10 @@ def is_id(location: str) -> bool:
     return re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", location) is not None
 
 
-def commit(repo: str, revision: str | None = None, kind: Literal["model", "dataset"] = "model") -> str:
+def commit(repo: str, revision: str | None = None, kind: Kind = "model") -> str:
     """The full commit that a revision of a model or data set means (default: its main branch).
 
+    What the hub says is noted in the cache and holds from then on, offline too.
     Raises TiebreakError if it is gated, unknown, or out of reach.
     """
     wanted = revision or "main"
@@ -38,9 +42,11 @@ def commit(repo: str, revision: str | None = None, kind: Literal["model", "datas
     ref = _home(repo, kind) / "refs" / wanted
     if ref.is_file():
         return ref.read_text(encoding="utf-8").strip()
-    with _clear_errors(repo, wanted):
+    with _clear_errors(repo, wanted, kind):
         found = HfApi().repo_info(repo, revision=wanted, repo_type=kind).sha
     assert found is not None, f"the hub names no commit for {repo}"
+    with suppress(OSError):  # a cache that is read-only remembers nothing
+        _remember(ref, found)
     return found
 
 
@@ -54,7 +60,6 @@ def download(repo: str, revision: str | None = None) -> Path:
     found = commit(repo, revision)
     with _clear_errors(repo, revision or "main"):
         folder = snapshot_download(repo, revision=found, allow_patterns=WANTED, ignore_patterns=["*/*"])
-    _remember(repo, revision or "main", found)
     return Path(folder)
 
 
@@ -85,15 +90,18 @@ def tokenizer(location: str) -> "PreTrainedTokenizerBase":
     return loaded
 
 
-def _remember(repo: str, wanted: str, found: str) -> None:
-    """Note in the cache what a revision means, so that it is known offline; by commit, the hub's client does not."""
-    ref = _home(repo) / "refs" / wanted
-    if wanted != found and not ref.is_file():
-        ref.parent.mkdir(parents=True, exist_ok=True)
-        ref.write_text(found, encoding="utf-8")
+def _remember(ref: Path, found: str) -> None:
+    """Note in the cache what a revision means; the hub's client does not where it is asked by commit.
+
+    By rename: another process may be reading.
+    """
+    ref.parent.mkdir(parents=True, exist_ok=True)
+    partial = ref.with_name(f"{ref.name}.{os.getpid()}")
+    partial.write_text(found, encoding="utf-8")
+    partial.replace(ref)
 
 
-def _home(repo: str, kind: str = "model") -> Path:
+def _home(repo: str, kind: Kind = "model") -> Path:
     """The folder of a model or data set in the local cache."""
     from huggingface_hub.file_download import repo_folder_name
 
@@ -110,7 +118,7 @@ def cached(repo: str, revision: str | None = None) -> Path | None:
 
 
 def cache() -> Path:
-    """Where the hub's models are kept on this machine."""
+    """Where the hub's models, and the commits of its data sets, are kept on this machine."""
     from huggingface_hub import constants
 
     return Path(constants.HF_HUB_CACHE)
@@ -146,16 +154,17 @@ def remote(repo: str, revision: str | None = None) -> tuple[int, dict[str, Any]]
 
 
 @contextmanager
-def _clear_errors(repo: str, revision: str) -> Iterator[None]:
+def _clear_errors(repo: str, revision: str, kind: Kind = "model") -> Iterator[None]:
     import httpx
     from huggingface_hub import errors
 
+    page = f"https://huggingface.co/{'datasets/' if kind == 'dataset' else ''}{repo}"
+    mend = "tiebreak run RECIPE --steps ingest" if kind == "dataset" else f"hf download {repo}"
     try:
         yield
     except errors.GatedRepoError:
         raise TiebreakError(
-            f"{repo} is gated: accept its terms at https://huggingface.co/{repo}, "
-            "then log in with `hf auth login` or set HF_TOKEN"
+            f"{repo} is gated: accept its terms at {page}, then log in with `hf auth login` or set HF_TOKEN"
         ) from None
     except errors.RevisionNotFoundError:
         raise TiebreakError(f"{repo} has no revision {revision!r} on the hub") from None
@@ -167,5 +176,5 @@ def _clear_errors(repo: str, revision: str) -> Iterator[None]:
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, httpx.TransportError):
         raise TiebreakError(
             f"no {repo!r} here, none in the hub's local cache, and the hub is out of reach; "
-            f"where there is internet, run: hf download {repo}"
+            f"where there is internet, run: {mend}"
         ) from None

@@ -3,17 +3,17 @@
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from tiebreak.errors import TiebreakError
-from tiebreak.recipe import Share, Slice
+from tiebreak.recipe import Role, Share, Slice
 from tiebreak.runtime import Runtime
 
 VERSION = 3
 
 
 class Settings(Slice):
-    role: Literal["votes", "extra", "preferences", "unlabelled", "test"]
+    role: Role
     max_rejected_share: Share
     incomplete_files: bool = False
     pairs_per_prompt: int | None = None

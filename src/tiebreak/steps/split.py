@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiebreak.errors import TiebreakError
-from tiebreak.recipe import Slice, Split
+from tiebreak.recipe import ROLES, Slice, Split
 from tiebreak.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from tiebreak.data.groups import Prompts
 
 VERSION = 5
-
-_ROLES = ("votes", "extra", "preferences", "unlabelled", "test")
 
 
 class Settings(Slice):
@@ -45,7 +43,7 @@ def run(
     from tiebreak.data.streaming import writer
     from tiebreak.data.votes import ROWS_SCHEMA, SCHEMA
 
-    files = {role: inputs[role][0] / "votes.parquet" for role in _ROLES if role in inputs}
+    files: dict[str, Path] = {role: inputs[role][0] / "votes.parquet" for role in ROLES if role in inputs}
     prompts = groups.read(files)
     group_of = prompts.groups("votes")
     folds = _folds(group_of, settings)
