@@ -72,6 +72,21 @@ def test_overlap_finds_exact_and_near_copies_in_other_files():
     assert prompts.also_in("extra", "test").tolist() == [False, False, False]
 
 
+def test_overlap_finds_all_of_many_variants_of_one_prompt():
+    variants = [f"{QUESTION} Answer in about {n} words." for n in range(100, 221)]
+    prompts = compare(votes=variants[:60], extra=variants[60:120], test=variants[120:])
+    assert prompts.also_in("votes", "test").all()
+    assert prompts.also_in("extra", "test").all()
+
+
+def test_overlap_goes_by_group_even_through_a_third_file():
+    base = " ".join(f"word{n}" for n in range(60))
+    chain = [base + "".join(f" more{n} words{n}" for n in range(k)) for k in range(0, 12, 2)]
+    prompts = compare(votes=chain[:1], extra=chain[1:-1], test=chain[-1:])
+    assert groups.minhash.similarity(chain[0], chain[-1]) < groups.THRESHOLD
+    assert prompts.also_in("votes", "test").all()
+
+
 def test_prompts_recur_across_the_real_files(shared_data):
     names = ("llmeval2_human", "autoj_human", "tulu_human_eval", "pandalm_human", "llmbar")
     tables = {name: read_all([shared_data / f"pairs/{name}.parquet"])[0] for name in names}

@@ -90,3 +90,14 @@ def test_a_bucket_of_many_copies_stays_connected_and_cheap():
     pairs = found(texts, 0.8)
     assert {a for a, b in pairs} | {b for a, b in pairs} == set(range(400))
     assert len(pairs) < 400 * 150
+
+
+def test_pairs_on_a_template_that_many_texts_share_are_found():
+    random = Random(5)
+    template, *bodies = ("".join(random.choices("abcdefghijklm ", k=k)) for k in [500] + [80] * 300)
+    changed = [body[:30] + other[:50] for body, other in zip(bodies[:100], bodies[200:], strict=True)]
+    texts = [template + body for body in bodies[:200] + changed]
+    assert minhash.similarity(texts[0], texts[1]) < 0.8
+    planted = {(n, 200 + n) for n in range(100)}
+    assert all(minhash.similarity(texts[a], texts[b]) >= 0.8 for a, b in planted)
+    assert planted <= found(texts, 0.8)

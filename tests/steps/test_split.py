@@ -130,6 +130,16 @@ def test_overlaps_leave_the_training_side(tmp_path):
     assert {name: metrics[name] for name in expected} == expected
 
 
+def test_all_variants_of_a_test_prompt_leave_the_training_side(tmp_path):
+    texts, base = prompts(100), " ".join(prompts(103)[100:])
+    variants = [f"{base} {n}" for n in range(100, 161)]
+    extra = [vote(f"x{n}", text) for n, text in enumerate(variants[30:60])]
+    votes, test = labelled(texts + variants[:30]), [vote("t", variants[60])]
+    metrics, rows = run(tmp_path, votes=votes, extra=extra, test=test)
+    assert {row["prompt"][0] for row in rows} == set(texts)
+    assert (metrics["votes_dropped_in_test"], metrics["extra_dropped_in_test"]) == (30, 30)
+
+
 def test_overlaps_may_stay_and_are_counted(tmp_path):
     texts = prompts(100)
     extra = [vote("x", texts[1].title()), vote("y", texts[90])]

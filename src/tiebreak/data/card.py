@@ -184,7 +184,7 @@ def _scripts(script_N: NDArray[np.int64]) -> dict[str, float]:
 
 
 def _overlaps(prompts: groups.Prompts) -> list[tuple[str, str, int]]:
-    """For each two files, how many rows of the first have a prompt that is, or nearly is, in the second."""
+    """For each two files, how many rows of the first have a prompt whose group is in the second."""
     pairs = permutations(prompts.rows, 2)
     counts = [(one, other, int(prompts.also_in(one, other).sum())) for one, other in pairs]
     return [found for found in counts if found[2]]

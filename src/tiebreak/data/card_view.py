@@ -98,7 +98,7 @@ def sections(card: Card) -> Iterator[Section]:
     yield _repeats(card)
     if card.overlaps:
         rows = [(one, other, f"{n:,}") for one, other, n in card.overlaps]
-        note = f"Equal prompts, or at least {THRESHOLD:.0%} of 5-character shingles in common."
+        note = f"Equal prompts, or at least {THRESHOLD:.0%} of 5-character shingles in common, or a chain of these."
         yield Section("Overlap between files", ("file", "has prompts of", "rows"), rows, note)
 
 

@@ -2,14 +2,15 @@
 
 Two prompts are the same if they are equal without case, punctuation and spacing, and nearly the same if
 the Jaccard similarity of their 5-character shingles is at least THRESHOLD (data.minhash). Groups are the
-connected components, so a chain of near-duplicates stays together. A blank prompt says nothing, there the
-answers are compared.
+connected components, so a chain of near-duplicates stays together, in folds as in what files have in common. A
+blank prompt says nothing, there the answers are compared.
 """
 
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import blake2b
 from itertools import chain
 from pathlib import Path
@@ -61,19 +62,17 @@ class Prompts:
 
     def group_sizes(self) -> NDArray[np.int64]:
         """How many rows of all files each group has, taken over all of them together."""
-        first = _firsts(len(self.names), self.similar)
-        sizes = np.bincount(first[np.concatenate(list(self.rows.values()))])
+        sizes = np.bincount(self._first[np.concatenate(list(self.rows.values()))])
         return sizes[sizes > 0]
 
     def also_in(self, file: str, other: str) -> NDArray[np.bool_]:
-        """For each row of a file, whether its prompt, or nearly the same one, is in the other."""
-        known = np.zeros(len(self.names), dtype=bool)
-        known[self.rows[other]] = True
-        first, second = self.similar.T
-        reached = known.copy()
-        reached[first[known[second]]] = True
-        reached[second[known[first]]] = True
-        return reached[self.rows[file]]
+        """For each row of a file, whether the group of its prompt, over all files, has a prompt in the other."""
+        return np.isin(self._first[self.rows[file]], self._first[self.rows[other]])
+
+    @cached_property
+    def _first(self) -> NDArray[np.int64]:
+        """For each prompt the first of its group, over all files."""
+        return _firsts(len(self.names), self.similar)
 
 
 def read(files: Mapping[str, Path]) -> Prompts:

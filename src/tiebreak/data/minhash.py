@@ -5,12 +5,18 @@ Zhang 2012, arXiv:1208.1259) hashes each shingle once and keeps the least hash o
 from others in an order that is the same for all texts (optimal densification, Shrivastava 2017,
 arXiv:1703.04664). Locality-sensitive hashing over bands of bins proposes pairs, and each proposed pair is
 then checked on its shingles, so the threshold is exact: what is reported is similar. What is missed depends
-on the bands: a pair at similarity s is proposed with a probability of 1 - (1 - s^6)^21, 0.998 at s = 0.8.
+on the bands: a pair at similarity s agrees in one with a probability of 1 - (1 - s^6)^21, 0.998 at s = 0.8.
+Estimating before checking misses as many again: 0.996 of such pairs are found.
 
-Dimension letters: D texts, S shingles (of all texts), K bins, P pairs.
+Of a bucket of more than ten texts not all pairs are proposed. Its texts meet again in buckets of single bins,
+which finds most: of the pairs at 0.83 to 0.85 among 3,000 texts that share 500 of 580 characters, all 400 where
+the rest is random letters, 0.95 to 0.98 where it is English words; among 8,000 texts at 0.83, 0.995 and 0.88.
+
+Dimension letters: D texts, C some of them, S shingles (of all texts), K bins, P pairs.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +53,7 @@ def similarity(one: str, other: str) -> float:
     return common / (len(a) + len(b) - common)
 
 
+@lru_cache(maxsize=2)  # pairs come ordered by their first text
 def _shingle_set(text: str) -> set[str]:
     text = text[:LONGEST]
     return {text[i : i + SHINGLE] for i in range(max(len(text) - SHINGLE + 1, 1))}
@@ -116,19 +123,40 @@ def _densified(sketch_DK: Sketches) -> Sketches:
 
 
 def _proposed(sketch_DK: Sketches) -> Ints:
-    """Pairs that agree in a whole band, each once: a text with the first and the next few of its bucket."""
+    """Pairs that agree in a whole band, each once, and of crowded buckets those that agree in a rare bin.
+
+    A template puts the same into a bin for thousands of texts; what their bodies put there tells them apart.
+    """
     texts = len(sketch_DK)
+    pairs, crowded_D = _agreeing(sketch_DK, np.arange(texts), _BAND)
+    more, _ = _agreeing(sketch_DK, np.flatnonzero(crowded_D), 1)
+    return np.stack(np.divmod(_distinct([pairs, more]), max(texts, 1)), axis=1)
+
+
+def _agreeing(sketch_DK: Sketches, text_C: Ints, band: int) -> tuple[Ints, NDArray[np.bool_]]:
+    """Pairs (as first * D + second) among some texts: each with the first and the next few of its bucket.
+
+    Also which texts (D,) were in a bucket that has more pairs than these.
+    """
     pairs = np.empty(0, np.int64)
-    for start in range(0, _BINS - _BAND + 1, _BAND):
-        key_D = np.zeros(texts, np.uint64)
-        for k in range(start, start + _BAND):
-            key_D = _mix(key_D + sketch_DK[:, k] + np.uint64(1))
-        order_D = np.argsort(key_D, kind="stable")
-        bucket_D = np.cumsum(np.diff(key_D[order_D], prepend=key_D[order_D[:1]]) != 0)
-        more = [first * texts + second for first, second in _bucket_pairs(order_D, bucket_D)]
-        pairs = np.sort(np.concatenate([pairs, *more]))
-        pairs = pairs[np.diff(pairs, prepend=-1) != 0]
-    return np.stack(np.divmod(pairs, max(texts, 1)), axis=1)
+    crowded_D = np.zeros(len(sketch_DK), dtype=bool)
+    for start in range(0, _BINS - band + 1, band):
+        key_C = np.zeros(len(text_C), np.uint64)
+        for k in range(start, start + band):
+            key_C = _mix(key_C + sketch_DK[text_C, k] + np.uint64(1))
+        order_C = np.argsort(key_C, kind="stable")
+        bucket_C = np.cumsum(np.diff(key_C[order_C], prepend=key_C[order_C[:1]]) != 0)
+        text_of_C = text_C[order_C]
+        crowded_D[text_of_C[np.bincount(bucket_C)[bucket_C] > _NEIGHBOURS + 2]] = True
+        more = [first * len(sketch_DK) + second for first, second in _bucket_pairs(text_of_C, bucket_C)]
+        pairs = _distinct([pairs, *more])
+    return pairs, crowded_D
+
+
+def _distinct(parts: Sequence[Ints]) -> Ints:
+    numbers: Ints = np.sort(np.concatenate(parts))
+    distinct: Ints = numbers[np.diff(numbers, prepend=-1) != 0]
+    return distinct
 
 
 def _bucket_pairs(order_D: Ints, bucket_D: Ints) -> Iterator[tuple[Ints, Ints]]:

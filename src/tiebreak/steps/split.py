@@ -1,8 +1,8 @@
 """Step 2: folds that keep the votes of a prompt together, a lockbox and, where asked for, a soup.
 
-Rows whose prompt (or nearly the same one, see data.groups) is known elsewhere leave the training side: all
-that are among the test pairs, and all but the votes themselves that are among the votes. Where they are kept
-(drop_overlaps), they are counted all the same.
+Rows whose prompt (or another of its group over all files, see data.groups) is known elsewhere leave the
+training side: all that are among the test pairs, and all but the votes themselves that are among the votes.
+Where they are kept (drop_overlaps), they are counted all the same.
 """
 
 from collections import Counter
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tiebreak.data.groups import Prompts
 
-VERSION = 5
+VERSION = 6
 
 
 class Settings(Slice):
