@@ -27,7 +27,7 @@ def product(state: dict[str, torch.Tensor], lora: Lora) -> torch.Tensor:
 @pytest.mark.parametrize("weights", [None, [1.0, 2.0, 5.0]])
 def test_exact_is_the_mean_of_the_products(weights: list[float] | None) -> None:
     states = [adapter(seed) for seed in range(3)]
-    state, lora = average([(s, LORA) for s in states], "exact", weights)
+    state, lora = average([(s, LORA) for s in states], weights)
     shares = torch.tensor(weights or [1.0] * 3).double()
     shares /= shares.sum()
     expected = sum(share * product(s, LORA) for share, s in zip(shares, states, strict=True))
@@ -39,15 +39,15 @@ def test_exact_is_the_mean_of_the_products(weights: list[float] | None) -> None:
 
 def test_published_averages_a_and_b_apart_and_is_another_matrix() -> None:
     states = [adapter(seed) for seed in range(3)]
-    state, lora = average([(s, LORA) for s in states], "published")
+    state, lora = average([(s, LORA) for s in states], published=True)
     for name in state:
         torch.testing.assert_close(state[name], torch.stack([s[name] for s in states]).mean(0))
-    exact = product(*average([(s, LORA) for s in states], "exact"))
+    exact = product(*average([(s, LORA) for s in states]))
     assert (product(state, lora) - exact).norm() > 0.5 * exact.norm()
 
 
 def test_one_adapter_averages_to_itself() -> None:
-    state, lora = average([(adapter(0), LORA)], "exact")
+    state, lora = average([(adapter(0), LORA)])
     assert lora == LORA
     assert all(torch.equal(state[name], tensor) for name, tensor in adapter(0).items())
 
@@ -66,7 +66,7 @@ def test_a_greedy_soup_takes_up_what_does_not_harm() -> None:
 
 def test_different_ranks_are_refused() -> None:
     with pytest.raises(TiebreakError, match="differ in rank"):
-        average([(adapter(0), LORA), (adapter(1), Lora(rank=8, alpha=16))], "exact")
+        average([(adapter(0), LORA), (adapter(1), Lora(rank=8, alpha=16))])
 
 
 def test_peft_computes_the_same_exact_average(tmp_path) -> None:
@@ -90,5 +90,5 @@ def test_peft_computes_the_same_exact_average(tmp_path) -> None:
     theirs.add_weighted_adapter(["0", "1"], [0.5, 0.5], "mean", combination_type="cat")
     module = theirs.get_submodule("base_model.model.model.layers.0.mlp.up_proj")
     expected = module.get_delta_weight("mean").double()
-    state, lora = average([(s, LORA) for s in states], "exact")
+    state, lora = average([(s, LORA) for s in states])
     torch.testing.assert_close(product(state, lora), expected, atol=1e-6, rtol=0)

@@ -17,13 +17,12 @@ State = dict[str, Tensor]
 
 
 def average(
-    adapters: Sequence[tuple[State, Lora]], method: str, weights: Sequence[float] | None = None
+    adapters: Sequence[tuple[State, Lora]], weights: Sequence[float] | None = None, published: bool = False
 ) -> tuple[State, Lora]:
     """Average adapters with weights that are normalised to one (equal by default).
 
-    method: `exact` is the weighted mean of the products BA, with the ranks added up; `published` the weighted
-    means of A and of B. Score heads are averaged either way. Raises TiebreakError if the adapters differ in
-    shape or layers.
+    The weighted mean of the products BA, with the ranks added up; published: the weighted means of A and of B. Score
+    heads are averaged either way. Raises TiebreakError if the adapters differ in shape or layers.
     """
     states, loras = zip(*adapters, strict=True)
     lora = loras[0]
@@ -33,7 +32,7 @@ def average(
         raise TiebreakError("adapters differ in their layers; average only adapters of the same base")
     raw = torch.tensor(weights or [1.0] * len(states), dtype=torch.float64)
     shares = (raw / raw.sum()).tolist()
-    if method == "published":
+    if published:
         return {name: _mean([s[name] for s in states], shares) for name in states[0]}, lora
     stacked = {name: _stack(name, [s[name] for s in states], shares) for name in states[0]}
     return stacked, lora.model_copy(

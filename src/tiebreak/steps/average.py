@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from tiebreak.evaluate.calibration import Calibrator
     from tiebreak.model.classifier import Classifier
+    from tiebreak.predict.package import Package
     from tiebreak.recipe import Lora
 
 VERSION = 5
@@ -45,8 +46,7 @@ class Students:
     ) -> "tuple[dict[str, Tensor], Lora]":
         from tiebreak.ensemble.average import average
 
-        method = "published" if self.published else "exact"
-        return average([self.adapters[n] for n in members], method, weights)
+        return average([self.adapters[n] for n in members], weights, self.published)
 
     def merged(self, state: "dict[str, Tensor]", lora: "Lora") -> "Classifier":
         from tiebreak.model.classifier import load, stored_precision
@@ -105,15 +105,12 @@ def run(
     students in the average together, since it was trained on all others. The rules are the training sides' votes, counted.
     """
     from tiebreak.data import sides, votes
-    from tiebreak.data.orders import certainty
-    from tiebreak.evaluate.rules import Rules
     from tiebreak.model.lora import read_adapter, save_adapter
     from tiebreak.model.merge import save
     from tiebreak.predict import package
-    from tiebreak.train.rows import labels_of
 
     (base,), (rows,), folders = inputs["base"], inputs["rows"], inputs["students"]
-    method, table, tta = settings.average.method, votes.read_table(rows / "rows.parquet"), settings.tta
+    method, table = settings.average.method, votes.read_table(rows / "rows.parquet")
     adapters = [read_adapter(folder / "adapter") for folder in folders]
     students = Students(base, adapters, method == "published", runtime.device)
     soup, held_out = sides.soup(table), _held_out(table, folders)
@@ -132,29 +129,35 @@ def run(
         if from_soup
         else _joined([held_out[n] for n in members])
     )
-    certain_from = certainty(said.votes, said.z_NOC, tta.share)
-    calibration, calibrator = said.calibrated(tta, certain_from, settings.average.calibration)
     made = {
         "average": method,
         "adapters": [folders[n].name for n in members],
         "shares": [weight / sum(weights) for weight in weights],
-        "calibration": calibration,
         "calibrated_on": "soup votes" if from_soup else "students' held-out votes",
     }
-    training = sides.training_side(table, votes.LOCKBOX)
-    rules = Rules().fit(training, labels_of(training)[:, 0]).to_json()
-    package.write(
-        package.Package(
-            prompt=settings.prompt,
-            tta=tta,
-            calibration=calibrator.to_json(),
-            certain_from=certain_from,
-            rules=rules,
-            provenance=made,
-        ),
-        output / "model",
+    shipped = _package(settings, said, sides.training_side(table, votes.LOCKBOX), made)
+    package.write(shipped, output / "model")
+    return {"students": len(folders), "rank": lora.rank} | shipped.calibration | shipped.provenance
+
+
+def _package(settings: Settings, said: Said, training: "pa.Table", made: dict[str, Any]) -> "Package":
+    """What ships beside the weights: calibration and certainty fitted on what the model said, rules on training votes."""
+    from tiebreak.data.orders import certainty
+    from tiebreak.evaluate.rules import Rules
+    from tiebreak.predict.package import Package
+    from tiebreak.train.rows import labels_of
+
+    tta = settings.tta
+    certain_from = certainty(said.votes, said.z_NOC, tta.share)
+    name, calibrator = said.calibrated(tta, certain_from, settings.average.calibration)
+    return Package(
+        prompt=settings.prompt,
+        tta=tta,
+        calibration=calibrator.to_json(),
+        certain_from=certain_from,
+        rules=Rules().fit(training, labels_of(training)[:, 0]).to_json(),
+        provenance=made | {"calibration": name},
     )
-    return {"students": len(folders), "rank": lora.rank} | calibrator.to_json() | made
 
 
 def _soup(students: Students, soup: "pa.Table", settings: Settings, runtime: Runtime) -> list[int]:
