@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tiebreak.data.votes import LABELS, SCHEMA, write_table
+from tiebreak.data.votes import LABELS, SCHEMA, probability_columns, write_table
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -117,7 +117,7 @@ def generate(votes: int, seed: int, world: World | None = None) -> pa.Table:
         "model_a": drawn.model_N["a"],
         "model_b": drawn.model_N["b"],
     }
-    columns |= {f"p_{label}": pa.array(hard_NC[:, c]) for c, label in enumerate(LABELS)}
+    columns |= probability_columns(hard_NC)
     table = pa.table(columns | {"weight": pa.nulls(votes, pa.float32())}, schema=SCHEMA)
     for c, label in enumerate(LABELS):
         table = table.append_column(f"true_{label}", pa.array(true_NC[:, c]))

@@ -9,8 +9,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 LABELS = ("a", "b", "tie")
 """The order of classes everywhere: logits, probabilities, columns."""
@@ -41,6 +43,17 @@ EXTRA = -2
 
 ROWS_SCHEMA = SCHEMA.append(pa.field("group", pa.string())).append(pa.field("fold", pa.int8()))
 """What step 2 writes: votes with the group of their prompt and their fold."""
+
+
+def probabilities(votes: pa.Table | pa.RecordBatch) -> NDArray[np.float64]:
+    """The columns p_a, p_b and p_tie as (n, 3); NaN where a vote has no label."""
+    columns = [votes[f"p_{label}"].to_numpy(zero_copy_only=False) for label in LABELS]
+    return np.stack(columns, axis=1).astype(np.float64)
+
+
+def probability_columns(p_NC: NDArray[np.floating]) -> dict[str, pa.Array]:
+    """Probabilities (n, 3) as the columns p_a, p_b and p_tie."""
+    return {f"p_{label}": pa.array(p_NC[:, c]) for c, label in enumerate(LABELS)}
 
 
 def read_table(path: Path) -> pa.Table:

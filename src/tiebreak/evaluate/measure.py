@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tiebreak.data import sides
-from tiebreak.data.votes import LABELS
+from tiebreak.data.votes import LABELS, probabilities
 from tiebreak.evaluate.augmentation import Said, trade
 from tiebreak.evaluate.bias import bias
 from tiebreak.evaluate.blend import PROMPTS_TO_FIT, WEIGHTINGS, shares, weighted
@@ -68,9 +68,8 @@ def measure(
 
 def truth_of(rows: pa.Table) -> Truth:
     """Labels and prompt groups of labelled votes."""
-    y_NC = np.stack([rows[f"p_{label}"].to_numpy() for label in LABELS], axis=1).astype(np.float64)
     groups_N = np.unique(np.array(rows["group"].to_pylist(), dtype=str), return_inverse=True)[1]
-    return Truth(rows["id"].to_pylist(), y_NC, groups_N)
+    return Truth(rows["id"].to_pylist(), probabilities(rows), groups_N)
 
 
 def _rungs(

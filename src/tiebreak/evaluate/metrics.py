@@ -21,7 +21,6 @@ BINS = 15
 METRICS = ("log_loss", "accuracy", "brier", "ece")
 
 Array = NDArray[np.float64]
-Labels = NDArray[np.floating] | NDArray[np.integer]
 
 
 @dataclass(frozen=True)

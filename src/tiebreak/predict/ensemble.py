@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tiebreak.data.groups import prompt_numbers
 from tiebreak.data.readers import read_whole
-from tiebreak.data.votes import LABELS
+from tiebreak.data.votes import probabilities
 from tiebreak.errors import TiebreakError
 from tiebreak.evaluate.blend import best_weights, shares, weighted
 from tiebreak.predict import package
@@ -52,7 +52,7 @@ class Ensemble:
         votes that cannot be read or have no label, or too few of them.
         """
         table = votes if isinstance(votes, pa.Table) else read_whole(Path(votes), "votes")
-        y_NC = np.stack([table[f"p_{label}"].to_numpy() for label in LABELS], axis=1).astype(np.float64)
+        y_NC = probabilities(table)
         if np.isnan(y_NC).any():
             raise TiebreakError(f"{int(np.isnan(y_NC).any(axis=1).sum())} of {len(y_NC)} votes have no label")
         self.weights_ = best_weights(self.say(as_table(table), None, report), y_NC, prompt_numbers(table))

@@ -77,23 +77,20 @@ def _predict_lockbox(
     columns = {"id": lockbox["id"]}
     for model in of_split(quantized, "lockbox"):
         p_NC = verdict.on(lockbox, model.aligned(lockbox["id"].to_pylist()).z_NOC)
-        columns |= {f"p_{label}": pa.array(p_NC[:, c]) for c, label in enumerate(votes.LABELS)}
+        columns |= votes.probability_columns(p_NC)
     votes.write_table(pa.table(columns), output / "lockbox.parquet")
 
 
 def _submit(inputs: Inputs, output: Path) -> float | None:
     """Write the submission; its log loss where the solution is known."""
-    import numpy as np
-
-    from tiebreak.data.votes import LABELS, read_table
+    from tiebreak.data.votes import probabilities, read_table
     from tiebreak.evaluate import submission
 
     if "test" not in inputs:
         return None
     test = read_table(inputs["quantized"][0] / "test.parquet")
-    p_NC = np.stack([test[f"p_{label}"].to_numpy() for label in LABELS], axis=1)
     path = output / "submission.csv"
-    submission.write(test["id"].to_pylist(), p_NC, path)
+    submission.write(test["id"].to_pylist(), probabilities(test), path)
     return submission.leaderboard_log_loss(path, inputs["solution"][0]) if "solution" in inputs else None
 
 

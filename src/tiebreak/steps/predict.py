@@ -21,7 +21,6 @@ def run(
     """Write logits.parquet, lockbox votes in both orders, and test.parquet (id, p_a, p_b, p_tie): as shipped:
     with the TTA of the recipe, calibration and rules.
     """
-    import numpy as np
     import pyarrow as pa
 
     import tiebreak
@@ -43,8 +42,7 @@ def run(
 
     def predicted(part: pa.Table) -> pa.Table:
         p_NC = judge.say(part, report=runtime.report)
-        columns = {f"p_{label}": p_NC[:, c].astype(np.float64) for c, label in enumerate(votes.LABELS)}
-        return pa.table({"id": part["id"], **columns})
+        return pa.table({"id": part["id"], **votes.probability_columns(p_NC)})
 
     own = replace(runtime, scratch=runtime.scratch / "test")
     parts = in_parts(predicted, test, own)

@@ -150,9 +150,9 @@ def _nothing(split: Split) -> "dict[int, NDArray[np.float64]]":
 
 def _tally(batch: "pa.RecordBatch", p_FC: "dict[int, NDArray[np.float64]]") -> None:
     """Add the label probabilities of the batch to those of their folds."""
-    import numpy as np
+    from tiebreak.data.votes import probabilities
 
-    p_NC = np.stack([batch[name].to_numpy() for name in ("p_a", "p_b", "p_tie")], axis=1)
+    p_NC = probabilities(batch)
     for fold, p_C in p_FC.items():
         p_C += p_NC[batch["fold"].to_numpy() == fold].sum(axis=0)
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tiebreak.data.packing import Packed, batches
 from tiebreak.data.prompt import TokenizedVotes
+from tiebreak.data.votes import probabilities
 from tiebreak.errors import TiebreakError
 from tiebreak.recipe import Training
 from tiebreak.train.losses import Targets
@@ -55,7 +56,7 @@ def labels_of(table: pa.Table, unlabelled: bool = False) -> NDArray[np.float32]:
 
     Raises TiebreakError if a vote has no label, unless `unlabelled` votes are allowed; they have NaN.
     """
-    p_NC = np.stack([table[c].to_numpy() for c in ("p_a", "p_b", "p_tie")], axis=1).astype(np.float32)
+    p_NC = probabilities(table).astype(np.float32)
     without = int(np.isnan(p_NC).any(axis=1).sum())
     if without and not unlabelled:
         raise TiebreakError(f"{without} of {len(p_NC)} votes have no label; training needs one for each")
