@@ -15,6 +15,7 @@ import re
 import zlib
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -90,17 +91,18 @@ def _decompressed(path: Path, file: io.BufferedReader, columns: Collection[str])
     if start[:4] == b"PAR1":
         return _parquet(path, columns)
     if start[:2] == b"\x1f\x8b":
-        return _text(path, cast(BinaryIO, gzip.GzipFile(fileobj=file)))
+        return _text(path, cast(BinaryIO, gzip.GzipFile(fileobj=file)), columns)
     if start[:4] == b"\x28\xb5\x2f\xfd":
         # a small buffer: where the stream breaks off, what it holds is lost
-        return _text(path, io.BufferedReader(cast(Any, pa.CompressedInputStream(file, "zstd")), 1 << 14))
+        stream = io.BufferedReader(cast(Any, pa.CompressedInputStream(file, "zstd")), 1 << 14)
+        return _text(path, stream, columns)
     for magic, name in ((b"PK\x03\x04", "zip"), (b"BZh", "bzip2"), (b"\xfd7zXZ", "xz"), (b"ARROW1", "Arrow")):
         if start.startswith(magic):
             raise TiebreakError(f"{path} is a {name} file; unpack it, or store it as gz, zst or Parquet")
-    return _text(path, file)
+    return _text(path, file, columns)
 
 
-def _text(path: Path, stream: BinaryIO) -> Iterator[Row]:
+def _text(path: Path, stream: BinaryIO, columns: Collection[str]) -> Iterator[Row]:
     lines = _Lines(path, stream)
     first = next((line for line in lines if line.strip(_BLANK)), "")
     if _UTF_16.match(first):
@@ -114,7 +116,7 @@ def _text(path: Path, stream: BinaryIO) -> Iterator[Row]:
         raise TiebreakError(
             f"{path} is not text; needed is CSV, JSON or Parquet, or one of them as gz or zst"
         )
-    rows = {"{": _json_lines, "[": _json_array}.get(opening, _csv)
+    rows = {"{": _json_lines, "[": _json_array}.get(opening, partial(_csv, columns=columns))
     count = 0
     for count, record in rows(lines, first):
         yield count, record
@@ -191,10 +193,11 @@ def _damaged(text: str) -> bool:
     return False
 
 
-def _csv(lines: _Lines, header_line: str) -> Iterator[Row]:
+def _csv(lines: _Lines, header_line: str, columns: Collection[str]) -> Iterator[Row]:
     csv.field_size_limit(MAX_RECORD)
     delimiter = max(_DELIMITERS, key=header_line.count)
     header = _header(header_line, delimiter)
+    _refuse_repeated(lines.path, header, columns)
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     count = 0
     while True:
@@ -216,6 +219,11 @@ def _csv(lines: _Lines, header_line: str) -> Iterator[Row]:
             yield count, f"wrong number of columns: {len(cells)} instead of {len(header)}"
         else:
             yield count, dict(zip(header, cells, strict=True))
+
+
+def _refuse_repeated(path: Path, names: list[str], columns: Collection[str]) -> None:
+    if repeated := sorted(name for name in columns if names.count(name) > 1):
+        raise TiebreakError(f"{path} has more than one column {repeated[0]}; rename or remove the others")
 
 
 def _header(line: str, delimiter: str) -> list[str]:
@@ -297,6 +305,7 @@ def _parquet(path: Path, columns: Collection[str]) -> Iterator[Row]:
         file = pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True)
     except _BROKEN_PARQUET as error:
         raise TiebreakError(f"{path} is a damaged Parquet file: {error}") from None
+    _refuse_repeated(path, file.schema_arrow.names, columns)
     wanted = [name for name in file.schema_arrow.names if name in columns] or None
     done = 0
     for number in range(file.num_row_groups):
