@@ -4,7 +4,7 @@ Records in = records accepted + rejects, always.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -111,6 +111,11 @@ def kind(reason: str) -> str:
 def summary(kinds: Counter[str]) -> str:
     """`12 not UTF-8, 3 no label`, the most frequent first."""
     return ", ".join(f"{count} {what}" for what, count in kinds.most_common())
+
+
+def no_votes(names: Iterable[str], kinds: Counter[str]) -> TiebreakError:
+    """What to raise where files hold rejects of these kinds, or nothing, but no vote."""
+    return TiebreakError(f"no usable votes in {', '.join(names)}: {summary(kinds) or 'no rows'}")
 
 
 def _read_file(
