@@ -22,6 +22,8 @@ from tiebreak.recipe import Role
 
 REJECTS_SCHEMA = pa.schema([("file", pa.string()), ("row", pa.int64()), ("reason", pa.string())])
 
+OR_INCOMPLETE = ", or take what comes before: --set data.incomplete_files=true"
+
 _SAMPLE = 50
 _PATIENCE = 1000
 _BATCH_ROWS = 4096
@@ -101,6 +103,22 @@ def refuse_incomplete(rejects: Sequence[tuple[str, int, str]], otherwise: str = 
     for file, row, reason in rejects:
         if kind(reason) == sources.LOST:
             raise TiebreakError(f"{file} {reason}, at record {row}. Fetch or mend the file{otherwise}")
+
+
+def refuse_rejected(names: Sequence[str], records: int, made: int, kinds: Counter[str], most: float) -> None:
+    """Raises TiebreakError if files have no rows, more than the share `most` of them rejects, or no votes."""
+    named = ", ".join(names)
+    if not records:
+        raise TiebreakError(f"no rows in {named}")
+    share = kinds.total() / records
+    if share > most:
+        raise TiebreakError(
+            f"{kinds.total()} of {records} rows in {named} cannot be used ({share:.1%}, allowed are "
+            f"{most:.1%}): {summary(kinds)}. Mend the files, or allow more: "
+            f"--set data.max_rejected_share={share + 0.01:.2f}"
+        )
+    if not made:
+        raise no_votes(names, kinds)
 
 
 def kind(reason: str) -> str:
