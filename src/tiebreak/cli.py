@@ -22,6 +22,7 @@ from tiebreak.cards import named
 from tiebreak.errors import Interrupted, TiebreakError
 from tiebreak.execute import local, queue, results, scratch, turn
 from tiebreak.execute.cluster import Cluster
+from tiebreak.execute.finding import Finding
 from tiebreak.execute.plan import plan as plan_tasks
 from tiebreak.execute.plan import select
 from tiebreak.execute.signals import Stop
@@ -115,7 +116,7 @@ def check(
     Of a recipe, first what would stop a run: models, disk, memory and precision of the card, limits of Slurm.
     """
     from tiebreak.data import card_view
-    from tiebreak.execute.inspection import check_files, check_recipe
+    from tiebreak.execute.inspection import check_files, check_recipe, rejected
     from tiebreak.execute.preflight import Preflight
 
     if output:
@@ -124,9 +125,11 @@ def check(
     if len(data) == 1 and (data[0].suffix in (".yaml", ".yml") or (data[0] / "recipe.yaml").is_file()):
         work = _workspace(data[0], set_)
         findings = Preflight(work, named(card) if card else None, on == "slurm").findings()
-        if not as_json:
-            print(*(f"{found.level:8} {found.about}: {found.text}" for found in findings), "", sep="\n")
+        _say_findings(findings, as_json)
         data_card = check_recipe(work)
+        refused = list(rejected(work, data_card))
+        _say_findings(refused, as_json)
+        findings += refused
     else:
         data_card = check_files(
             {"votes": data, "extra": extra or (), "preferences": preferences or (), "test": test or ()},
@@ -418,6 +421,12 @@ def _shown(weights: Sequence[float] | None, as_json: bool) -> Any:
 def _say_or_dump(texts: Sequence[str], as_json: bool) -> None:
     """Texts one after another, or as a JSON list."""
     print(json.dumps(texts) if as_json else "\n".join(texts))
+
+
+def _say_findings(findings: Sequence[Finding], as_json: bool) -> None:
+    """A line each and an empty one; nothing where they come as JSON with all else."""
+    if findings and not as_json:
+        print(*(f"{found.level:8} {found.about}: {found.text}" for found in findings), "", sep="\n")
 
 
 def _cell(value: Any) -> str:

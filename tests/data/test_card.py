@@ -93,7 +93,7 @@ def test_a_set_without_labels_or_models_has_a_card(tmp_path):
 
 
 def test_nothing_usable_is_an_error(tmp_path):
-    with pytest.raises(TiebreakError, match="no usable votes in votes"):
+    with pytest.raises(TiebreakError, match="no usable votes in votes: 2 unknown winner"):
         check({"votes": [write(tmp_path / "votes", [vote(1, "x"), vote(2, "y")])]})
 
 

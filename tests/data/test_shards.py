@@ -62,6 +62,7 @@ def test_files_become_a_folder_of_shards_with_labels_and_rejects(tmp_path):
     [
         ("id,text\n1,hello\n", "has the columns"),
         ('[{"prompt": "q", "response_a": "x", "response_b": "y", "winner": "tie"}', "from here on"),
+        ("prompt,response_a,response_b,winner\nq,x,y,left\n", "no usable votes in .*: 1 unknown winner"),
     ],
 )
 def test_a_file_that_cannot_be_read_leaves_no_folder(tmp_path, text, message):

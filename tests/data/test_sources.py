@@ -154,6 +154,10 @@ def test_a_record_without_end_is_one_reject(tmp_path, monkeypatch):
     ("content", "message"),
     [
         ("id,text\n".encode("utf-16"), "UTF-16"),
+        ("id,text\n".encode("utf-16-be"), "UTF-16"),
+        (codecs.BOM_UTF16_LE + "größer 你好\nid".encode("utf-16-le"), "UTF-16"),
+        (b"\x07\0\0\x9d\xff,\n1,2\n", "is not text"),
+        (b"id,\x9d\x03\xff,\n1,2\n", "is not text"),
         (b"PK\x03\x04rest", "zip"),
         (b"PAR1 and nothing more", "damaged Parquet"),
         (gzip.compress(b"PAR1 packed again"), "unpack it"),
@@ -179,3 +183,25 @@ def test_the_last_line_of_a_csv_may_lack_its_end_and_quotes_may_hold_lines(tmp_p
     with path.open("w", newline="") as file:
         csv.writer(file).writerows([["id", "text"], ["1", "a\r\nb\rc\nd"]])
     assert good(Path(path)) == [{"id": "1", "text": "a\r\nb\rc\nd"}]
+
+
+def test_one_line_of_latin_1_costs_its_row_alone(tmp_path, caplog):
+    rows = [{"id": str(n), "text": "café 你好"} for n in range(20)]
+    for text in (as_csv(rows), json.dumps(rows, indent=1, ensure_ascii=False)):
+        content = text.encode().replace("café 你好".encode(), "café".encode("cp1252"), 1)
+        assert [record for _, record in records(write(tmp_path, content))] == ["not UTF-8", *rows[1:]]
+    assert not caplog.records
+
+
+def test_a_file_in_latin_1_is_named_and_its_lines_of_utf_8_stay(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(sources, "_LOOK_AHEAD", 100)
+    rows = [{"id": str(n), "text": "größer"} for n in range(40)]
+    head, tail = as_csv(rows[:20]), as_csv(rows[20:]).partition("\n")[2]
+    path = write(tmp_path, head.encode("cp1252") + tail.encode())
+    assert good(path) == rows
+    assert f"{path} is not UTF-8; read as Windows-1252" in caplog.text
+
+
+def test_a_header_that_is_not_utf_8_costs_no_row(tmp_path):
+    path = write(tmp_path, b"id,na\xefve\n" + "1,größer\n".encode())
+    assert good(path) == [{"id": "1", "na?ve": "größer"}]

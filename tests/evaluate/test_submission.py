@@ -1,3 +1,4 @@
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -40,10 +41,12 @@ def test_leaderboard_divides_rows_by_their_sum_and_pairs_by_id(tmp_path):
             "the columns id, winner_model_a; needed are id and winner_model_a, ",
         ),
         ("winner_model_a,winner_model_b,winner_tie\n1,0,0\n", "needed are id and"),
-        ("", "cannot be read: Empty CSV"),
+        ("", "has no rows"),
         (HEADER + "1,1,0,0\n1,1,0,0\n", "id '1' comes more than once"),
-        (HEADER + "1,one,0,0\n", "must be numbers"),
-        (HEADER + "1,1,0\n", "Expected 4 columns, got 3"),
+        (HEADER + "1,one,0,0\n", "winner_model_a of id '1' must be a number, not 'one'"),
+        (HEADER + "1,2026-11-05,0,0\n", "must be a number, not '2026"),
+        (HEADER + "1,1,0\n", "row 1: wrong number of columns: 3 instead of 4"),
+        ("id," + HEADER + "1,1,1,0,0\n", "more than one column id"),
         (HEADER + "1,,0,1\n", "id '1' has no probabilities"),
         (HEADER + "1,nan,0,1\n", "id '1' has no probabilities"),
         (HEADER + "1,0,0,0\n", "id '1' has no probabilities"),
@@ -76,11 +79,13 @@ def test_a_missing_file_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (HEADER, True),
-        ("\ufeffid,p_a,p_b,p_tie\n", True),
-        ('"id","p_a","p_b","p_tie"\n', True),
-        ("id,prompt,response_a,response_b,winner_model_a,winner_model_b,winner_tie\n", False),
-        ("id,winner\n", False),
+        (HEADER + "1,1,0,0\n", True),
+        (HEADER.replace(",", ";") + "1;1;0;0\n", True),
+        ("\ufeffid,p_a,p_b,p_tie\n1,1,0,0\n", True),
+        ('"id","p_a","p_b","p_tie"\n1,1,0,0\n', True),
+        ("id,prompt,response_a,response_b,winner_model_a,winner_model_b,winner_tie\n1,q,x,y,1,0,0\n", False),
+        ("id,winner\n1,tie\n", False),
+        (HEADER, False),
         ("", False),
     ],
 )
@@ -95,3 +100,41 @@ def test_parquet_is_read_whatever_its_name(tmp_path):
     ids, p = submission.read(tmp_path / "predictions.data")
     assert ids == ["7", "8"]
     assert p.tolist() == [[0.5, 0.25, 0.25], [0.2, 0.2, 0.6]]
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_text_is_read_as_votes_are(tmp_path, pack):
+    path = tmp_path / "predictions.csv"
+    path.write_bytes(pack((HEADER.replace(",", ";") + "1;0.5;0.25;0.25\n").encode()))
+    assert submission.is_solution(path)
+    ids, p = submission.read(path)
+    assert ids == ["1"]
+    assert p.tolist() == [[0.5, 0.25, 0.25]]
+
+
+def test_a_header_that_is_not_utf_8(tmp_path):
+    path = tmp_path / "predictions.csv"
+    path.write_bytes(b"na\xefve," + (HEADER + "x,1,1,0,0\n").encode())
+    assert submission.read(path)[1].tolist() == [[1, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"id": ["1"], "p_a": [[1.0]], "p_b": [0.0], "p_tie": [0.0]}, "p_a of id '1' must be a number, not"),
+        ({"id": [{"n": 1}], "p_a": [None], "p_b": [0.0], "p_tie": [0.0]}, "has no probabilities"),
+    ],
+)
+def test_parquet_of_other_types_is_named(tmp_path, columns, message):
+    pq.write_table(pa.table(columns), tmp_path / "predictions.parquet")
+    with pytest.raises(TiebreakError, match=message):
+        submission.read(tmp_path / "predictions.parquet")
+
+
+def test_parquet_that_breaks_off_is_named(tmp_path):
+    path = tmp_path / "solution.parquet"
+    pq.write_table(pa.table({"id": ["1"], "p_a": [1.0], "p_b": [0.0], "p_tie": [0.0]}), path)
+    path.write_bytes(path.read_bytes()[:-20])
+    for read in (submission.is_solution, submission.read):
+        with pytest.raises(TiebreakError, match="damaged Parquet"):
+            read(path)

@@ -75,7 +75,11 @@ def test_what_is_refused_leaves_nothing(name: str, votes: int, tmp_path: Path) -
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("", r"no usable votes in .*v\.csv"), ("x,y\n1,2\n", r"v\.csv has the columns x, y")],
+    [
+        ("", r"no usable votes in .*v\.csv: no rows"),
+        ("x,y\n1,2\n", r"v\.csv has the columns x, y"),
+        ("prompt,response_a,response_b,winner\nq,x,y,left\n", r"v\.csv: 1 unknown winner"),
+    ],
 )
 def test_votes_that_cannot_be_read_leave_nothing(content: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "v.csv").write_text(content)

@@ -19,7 +19,6 @@ from tiebreak.data.facts import SCRIPTS, Facts, token_counts
 from tiebreak.data.rates import Disagreement, LengthBin, Share
 from tiebreak.data.truncation import keep_lengths
 from tiebreak.data.votes import LABELS
-from tiebreak.errors import TiebreakError
 from tiebreak.recipe import Prompt, Role
 
 if TYPE_CHECKING:
@@ -111,7 +110,8 @@ def check(
     order = _named([(role, path) for role, paths in files.items() for path in sources.expand(paths)])
     prompts = groups.compare({name: reading.prompts(name, *source) for name, source in order.items()})
     if not reading.facts:
-        raise TiebreakError(f"no usable votes in {', '.join(order)}")
+        rejects = sum((Counter(file.rejects) for file in reading.files.values()), Counter[str]())
+        raise readers.no_votes(order, rejects)
     facts = Facts.joined(reading.facts)
     labelled = np.isfinite(facts.p).all(axis=1)
     sizes = prompts.group_sizes()

@@ -4,7 +4,7 @@ Records in = records accepted + rejects, always.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -21,6 +21,8 @@ from tiebreak.errors import TiebreakError
 from tiebreak.recipe import Role
 
 REJECTS_SCHEMA = pa.schema([("file", pa.string()), ("row", pa.int64()), ("reason", pa.string())])
+
+OR_INCOMPLETE = ", or take what comes before: --set data.incomplete_files=true"
 
 _SAMPLE = 50
 _PATIENCE = 1000
@@ -103,6 +105,22 @@ def refuse_incomplete(rejects: Sequence[tuple[str, int, str]], otherwise: str = 
             raise TiebreakError(f"{file} {reason}, at record {row}. Fetch or mend the file{otherwise}")
 
 
+def refuse_rejected(names: Sequence[str], records: int, made: int, kinds: Counter[str], most: float) -> None:
+    """Raises TiebreakError if files have no rows, more than the share `most` of them rejects, or no votes."""
+    named = ", ".join(names)
+    if not records:
+        raise TiebreakError(f"no rows in {named}")
+    share = kinds.total() / records
+    if share > most:
+        raise TiebreakError(
+            f"{kinds.total()} of {records} rows in {named} cannot be used ({share:.1%}, allowed are "
+            f"{most:.1%}): {summary(kinds)}. Mend the files, or allow more: "
+            f"--set data.max_rejected_share={share + 0.01:.2f}"
+        )
+    if not made:
+        raise no_votes(names, kinds)
+
+
 def kind(reason: str) -> str:
     """What a reason has in common with others of its kind."""
     return reason.partition(":")[0]
@@ -111,6 +129,11 @@ def kind(reason: str) -> str:
 def summary(kinds: Counter[str]) -> str:
     """`12 not UTF-8, 3 no label`, the most frequent first."""
     return ", ".join(f"{count} {what}" for what, count in kinds.most_common())
+
+
+def no_votes(names: Iterable[str], kinds: Counter[str]) -> TiebreakError:
+    """What to raise where files hold rejects of these kinds, or nothing, but no vote."""
+    return TiebreakError(f"no usable votes in {', '.join(names)}: {summary(kinds) or 'no rows'}")
 
 
 def _read_file(

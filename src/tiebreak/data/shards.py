@@ -5,6 +5,7 @@ last turn begins. Its metadata hold the template's tokens and the settings.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from shutil import rmtree
@@ -32,21 +33,22 @@ def write_files(
     """Read votes of any format into a new folder of shards; bad rows go to its rejects.parquet.
 
     Returns how many records, votes, rejects and shards there are. Raises TiebreakError if the folder exists,
-    or a file cannot be read or breaks off; then nothing is left behind.
+    a file cannot be read or breaks off, or there are no votes; then nothing is left behind.
     """
     if folder.exists():
         raise TiebreakError(f"{folder} is already there; name a new folder, or remove it")
     partial = folder.with_name(folder.name + ".partial")
     rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    records = rejects = 0
+    records = 0
+    kinds: Counter[str] = Counter()
 
     def votes() -> Iterator[pa.RecordBatch]:
-        nonlocal records, rejects
+        nonlocal records
         with writer(partial / "rejects.parquet", readers.REJECTS_SCHEMA) as bad:
             for batch in readers.read(files):
                 records += batch.records
-                rejects += len(batch.rejects)
+                kinds.update(readers.kind(reason) for _, _, reason in batch.rejects)
                 readers.refuse_incomplete(batch.rejects)
                 bad.write_table(readers.rejects_table(batch.rejects))
                 if batch.votes.num_rows:
@@ -54,13 +56,15 @@ def write_files(
 
     try:
         shards = list(write(votes(), partial, tokenizer, prompt))
+        if not shards:
+            raise readers.no_votes(map(str, files), kinds)
         partial.replace(folder)
     finally:
         rmtree(partial, ignore_errors=True)
     return {
         "records": records,
         "votes": sum(rows for _, rows in shards),
-        "rejects": rejects,
+        "rejects": kinds.total(),
         "shards": len(shards),
     }
 

@@ -10,8 +10,12 @@ import csv
 import gzip
 import io
 import json
+import logging
+import re
 import zlib
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -21,6 +25,8 @@ import pyarrow.parquet as pq
 
 from tiebreak.data import hub
 from tiebreak.errors import TiebreakError
+
+log = logging.getLogger(__name__)
 
 Record = dict[str, Any]
 Row = tuple[int, Record | str]
@@ -33,8 +39,11 @@ LOST = "cannot be read from here on"
 """How the reason of a reject begins that stands for the rest of a file: nobody knows how many records."""
 
 _BATCH_BYTES = 16 << 20
+_LOOK_AHEAD = 4 << 20
 _BLANK = " \t\r\n"
 _DELIMITERS = ",\t;"
+_UTF_16 = re.compile("\ufffe|ÿþ|þÿ|\udcff\udcfe|\udcfe\udcff|\0[^\0]\0[^\0]|[^\0]\0[^\0]\0")
+_CONTROL = re.compile(r"[\0-\x08\x0e-\x1f]")
 _BROKEN_STREAM = (EOFError, OSError, zlib.error, pa.ArrowException)
 _BROKEN_PARQUET = (pa.ArrowException, OSError, ValueError, MemoryError)
 
@@ -82,26 +91,32 @@ def _decompressed(path: Path, file: io.BufferedReader, columns: Collection[str])
     if start[:4] == b"PAR1":
         return _parquet(path, columns)
     if start[:2] == b"\x1f\x8b":
-        return _text(path, cast(BinaryIO, gzip.GzipFile(fileobj=file)))
+        return _text(path, cast(BinaryIO, gzip.GzipFile(fileobj=file)), columns)
     if start[:4] == b"\x28\xb5\x2f\xfd":
         # a small buffer: where the stream breaks off, what it holds is lost
-        return _text(path, io.BufferedReader(cast(Any, pa.CompressedInputStream(file, "zstd")), 1 << 14))
+        stream = io.BufferedReader(cast(Any, pa.CompressedInputStream(file, "zstd")), 1 << 14)
+        return _text(path, stream, columns)
     for magic, name in ((b"PK\x03\x04", "zip"), (b"BZh", "bzip2"), (b"\xfd7zXZ", "xz"), (b"ARROW1", "Arrow")):
         if start.startswith(magic):
             raise TiebreakError(f"{path} is a {name} file; unpack it, or store it as gz, zst or Parquet")
-    return _text(path, file)
+    return _text(path, file, columns)
 
 
-def _text(path: Path, stream: BinaryIO) -> Iterator[Row]:
-    lines = _Lines(stream)
+def _text(path: Path, stream: BinaryIO, columns: Collection[str]) -> Iterator[Row]:
+    lines = _Lines(path, stream)
     first = next((line for line in lines if line.strip(_BLANK)), "")
-    if "\0" in first[:4] or first.startswith(("\ufffe", "ÿþ", "þÿ")):
+    if _UTF_16.match(first):
         raise TiebreakError(f"{path} is UTF-16; convert it: iconv -f UTF-16 -t UTF-8 {path} > OUT")
     if first.startswith("PAR1"):
         raise TiebreakError(
             f"{path} is a compressed Parquet file; unpack it first, Parquet is compressed inside"
         )
-    rows = {"{": _json_lines, "[": _json_array}.get(first.lstrip()[:1], _csv)
+    opening = first.lstrip()[:1]
+    if opening not in ("{", "[") and _CONTROL.search(first):
+        raise TiebreakError(
+            f"{path} is not text; needed is CSV, JSON or Parquet, or one of them as gz or zst"
+        )
+    rows = {"{": _json_lines, "[": _json_array}.get(opening, partial(_csv, columns=columns))
     count = 0
     for count, record in rows(lines, first):
         yield count, record
@@ -110,30 +125,27 @@ def _text(path: Path, stream: BinaryIO) -> Iterator[Row]:
 
 
 class _Lines:
-    """Decoded lines of a byte stream.
+    """Decoded lines of a byte stream: each as UTF-8, or else as Windows' Latin-1 if the file is in that.
 
-    The first line with a byte above 127 decides: UTF-8 if it decodes as such, else Latin-1 (as Windows has
-    it). `take_damage` says whether a line since the last call did not decode; `broken` why the stream ended
-    early, if it did.
+    It is where of the first lines with a byte above 127 none is UTF-8 and all are cp1252; `path` names it in
+    the warning. A byte that is neither becomes a lone surrogate (`_damaged`). `broken` says why the stream
+    ended early, if it did.
     """
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, path: Path, stream: BinaryIO) -> None:
+        self.path = path
         self.stream = stream
-        self.encoding = ""
         self.broken = ""
-        self._damaged = False
+        self._otherwise = ""
+        self._ahead: deque[bytes] = deque()
         self._at_start = True
 
     def __iter__(self) -> Iterator[str]:
-        while raw := self._read():
+        while raw := self._ahead.popleft() if self._ahead else self._read():
             if self._at_start:
                 raw = raw.removeprefix(b"\xef\xbb\xbf")
                 self._at_start = False
             yield raw.decode("ascii") if raw.isascii() else self._decode(raw)
-
-    def take_damage(self) -> bool:
-        damaged, self._damaged = self._damaged, False
-        return damaged
 
     def _read(self) -> bytes:
         try:
@@ -143,15 +155,25 @@ class _Lines:
             return b""
 
     def _decode(self, raw: bytes) -> str:
-        if not self.encoding:
-            self.encoding = (
-                "utf-8" if _decodes(raw, "utf-8") else "cp1252" if _decodes(raw, "cp1252") else "latin-1"
-            )
-        try:
-            return raw.decode(self.encoding)
-        except UnicodeDecodeError:
-            self._damaged = True
-            return raw.decode(self.encoding, "replace")
+        if _decodes(raw, "utf-8"):
+            self._otherwise = self._otherwise or "utf-8"
+            return raw.decode("utf-8")
+        self._otherwise = self._otherwise or self._legacy(raw)
+        return raw.decode(self._otherwise, "surrogateescape")
+
+    def _legacy(self, raw: bytes) -> str:
+        """What lines that are not UTF-8 are in, `raw` the first; reads ahead."""
+        size = 0
+        while _decodes(raw, "cp1252"):
+            raw = self._read()
+            self._ahead.append(raw)
+            size += len(raw)
+            if not raw or size > _LOOK_AHEAD:
+                log.warning("%s is not UTF-8; read as Windows-1252 (Latin-1)", self.path)
+                return "cp1252"
+            if not raw.isascii() and _decodes(raw, "utf-8"):
+                break
+        return "utf-8"
 
 
 def _decodes(raw: bytes, encoding: str) -> bool:
@@ -162,10 +184,20 @@ def _decodes(raw: bytes, encoding: str) -> bool:
     return True
 
 
-def _csv(lines: _Lines, header_line: str) -> Iterator[Row]:
+def _damaged(text: str) -> bool:
+    """Did some of its bytes not decode? Nothing else makes lone surrogates."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def _csv(lines: _Lines, header_line: str, columns: Collection[str]) -> Iterator[Row]:
     csv.field_size_limit(MAX_RECORD)
     delimiter = max(_DELIMITERS, key=header_line.count)
     header = _header(header_line, delimiter)
+    _refuse_repeated(lines.path, header, columns)
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     count = 0
     while True:
@@ -174,7 +206,6 @@ def _csv(lines: _Lines, header_line: str) -> Iterator[Row]:
             cells = next(reader, None)
         except csv.Error as error:
             count += 1
-            lines.take_damage()
             yield count, f"broken quoting: {error}, lines {line + 2} to {reader.line_num + 1}"
             continue
         if cells is None:
@@ -182,7 +213,7 @@ def _csv(lines: _Lines, header_line: str) -> Iterator[Row]:
         if not cells:  # a blank line
             continue
         count += 1
-        if lines.take_damage():
+        if any(map(_damaged, cells)):
             yield count, "not UTF-8"
         elif len(cells) != len(header):
             yield count, f"wrong number of columns: {len(cells)} instead of {len(header)}"
@@ -190,7 +221,13 @@ def _csv(lines: _Lines, header_line: str) -> Iterator[Row]:
             yield count, dict(zip(header, cells, strict=True))
 
 
+def _refuse_repeated(path: Path, names: list[str], columns: Collection[str]) -> None:
+    if repeated := sorted(name for name in columns if names.count(name) > 1):
+        raise TiebreakError(f"{path} has more than one column {repeated[0]}; rename or remove the others")
+
+
 def _header(line: str, delimiter: str) -> list[str]:
+    line = line.encode("utf-8", "replace").decode("utf-8")
     try:
         return [name.strip() for name in next(csv.reader([line], delimiter=delimiter))]
     except csv.Error:  # one column that no shape knows
@@ -203,7 +240,7 @@ def _json_lines(lines: _Lines, first: str) -> Iterator[Row]:
         if not line.strip(_BLANK):
             continue
         count += 1
-        yield count, "not UTF-8" if lines.take_damage() else _parsed(line)
+        yield count, "not UTF-8" if _damaged(line) else _parsed(line)
 
 
 def _joined(first: str, lines: _Lines) -> Iterator[str]:
@@ -245,8 +282,8 @@ def _json_array(lines: _Lines, first: str) -> Iterator[Row]:
                 yield count + 1, f"{LOST}: the array is not closed"
             return
         count += 1
-        buffer = buffer[end:]
-        if lines.take_damage():
+        text, buffer = buffer[:end], buffer[end:]
+        if _damaged(text):
             yield count, "not UTF-8"
         else:
             yield count, record if isinstance(record, dict) else f"not a JSON object: {type(record).__name__}"
@@ -268,6 +305,7 @@ def _parquet(path: Path, columns: Collection[str]) -> Iterator[Row]:
         file = pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True)
     except _BROKEN_PARQUET as error:
         raise TiebreakError(f"{path} is a damaged Parquet file: {error}") from None
+    _refuse_repeated(path, file.schema_arrow.names, columns)
     wanted = [name for name in file.schema_arrow.names if name in columns] or None
     done = 0
     for number in range(file.num_row_groups):

@@ -1,21 +1,24 @@
 """Predictions in files: the competition's CSV, and the log loss against its solution file."""
 
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyarrow import csv
 
+from tiebreak.data import sources
 from tiebreak.data.votes import LABELS
 from tiebreak.errors import TiebreakError
 from tiebreak.evaluate.metrics import Array, log_loss
 
 COLUMNS = ("winner_model_a", "winner_model_b", "winner_tie")
 PARTS = tuple(f"p_{label}" for label in LABELS)
+_READ = ("id", "prompt", *COLUMNS, *PARTS)
 
 
 def write(ids: Sequence[str], p_NC: NDArray[np.floating], path: Path) -> None:
@@ -27,25 +30,27 @@ def write(ids: Sequence[str], p_NC: NDArray[np.floating], path: Path) -> None:
 
 
 def read(path: Path) -> tuple[list[str], Array]:
-    """Ids and numbers (n, 3) of a CSV or Parquet file with id and COLUMNS, or id and PARTS.
+    """Ids and numbers (n, 3) of a file of any format with id and COLUMNS, or id and PARTS.
 
-    Raises TiebreakError for missing columns, an id that comes twice, or numbers that cannot be probabilities
-    before division by their sum.
+    Raises TiebreakError for a row that cannot be read, missing columns, an id that comes twice, or numbers that
+    cannot be probabilities before division by their sum.
     """
-    table = _table(path)
-    columns = next((names for names in (COLUMNS, PARTS) if {*names} <= {*table.column_names}), None)
-    if columns is None or "id" not in table.column_names:
-        raise TiebreakError(
-            f"{path} has the columns {', '.join(table.column_names) or 'none'}; "
-            f"needed are id and {', '.join(COLUMNS)} (or {', '.join(PARTS)})"
-        )
-    ids = table["id"].cast(pa.string()).to_pylist()
+    if not path.is_file():
+        raise TiebreakError(f"no file at {path}; expected CSV or Parquet with id, {', '.join(COLUMNS)}")
+    columns: tuple[str, ...] = ()
+    ids: list[str] = []
+    numbers: list[list[float]] = []
+    for row, record in sources.records(path, _READ):
+        if isinstance(record, str):
+            raise TiebreakError(f"{path} cannot be read, row {row}: {record}")
+        columns = columns or _columns(path, record)
+        ids.append(str(record.get("id")))
+        numbers.append([_number(path, ids[-1], record, column) for column in columns])
+    if not ids:
+        raise TiebreakError(f"{path} has no rows; expected are id and {', '.join(COLUMNS)}")
     if twice := [vote for vote, count in Counter(ids).items() if count > 1]:
         raise TiebreakError(f"{path}: id {twice[0]!r} comes more than once")
-    try:
-        x_NC = np.stack([table[column].cast(pa.float64()).to_numpy() for column in columns], axis=1)
-    except pa.ArrowInvalid as error:
-        raise TiebreakError(f"{path}: {', '.join(columns)} must be numbers ({error})") from None
+    x_NC = np.array(numbers)
     wrong = ~(np.isfinite(x_NC).all(axis=1) & (x_NC >= 0).all(axis=1) & (x_NC.sum(axis=1) > 0))
     if wrong.any():
         row = int(wrong.argmax())
@@ -54,35 +59,34 @@ def read(path: Path) -> tuple[list[str], Array]:
 
 
 def is_solution(path: Path) -> bool:
-    """Does a file hold ids and labels alone, without the texts of votes?"""
-    columns = set(_header(path))
-    return (
-        "id" in columns and "prompt" not in columns and any({*names} <= columns for names in (COLUMNS, PARTS))
-    )
+    """Does a file hold ids and labels alone, without the texts of votes? One without rows does not."""
+    rows = (record for _, record in sources.records(path, _READ) if isinstance(record, dict))
+    found = next(rows, {}).keys()
+    return "id" in found and "prompt" not in found and _named(found) is not None
 
 
-def _header(path: Path) -> list[str]:
-    if _is_parquet(path):
-        return list(pq.read_schema(path).names)
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        return [name.strip().strip('"') for name in file.readline().split(",")]
+def _named(found: Collection[str]) -> tuple[str, ...] | None:
+    """Which names the three numbers have."""
+    return next((names for names in (COLUMNS, PARTS) if {*names} <= {*found}), None)
 
 
-def _table(path: Path) -> pa.Table:
-    """A CSV or Parquet file, told apart by content."""
-    if not path.is_file():
-        raise TiebreakError(f"no file at {path}; expected CSV or Parquet with id, {', '.join(COLUMNS)}")
+def _columns(path: Path, record: Mapping[str, Any]) -> tuple[str, ...]:
+    columns = _named(record)
+    if columns is None or "id" not in record:
+        raise TiebreakError(
+            f"{path} has the columns {', '.join(record) or 'none'}; "
+            f"needed are id and {', '.join(COLUMNS)} (or {', '.join(PARTS)})"
+        )
+    return columns
+
+
+def _number(path: Path, vote: str, record: Mapping[str, Any], column: str) -> float:
+    """A number of a row, not a number where it is missing."""
+    value = record.get(column)
     try:
-        if _is_parquet(path):
-            return pq.read_table(path)
-        return csv.read_csv(path, convert_options=csv.ConvertOptions(column_types={"id": pa.string()}))
-    except pa.ArrowInvalid as error:
-        raise TiebreakError(f"{path} cannot be read: {error}") from None
-
-
-def _is_parquet(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(4) == b"PAR1"
+        return math.nan if value in (None, "") else float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise TiebreakError(f"{path}: {column} of id {vote!r} must be a number, not {value!r:.40}") from None
 
 
 def leaderboard_log_loss(submission: Path, solution: Path) -> float:
@@ -97,8 +101,6 @@ def leaderboard_log_loss(submission: Path, solution: Path) -> float:
         example = min(unequal)
         where = f"{submission} only" if example in set(ids) else f"{solution} only"
         raise TiebreakError(f"{len(unequal)} ids are in one file only, such as {example!r}, in {where}")
-    if not ids:
-        raise TiebreakError(f"{submission} has no rows")
     position = {vote: n for n, vote in enumerate(ids)}
     p_NC = p_NC[[position[vote] for vote in solved]]
     try:

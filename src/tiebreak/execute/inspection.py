@@ -1,11 +1,13 @@
 """What `tiebreak check` looks at: files of votes, or the data of a recipe."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tiebreak.errors import TiebreakError
+from tiebreak.execute.finding import Finding
 from tiebreak.execute.workspace import Workspace
 from tiebreak.model import hub
 from tiebreak.pipeline import Source
@@ -42,6 +44,25 @@ def check_recipe(work: Workspace) -> "Card":
     }
     budgets = sorted({recipe.teach.training.max_tokens, recipe.tta.max_tokens})
     return check(files, _tokenizer(work), budgets, recipe.prompt)
+
+
+def rejected(work: Workspace, card: "Card") -> Iterator[Finding]:
+    """What the card of a recipe's data shows that the run would refuse: rows and files that cannot be read."""
+    from tiebreak.data import readers, sources
+
+    data = work.recipe.data
+    for role in data.files():
+        files = [file for file in card.files if file.role == role]
+        kinds = sum((Counter(file.rejects) for file in files), Counter[str]())
+        broken = [(file.name, file.records, sources.LOST) for file in files if sources.LOST in file.rejects]
+        records, votes = sum(file.records for file in files), sum(file.votes for file in files)
+        try:
+            if not data.incomplete_files:
+                readers.refuse_incomplete(broken, readers.OR_INCOMPLETE)
+            names = [file.name for file in files]
+            readers.refuse_rejected(names, records, votes, kinds, data.max_rejected_share)
+        except TiebreakError as error:
+            yield Finding("error", f"data.{role}", str(error))
 
 
 def _tokenizer(work: Workspace) -> "PreTrainedTokenizerBase | None":

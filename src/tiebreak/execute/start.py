@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from importlib.resources import files
@@ -108,23 +109,26 @@ def _make_models(folder: Path, recipe: Recipe, seed: int) -> None:
     """The tiny models that the recipe names, their tokenizers trained on its votes."""
     from transformers.utils.logging import disable_progress_bar
 
+    from tiebreak.data import readers
     from tiebreak.model import tiny
 
     disable_progress_bar()
     files_of_votes = [folder / name for name in recipe.data.votes]
-    texts = list(islice(_texts(files_of_votes), _TOKENIZER_TEXTS))
+    rejects: Counter[str] = Counter()
+    texts = list(islice(_texts(files_of_votes, rejects), _TOKENIZER_TEXTS))
     if not texts:
-        raise TiebreakError(f"no usable votes in {', '.join(map(str, files_of_votes))}")
+        raise readers.no_votes(map(str, files_of_votes), rejects)
     models = (*recipe.models.teachers.values(), recipe.models.student)
     for base in sorted({model.base for model in models} & _TINY_FAMILIES.keys()):
         (folder / base).parent.mkdir(parents=True, exist_ok=True)
         tiny.make(folder / base, _TINY_FAMILIES[base], texts, seed)  # type: ignore[arg-type]
 
 
-def _texts(paths: Sequence[Path]) -> Iterator[str]:
-    """Every turn of every vote."""
+def _texts(paths: Sequence[Path], rejects: Counter[str]) -> Iterator[str]:
+    """Every turn of every vote; rejects are counted by kind."""
     from tiebreak.data import readers
 
     for batch in readers.read(paths, "votes"):
+        rejects.update(readers.kind(reason) for _, _, reason in batch.rejects)
         for column in ("prompt", "response_a", "response_b"):
             yield from (turn for turn in batch.votes[column].flatten().to_pylist() if turn)

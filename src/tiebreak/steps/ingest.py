@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tiebreak.errors import TiebreakError
 from tiebreak.recipe import Role, Share, Slice
 from tiebreak.runtime import Runtime
 
@@ -39,35 +38,18 @@ def run(
     ):
         for batch in readers.read(inputs["files"], settings.role, settings.pairs_per_prompt):
             if not settings.incomplete_files:
-                otherwise = ", or take what comes before: --set data.incomplete_files=true"
-                readers.refuse_incomplete(batch.rejects, otherwise)
+                readers.refuse_incomplete(batch.rejects, readers.OR_INCOMPLETE)
             good.write_batch(batch.votes)
             bad.write_table(readers.rejects_table(batch.rejects))
             kinds.update(readers.kind(reason) for _, _, reason in batch.rejects)
             records += batch.records
             made += batch.votes.num_rows
             runtime.report("read", records, 0, "records")
-        _check(settings, inputs["files"], records, made, kinds)
+        names = [str(path) for path in inputs["files"]]
+        readers.refuse_rejected(names, records, made, kinds, settings.max_rejected_share)
     return {
         "records": records,
         "votes": made,
         "rejects": kinds.total(),
         **{f"rejects: {reason}": count for reason, count in kinds.most_common()},
     }
-
-
-def _check(settings: Settings, files: tuple[Path, ...], records: int, made: int, kinds: Counter[str]) -> None:
-    from tiebreak.data import readers
-
-    named = ", ".join(map(str, files))
-    if not records:
-        raise TiebreakError(f"no rows in {named}")
-    share = kinds.total() / records
-    if share > settings.max_rejected_share:
-        raise TiebreakError(
-            f"{kinds.total()} of {records} rows in {named} cannot be used ({share:.1%}, allowed are "
-            f"{settings.max_rejected_share:.1%}): {readers.summary(kinds)}. Mend the files, or allow "
-            f"more: --set data.max_rejected_share={share + 0.01:.2f}"
-        )
-    if not made:
-        raise TiebreakError(f"no usable rows in {named}: {readers.summary(kinds)}")
