@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tiebreak.data import readers
 from tiebreak.data.groups import prompt_numbers
+from tiebreak.data.votes import probabilities
 from tiebreak.errors import TiebreakError
 from tiebreak.evaluate import submission
 from tiebreak.evaluate.blend import PROMPTS_TO_FIT, WEIGHTINGS, best_weights, shares, weighted
@@ -157,8 +158,8 @@ def _labels(path: Path) -> _Labels:
         ids, y_NC = submission.read(path)
         return _Labels(path, ids, _normalised(y_NC))
     votes = readers.read_whole(path, "votes")
-    y_NC = np.stack([votes[part].to_numpy() for part in submission.PARTS], axis=1).astype(np.float64)
-    return _Labels(path, votes["id"].to_pylist(), _normalised(y_NC), prompt_numbers(votes), votes)
+    y_NC = _normalised(probabilities(votes))
+    return _Labels(path, votes["id"].to_pylist(), y_NC, prompt_numbers(votes), votes)
 
 
 def _normalised(x: Array) -> Array:

@@ -8,7 +8,7 @@ from typing import Any
 from tiebreak.recipe import Role, Share, Slice
 from tiebreak.runtime import Runtime
 
-VERSION = 3
+VERSION = 4
 
 
 class Settings(Slice):
