@@ -22,6 +22,7 @@ from tiebreak.cards import named
 from tiebreak.errors import Interrupted, TiebreakError
 from tiebreak.execute import local, queue, results, scratch, turn
 from tiebreak.execute.cluster import Cluster
+from tiebreak.execute.demo import demo as run_demo
 from tiebreak.execute.plan import plan as plan_tasks
 from tiebreak.execute.plan import select
 from tiebreak.execute.signals import Stop
@@ -357,7 +358,7 @@ def demo(
 ) -> None:
     """The whole recipe in a minute or two: made-up votes, tiny models, all nine steps, on a CPU."""
     stop.install()
-    print(json.dumps(results.demo(folder, votes, seed, stop)))
+    print(json.dumps(run_demo(folder, votes, seed, stop)))
 
 
 @app.command()
