@@ -100,7 +100,6 @@ def test_task_prints_its_folder(tiebreak, recipe: Path) -> None:
         (("task", "{recipe}", "train/fold9"), "did you mean 'train/fold"),
         (("init", "x", "--preset", "tinny"), "did you mean 'tiny'"),
         (("init", "x", "--votes", "gone.csv"), "no file of votes at gone.csv"),
-        (("init", "x", "--synthetic", "3"), "--synthetic 3 is too few"),
         (("predict", "nowhere", "pairs.csv", "-o", "out.csv"), "no model folder at nowhere"),
         (("predict", "nowhere", "pairs.csv", "-o", "out.txt"), "Valid: .csv, .parquet"),
         (("predict", "a", "b", "pairs.csv", "-o", "out.csv"), "no model folder at a"),
@@ -138,6 +137,25 @@ def test_what_is_missing_is_made_by_the_command_that_is_said(tiebreak, recipe: P
 
 def test_wrong_usage_ends_with_2(tiebreak) -> None:
     assert tiebreak("run", "--no-such-option")[0] == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("init", "--synthetic", "99"),
+        ("demo", "--votes", "5"),
+        ("init", "--seed", "-1"),
+        ("demo", "--seed", 2**63),
+    ],
+)
+def test_votes_and_seeds_out_of_range_name_the_option(
+    tiebreak, arguments: tuple[str, str, object], tmp_path: Path
+) -> None:
+    command, option, value = arguments
+    code, _, err = tiebreak(command, tmp_path / "x", option, value)
+    assert code == 2
+    assert f"Invalid value for '{option}'" in err
+    assert not (tmp_path / "x").exists()
 
 
 def test_a_full_disk_is_one_clear_error(tiebreak, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:

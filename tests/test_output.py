@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from tiebreak.errors import TiebreakError
-from tiebreak.output import new_file
+from tiebreak.output import new_file, new_folder
 
 
 def test_the_folder_of_a_new_file_is_made(tmp_path: Path) -> None:
@@ -34,3 +34,10 @@ def test_places_where_nothing_can_be_written(name: str, why: str, tmp_path: Path
     (tmp_path / "file").touch()
     with pytest.raises(TiebreakError, match=why):
         new_file(tmp_path / name, (".csv", ".html"))
+
+
+def test_a_new_folder_is_made_or_named(tmp_path: Path) -> None:
+    assert new_folder(tmp_path / "a" / "b").is_dir()
+    (tmp_path / "file").touch()
+    with pytest.raises(TiebreakError, match=r"cannot write to the folder .*file: File exists"):
+        new_folder(tmp_path / "file")

@@ -35,6 +35,24 @@ def test_a_file_that_is_no_recipe(path: Path, text: str, message: str) -> None:
         recipe_file.load(path)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seed: 0\nseed: 1\n", r"the key 'seed' is there twice\s.*line 2, column 1"),
+        ("split: {count: 3,\n count: 4}\n", r"the key 'count' is there twice\s.*line 2, column 2"),
+    ],
+)
+def test_a_key_that_is_there_twice_is_named_with_its_line(path: Path, text: str, message: str) -> None:
+    path.write_text(text)
+    with pytest.raises(TiebreakError, match=message):
+        recipe_file.load(path)
+
+
+def test_a_key_may_change_what_an_anchor_brings(path: Path) -> None:
+    path.write_text(preset_text("tiny"))
+    assert recipe_file.load(path).teach.training.learning_rate == 1e-3
+
+
 def test_overrides_reach_any_depth(path: Path) -> None:
     changed = recipe_file.load(path, ["teach.training.epochs=0.5", "logits.subset_rows=[10, 20]", "seed=3"])
     assert changed.teach.training.epochs == 0.5

@@ -22,11 +22,12 @@ from tiebreak.cards import named
 from tiebreak.errors import Interrupted, TiebreakError
 from tiebreak.execute import local, queue, results, scratch, turn
 from tiebreak.execute.cluster import Cluster
+from tiebreak.execute.demo import demo as run_demo
 from tiebreak.execute.finding import Finding
 from tiebreak.execute.plan import plan as plan_tasks
 from tiebreak.execute.plan import select
 from tiebreak.execute.signals import Stop
-from tiebreak.execute.start import SYNTHETIC_VOTES, start
+from tiebreak.execute.start import FEWEST_VOTES, MAX_SEED, SYNTHETIC_VOTES, start
 from tiebreak.execute.status import status as status_of
 from tiebreak.execute.task import full_disk_is_clear, run_task, use_threads
 from tiebreak.execute.workspace import Workspace
@@ -52,6 +53,7 @@ Device = Annotated[str | None, typer.Option(help="cpu or cuda.")]
 Precision = Annotated[
     str, typer.Option(help="auto, fp32, bf16, fp16, or fp8, which is fastest on Hopper and later.")
 ]
+Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of the votes and models that are made up.")]
 On = Annotated[Literal["local", "slurm"], typer.Option(help="This machine, or jobs of a Slurm cluster.")]
 
 
@@ -91,8 +93,10 @@ def init(
     preset: Annotated[str, typer.Option(help="tiny, sc4000, published or one-gpu.")] = "tiny",
     votes: Annotated[list[Path] | None, typer.Option(help="A file of votes; may be given again.")] = None,
     preferences: Annotated[list[Path] | None, typer.Option(help="Preference pairs for step 1.")] = None,
-    synthetic: Annotated[int | None, typer.Option(help="Make up this many votes.")] = None,
-    seed: int = 0,
+    synthetic: Annotated[
+        int | None, typer.Option(min=FEWEST_VOTES, help="Make up this many votes, for the preset tiny.")
+    ] = None,
+    seed: Seed = 0,
 ) -> None:
     """Write a recipe, in a new folder, from a preset."""
     print(start(name, preset, votes or (), preferences or (), synthetic, seed))
@@ -355,12 +359,14 @@ def report(
 @app.command()
 def demo(
     folder: Annotated[Path, typer.Argument(help="Where to work; an unfinished demo goes on.")] = Path("demo"),
-    votes: Annotated[int, typer.Option(help="How many votes to make up.")] = SYNTHETIC_VOTES,
-    seed: int = 0,
+    votes: Annotated[
+        int, typer.Option(min=FEWEST_VOTES, help="How many votes to make up.")
+    ] = SYNTHETIC_VOTES,
+    seed: Seed = 0,
 ) -> None:
     """The whole recipe in a minute or two: made-up votes, tiny models, all nine steps, on a CPU."""
     stop.install()
-    print(json.dumps(results.demo(folder, votes, seed, stop)))
+    print(json.dumps(run_demo(folder, votes, seed, stop)))
 
 
 @app.command()

@@ -20,10 +20,18 @@ def new_file(path: Path, suffixes: Sequence[str], inputs: Iterable[Path] = ()) -
         )
     if path.exists() and any(other.exists() and path.samefile(other) for other in inputs):
         raise TiebreakError(f"{path} is read by this command and would be lost; name another file")
+    new_folder(path.parent)
+    return path
+
+
+def new_folder(path: Path) -> Path:
+    """The path, of a folder that is made if it is not there. Raises TiebreakError if it cannot be written to."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise TiebreakError(f"cannot write {path}: {error.strerror} ({error.filename})") from None
-    if not os.access(path.parent, os.W_OK):
-        raise TiebreakError(f"cannot write {path}: no permission in {path.parent}")
+        raise TiebreakError(
+            f"cannot write to the folder {path}: {error.strerror} ({error.filename}); name another"
+        ) from None
+    if not os.access(path, os.W_OK):
+        raise TiebreakError(f"cannot write to the folder {path}: no permission; name another")
     return path

@@ -6,21 +6,35 @@ from typing import Any, get_args
 
 import yaml
 from pydantic import ValidationError
+from yaml.composer import ComposerError
 
 from tiebreak.errors import TiebreakError, nearest
 from tiebreak.recipe import FOLD_STEPS, Recipe
 
 
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
+    """Refuses a key that a mapping has twice, of which YAML's own loader takes the last in silence."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen: list[Any] = []
+        for key, _ in node.value:
+            if key.value in seen:
+                raise ComposerError(None, None, f"the key {key.value!r} is there twice", key.start_mark)
+            seen.append(key.value)
+        return node
+
+
 def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe and apply overrides of the form `a.b=value` (values are YAML).
 
-    Raises TiebreakError for a missing file, broken YAML, an unknown key (with the nearest valid one) or a
-    value out of range.
+    Raises TiebreakError for a missing file, broken YAML, a key that is there twice, an unknown key (with the
+    nearest valid one) or a value out of range.
     """
     if not path.is_file():
         raise TiebreakError(f"no recipe at {path}. Make one with: tiebreak init NAME --preset tiny")
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = _Loader(path.read_text(encoding="utf-8")).get_single_data()
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise TiebreakError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(tree, dict):

@@ -78,3 +78,10 @@ def test_other_files_are_no_shards(tmp_path):
     write_table(votes(1), tmp_path / "votes.parquet")
     with pytest.raises(TiebreakError, match="holds no tokenised votes"):
         shards.read(tmp_path / "votes.parquet")
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    tokenizer = classifier.load(base("llama")).tokenizer
+    with pytest.raises(TiebreakError, match=r"cannot write to the folder .*file/shards"):
+        shards.write_files([tmp_path / "file"], tmp_path / "file" / "shards", tokenizer, Prompt())

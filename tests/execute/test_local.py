@@ -208,3 +208,13 @@ def test_a_task_that_the_recipe_loses_while_the_run_goes_on_is_an_error(recipe: 
     outcome = local.run(work, chosen)
     assert "no task 'train/fold2'" in outcome.failed["train/fold2"]
     assert sorted(outcome.done) == ["ingest/votes", *FOLDS[:2]]
+
+
+@pytest.mark.parametrize("run_dir", ["/proc/x", "votes.csv"])
+def test_a_run_folder_that_cannot_be_made_is_named(recipe: Path, run_dir: str) -> None:
+    (recipe.parent / "votes.csv").touch()
+    work = workspace(recipe, f"run_dir={run_dir}")
+    with pytest.raises(TiebreakError, match=f"cannot write to the folder .*{run_dir}/logs: "):
+        run(work)
+    with pytest.raises(TiebreakError, match=f"cannot write to the folder .*{run_dir}/artifacts/"):
+        run_task(work, work.find("ingest/votes"), print, Stop())

@@ -208,3 +208,9 @@ def test_an_anchored_recipe_means_the_same_anywhere(site: Path, tmp_path: Path) 
     there = Workspace(moved)
     assert there.run_dir == own.run_dir
     assert json.dumps([there.key(t) for t in there.tasks]) == json.dumps([own.key(t) for t in own.tasks])
+
+
+def test_a_scratch_folder_that_cannot_be_made_is_named(site: Path) -> None:
+    with pytest.raises(TiebreakError, match="cannot write to the folder /proc/x: "):
+        do(site, 1, SCRATCH_BASE="/proc/x")
+    assert not (site / ".scratch_base").exists()

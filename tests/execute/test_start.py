@@ -7,9 +7,12 @@ import pytest
 
 from tiebreak import recipe, recipe_file
 from tiebreak.errors import TiebreakError
+from tiebreak.execute import start as start_module
 from tiebreak.execute.plan import plan
 from tiebreak.execute.start import preset_text, start
 from tiebreak.execute.workspace import Workspace
+
+PAIR = {"prompt": "q", "response_a": "x", "response_b": "y", "winner": "tie"}
 
 
 def test_tiny_has_votes_and_models_and_can_be_planned(tmp_path: Path) -> None:
@@ -57,8 +60,8 @@ def test_other_presets_keep_their_comments_and_make_no_models(tmp_path: Path) ->
 
 @pytest.mark.parametrize("preset", ["published", "one-gpu"])
 def test_files_are_put_into_any_preset(preset: str, tmp_path: Path) -> None:
-    for name in ("v.csv", "p.csv"):
-        (tmp_path / name).write_text("x")
+    (tmp_path / "v.csv").write_text("prompt,response_a,response_b,winner\nq,x,y,tie\n")
+    (tmp_path / "p.csv").write_text("prompt,chosen,rejected\nq,x,y\n")
     path = start(tmp_path / "n", preset, votes=[tmp_path / "v.csv"], preferences=[tmp_path / "p.csv"])
     made = recipe_file.load(path)
     assert made.data.votes == (str(tmp_path / "v.csv"),)
@@ -68,21 +71,68 @@ def test_files_are_put_into_any_preset(preset: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "votes"), [("josé", 100), ("b\\x", 100), ("few", 60)])
 def test_what_is_refused_leaves_nothing(name: str, votes: int, tmp_path: Path) -> None:
-    with pytest.raises(TiebreakError, match=r"should match pattern|is too few"):
+    with pytest.raises(TiebreakError, match=r"should match pattern|are too few"):
         start(tmp_path / name, "tiny", synthetic=votes)
     assert not (tmp_path / name).exists()
 
 
+@pytest.mark.parametrize("preset", ["tiny", "one-gpu"])
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", r"no usable votes in .*v\.csv: no rows"),
-        ("x,y\n1,2\n", r"v\.csv has the columns x, y"),
-        ("prompt,response_a,response_b,winner\nq,x,y,left\n", r"v\.csv: 1 unknown winner"),
+        (b"", r"no usable votes in .*v\.csv: no rows"),
+        (b"x,y\n1,2\n", r"v\.csv has the columns x, y"),
+        (b"prompt,response_a,response_b,winner\nq,x,y,left\n", r"v\.csv: 1 unknown winner"),
+        (json.dumps([PAIR, PAIR])[:-1].encode(), r"v\.csv cannot be read from here on"),
     ],
 )
-def test_votes_that_cannot_be_read_leave_nothing(content: str, message: str, tmp_path: Path) -> None:
-    (tmp_path / "v.csv").write_text(content)
+def test_votes_that_cannot_be_read_leave_nothing(
+    content: bytes, message: str, preset: str, tmp_path: Path
+) -> None:
+    (tmp_path / "v.csv").write_bytes(content)
+    (tmp_path / "good.json").write_text(json.dumps([PAIR]))
     with pytest.raises(TiebreakError, match=message):
-        start(tmp_path / "mine", "tiny", votes=[tmp_path / "v.csv"])
+        start(tmp_path / "mine", preset, votes=[tmp_path / "v.csv"])
+    with pytest.raises(TiebreakError, match=message):
+        start(tmp_path / "mine", preset, [tmp_path / "good.json"], preferences=[tmp_path / "v.csv"])
     assert not (tmp_path / "mine").exists()
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63])
+def test_a_seed_that_no_recipe_could_have_is_refused(seed: int, tmp_path: Path) -> None:
+    with pytest.raises(TiebreakError, match=f"seed {seed} is not in the range 0 to {2**63 - 1}"):
+        start(tmp_path / "new", "tiny", synthetic=100, seed=seed)
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_largest_seed_will_do(tmp_path: Path) -> None:
+    assert start(tmp_path / "new", "tiny", synthetic=100, seed=2**63 - 1).is_file()
+
+
+@pytest.mark.parametrize("folder", ["v.csv", "/proc/x"])
+def test_a_folder_that_cannot_be_made_is_named(folder: str, tmp_path: Path) -> None:
+    (tmp_path / "v.csv").write_text(json.dumps([PAIR]))
+    with pytest.raises(TiebreakError, match=f"cannot write to the folder .*{folder}: .*; name another"):
+        start(tmp_path / folder, "tiny", votes=[tmp_path / "v.csv"])
+
+
+def test_whatever_goes_wrong_only_what_was_there_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        (tmp_path / "models" / "half").mkdir(parents=True)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(start_module, "_make_models", interrupted)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "mine.csv").touch()
+    with pytest.raises(KeyboardInterrupt):
+        start(tmp_path, "tiny", synthetic=100)
+    assert (tmp_path / "data" / "mine.csv").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_only_tiny_has_made_up_votes(tmp_path: Path) -> None:
+    with pytest.raises(TiebreakError, match="--synthetic is for the preset tiny; give sc4000 files"):
+        start(tmp_path / "new", "sc4000", synthetic=200)
+    assert not (tmp_path / "new").exists()

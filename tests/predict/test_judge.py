@@ -138,7 +138,7 @@ def test_a_device_that_is_not_here_is_an_error(
 
 def test_a_pair_without_an_answer_says_which(shipped: Path) -> None:
     judge = tiebreak.load(shipped, device="cpu")
-    with pytest.raises(TiebreakError, match="pair 1 has no response_b"):
+    with pytest.raises(TiebreakError, match="pair 1: missing columns: response_b; a pair is"):
         judge.predict(
             [{"prompt": "p", "response_a": "a", "response_b": "b"}, {"prompt": "p", "response_a": "a"}]
         )
@@ -151,10 +151,15 @@ def test_a_pair_without_an_answer_says_which(shipped: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"prompt": 5}, "prompt of pair 0 is 5; a pair is a dict with prompt"),
-        ({"response_a": {"text": "a"}}, "response_a of pair 0 is {'text': 'a'}; a pair is"),
-        ({"response_a": ["a", 2]}, "response_a of pair 0 is"),
-        ({"response_b": ["b", "c"]}, "response_b of pair 0 has 2 turns, its prompt 1"),
+        ({"prompt": 5}, "pair 0: prompt is neither text nor a list: int; a pair is a dict with prompt"),
+        ({"prompt": None}, "pair 0: prompt is neither text nor a list: null; a pair is"),
+        ({"prompt": [None]}, "pair 0: the prompt is empty; a pair is"),
+        ({"response_a": {"text": "a"}}, "pair 0: response_a is neither text nor a list: dict; a pair is"),
+        ({"response_a": ["a", 2]}, "pair 0: response_a holds something other than text: int; a pair is"),
+        (
+            {"response_b": ["b", "c"]},
+            "pair 0: turn counts differ: prompt 1, response_a 1, response_b 2; a pair",
+        ),
     ],
 )
 def test_what_is_no_pair_is_named(change: dict[str, Any], message: str) -> None:
@@ -169,6 +174,22 @@ def test_an_answer_that_was_never_given_has_the_turns_of_its_prompt() -> None:
     table = as_table([{"prompt": ("p", "q"), "response_a": None, "response_b": np.array(["a", "b"])}])
     assert table["response_a"].to_pylist() == [[None, None]]
     assert table["response_b"].to_pylist() == [["a", "b"]]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"prompt": "caf\ud800\0"},
+        {"prompt": ""},
+        {"prompt": [None, "q"], "response_a": ["a", None], "response_b": ["", "\0"]},
+        {"response_a": ""},
+        {"response_a": [{"role": "assistant", "content": "hi"}]},
+    ],
+)
+def test_dicts_mean_what_they_mean_in_a_file(change: dict[str, Any], tmp_path: Path) -> None:
+    pair = {"id": "1", "prompt": "p", "response_a": "a", "response_b": "b"} | change
+    (tmp_path / "pairs.jsonl").write_text(json.dumps(pair))
+    assert as_table([pair]).equals(as_table(tmp_path / "pairs.jsonl"))
 
 
 def test_a_file_is_read_whole_or_not_at_all(shipped: Path, tmp_path: Path) -> None:
@@ -197,6 +218,14 @@ def test_a_damaged_folder_says_so(shipped: Path, tmp_path: Path, file: str, dama
     with pytest.raises(
         TiebreakError, match=r"damaged or not whole|is no model folder|cannot load a classifier"
     ):
+        tiebreak.load(tmp_path / "model", device="cpu")
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "tokenizer.json", "config.json"])
+def test_what_a_folder_lacks_is_named(shipped: Path, tmp_path: Path, file: str) -> None:
+    shutil.copytree(shipped, tmp_path / "model")
+    (tmp_path / "model" / file).unlink()
+    with pytest.raises(TiebreakError, match=f"damaged or not whole: it has no {re.escape(file)}$"):
         tiebreak.load(tmp_path / "model", device="cpu")
 
 

@@ -20,6 +20,7 @@ from tiebreak.data.prompt import Ragged, TokenizedVotes, tokenize
 from tiebreak.data.streaming import writer
 from tiebreak.data.votes import write_table
 from tiebreak.errors import TiebreakError
+from tiebreak.output import new_folder
 from tiebreak.recipe import Prompt
 
 _TEXTS = ("prompt", "response_a", "response_b")
@@ -39,7 +40,7 @@ def write_files(
         raise TiebreakError(f"{folder} is already there; name a new folder, or remove it")
     partial = folder.with_name(folder.name + ".partial")
     rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    new_folder(partial)
     records = 0
     kinds: Counter[str] = Counter()
 

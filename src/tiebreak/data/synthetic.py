@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from tiebreak.data.votes import LABELS, SCHEMA, probability_columns, write_table
@@ -166,8 +167,17 @@ def write(folder: Path, votes: int, seed: int, world: World | None = None) -> No
     write_table(labelled.select(SCHEMA.names), data / "votes.parquet")
     write_table(preferences(votes, seed_preferences, world), data / "preferences.parquet")
     write_table(unlabelled, data / "test.parquet")
-    write_table(pa.concat_tables([labelled.select(truth), test.select(truth)]), data / "truth.parquet")
+    known = pa.concat_tables([labelled.select(truth), test.select(truth)])
+    known = known.replace_schema_metadata({"votes": str(votes), "seed": str(seed)})
+    write_table(known, data / "truth.parquet")
     _write_text(_solution(test), data / "solution.csv")
+
+
+def made_with(folder: Path) -> tuple[int, int] | None:
+    """How many votes `write` has put under a folder, and their seed; None if there are none."""
+    truth = folder / "data" / "truth.parquet"
+    about = (pq.read_schema(truth).metadata or {}) if truth.is_file() else {}
+    return (int(about[b"votes"]), int(about[b"seed"])) if about.keys() >= {b"votes", b"seed"} else None
 
 
 def _solution(test: pa.Table) -> str:

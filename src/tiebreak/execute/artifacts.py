@@ -27,6 +27,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tiebreak.errors import Interrupted
+from tiebreak.output import new_folder
 
 log = logging.getLogger(__name__)
 
@@ -226,7 +227,7 @@ def lock(folder: Path, should_stop: Callable[[], bool] = lambda: False) -> Itera
 
     Waits while another holds it, and says so once. Raises Interrupted if `should_stop` says so meanwhile.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    new_folder(folder)
     with (folder / LOCK).open("a+", encoding="utf-8") as file:
         since = time.monotonic()
         told = False

@@ -1,26 +1,18 @@
 """What a finished run leaves for people: its report, its model, its figures."""
 
 import json
-import os
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiebreak.errors import TiebreakError
-from tiebreak.execute import local
-from tiebreak.execute.signals import Stop
-from tiebreak.execute.start import RECIPE, start
+from tiebreak.execute.start import RECIPE
 from tiebreak.execute.workspace import Workspace
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from tiebreak.evaluate.metrics import Array
-
-HEADLINE = ("lockbox_rows", "prior_log_loss", "best_possible_log_loss")
-STAGES = ("teacher_log_loss", "student_log_loss", "final_log_loss")
 
 
 def report_folder(where: Path) -> Path:
@@ -34,7 +26,7 @@ def report_folder(where: Path) -> Path:
     recipe = _recipe_at(where)
     if recipe is None:
         raise TiebreakError(f"{where} is no recipe and holds no metrics.json")
-    return _evaluated(Workspace(recipe))
+    return evaluated(Workspace(recipe))
 
 
 def _recipe_at(where: Path) -> Path | None:
@@ -42,7 +34,7 @@ def _recipe_at(where: Path) -> Path | None:
     return recipe if recipe.is_file() and recipe.name != "metrics.json" else None
 
 
-def _evaluated(work: Workspace) -> Path:
+def evaluated(work: Workspace) -> Path:
     """The folder of a run's evaluation."""
     report = work.find("evaluate/report")
     if work.manifest(report) is None:
@@ -97,7 +89,7 @@ def write_report(work: Workspace, output: Path | None = None, more: dict[str, An
 
     more: further keys for `evaluate.report.render`. Raises TiebreakError if there is no evaluation yet.
     """
-    metrics = read_metrics(_evaluated(work)) | {"facts": facts(work)} | (more or {})
+    metrics = read_metrics(evaluated(work)) | {"facts": facts(work)} | (more or {})
     return _render(metrics, output or work.run_dir / "report.html")
 
 
@@ -117,67 +109,3 @@ def _render(metrics: Mapping[str, Any], path: Path) -> Path:
 
     report.write(metrics, path)
     return path.resolve()
-
-
-def demo(folder: Path, votes: int, seed: int, stop: Stop) -> dict[str, Any]:
-    """The whole recipe on made-up votes and tiny models, in `folder`; goes on where an earlier one stopped.
-
-    Returns what the demo says at its end. Raises TiebreakError if a task failed.
-    """
-    began = time.monotonic()
-    path = folder / RECIPE
-    if not path.exists():
-        start(folder, "tiny", synthetic=votes, seed=seed)
-    work = Workspace(path)
-    if failed := local.run(work, work.tasks, stop).failed:
-        raise TiebreakError(f"the demo did not finish: {', '.join(failed)} failed")
-    made = _evaluated(work)
-    best = _against_truth(work, made)
-    page = write_report(work, folder / "report.html", best)
-    metrics = read_metrics(made) | best
-    _link(folder / "model", made / "model")
-    return {
-        "seconds": round(time.monotonic() - began, 1),
-        **{name: metrics[name] for name in (*HEADLINE, *STAGES, "closed")},
-        "report": str(page),
-        "model": str(folder.resolve() / "model"),
-    }
-
-
-def _link(link: Path, target: Path) -> None:
-    """Point a symbolic link at a folder, replacing what it pointed at before."""
-    partial = link.with_name(link.name + ".partial")
-    partial.unlink(missing_ok=True)
-    partial.symlink_to(os.path.relpath(target, link.parent))
-    partial.replace(link)
-
-
-def _against_truth(work: Workspace, made: Path) -> dict[str, Any]:
-    """The truth's log loss on the lockbox's labels and how near the shipped model comes to it, known for
-    made-up votes alone: best_possible_log_loss and closed, a share with its interval.
-    """
-    import numpy as np
-
-    from tiebreak.data import sides
-    from tiebreak.data.votes import LABELS, read_table
-    from tiebreak.evaluate import submission
-    from tiebreak.evaluate.closed import closed
-    from tiebreak.evaluate.measure import truth_of
-    from tiebreak.evaluate.metrics import Bootstrap, prior_prediction
-
-    metrics = read_metrics(made)
-    ids, p_NC = submission.read(made / "lockbox.parquet")
-    rows = sides.lockbox(read_table(work.folder(work.find("split/votes")) / "rows.parquet"))
-    votes = truth_of(rows).only(ids)
-    truth = read_table(work.root / "data" / "truth.parquet")
-    known = zip(truth["id"].to_pylist(), *(truth[f"true_{x}"].to_pylist() for x in LABELS), strict=True)
-    true_of = {vote: p for vote, *p in known}
-    found = closed(
-        p_NC,
-        prior_prediction([metrics["prior"][label] for label in LABELS], len(ids)),
-        np.array([true_of[vote] for vote in ids]),
-        votes.y_NC,
-        Bootstrap(metrics["bootstrap_samples"], metrics["confidence"], work.recipe.seed),
-        votes.groups_N,
-    )
-    return {"best_possible_log_loss": found.truth.value, "closed": asdict(found.share)}

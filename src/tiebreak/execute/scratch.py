@@ -22,6 +22,7 @@ from tiebreak.execute.artifacts import try_lock, write_atomically
 from tiebreak.execute.plan import ALWAYS
 from tiebreak.execute.start import RECIPE
 from tiebreak.execute.workspace import Workspace
+from tiebreak.output import new_folder
 from tiebreak.pipeline import Task
 from tiebreak.recipe import FOLD_STEPS, FoldStep, Recipe
 
@@ -70,7 +71,7 @@ def prepare(step: int, environment: Mapping[str, str], site_recipe: Path, folder
     folder: where the scripts are. Raises TiebreakError for a variable, a fold or a model that cannot be.
     """
     base = scratch_base(environment, folder)
-    base.mkdir(parents=True, exist_ok=True)
+    new_folder(base)
     _remember(base, environment, folder)
     with _alone(base):
         path = base / RECIPE

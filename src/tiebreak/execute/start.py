@@ -5,21 +5,25 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager
 from importlib.resources import files
-from itertools import islice
 from pathlib import Path
+from shutil import rmtree
 
 import yaml
 
 from tiebreak.errors import TiebreakError, nearest
 from tiebreak.execute.artifacts import write_atomically
-from tiebreak.recipe import Recipe
+from tiebreak.output import new_folder
+from tiebreak.recipe import Recipe, Role
 from tiebreak.recipe_file import parse
 
 RECIPE = "recipe.yaml"
 SYNTHETIC_VOTES = 5000
 """How many votes the tiny preset makes up where none are given."""
+FEWEST_VOTES = 100
+"""Fewer do not fill folds and a lockbox."""
+MAX_SEED = 2**63 - 1
 
 _TINY_FAMILIES = {"models/llama": "llama", "models/qwen": "qwen2", "models/gemma": "gemma2"}
 _TOKENIZER_TEXTS = 20_000
@@ -49,7 +53,8 @@ def start(
     """Write `folder`/recipe.yaml, and what it reads: synthetic votes where asked for, tiny models for `tiny`.
 
     The recipe comes last, so a folder with one is complete. Returns its path. Raises TiebreakError for an
-    unknown preset, a file of votes that is missing, damaged or empty, or a folder that has a recipe already.
+    unknown preset, a file of votes that is missing, damaged or empty, a seed that cannot be, or a folder that
+    has a recipe already or cannot be written to; then nothing is left behind.
     """
     path = folder / RECIPE
     text = preset_text(preset)
@@ -61,8 +66,12 @@ def start(
         synthetic = SYNTHETIC_VOTES
     if votes and synthetic is not None:
         raise TiebreakError("--votes and --synthetic exclude each other: votes are given or made up")
-    if synthetic is not None and synthetic < 100:
-        raise TiebreakError(f"--synthetic {synthetic} is too few for folds and a lockbox; at least 100")
+    if synthetic is not None and preset != "tiny":
+        raise TiebreakError(f"--synthetic is for the preset tiny; give {preset} files: --votes FILE")
+    if synthetic is not None and synthetic < FEWEST_VOTES:
+        raise TiebreakError(f"{synthetic} votes are too few for folds and a lockbox; at least {FEWEST_VOTES}")
+    if not 0 <= seed <= MAX_SEED:
+        raise TiebreakError(f"seed {seed} is not in the range 0 to {MAX_SEED}")
     for file in (*votes, *preferences):
         if not file.exists():
             raise TiebreakError(f"no file of votes at {file}")
@@ -71,18 +80,30 @@ def start(
     name = f"name: {json.dumps(folder.resolve().name)}"
     text = re.sub(r"^name: .*$", lambda _: name, text, count=1, flags=re.M)
     recipe = parse(yaml.safe_load(text), str(path))
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
+    with _nothing_left(folder):
         if synthetic is not None:
             _make_votes(folder, synthetic, seed)
+        if votes or preset == "tiny":
+            texts = _texts([folder / name for name in recipe.data.votes], "votes")
+        if preferences:
+            _texts(preferences, "preferences")
         if preset == "tiny":
-            _make_models(folder, recipe, seed)
-    except TiebreakError:
-        with suppress(OSError):  # it holds something
-            folder.rmdir()
-        raise
-    write_atomically(path, text)
+            _make_models(folder, recipe, texts, seed)
+        write_atomically(path, text)
     return path
+
+
+@contextmanager
+def _nothing_left(folder: Path) -> Iterator[None]:
+    """Make a folder, and if what is done in it fails, remove what that has put there."""
+    made = [path for path in (folder, folder / "data", folder / "models") if not path.exists()]
+    new_folder(folder)
+    try:
+        yield
+    except BaseException:
+        for path in made:
+            rmtree(path, ignore_errors=True)
+        raise
 
 
 def _make_votes(folder: Path, votes: int, seed: int) -> None:
@@ -105,30 +126,31 @@ def _flow(paths: Sequence[Path]) -> str:
     return json.dumps([str(path.resolve()) for path in paths], ensure_ascii=False)
 
 
-def _make_models(folder: Path, recipe: Recipe, seed: int) -> None:
-    """The tiny models that the recipe names, their tokenizers trained on its votes."""
+def _texts(files_of_votes: Sequence[Path], role: Role) -> list[str]:
+    """Every turn of the first votes. All are read: raises TiebreakError if a file is damaged or none is usable."""
+    from tiebreak.data import readers
+
+    texts: list[str] = []
+    rejects: Counter[str] = Counter()
+    for batch in readers.read(files_of_votes, role):
+        readers.refuse_incomplete(batch.rejects)
+        rejects.update(readers.kind(reason) for _, _, reason in batch.rejects)
+        for column in ("prompt", "response_a", "response_b"):
+            texts += (turn for turn in batch.votes[column].flatten().to_pylist() if turn)
+        del texts[_TOKENIZER_TEXTS:]
+    if not texts:
+        raise readers.no_votes(map(str, files_of_votes), rejects)
+    return texts
+
+
+def _make_models(folder: Path, recipe: Recipe, texts: Sequence[str], seed: int) -> None:
+    """The tiny models that the recipe names, their tokenizers trained on the texts."""
     from transformers.utils.logging import disable_progress_bar
 
-    from tiebreak.data import readers
     from tiebreak.model import tiny
 
     disable_progress_bar()
-    files_of_votes = [folder / name for name in recipe.data.votes]
-    rejects: Counter[str] = Counter()
-    texts = list(islice(_texts(files_of_votes, rejects), _TOKENIZER_TEXTS))
-    if not texts:
-        raise readers.no_votes(map(str, files_of_votes), rejects)
     models = (*recipe.models.teachers.values(), recipe.models.student)
     for base in sorted({model.base for model in models} & _TINY_FAMILIES.keys()):
         (folder / base).parent.mkdir(parents=True, exist_ok=True)
         tiny.make(folder / base, _TINY_FAMILIES[base], texts, seed)  # type: ignore[arg-type]
-
-
-def _texts(paths: Sequence[Path], rejects: Counter[str]) -> Iterator[str]:
-    """Every turn of every vote; rejects are counted by kind."""
-    from tiebreak.data import readers
-
-    for batch in readers.read(paths, "votes"):
-        rejects.update(readers.kind(reason) for _, _, reason in batch.rejects)
-        for column in ("prompt", "response_a", "response_b"):
-            yield from (turn for turn in batch.votes[column].flatten().to_pylist() if turn)

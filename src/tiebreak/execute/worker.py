@@ -16,6 +16,7 @@ from tiebreak.errors import Interrupted, TiebreakError
 from tiebreak.execute.signals import Stop, die_with, hear, held_back
 from tiebreak.execute.task import choose_device, describe, run_task, use_threads
 from tiebreak.execute.workspace import Workspace
+from tiebreak.output import new_folder
 from tiebreak.pipeline import Task
 from tiebreak.recipe import Recipe
 
@@ -35,6 +36,7 @@ class Worker:
     """The run's end of a worker process. `task` is what it works on, None while it is idle."""
 
     def __init__(self, work: Workspace, index: int) -> None:
+        new_folder(work.run_dir / "logs")
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process = context.Process(

@@ -10,12 +10,15 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
+from tiebreak.data.dialog import RowError
 from tiebreak.data.logits import mean_over_orders, softmax, swap_answers
 from tiebreak.data.orders import first_shown, is_certain
 from tiebreak.data.prompt import TokenizedVotes, tokenize
 from tiebreak.data.readers import read_whole
+from tiebreak.data.shapes import PAIR, Reading
 from tiebreak.data.votes import table_of
 from tiebreak.errors import TiebreakError, nearest
+from tiebreak.model import hub
 from tiebreak.model.classifier import Classifier, load
 from tiebreak.predict import package
 from tiebreak.predict.scorer import both_orders, score
@@ -24,7 +27,7 @@ from tiebreak.quantize import int8
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "fp8")
 _TEXTS = ("prompt", "response_a", "response_b")
-_PAIR = f"a pair is a dict with {', '.join(_TEXTS)}, each a string or a list of turns"
+_PAIR = f"a pair is a dict with {', '.join(_TEXTS)}, each a string, or a list of turns or messages"
 Pairs: TypeAlias = Path | str | pa.Table | Iterable[Mapping[str, Any]]
 
 
@@ -42,9 +45,9 @@ class Judge:
     ) -> NDArray[np.float64]:
         """Calibrated probabilities (n, 3) of a, b and tie, one row a pair, in the order given.
 
-        pairs: dicts with prompt, response_a and response_b (each a string or a list of turns), a table with
-        these columns, or a file of votes. both: show each pair in both orders and take the mean, or in the
-        stored one only; the package's habit where None, which may be both where one leaves it uncertain.
+        pairs: dicts with prompt, response_a and response_b (each a string, or a list of turns or messages), a
+        table with these columns, or a file of votes. both: show each pair in both orders and take the mean, or
+        in the stored one only; the package's habit where None, which may be both where one leaves it uncertain.
         Raises TiebreakError for pairs that cannot be read.
         """
         return self.say(as_table(pairs), both, report)
@@ -104,29 +107,24 @@ def as_table(pairs: Pairs) -> pa.Table:
     if isinstance(pairs, str | Path):
         return read_whole(Path(pairs), "test")
     rows = pairs.to_pylist() if isinstance(pairs, pa.Table) else pairs
-    return table_of(_with_turns(n, row) for n, row in enumerate(rows))
+    return table_of(_vote(n, row) for n, row in enumerate(rows))
 
 
-def _with_turns(number: int, row: Mapping[str, Any]) -> dict[str, Any]:
+def _vote(number: int, row: Mapping[str, Any]) -> dict[str, Any]:
+    """A dict by the rules for the rows of a file."""
     if not isinstance(row, Mapping):
         raise TiebreakError(f"pair {number} is {row!r:.40}; {_PAIR}")
-    if missing := [c for c in _TEXTS if c not in row]:
-        raise TiebreakError(f"pair {number} has no {', '.join(missing)}; {_PAIR}")
-    prompt = _turns(row["prompt"], f"prompt of pair {number}")
-    texts: dict[str, Any] = {"id": str(row.get("id", number)), "prompt": prompt}
-    for c in ("response_a", "response_b"):
-        texts[c] = [None] * len(prompt) if row[c] is None else _turns(row[c], f"{c} of pair {number}")
-        if len(texts[c]) != len(prompt):
-            raise TiebreakError(f"{c} of pair {number} has {len(texts[c])} turns, its prompt {len(prompt)}")
-    return texts
+    pair = {c: _listed(row[c]) for c in ("id", *_TEXTS) if c in row}
+    try:
+        (vote,) = PAIR.votes(pair, Reading(labelled=False))
+    except RowError as error:
+        raise TiebreakError(f"pair {number}: {error}; {_PAIR}") from None
+    return vote._asdict() | {"id": vote.id or str(number)}
 
 
-def _turns(text: Any, what: str) -> list[str | None]:
-    is_list = isinstance(text, Iterable) and not isinstance(text, str | Mapping)
-    turns = list(text) if is_list else [text]
-    if not all(isinstance(turn, str | None) for turn in turns):
-        raise TiebreakError(f"{what} is {text!r:.40}; {_PAIR}")
-    return turns
+def _listed(cell: Any) -> Any:
+    """Any other sequence of turns, such as an array, as a list."""
+    return list(cell) if isinstance(cell, Iterable) and not isinstance(cell, str | Mapping) else cell
 
 
 def load_judge(
@@ -138,6 +136,8 @@ def load_judge(
     shipped = package.read(folder)
     device = _choose(device)
     try:
+        if missing := hub.lacking(folder):
+            raise TiebreakError(f"the model in {folder} is damaged or not whole: it has no {missing}")
         load_folder = int8.load_classifier if int8.is_quantized(folder) else load
         return Judge(load_folder(folder, precision, device), shipped, score_tokens)
     except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as error:
