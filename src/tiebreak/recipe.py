@@ -45,14 +45,16 @@ def _is_step(name: str) -> str:
     return name
 
 
-def _range_of_rows(ends: tuple[int, int]) -> tuple[int, int]:
-    if not 0 < ends[0] <= ends[1]:
-        raise ValueError(f"a range of rows goes up from 1 or more, and {list(ends)} does not")
-    return ends
+def _all_or_some_or_range(rows: int | tuple[int, int]) -> int | tuple[int, int]:
+    if isinstance(rows, int):
+        return _all_or_some(rows)
+    if not 0 < rows[0] <= rows[1]:
+        raise ValueError(f"a range of rows goes up from 1 or more, and {list(rows)} does not")
+    return rows
 
 
 Cap = Annotated[int, AfterValidator(_all_or_some)]
-CapOrRange = Cap | Annotated[tuple[int, int], AfterValidator(_range_of_rows)]
+CapOrRange = Annotated[int | tuple[int, int], AfterValidator(_all_or_some_or_range)]
 FoldStep = Literal["teach", "logits", "distill"]
 FOLD_STEPS: tuple[FoldStep, ...] = ("teach", "logits", "distill")
 """The sections with folds of their own, in order."""
