@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import shlex
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -15,25 +14,25 @@ from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from tiebreak import __version__, recipe_file
 from tiebreak.cards import named
 from tiebreak.errors import Interrupted, TiebreakError
-from tiebreak.execute import local, queue, results, scratch, turn
+from tiebreak.execute import local, results, scratch, turn
 from tiebreak.execute.cluster import Cluster
 from tiebreak.execute.demo import demo as run_demo
 from tiebreak.execute.finding import Finding
 from tiebreak.execute.plan import plan as plan_tasks
 from tiebreak.execute.plan import select
 from tiebreak.execute.signals import Stop
-from tiebreak.execute.start import FEWEST_VOTES, MAX_SEED, SYNTHETIC_VOTES, start
+from tiebreak.execute.start import FEWEST_VOTES, MAX_SEED, RECIPE, SYNTHETIC_VOTES, start
 from tiebreak.execute.status import status as status_of
 from tiebreak.execute.task import full_disk_is_clear, run_task, use_threads
 from tiebreak.execute.workspace import Workspace
 from tiebreak.output import new_file
 from tiebreak.pipeline import Task
 from tiebreak.recipe import Prompt, Recipe
+from tiebreak.table import show
 
 app = typer.Typer(
     help="Learn from votes which of two answers people prefer: calibrated P(A), P(B), P(tie).",
@@ -126,7 +125,7 @@ def check(
     if output:
         new_file(output, (".html",), data)
     findings = []
-    if len(data) == 1 and (data[0].suffix in (".yaml", ".yml") or (data[0] / "recipe.yaml").is_file()):
+    if len(data) == 1 and (data[0].suffix in (".yaml", ".yml") or (data[0] / RECIPE).is_file()):
         work = _workspace(data[0], set_)
         findings = Preflight(work, named(card) if card else None, on == "slurm").findings()
         _say_findings(findings, as_json)
@@ -163,7 +162,7 @@ def tokenize(
     from tiebreak.model import hub
 
     prompt = Prompt(truncation=truncation)
-    _show([shards.write_files(votes, output, hub.tokenizer(model), prompt)], as_json)
+    show([shards.write_files(votes, output, hub.tokenizer(model), prompt)], as_json)
 
 
 @app.command()
@@ -182,7 +181,8 @@ def plan(
     work = _workspace(recipe, set_, folds, chosen)
     if on == "slurm":
         scripts = Cluster(work).planned(select(work, chosen))
-        _say_or_dump([text for _, text in scripts], as_json)
+        texts = [text for _, text in scripts]
+        print(json.dumps(texts) if as_json else "\n".join(texts))
         return
     states = plan_tasks(work, chosen)
     rows = [{"task": s.task.id, "state": s.status, "reason": s.reason} for s in states]
@@ -192,7 +192,7 @@ def plan(
         forecasts = forecast.forecasts(work, states, gpu)
         rows = [row | forecast.columns(found, as_json) for row, found in zip(rows, forecasts, strict=True)]
         print(forecast.total(states, forecasts, gpu), file=sys.stderr)
-    _show(rows, as_json)
+    show(rows, as_json)
 
 
 @app.command()
@@ -211,7 +211,7 @@ def run(
     if on == "slurm":
         made = Cluster(work).submit(select(work, chosen), sbatch or ())
         rows = [{"job": entry["job"], "step": entry["step"], "tasks": len(entry["tasks"])} for entry in made]
-        _show(rows, as_json, nothing="nothing to submit: everything is fresh or on its way")
+        show(rows, as_json, nothing="nothing to submit: everything is fresh or on its way")
         return
     stop.install()
     _finish(work, select(work, chosen), as_json)
@@ -255,7 +255,7 @@ def task(
 @app.command()
 def step(
     number: Annotated[int, typer.Argument(min=1, max=9, help="Which of the nine steps.")],
-    recipe: Annotated[Path, typer.Option(help="The site's recipe.")] = Path("recipe.yaml"),
+    recipe: Annotated[Path, typer.Option(help="The site's recipe.")] = Path(RECIPE),
 ) -> None:
     """Do one of the nine steps as the environment says: what the scripts of slurm/ call."""
     stop.install()
@@ -285,7 +285,7 @@ def fetch(recipe: RecipeFile = Path(), set_: Sets = None) -> None:
 @app.command()
 def status(recipe: RecipeFile = Path(), set_: Sets = None, as_json: AsJson = False) -> None:
     """Say what every task is doing: done, running and how far, failed and why."""
-    _show([asdict(row) for row in status_of(_workspace(recipe, set_))], as_json)
+    show([asdict(row) for row in status_of(_workspace(recipe, set_))], as_json)
 
 
 @app.command()
@@ -342,7 +342,7 @@ def evaluate(
         for scored in found
         for metric, figure in scored.figures().items()
     ]
-    _show(rows, as_json)
+    show(rows, as_json)
 
 
 @app.command()
@@ -381,29 +381,20 @@ def _requeued_in_time(work: Workspace) -> Iterator[None]:
     try:
         yield
     except Interrupted:
-        job = queue.this_job()
-        if job is None or stop.received == signal.SIGINT:
+        if not turn.comes_again(work, stop.received):
             raise
-        why = "preempted" if queue.is_preempted(job) else "out of time"
-        if why == "preempted":
-            queue.requeue(job)
-        elif stop.received == signal.SIGUSR1:
-            queue.requeue_this(work.run_dir, work.recipe.slurm.requeues)
-        else:
-            raise
-        print(f"{why}: saved a checkpoint, back in the queue", file=sys.stderr)
         raise typer.Exit(0) from None
 
 
 def _workspace(
     recipe: Path, overrides: Sequence[str] | None, folds: str = "", steps: Sequence[str] = ()
 ) -> Workspace:
-    path = recipe / "recipe.yaml" if recipe.is_dir() else recipe
+    path = recipe / RECIPE if recipe.is_dir() else recipe
     return Workspace(path, (*(overrides or ()), *recipe_file.fold_overrides(_numbers(folds), steps)))
 
 
 def _words(text: str) -> tuple[str, ...]:
-    return tuple(word for word in text.replace(",", " ").split() if word)
+    return tuple(text.replace(",", " ").split())
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -424,34 +415,7 @@ def _shown(weights: Sequence[float] | None, as_json: bool) -> Any:
     return weights if as_json else ", ".join(f"{weight:.4g}" for weight in weights or ())
 
 
-def _say_or_dump(texts: Sequence[str], as_json: bool) -> None:
-    """Texts one after another, or as a JSON list."""
-    print(json.dumps(texts) if as_json else "\n".join(texts))
-
-
 def _say_findings(findings: Sequence[Finding], as_json: bool) -> None:
     """A line each and an empty one; nothing where they come as JSON with all else."""
     if findings and not as_json:
         print(*(f"{found.level:8} {found.about}: {found.text}" for found in findings), "", sep="\n")
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
-
-
-def _show(rows: Sequence[dict[str, Any]], as_json: bool, nothing: str = "") -> None:
-    """Rows with the same keys, as a table or as JSON."""
-    if as_json:
-        print(json.dumps(rows, indent=2))
-        return
-    if not rows:
-        print(nothing)
-        return
-    table = Table(box=None, pad_edge=False)
-    for column in rows[0] if rows else ():
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*map(_cell, row.values()))
-    Console().print(table)

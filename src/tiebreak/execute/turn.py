@@ -1,8 +1,9 @@
-"""Whose turn it is, when the nine scripts are given all at once: a job that is too early is requeued.
+"""Jobs that come again: one of the nine scripts that is too early, and one that is preempted or out of time.
 
-It holds no card while it waits, and keeps its number, so that what depends on it goes on waiting.
+A requeued job holds no card while it waits, and keeps its number, so that what depends on it goes on waiting.
 """
 
+import signal
 import sys
 import time
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from pathlib import Path
 from tiebreak.execute import queue
 from tiebreak.execute.local import missing_inputs
 from tiebreak.execute.scratch import REMEMBERED, SCRIPTS, Job
+from tiebreak.execute.workspace import Workspace
 
 _HEAD_START = 3.0
 
@@ -38,6 +40,22 @@ def is_back_in_queue(step: int, job: Job, folder: Path) -> bool:
     missing = list(missing_inputs(job.work, job.tasks))
     earlier = _earlier(step, folder) if missing else []
     return bool(earlier) and _requeued_behind(earlier[0], f"{missing[0]} is missing")
+
+
+def comes_again(work: Workspace, received: int | None) -> bool:
+    """Was this Slurm job, stopped by the signal `received`, preempted or out of time? Then it is requeued."""
+    job = queue.this_job()
+    if job is None or received == signal.SIGINT:
+        return False
+    why = "preempted" if queue.is_preempted(job) else "out of time"
+    if why == "preempted":
+        queue.requeue(job)
+    elif received == signal.SIGUSR1:
+        queue.requeue_this(work.run_dir, work.recipe.slurm.requeues)
+    else:
+        return False
+    print(f"{why}: saved a checkpoint, back in the queue", file=sys.stderr)
+    return True
 
 
 def _earlier(step: int, folder: Path) -> list[queue.Queued]:
