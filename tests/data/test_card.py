@@ -8,7 +8,6 @@ from rich.console import Console
 
 from tiebreak.data import card_view, rates
 from tiebreak.data.card import FRAME_TOKENS, check
-from tiebreak.data.facts import SCRIPTS, script
 from tiebreak.errors import TiebreakError
 
 
@@ -115,20 +114,6 @@ def test_terminal_and_page_say_the_same_and_text_stays_text(tmp_path):
     assert "http" not in page
     card_view.write_html(card, tmp_path / "card.html")
     assert (tmp_path / "card.html").read_text() == page
-
-
-@pytest.mark.parametrize(
-    ("text", "name"),
-    [
-        ("hello", "Latin"),
-        ("Привет, world", "Cyrillic"),
-        ("你好吗", "Han"),
-        ("こんにちは", "Kana"),
-        ("42 + 1", "other"),
-    ],
-)
-def test_scripts(text, name):
-    assert list(SCRIPTS)[script([text])] == name
 
 
 def test_wilson_interval():

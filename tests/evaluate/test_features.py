@@ -31,23 +31,6 @@ def test_turns():
     assert features.turns(column(["a"], ["a", "b", "c"])).tolist() == [1, 3]
 
 
-@pytest.mark.parametrize(
-    ("text", "script"),
-    [
-        ("What is the capital of France?", "Latin"),
-        ("Žluťoučký kůň, naïve façade", "Latin"),
-        ("Как дела? ok", "Cyrillic"),
-        ("写一首关于春天的诗", "Han"),
-        ("日本語で自己紹介をしてください", "Kana"),
-        ("안녕하세요", "Hangul"),
-        ("مرحبا", "Arabic"),
-        ("שלום", "Hebrew"),
-        ("नमस्ते", "Devanagari"),
-        ("สวัสดี", "Thai"),
-        ("Γειά σου", "Greek"),
-        ("12 + 30 = ?", "none"),
-        ("", "none"),
-    ],
-)
-def test_scripts(text, script):
-    assert features.scripts(column([text])).tolist() == [script]
+def test_scripts():
+    found = features.scripts(column(["What is this?"], ["Как", None, "дела?"], ["12"]))
+    assert found.tolist() == ["Latin", "Cyrillic", "none"]

@@ -64,8 +64,10 @@ def test_what_a_run_would_refuse_of_the_data_is_an_error(tmp_path: Path) -> None
 
 def test_a_file_that_breaks_off_is_an_error(tmp_path: Path) -> None:
     pair = {"prompt": "q", "response_a": "x", "response_b": "y", "winner": "tie"}
-    (tmp_path / "votes.json").write_text(json.dumps([pair] * 150)[:-1])
+    whole = json.dumps([pair] * 150)
+    (tmp_path / "votes.json").write_text(whole)
     work = Workspace(start(tmp_path / "run", "sc4000", votes=[tmp_path / "votes.json"]))
+    (tmp_path / "votes.json").write_text(whole[:-1])
     card = data_card({"votes": [tmp_path / "votes.json"]})
     (error,) = rejected(work, card)
     assert (error.level, error.about) == ("error", "data.votes")

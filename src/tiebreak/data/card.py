@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiebreak.data import groups, rates, readers, sources, strengths
-from tiebreak.data.facts import SCRIPTS, Facts, token_counts
+from tiebreak.data.facts import Facts, token_counts
 from tiebreak.data.rates import Disagreement, LengthBin, Share
+from tiebreak.data.scripts import SCRIPTS
 from tiebreak.data.truncation import keep_lengths
 from tiebreak.data.votes import LABELS
 from tiebreak.recipe import Prompt, Role

@@ -3,7 +3,6 @@
 Dimension letters: N votes, C classes (a, b, tie).
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from hashlib import blake2b
@@ -14,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tiebreak.data.groups import normalise
+from tiebreak.data.scripts import SCRIPTS, script
 from tiebreak.recipe import Prompt
 
 if TYPE_CHECKING:
@@ -21,23 +21,6 @@ if TYPE_CHECKING:
 
 BYTES_PER_TOKEN = 4
 """The estimate where there is no tokenizer."""
-
-SCRIPTS = {
-    "Latin": "A-Za-zÀ-ɏ",
-    "Cyrillic": "\u0400-\u04ff",
-    "Han": "\u3400-\u9fff",
-    "Kana": "\u3040-\u30ff",
-    "Hangul": "\uac00-\ud7a3",
-    "Arabic": "\u0600-\u06ff",
-    "Hebrew": "\u0590-\u05ff",
-    "Greek": "\u0370-\u03ff",
-    "Devanagari": "\u0900-\u097f",
-    "Thai": "\u0e00-\u0e7f",
-    "other": "",
-}
-
-_LETTERS = [re.compile(f"[{letters}]") for letters in SCRIPTS.values() if letters]
-_SCRIPT_CHARS = 2000
 
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
@@ -71,7 +54,7 @@ class Facts:
             p=np.stack([_floats(batch[name]) for name in ("p_a", "p_b", "p_tie")], axis=1),
             tokens=tokens,
             turns=np.array([len(prompt) for prompt in prompts], np.int64),
-            script=np.array([script(prompt) for prompt in prompts], np.int64),
+            script=np.array([SCRIPTS.index(script(prompt)) for prompt in prompts], np.int64),
             models=np.stack([_numbers(batch[name], models) for name in ("model_a", "model_b")], axis=1),
             pair=np.array([pair for pair, _ in hashes], np.uint64),
             turned=np.array([turned for _, turned in hashes], bool),
@@ -86,13 +69,6 @@ class Facts:
 
     def __len__(self) -> int:
         return len(self.pair)
-
-
-def script(prompt: Sequence[str | None]) -> int:
-    """The place in SCRIPTS of the script that most letters of a prompt are of."""
-    text = "\n".join(turn or "" for turn in prompt)[:_SCRIPT_CHARS]
-    counts = [len(letters.findall(text)) for letters in (_LETTERS[:1] if text.isascii() else _LETTERS)]
-    return int(np.argmax(counts)) if any(counts) else len(_LETTERS)
 
 
 def token_counts(batch: pa.RecordBatch, tokenizer: "PreTrainedTokenizerBase | None") -> Ints:
