@@ -25,13 +25,13 @@ from tiebreak.execute.finding import Finding
 from tiebreak.execute.plan import plan as plan_tasks
 from tiebreak.execute.plan import select
 from tiebreak.execute.signals import Stop
-from tiebreak.execute.start import FEWEST_VOTES, MAX_SEED, RECIPE, SYNTHETIC_VOTES, start
+from tiebreak.execute.start import FEWEST_VOTES, RECIPE, SYNTHETIC_VOTES, start
 from tiebreak.execute.status import status as status_of
 from tiebreak.execute.task import full_disk_is_clear, run_task, use_threads
 from tiebreak.execute.workspace import Workspace
 from tiebreak.output import new_file
 from tiebreak.pipeline import Task
-from tiebreak.recipe import Prompt, Recipe
+from tiebreak.recipe import MAX_SEED, Prompt, Recipe
 from tiebreak.table import show
 
 app = typer.Typer(

@@ -31,6 +31,7 @@ STEPS = (
     "evaluate",
 )
 """The steps by name, in order."""
+MAX_SEED = 2**63 - 1
 
 
 def _all_or_some(count: int) -> int:
@@ -340,7 +341,7 @@ class Recipe(Slice):
     """Everything a run does, in the order it does it."""
 
     name: Name
-    seed: int = Field(0, ge=0, lt=2**63)
+    seed: int = Field(0, ge=0, lt=MAX_SEED + 1)
     run_dir: str = Field("run", description="where artifacts live, relative to the recipe's folder")
     data: Data
     models: Models

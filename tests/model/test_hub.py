@@ -64,6 +64,15 @@ def test_offline_without_a_cached_model_says_what_to_run(
         hub.commit("owner/name")
 
 
+def refuse(monkeypatch: pytest.MonkeyPatch, failure: Exception) -> None:
+    """The hub answers nothing but this failure."""
+
+    def repo_info(*_: object, **__: object) -> None:
+        raise failure
+
+    monkeypatch.setattr("huggingface_hub.HfApi.repo_info", repo_info)
+
+
 def _refused(kind: type[errors.HfHubHTTPError]) -> Exception:
     request = httpx.Request("GET", "https://hub.invalid")
     return kind("refused", response=httpx.Response(403, request=request))
@@ -81,10 +90,7 @@ def _refused(kind: type[errors.HfHubHTTPError]) -> Exception:
 def test_every_refusal_says_what_to_do(
     cache: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception, message: str
 ) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise failure
-
-    monkeypatch.setattr("huggingface_hub.HfApi.repo_info", refuse)
+    refuse(monkeypatch, failure)
     with pytest.raises(TiebreakError, match=message):
         hub.commit("owner/name", "v9")
 
@@ -145,10 +151,7 @@ def test_a_cache_that_cannot_be_written_does_no_harm(tmp_path: Path, monkeypatch
 def test_a_refused_data_set_names_its_own_page_and_command(
     cache: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception, message: str
 ) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise failure
-
-    monkeypatch.setattr("huggingface_hub.HfApi.repo_info", refuse)
+    refuse(monkeypatch, failure)
     with pytest.raises(TiebreakError, match=message):
         hub.commit("owner/votes", kind="dataset")
 

@@ -5,7 +5,7 @@ Dimension letters: N votes, C classes (a, b, tie), P pairs of models.
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import permutations
 from pathlib import Path
@@ -111,8 +111,7 @@ def check(
     order = _named([(role, path) for role, paths in files.items() for path in sources.expand(paths)])
     prompts = groups.compare({name: reading.prompts(name, *source) for name, source in order.items()})
     if not reading.facts:
-        rejects = sum((Counter(file.rejects) for file in reading.files.values()), Counter[str]())
-        raise readers.no_votes(order, rejects)
+        raise readers.no_votes(order, rejects_of(reading.files.values()))
     facts = Facts.joined(reading.facts)
     labelled = np.isfinite(facts.p).all(axis=1)
     sizes = prompts.group_sizes()
@@ -157,6 +156,11 @@ class _Reading:
                 self.facts.append(Facts.of(batch.votes, tokens, self.models))
             yield from groups.questions(batch.votes)
         self.files[name] = File(role, name, records, votes, dict(kinds.most_common()), 0)
+
+
+def rejects_of(files: Iterable[File]) -> Counter[str]:
+    """The rejects of files together, by kind."""
+    return sum((Counter(file.rejects) for file in files), Counter[str]())
 
 
 def _named(order: list[tuple[Role, Path]]) -> dict[str, tuple[Role, Path]]:

@@ -1,6 +1,5 @@
 """What `tiebreak check` looks at: files of votes, or the data of a recipe."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -49,18 +48,18 @@ def check_recipe(work: Workspace) -> "Card":
 def rejected(work: Workspace, card: "Card") -> Iterator[Finding]:
     """What the card of a recipe's data shows that the run would refuse: rows and files that cannot be read."""
     from tiebreak.data import readers, sources
+    from tiebreak.data.card import rejects_of
 
     data = work.recipe.data
     for role in data.files():
         files = [file for file in card.files if file.role == role]
-        kinds = sum((Counter(file.rejects) for file in files), Counter[str]())
         broken = [(file.name, file.records, sources.LOST) for file in files if sources.LOST in file.rejects]
         records, votes = sum(file.records for file in files), sum(file.votes for file in files)
         try:
             if not data.incomplete_files:
                 readers.refuse_incomplete(broken, readers.OR_INCOMPLETE)
             names = [file.name for file in files]
-            readers.refuse_rejected(names, records, votes, kinds, data.max_rejected_share)
+            readers.refuse_rejected(names, records, votes, rejects_of(files), data.max_rejected_share)
         except TiebreakError as error:
             yield Finding("error", f"data.{role}", str(error))
 

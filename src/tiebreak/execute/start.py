@@ -15,7 +15,7 @@ import yaml
 from tiebreak.errors import TiebreakError, nearest
 from tiebreak.execute.artifacts import write_atomically
 from tiebreak.output import new_folder
-from tiebreak.recipe import Recipe, Role
+from tiebreak.recipe import MAX_SEED, Recipe, Role
 from tiebreak.recipe_file import parse
 
 RECIPE = "recipe.yaml"
@@ -23,7 +23,6 @@ SYNTHETIC_VOTES = 5000
 """How many votes the tiny preset makes up where none are given."""
 FEWEST_VOTES = 100
 """Fewer do not fill folds and a lockbox."""
-MAX_SEED = 2**63 - 1
 
 _TINY_FAMILIES = {"models/llama": "llama", "models/qwen": "qwen2", "models/gemma": "gemma2"}
 _TOKENIZER_TEXTS = 20_000
