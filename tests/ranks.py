@@ -14,6 +14,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+import torch
 from models import votes
 from safetensors.numpy import load_file
 
@@ -37,6 +38,7 @@ class Job:
     function: Callable[..., Any]
     arguments: tuple[Any, ...]
     shard_model: bool = False
+    device: str = "cpu"
 
 
 def together(size: int, jobs: Sequence[Job]) -> list[list[Any]]:
@@ -74,7 +76,9 @@ def _work(connection: Connection, ports: Sequence[int], rank: int, size: int, jo
     for port, job in zip(ports, jobs, strict=True):
         os.environ["MASTER_PORT"] = str(port)
         try:
-            with distributed.joined(distributed.Place(rank, size, rank), "cpu", job.shard_model):
+            if job.device == "cuda":
+                torch.cuda.set_device(rank)
+            with distributed.joined(distributed.Place(rank, size, rank), job.device, job.shard_model):
                 result = job.function(*job.arguments)
             connection.send((result,))
         except BaseException:
@@ -91,12 +95,15 @@ VOTES = 10
 Trained = tuple[list[float], dict[str, np.ndarray], np.ndarray]
 
 
-def train(base: Path, folder: Path, precision: str = "fp32", stop_after: int = -1) -> Trained:
+def train(
+    base: Path, folder: Path, precision: str = "fp32", stop_after: int = -1, device: str = "cpu"
+) -> Trained:
     """Losses, adapters and head after a training, and logits of other votes."""
-    ours = load_adapted(base, Lora(rank=4, alpha=8, dropout=0.0), None, precision, "cpu")
+    rank = 16 if device == "cuda" else 4  # the least that the kernels take
+    ours = load_adapted(base, Lora(rank=rank, alpha=2 * rank, dropout=0.0), None, precision, device)
     seen = [0]
     runtime = Runtime(
-        "cpu",
+        device,
         folder,
         train_tokens=200,
         report=lambda phase, done, *_, **__: seen.append(done),
@@ -109,10 +116,12 @@ def train(base: Path, folder: Path, precision: str = "fp32", stop_after: int = -
     return losses, weights, z_RC
 
 
-def interrupted(base: Path, folder: Path, stop_after: int) -> bool:
+def interrupted(
+    base: Path, folder: Path, stop_after: int, precision: str = "fp32", device: str = "cpu"
+) -> bool:
     """Was a training stopped after so many steps?"""
     try:
-        train(base, folder, stop_after=stop_after)
+        train(base, folder, precision, stop_after, device)
     except Interrupted:
         return True
     return False

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from models import base
 from ranks import Job, Trained, interrupted, together, train
 
@@ -99,3 +100,25 @@ def test_a_training_goes_on_with_weights_spread(
 ) -> None:
     assert both["whole then spread"] == [True, True]
     assert_close(alone["llama"], both["and spread"][0])
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA cards")
+@pytest.mark.parametrize("kind", ["bf16", "fp8"])
+def test_two_cards_keep_to_the_curve_of_one(tmp_path: Path, kind: str) -> None:
+    """Whole, spread, and spread after a stop: sums in another order, so losses of about 1 agree to 0.01."""
+    llama = base("llama")
+    alone = train(llama, tmp_path / "alone", kind, device="cuda")
+    stopped = tmp_path / "stopped"
+    whole, spread, interrupts, goes_on = together(
+        2,
+        [
+            Job(train, (llama, tmp_path / "whole", kind, -1, "cuda"), device="cuda"),
+            Job(train, (llama, tmp_path / "spread", kind, -1, "cuda"), shard_model=True, device="cuda"),
+            Job(interrupted, (llama, stopped, 2, kind, "cuda"), shard_model=True, device="cuda"),
+            Job(train, (llama, stopped, kind, -1, "cuda"), shard_model=True, device="cuda"),
+        ],
+    )
+    assert interrupts == [True, True]
+    for first, second in (whole, spread, goes_on):
+        assert_equal(first, second)
+        assert first[0] == pytest.approx(alone[0], abs=0.01)
