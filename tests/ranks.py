@@ -52,16 +52,18 @@ def together(size: int, jobs: Sequence[Job]) -> list[list[Any]]:
         process.start()
         started.append((process, ours))
         theirs.close()
-    results = [[_received(ours) for _, ours in started] for _ in jobs]
+    results = [_received([ours for _, ours in started]) for _ in jobs]
     for process, _ in started:
         process.join()
     return results
 
 
-def _received(connection: Connection) -> Any:
-    result = connection.recv()
-    assert not isinstance(result, str), result
-    return result[0]
+def _received(connections: Sequence[Connection]) -> list[Any]:
+    """What one job returned in each process. Where one fails the others lose it: all their errors are told."""
+    received = [connection.recv() for connection in connections]
+    errors = [result for result in received if isinstance(result, str)]
+    assert not errors, "\n".join(errors)
+    return [result for (result,) in received]
 
 
 def free_port() -> int:

@@ -96,6 +96,18 @@ def test_predictions_do_not_depend_on_company_order_or_batch(shipped: Path) -> N
     np.testing.assert_allclose(small.predict(table), expected, atol=1e-5)
 
 
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA cards")
+@pytest.mark.parametrize("precision", ["bf16", "fp8"])
+def test_the_second_card_says_what_the_first_does(shipped: Path, precision: str) -> None:
+    """The current card stays the first: kernels that went there would not find the second's weights."""
+    table = votes(30)
+    judges = [tiebreak.load(shipped, device=f"cuda:{n}", precision=precision) for n in (0, 1)]
+    first, second = (judge.predict(table) for judge in judges)
+    assert torch.cuda.current_device() == 0
+    assert all(judge.classifier.fixed for judge in judges), "by the kernels"
+    np.testing.assert_allclose(second, first, atol=1e-3)
+
+
 def test_an_untrained_head_is_an_error(tmp_path: Path) -> None:
     bare = classifier.load(base("llama"))
     bare.model.model.save_pretrained(tmp_path / "model")

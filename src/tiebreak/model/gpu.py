@@ -4,6 +4,7 @@ Kernels need shapes that repeat, so batches are filled up to a few fixed sizes (
 """
 
 import importlib.util
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 import torch
@@ -64,6 +65,12 @@ def recompute(model: PreTrainedModel, layers: int) -> None:
         layer._gradient_checkpointing_func = partial(
             checkpoint, use_reentrant=False, preserve_rng_state=draws
         )
+
+
+def current(device: str | torch.device) -> AbstractContextManager[None]:
+    """Where kernels, streams and events go, whatever card the tensors are on: to this one; nothing on a CPU."""
+    is_card = torch.device(device).type == "cuda"
+    return torch.cuda.device(device) if is_card else nullcontext()
 
 
 class ToHost:

@@ -117,8 +117,9 @@ def _fill(model: PreTrainedModel, folder: Path, device: str) -> set[str]:
 
 
 def _tensors(folder: Path, device: str) -> Iterator[tuple[str, Tensor]]:
+    here = str(torch.empty(0, device=device).device)  # "cuda" is torch's current card, but safetensors' first
     for path in _files(folder):
-        with safe_open(path, framework="pt", device=device) as file:
+        with safe_open(path, framework="pt", device=here) as file:
             for name in file.keys():  # noqa: SIM118
                 yield _full(name), file.get_tensor(name)
 

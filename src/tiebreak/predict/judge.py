@@ -20,6 +20,7 @@ from tiebreak.data.votes import table_of
 from tiebreak.errors import TiebreakError, nearest
 from tiebreak.model import hub
 from tiebreak.model.classifier import Classifier, load
+from tiebreak.model.gpu import current
 from tiebreak.predict import package
 from tiebreak.predict.scorer import both_orders, score
 from tiebreak.predict.verdict import Verdict
@@ -93,10 +94,9 @@ class Judge:
     ) -> NDArray[np.float64]:
         """Logits (rows, 3) of rows (vote, order), the swap undone."""
         max_tokens = self.package.tta.max_tokens
-        z_RC = score(self.classifier, votes, rows_R2, max_tokens, self.score_tokens, report).astype(
-            np.float64
-        )
-        return np.where(rows_R2[:, 1:] == 1, swap_answers(z_RC), z_RC)
+        with current(self.classifier.device):
+            z_RC = score(self.classifier, votes, rows_R2, max_tokens, self.score_tokens, report)
+        return np.where(rows_R2[:, 1:] == 1, swap_answers(z_RC), z_RC).astype(np.float64)
 
 
 def as_table(pairs: Pairs) -> pa.Table:
@@ -139,7 +139,8 @@ def load_judge(
         if missing := hub.lacking(folder):
             raise TiebreakError(f"the model in {folder} is damaged or not whole: it has no {missing}")
         load_folder = int8.load_classifier if int8.is_quantized(folder) else load
-        return Judge(load_folder(folder, precision, device), shipped, score_tokens)
+        with current(device):
+            return Judge(load_folder(folder, precision, device), shipped, score_tokens)
     except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as error:
         raise TiebreakError(f"the model in {folder} is damaged or not whole: {error}") from None
 
