@@ -63,8 +63,12 @@ def temporary_folder() -> Path:
     return folder
 
 
+FOR_KERNELS = 64
+"""The hidden size at which a tiny model's heads are wide enough for the kernels of a GPU."""
+
+
 @cache
-def base(family: str) -> Path:
+def base(family: str, hidden: int = 32) -> Path:
     """A tiny random model folder of the family, made once a session; not to be changed."""
     folder = temporary_folder() / family
     tiny.make(
@@ -72,7 +76,7 @@ def base(family: str) -> Path:
         family,
         [" ".join(WORDS)] * 20,
         seed=1,
-        hidden=32,
+        hidden=hidden,
         layers=3,
         heads=4,
         vocab=400,

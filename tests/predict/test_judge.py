@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from models import base, votes
+from models import FOR_KERNELS, base, votes
 from transformers import AutoModelForSequenceClassification
 
 import tiebreak
@@ -27,8 +27,12 @@ TEMPERATURE = 1.7
 
 @pytest.fixture(scope="module")
 def shipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("shipped") / "model"
-    model = classifier.load(base("gemma2"))
+    return ship(base("gemma2"), tmp_path_factory.mktemp("shipped") / "model")
+
+
+def ship(bare: Path, folder: Path) -> Path:
+    """A model with a score head, as a run would leave it."""
+    model = classifier.load(bare, device="cpu")
     model.model.score.weight.data.normal_(std=0.5, generator=torch.Generator().manual_seed(0))
     save(model, folder)
     shipped = package.Package(
@@ -98,10 +102,10 @@ def test_predictions_do_not_depend_on_company_order_or_batch(shipped: Path) -> N
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA cards")
 @pytest.mark.parametrize("precision", ["bf16", "fp8"])
-def test_the_second_card_says_what_the_first_does(shipped: Path, precision: str) -> None:
+def test_the_second_card_says_what_the_first_does(tmp_path: Path, precision: str) -> None:
     """The current card stays the first: kernels that went there would not find the second's weights."""
-    table = votes(30)
-    judges = [tiebreak.load(shipped, device=f"cuda:{n}", precision=precision) for n in (0, 1)]
+    table, model = votes(30), ship(base("llama", FOR_KERNELS), tmp_path / "model")
+    judges = [tiebreak.load(model, device=f"cuda:{n}", precision=precision) for n in (0, 1)]
     first, second = (judge.predict(table) for judge in judges)
     assert torch.cuda.current_device() == 0
     assert all(judge.classifier.fixed for judge in judges), "by the kernels"

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 import torch
 import torch.nn.functional as F
-from models import base, votes
+from models import FOR_KERNELS, base, votes
 
 from tiebreak.data.packing import pack
 from tiebreak.data.prompt import tokenize
@@ -35,7 +35,8 @@ def fresh(
     dropout: float = 0.0, precision: str = "fp32", device: str = "cpu", rank: int = 4
 ) -> classifier.Classifier:
     lora = Lora(rank=rank, alpha=2 * rank, dropout=dropout)
-    return classifier.load_adapted(base("llama"), lora, None, precision, device)
+    folder = base("llama") if device == "cpu" else base("llama", FOR_KERNELS)
+    return classifier.load_adapted(folder, lora, None, precision, device)
 
 
 def train(

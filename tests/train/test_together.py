@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from models import base
+from models import FOR_KERNELS, base
 from ranks import Job, Trained, interrupted, together, train
 
 pytestmark = pytest.mark.slow
@@ -105,8 +105,12 @@ def test_a_training_goes_on_with_weights_spread(
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA cards")
 @pytest.mark.parametrize("kind", ["bf16", "fp8"])
 def test_two_cards_keep_to_the_curve_of_one(tmp_path: Path, kind: str) -> None:
-    """Whole, spread, and spread after a stop: sums in another order, so losses of about 1 agree to 0.01."""
-    llama = base("llama")
+    """Whole, spread, and spread after a stop: one result, to the bit, within 0.05 of one card's losses of about 1.
+
+    Two processes cut the rows into other forwards. That alone, in one process on a CPU, moves the losses of these
+    steps by up to 0.007 in bf16 and 0.031 in FP8.
+    """
+    llama = base("llama", FOR_KERNELS)
     alone = train(llama, tmp_path / "alone", kind, device="cuda")
     stopped = tmp_path / "stopped"
     whole, spread, interrupts, goes_on = together(
@@ -119,6 +123,6 @@ def test_two_cards_keep_to_the_curve_of_one(tmp_path: Path, kind: str) -> None:
         ],
     )
     assert interrupts == [True, True]
-    for first, second in (whole, spread, goes_on):
-        assert_equal(first, second)
-        assert first[0] == pytest.approx(alone[0], abs=0.01)
+    for result in (*whole, *spread, *goes_on):
+        assert_equal(whole[0], result)
+    assert whole[0][0] == pytest.approx(alone[0], abs=0.05)

@@ -145,7 +145,10 @@ def load_adapted(
         at = "cpu" if distributed.shards() else device  # whole, it may be more than a card holds
         with _clear_errors(base):
             if chosen.kind != "dense" or stream.covers(base, config):
-                model, has_head = stream.load(base, config, chosen.dtype, at, chosen.kind, lora, seed)
+                encoder = at if chosen.kind == "dense" else device
+                model, has_head = stream.load(
+                    base, config, chosen.dtype, at, chosen.kind, lora, seed, encoder
+                )
             else:
                 model, has_head = _by_transformers(base, config, chosen.dtype)
                 fuse(model.to(at), chosen.kind, chosen.dtype, at, lora, seed)

@@ -20,12 +20,13 @@ def is_code(tensor: Tensor) -> bool:
 
 
 def encode(weight_OI: Tensor, codes_OI: Tensor, scale_O: Tensor) -> None:
-    """Write a weight's codes and the scale of each output feature."""
+    """Write a weight's codes and the scale of each output feature; they may lie on another device."""
     for start in range(0, len(weight_OI), 4096):  # one block in fp32 at a time
         rows = slice(start, start + 4096)
         block = weight_OI[rows].float()
-        scale_O[rows] = block.abs().amax(1).clamp(min=1e-12) / LARGEST
-        codes_OI[rows] = (block / scale_O[rows, None]).to(CODES)
+        scale_S = block.abs().amax(1).clamp(min=1e-12) / LARGEST
+        codes_OI[rows] = (block / scale_S[:, None]).to(CODES)
+        scale_O[rows] = scale_S
 
 
 @torch.no_grad()

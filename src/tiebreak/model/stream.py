@@ -27,14 +27,16 @@ def load(
     kind: Kind | None = None,
     lora: Lora | None = None,
     seed: int = 0,
+    encoded_on: str | None = None,
 ) -> tuple[PreTrainedModel, bool]:
     """A frozen classifier, and whether the folder had a score head.
 
     With a `kind` its linear layers are stacks that hold their weights so, beside adapters if `lora` says so.
+    encoded_on: the device that encodes them, if not the one that they lie on: a card and a CPU round otherwise.
     Raises TiebreakError for a folder without safetensors, or one that lacks weights of the decoder.
     """
     model = empty(config, dtype, device, kind, lora, seed)
-    missing = set(_names(model)) - _fill(model, folder, device)
+    missing = set(_names(model)) - _fill(model, folder, encoded_on or device)
     if lacking := missing - {HEAD}:
         raise TiebreakError(f"{folder} lacks weights, {sorted(lacking)[:3]} among {len(lacking)}")
     return model, HEAD not in missing
