@@ -113,6 +113,16 @@ def test_teachers_left_out_come_back_with_a_job_of_their_own(site: Path) -> None
     assert all(again.key(again.find(task.id)) == first.work.key(task) for task in first.tasks)
 
 
+def test_a_teacher_whose_name_begins_as_anothers_is_not_that_other(site: Path) -> None:
+    recipe = site / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("qwen:", "llama-fold2:"))
+    do(site, 3, SKIP_LLAMA="1")
+    do(site, 4)
+    assert sorted(kept(site).models.teachers) == ["llama", "llama-fold2"]
+    do(site, 3, SKIP_LLAMA="1")
+    assert sorted(kept(site).models.teachers) == ["llama-fold2"]
+
+
 def test_a_file_system_without_locks_will_do(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_lock(descriptor: int, operation: int) -> None:
         raise OSError(errno.ENOSYS, "Function not implemented")

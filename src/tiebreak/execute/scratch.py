@@ -23,7 +23,7 @@ from tiebreak.execute.plan import ALWAYS
 from tiebreak.execute.start import RECIPE
 from tiebreak.execute.workspace import Workspace
 from tiebreak.output import new_folder
-from tiebreak.pipeline import Task
+from tiebreak.pipeline import Task, teacher_of
 from tiebreak.recipe import FOLD_STEPS, FoldStep, Recipe
 
 SCRIPTS = {
@@ -198,7 +198,7 @@ def _begun(work: Workspace, step: str, teacher: str) -> bool:
     return any(
         work.folder(task).exists()
         for task in work.tasks
-        if task.step_name == step and task.name.startswith(f"{teacher}-fold")
+        if task.step_name == step and teacher_of(task) == teacher
     )
 
 
