@@ -92,10 +92,14 @@ def test_malformed_values_are_refused_at_every_step(step: int, name: str, text: 
         ("INFER_MODEL", "INFER_MODELS"),
         ("STUDENT_EPOCH", "STUDENT_EPOCHS"),
         ("INFER_LAMA_SUBSET", "INFER_LLAMA_SUBSET"),
+        ("FOLD", "FOLDS"),
+        ("RUN_STAGES", "RUN_STAGE"),
+        ("USE_WEIGHT", "USE_WEIGHTED"),
+        ("SCRATCH_BASES", "SCRATCH_BASE"),
     ],
 )
 def test_names_that_look_like_ours_are_refused_with_the_nearest(name: str, nearest: str) -> None:
-    with pytest.raises(TiebreakError, match=f"unknown variable {name}=1; did you mean '{nearest}'"):
+    with pytest.raises(TiebreakError, match=f"unknown variable {name}; did you mean '{nearest}'"):
         read(2, **{name: "1"})
 
 

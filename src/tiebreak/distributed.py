@@ -54,6 +54,8 @@ def joined(where: Place, device: str, shard_model: bool = False) -> Iterator[Non
     # a store outlives a group, and the next group would find the addresses of the last
     store = PrefixStore(f"meeting {next(_meetings)}", store)
     dist.init_process_group(backend, store=store, rank=where.rank, world_size=where.size, timeout=TIMEOUT)
+    if device == "cuda":  # NCCL takes its memory, and says what is wrong with it, before any work
+        dist.barrier(device_ids=[torch.cuda.current_device()])
     _sharded = shard_model and where.size > 1
     yield
     dist.barrier(device_ids=[torch.cuda.current_device()] if device == "cuda" else None)

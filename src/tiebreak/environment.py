@@ -106,7 +106,7 @@ TABLE = (
     Variable("STUDENT_EPOCHS", (5,), _number, "distill.training.epochs", "passes over the votes"),
     Variable("USE_WEIGHTED", (9,), _flag, "evaluate.weight_folds", "1: blend the students by their CV"),
 )
-_OURS = re.compile(r"(TEACHER|INFER|STUDENT|SKIP)_\w+")
+_OURS = re.compile(r"(TEACHER|INFER|STUDENT|SKIP)_\w+|FOLDS?|(RUN_STAGE|USE_WEIGHT|SCRATCH_BASE)\w*")
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def given(step: int, environment: Mapping[str, str], models: Mapping[str, Any]) 
     known = dict(_expanded(models))
     for name in environment:
         if name not in known and _OURS.fullmatch(name):
-            raise TiebreakError(f"unknown variable {name}={environment[name]}; {nearest(name, known)}")
+            raise TiebreakError(f"unknown variable {name}; {nearest(name, known)}")
     found: dict[str, Given] = {}
     for name, (variable, model) in known.items():
         text = environment.get(name, "").strip()

@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import fakes
 import pytest
@@ -109,6 +110,17 @@ def test_a_worker_that_is_killed_fails_its_task_alone(recipe: Path, monkeypatch:
     assert outcome.failed.keys() == {"train/fold0"}
     assert "killed by SIGKILL (often: out of memory)" in outcome.failed["train/fold0"]
     assert sorted(outcome.done) == ["ingest/votes", "train/fold1", "train/fold2"]
+
+
+def test_a_new_worker_takes_the_card_of_the_one_that_died(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "Worker", lambda work, index: SimpleNamespace(index=index, task="at work"))
+    graph = local._Graph(workspace(recipe, "compute.workers=2"), [], Stop())
+    first, second = graph._idle_worker(), graph._idle_worker()
+    assert (first.index, second.index, graph._idle_worker()) == (0, 1, None)
+    graph.workers.remove(first)
+    assert graph._idle_worker().index == 0
 
 
 def test_a_worker_that_is_told_to_stop_by_somebody_else_fails_its_task_alone(

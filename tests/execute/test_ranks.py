@@ -168,6 +168,12 @@ def test_a_process_that_starts_does_not_die_of_a_signal_that_it_cannot_hear_yet(
     assert started.wait() == 0
 
 
+def test_the_cores_are_shared_whatever_library_counts_them() -> None:
+    command = [sys.executable, "-c", "import torch, sys; sys.exit(torch.get_num_threads())"]
+    started = ranks._here(command, 2, os.environ | dict.fromkeys(ranks.THREADS, "4"))
+    assert [process.wait() for process in started] == [2, 2]
+
+
 def test_processes_that_die_of_a_stop_have_not_crashed(tmp_path: Path) -> None:
     order = ranks.Order(
         recipe=tmp_path,
@@ -187,6 +193,14 @@ def test_processes_that_die_of_a_stop_have_not_crashed(tmp_path: Path) -> None:
     with pytest.raises(TiebreakError, match="process 0 or 1 of 2 died without a word"):
         ranks._judge([srun], order, 2, lambda: False)
     order.desk.mkdir(parents=True)
+    lost = ranks.Failure(text="NCCL error: out of memory", of_a_peer=True, when=2.0)
+    order.failure(0).write_text(lost.model_dump_json())
+    with pytest.raises(TiebreakError, match=r"1 of 2 died .*; process 0 says: NCCL error: out of memory$"):
+        ranks._judge([srun], order, 2, lambda: False)
+    with subprocess.Popen(["sleep", "60"]) as alive:
+        with pytest.raises(TiebreakError, match=r"^NCCL error: out of memory \(process 0 of 2; the others"):
+            ranks._judge([srun, alive], order, 2, lambda: False)
+        alive.kill()
     failure = ranks.Failure(text="the loss became nan", of_a_peer=False, when=1.0)
     order.failure(1).write_text(failure.model_dump_json())
     with pytest.raises(TiebreakError, match="the loss became nan"):

@@ -161,7 +161,8 @@ def test_adapters_of_every_teacher_change(site: Path) -> None:
 @pytest.mark.parametrize(
     ("step", "environment", "message"),
     [
-        (1, {"RUN_STAGE": "gema"}, "RUN_STAGE has 'gema'.*did you mean 'gemma'"),
+        (4, {"INFER_TRAIN_SHARDS": "4", "INFER_TRAIN_SHARD_ID": "4"}, "the shards are 0 to 3"),
+        (1, {"RUN_STAGE": "gema", "TEACHER_LORA_R": "7"}, "RUN_STAGE has 'gema'.*did you mean 'gemma'"),
         (3, {"SKIP_QWEN": "1", "SKIP_LLAMA": "1"}, "leave out every teacher"),
         (4, {"INFER_MODELS": "gemma"}, "INFER_MODELS has 'gemma', no teacher here"),
         (5, {"FOLDS": "7"}, r"distill.folds names \[7\]"),
@@ -174,7 +175,8 @@ def test_what_cannot_be_is_refused_and_changes_nothing(
     do(site, 2)
     before = (site / "scratch" / "recipe.yaml").read_text()
     with pytest.raises(TiebreakError, match=message):
-        do(site, step, **environment)
+        do(site, step, SCRATCH_BASE="scratch", **environment)
+    assert not (site / ".scratch_base").exists()
     assert (site / "scratch" / "recipe.yaml").read_text() == before
 
 

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from concurrent import futures
 from pathlib import Path
+from types import ModuleType
 
 import fakes
 import pytest
@@ -17,7 +18,8 @@ from tiebreak.execute.slurm import Site, Submission, minutes_of, script, submiss
 from tiebreak.execute.status import status
 from tiebreak.execute.task import run_task
 from tiebreak.execute.workspace import Workspace
-from tiebreak.recipe import STEPS, Slurm
+from tiebreak.pipeline import Task
+from tiebreak.recipe import STEPS, Recipe, Slurm
 from tiebreak.recipe_file import parse
 
 SITE = Site(
@@ -166,8 +168,8 @@ def test_a_time_that_is_none_is_named() -> None:
         minutes_of("teach", site(variables={"SBATCH_TIMELIMIT": "soon"}))
 
 
-@pytest.mark.parametrize(("minutes", "warning"), [(1, 15), (3, 120), (6, 300), (1440, 300)])
-def test_the_warning_leaves_a_minute_where_it_can(minutes: int, warning: int) -> None:
+@pytest.mark.parametrize(("minutes", "warning"), [(1, 15), (3, 45), (20, 300), (1440, 300)])
+def test_the_warning_takes_a_quarter_of_a_short_time(minutes: int, warning: int) -> None:
     text = script(TEACH, site(settings=Slurm(minutes=minutes)))
     assert directives(text)["signal"] == f"B:USR1@{warning}"
 
@@ -281,6 +283,56 @@ def test_after_a_failure_what_waits_in_vain_is_submitted_again(work: Workspace, 
     assert [list(entry["tasks"]) for entry in made] == [["train/fold1"], ["join/all"]]
     assert "scancel 102_0\n" in (cluster_folder / "calls").read_text()
     assert directives((cluster_folder / "104.sh").read_text())["dependency"] == "afterok:101_0:101_2:103"
+
+
+def test_what_a_failed_task_dooms_with_its_array_is_submitted_again(
+    tmp_path: Path, cluster_folder: Path
+) -> None:
+    """fold1 failed, and the middle step's array waits for all of `train`, though each of its tasks reads one."""
+
+    score = ModuleType("fakes.score")
+    score.VERSION, score.run, score.Settings = 1, fakes.TRAIN.run, fakes.Settings
+
+    def graph(recipe: Recipe) -> tuple[Task, ...]:
+        read, *trained, _ = fakes.tasks(recipe)
+        middle = [Task(score, task.name, task.settings, {"text": (task,)}) for task in trained]
+        return read, *trained, *middle, Task(fakes.JOIN, "all", fakes.Settings(), {"parts": tuple(middle)})
+
+    work = Workspace(fakes.write(tmp_path), (), graph)
+    make(work, "ingest/votes")
+    Cluster(work).submit(work.tasks)
+    pending = [*(f"102_{n}|fake.score" for n in range(3)), "103_0|fake.join"]
+    in_queue(
+        cluster_folder,
+        *(f"101_{n}|fake.train|RUNNING|None" for n in (0, 2)),
+        *(f"{job}|PENDING|Dependency" for job in pending),
+    )
+    made = Cluster(work).submit(work.tasks)
+    assert [list(entry["tasks"]) for entry in made] == [
+        ["train/fold1"],
+        ["score/fold0", "score/fold1", "score/fold2"],
+        ["join/all"],
+    ]
+    assert "scancel 102_0 102_1 102_2 103_0\n" in (cluster_folder / "calls").read_text()
+    assert directives((cluster_folder / "105.sh").read_text())["dependency"] == "afterok:101_0:101_2:104"
+    assert directives((cluster_folder / "106.sh").read_text())["dependency"] == "afterok:105"
+
+
+def test_what_sbatch_says_beside_the_id_is_left_out(work: Workspace, cluster_folder: Path) -> None:
+    sbatch = cluster_folder.parent / "bin" / "sbatch"
+    sbatch.write_text("#!/bin/bash\necho 'Welcome to the cluster'; echo '77;tank'")
+    assert [entry["job"] for entry in Cluster(work).submit(work.tasks)] == ["77"] * 3
+    sbatch.write_text("#!/bin/bash\necho 'ask your site'")
+    (work.run_dir / "slurm" / "jobs.json").unlink()
+    with pytest.raises(TiebreakError, match="to name the job's id, and said 'ask your site'"):
+        Cluster(work).submit(work.tasks)
+    assert not (work.run_dir / "slurm" / "jobs.json").exists()
+
+
+def test_another_cluster_is_refused(work: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_CLUSTERS", "tank")
+    with pytest.raises(TiebreakError, match="SLURM_CLUSTERS=tank: the jobs of another cluster"):
+        Cluster(work).site()
 
 
 def test_a_job_does_not_wait_for_one_that_came_later(work: Workspace, cluster_folder: Path) -> None:

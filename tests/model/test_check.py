@@ -4,9 +4,11 @@ import logging
 from collections.abc import Callable, Sequence
 
 import pytest
+import torch
 from models import base
 
 from tiebreak.data.packing import Document, Packed, pack
+from tiebreak.errors import TiebreakError
 from tiebreak.model import check as checking
 from tiebreak.model.classifier import Classifier, load_adapted
 from tiebreak.recipe import Lora
@@ -67,6 +69,18 @@ def test_others_are_left_with_one_warning(trained_by, packing, said, training, c
     assert "trace" not in warning
     checking.check(ours, 4096, training)
     assert len(warnings(caplog)) == 1
+
+
+def test_a_backward_that_fails_ends_a_training_with_spread_weights(trained_by, monkeypatch) -> None:
+    def failing_backward(tensor: torch.Tensor) -> None:
+        raise RuntimeError("out of shared memory")
+
+    monkeypatch.setattr(torch.Tensor, "backward", failing_backward)
+    assert not trained_by(right, True).fixed
+    monkeypatch.setattr(checking.distributed, "shards", lambda: True)
+    monkeypatch.setattr("tiebreak.model.classifier.shard", lambda model, device: None)
+    with pytest.raises(TiebreakError, match=r"raise RuntimeError in a backward, .*compute.shard_model=false"):
+        trained_by(right, True)
 
 
 def test_a_classifier_is_compared_once(trained_by, monkeypatch) -> None:

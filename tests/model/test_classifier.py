@@ -53,6 +53,18 @@ def test_a_head_of_another_shape_is_not_taken(reward_model: Path, precision: str
         assert loaded.logits(pack(documents("llama", 2))).shape == (2, 3)
 
 
+def test_processes_that_hold_a_model_differently_are_refused(monkeypatch) -> None:
+    seen = []
+    monkeypatch.setattr("tiebreak.distributed.alike", lambda value: not seen.append(value))
+    for precision in ("fp32", "bf16", "fp8", "fp32"):
+        load_adapted(base("llama"), Lora(rank=16), None, precision, "cpu")
+    fp32, bf16, fp8 = dict.fromkeys(seen)
+    assert seen == [fp32, fp32, bf16, bf16, fp8, fp32, fp32]
+    monkeypatch.setattr("tiebreak.distributed.alike", lambda value: False)
+    with pytest.raises(TiebreakError, match=r"different kinds.*\(here in dense, float32\); ask for one kind"):
+        load(base("llama"))
+
+
 def test_fp8_on_a_card_takes_ranks_that_its_products_take(monkeypatch) -> None:
     monkeypatch.setattr(classifier, "device_card", lambda _: named("H100"))
     with pytest.raises(

@@ -98,7 +98,7 @@ class Cluster:
                 waits = [*planned.after_jobs, *(jobs[step] for step in planned.after)]
                 variables = passed_on(planned.step, site)
                 jobs[planned.step] = queue.submit(script(planned, site, waits), options, variables)
-                made.append(self._remember(planned, jobs[planned.step]))
+                made.append(self._remember(planned, jobs[planned.step], waits))
         return made
 
     def _need_nothing_else(self, chosen: Sequence[Task], active: Mapping[str, str]) -> None:
@@ -115,14 +115,16 @@ class Cluster:
     def _alive(self) -> tuple[dict[str, str], dict[str, str]]:
         """What will be done and by which array task; and what is pending in vain, which Slurm will kill.
 
-        A failed task of an array dooms what waits for the array, but only when the rest of it has ended.
+        A failed task of an array dooms all that waits for the array, but only when the rest of it has ended.
         """
         active: dict[str, str] = {}
         in_vain: dict[str, str] = {}
         states = {job.id: job.state for job in self._settled()}
         for task in self.work.tasks:
             for job in self.jobs_of(task):
-                if states.get(job) == "PENDING" and not self._comes_to_run(task, job, active):
+                if states.get(job) == "PENDING" and not (
+                    self._comes_to_run(task, job, active) and self._gets_its_turn(job, states, in_vain)
+                ):
                     in_vain[task.id] = job
                 elif job in states:
                     active[task.id] = job
@@ -135,6 +137,29 @@ class Cluster:
             if up.id in active
             else state(self.work, up).status == "fresh"
             for up in task.upstream()
+        )
+
+    def _gets_its_turn(self, job: str, states: Mapping[str, str], in_vain: Mapping[str, str]) -> bool:
+        """Is every array task that Slurm has it wait for done, or going to be?"""
+        entries = {int(entry["job"]): entry for entry in self.record}
+        waits = entries[queue.number(job)].get("after", ())
+        awaited = {
+            f"{entry['job']}_{n}": made
+            for wait in waits
+            for entry in [entries[queue.number(wait)]]
+            for n, made in enumerate(entry["tasks"].items())
+            if wait in (entry["job"], f"{entry['job']}_{n}")
+        }
+        return all(
+            each not in in_vain.values() if each in states else self._is_made(*made)
+            for each, made in awaited.items()
+        )
+
+    def _is_made(self, name: str, key: str) -> bool:
+        """Is there what a job was to make, as it is still wanted?"""
+        return any(
+            task.id == name and self.work.key(task) == key and state(self.work, task).status == "fresh"
+            for task in self.work.tasks
         )
 
     def _settled(self) -> list[queue.Queued]:
@@ -181,9 +206,15 @@ class Cluster:
         record: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
         return record
 
-    def _remember(self, planned: Submission, job: str) -> dict[str, Any]:
+    def _remember(self, planned: Submission, job: str, waits: Sequence[str]) -> dict[str, Any]:
         keys = {task: self.work.key(self.work.find(task)) for task in planned.tasks}
-        entry = {"job": job, "step": planned.step, "tasks": keys, "submitted": time.time()}
+        entry = {
+            "job": job,
+            "step": planned.step,
+            "tasks": keys,
+            "after": list(waits),
+            "submitted": time.time(),
+        }
         self.record.append(entry)
         write_atomically(self.folder / "jobs.json", json.dumps(self.record, indent=1))
         return entry
@@ -206,9 +237,10 @@ def _variables(profile: Path | None) -> dict[str, str]:
             raise TiebreakError(f"the profile {profile} fails: {done.stderr.strip()[-500:]}")
         environment = dict(line.split("=", 1) for line in done.stdout.split("\0") if "=" in line)
     found = {name: value for name, value in environment.items() if name.startswith("SBATCH_") and value}
-    if clusters := found.get("SBATCH_CLUSTERS"):
-        raise TiebreakError(
-            f"SBATCH_CLUSTERS={clusters}: the jobs of another cluster are out of sight here; unset it, and work "
-            "on a login node of that cluster"
-        )
+    for name in ("SBATCH_CLUSTERS", "SLURM_CLUSTERS"):
+        if clusters := environment.get(name):
+            raise TiebreakError(
+                f"{name}={clusters}: the jobs of another cluster are out of sight here; unset it, and work on a "
+                "login node of that cluster"
+            )
     return found

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from multiprocessing.connection import wait
 
 from rich.console import Console
@@ -123,7 +124,8 @@ class _Graph:
                 return worker
         if len(self.workers) >= self.work.recipe.compute.workers:
             return None
-        self.workers.append(Worker(self.work, len(self.workers)))
+        taken = {worker.index for worker in self.workers}
+        self.workers.append(Worker(self.work, next(n for n in count() if n not in taken)))
         return self.workers[-1]
 
     def _listen(self) -> None:

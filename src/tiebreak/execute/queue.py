@@ -50,7 +50,11 @@ def submit(script: str, options: Sequence[str] = (), variables: Mapping[str, str
 
     Returns the job's id. Raises TiebreakError with sbatch's own words.
     """
-    return _slurm(["sbatch", "--parsable", *options], script, variables).strip().partition(";")[0]
+    said = _slurm(["sbatch", "--parsable", *options], script, variables)
+    found = re.search(r"^(\d+)(;.*)?$", said, re.MULTILINE)
+    if found is None:
+        raise TiebreakError(f"sbatch was to name the job's id, and said {said.strip()!r}")
+    return found[1]
 
 
 def queued(*, also_ended: bool = False) -> list[Queued]:

@@ -28,6 +28,9 @@ from tiebreak.pipeline import Task
 STEPS = {"post_pretrain", "teach", "score", "distill", "predict"}
 """Steps whose work can be shared: they train or score."""
 
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
+"""What tells numerical libraries how many cores a process has; torch believes MKL's more than OpenMP's."""
+
 _FOLDER = "ranks"
 _GRACE = 1.0
 
@@ -149,7 +152,7 @@ def _meeting_place(in_job: bool) -> tuple[Any, dict[str, str]]:
 
 
 def _here(command: Sequence[str], size: int, environment: Mapping[str, str]) -> list[subprocess.Popen[bytes]]:
-    common = {**environment, "WORLD_SIZE": str(size), "OMP_NUM_THREADS": _threads(environment, size)}
+    common = {**environment, "WORLD_SIZE": str(size), **_threads(environment, size)}
     with held_back():
         return [
             subprocess.Popen(
@@ -164,15 +167,22 @@ def _by_srun(
 ) -> list[subprocess.Popen[bytes]]:
     """One srun for all tasks of the job; cores a task are not handed down by themselves."""
     cores = environment.get("SLURM_CPUS_PER_TASK")
-    options = [f"--ntasks={size}", "--kill-on-bad-exit=1", *([f"--cpus-per-task={cores}"] if cores else [])]
+    # SBATCH_EXPORT=NONE would hold for srun too, and keep the meeting place from the processes
+    options = [
+        "--export=ALL",
+        f"--ntasks={size}",
+        "--kill-on-bad-exit=1",
+        *([f"--cpus-per-task={cores}"] if cores else []),
+    ]
     on_a_node = size // int(environment.get("SLURM_JOB_NUM_NODES", "1"))
-    environment = {**environment, "OMP_NUM_THREADS": _threads(environment, on_a_node)}
+    environment = {**environment, **_threads(environment, on_a_node)}
     return [subprocess.Popen(["srun", *options, *command], stdin=subprocess.DEVNULL, env=environment)]
 
 
-def _threads(environment: Mapping[str, str], processes: int) -> str:
+def _threads(environment: Mapping[str, str], processes: int) -> dict[str, str]:
     """The cores of this task, shared by the processes of a machine."""
-    return str(max(1, int(environment.get("OMP_NUM_THREADS", "1")) // max(1, processes)))
+    share = max(1, int(environment.get("OMP_NUM_THREADS", "1")) // max(1, processes))
+    return dict.fromkeys(THREADS, str(share))
 
 
 def _wait(
@@ -216,12 +226,21 @@ def _judge(
         raise TiebreakError(f"{own[rank].text} (process {rank} of {size}; the others were ended)")
     if should_stop():  # srun's processes hear a signal too, and die of it while they import
         raise Interrupted
-    silent = [rank for rank in range(size) if rank not in failures]
-    if len(codes) == size:
-        silent = [rank for rank in silent if codes[rank] is not None] or silent
+    raise TiebreakError(_of_the_dead(codes, failures, size))
+
+
+def _of_the_dead(codes: Sequence[int | None], failures: Mapping[int, Failure], size: int) -> str:
+    """Who died, where nobody says more than that a connection failed; who met that first, where nobody died."""
+    by_srun = len(codes) != size
+    silent = [rank for rank in range(size) if rank not in failures and (by_srun or codes[rank] is not None)]
+    met = min(failures.items(), key=lambda item: item[1].when, default=None)
+    if met and not silent:
+        rank, failure = met
+        return f"{failure.text} (process {rank} of {size}; the others were ended)"
     who = " or ".join(map(str, silent)) or "0"
-    how = _killed_by(codes[silent[0]]) if len(codes) == size and silent else "died without a word"
-    raise TiebreakError(f"process {who} of {size} {how} (often: out of memory); the others were ended")
+    how = "died without a word" if by_srun or not silent else _killed_by(codes[silent[0]])
+    said = f"; process {met[0]} says: {met[1].text}" if met and by_srun else ""
+    return f"process {who} of {size} {how} (often: out of memory); the others were ended{said}"
 
 
 def _killed_by(code: int | None) -> str:

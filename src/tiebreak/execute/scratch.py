@@ -72,16 +72,17 @@ def prepare(step: int, environment: Mapping[str, str], site_recipe: Path, folder
     """
     base = scratch_base(environment, folder)
     new_folder(base)
-    _remember(base, environment, folder)
     with _alone(base):
         path = base / RECIPE
         site = None if path.is_file() and not site_recipe.is_file() else Workspace(site_recipe).anchored()
         kept = recipe_file.load(path).model_dump(mode="json") if path.is_file() else _begin(site)
         values = given(step, environment, _models(site or kept, kept))
         tree, overrides = _told(step, values, kept, site or kept, path)
-        _keep(path, tree)
-        work = Workspace(path, overrides)
-        job = Job(work, tuple(_chosen(step, values, work)))
+        with _as_before_if_refused(path):
+            _keep(path, tree)
+            work = Workspace(path, overrides)
+            job = Job(work, tuple(_chosen(step, values, work)))
+        _remember(base, environment, folder)
         if step in (3, 4):
             _claim(job, STEP_OF[step])
     return job
@@ -228,6 +229,20 @@ def _keep(path: Path, tree: dict[str, Any]) -> None:
     parsed = recipe_file.parse(tree, f"{path}, with this step's variables")
     if not path.is_file() or recipe_file.load(path) != parsed:
         write_atomically(path, recipe_file.dump(parsed))
+
+
+@contextmanager
+def _as_before_if_refused(path: Path) -> Iterator[None]:
+    """A job that cannot be leaves the recipe as it was."""
+    before = path.read_text(encoding="utf-8") if path.is_file() else None
+    try:
+        yield
+    except TiebreakError:
+        if before is None:
+            path.unlink(missing_ok=True)
+        else:
+            write_atomically(path, before)
+        raise
 
 
 def _chosen(step: int, values: Mapping[str, Given], work: Workspace) -> Iterator[Task]:

@@ -17,7 +17,8 @@ GPU_STEPS = frozenset({"post_pretrain", "teach", "score", "distill", "quantize",
 """Steps that train a model or score with one, whatever the recipe."""
 
 WARNING_SECONDS = 300
-_SHORTEST_WARNING = 15
+_WARNING_A_MINUTE = 15
+"""A quarter of a short job's time, so that it gets something done in each turn."""
 _OPTIONS = {
     "SBATCH_PARTITION": "partition",
     "SBATCH_QOS": "qos",
@@ -76,7 +77,7 @@ class Site:
 def script(submission: Submission, site: Site, dependencies: Sequence[str] = ()) -> str:
     """The batch script of a submission; `dependencies` are the ids of the jobs that it waits for."""
     minutes = minutes_of(submission.step, site)
-    warning = max(_SHORTEST_WARNING, min(WARNING_SECONDS, 60 * minutes - 60)) if minutes else WARNING_SECONDS
+    warning = min(WARNING_SECONDS, _WARNING_A_MINUTE * minutes) if minutes else WARNING_SECONDS
     limit = f"%{site.settings.at_once}" if site.settings.at_once else ""
     folder = str(site.run_dir).replace("%", "%%")  # a single % begins a pattern
     directives = {

@@ -68,11 +68,14 @@ def _alive(job: queue.Queued, task: Task, folder: Path) -> Status:
 
 def _ended(cluster: Cluster, task: Task, job: str, here: Status, gone: Mapping[str, str]) -> Status:
     """A task whose job is over without an artifact. Array tasks cancelled while pending have no account."""
-    how = gone.get(job, "FAILED" if here.state == "failed" else "CANCELLED")
+    log = cluster.log_of(task, job)
+    how = gone.get(job, "FAILED" if here.state == "failed" or log.is_file() else "CANCELLED")
+    if how == "COMPLETED":  # but what it made is gone, or no longer what is wanted
+        return here
     again = f"again: tiebreak run {cluster.work.arguments} --on slurm"
     if how == "CANCELLED":
         return Status(task.id, "cancelled", f"job {job}; {again}")
-    why = here.detail if here.state == "failed" else _last_lines(cluster.log_of(task, job))
+    why = here.detail if here.state == "failed" else _last_lines(log)
     return Status(task.id, "failed", f"job {job}, {how}: {why}\n{again}")
 
 

@@ -152,7 +152,7 @@ def use_threads(compute: Compute, workers: int = 1) -> None:
     cores = min(len(os.sched_getaffinity(0)), int(os.environ.get("SLURM_CPUS_ON_NODE", "1000000")))
     share = max(1, cores // workers)
     threads = str(compute.threads or os.environ.get("OMP_NUM_THREADS") or share)
-    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"):
+    for variable in ranks.THREADS:
         os.environ[variable] = threads
 
 

@@ -30,7 +30,8 @@ def waits_for_earlier(step: int, environment: Mapping[str, str], folder: Path) -
     time.sleep(_HEAD_START)
     known_at = (folder / REMEMBERED).stat().st_mtime if (folder / REMEMBERED).is_file() else 0.0
     for job in earlier:
-        if known_at == 0.0 or (job.state == "PENDING" and job.submit_time > known_at):
+        has_said = (folder / f"{REMEMBERED}-{job.job}").is_file()
+        if known_at == 0.0 or (not has_said and job.submit_time > known_at):
             return _requeued_behind(job, "it may say where SCRATCH_BASE is")
     return False
 

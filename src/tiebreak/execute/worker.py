@@ -33,10 +33,11 @@ class Message:
 
 
 class Worker:
-    """The run's end of a worker process. `task` is what it works on, None while it is idle."""
+    """The run's end of a worker process. `task` is what it works on, None while it is idle; `index` is its card's."""
 
     def __init__(self, work: Workspace, index: int) -> None:
         new_folder(work.run_dir / "logs")
+        self.index = index
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process = context.Process(

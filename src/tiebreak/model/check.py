@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tiebreak import distributed
 from tiebreak.data.packing import Document, Packed, pack, shape
+from tiebreak.errors import TiebreakError
 from tiebreak.model import gpu
 from tiebreak.model.classifier import Classifier
 from tiebreak.model.lora import HEAD
@@ -48,7 +49,7 @@ def _disagreement(classifier: Classifier, budget: int, training: bool) -> str:
     tokens = shape(sum(map(len, documents)), max(budget, sum(LENGTHS)))
     try:
         fast = _outcome(classifier, pack(documents, tokens), training)
-    except torch.cuda.OutOfMemoryError:
+    except (torch.cuda.OutOfMemoryError, TiebreakError):
         raise
     except Exception as error:  # a compiler may raise anything
         classifier.model.zero_grad(set_to_none=True)
@@ -80,12 +81,28 @@ def _outcome(classifier: Classifier, packed: Packed, training: bool) -> list[Ten
         z_DC = classifier.logits(packed.to(classifier.device))
     outcome = [z_DC.detach()]
     if training:
-        (z_DC * torch.linspace(-1, 1, z_DC.numel(), device=z_DC.device).view_as(z_DC)).sum().backward()  # type: ignore[no-untyped-call]
+        _backward((z_DC * torch.linspace(-1, 1, z_DC.numel(), device=z_DC.device).view_as(z_DC)).sum())
         learning = classifier.trainable().items()
         gradients = [p.grad.flatten() for name, p in learning if p.grad is not None and name != HEAD]
         outcome.append(torch.cat(gradients))
         classifier.model.zero_grad(set_to_none=True)
     return outcome
+
+
+def _backward(total: Tensor) -> None:
+    """Raises TiebreakError where weights are spread: after a backward that raised, FSDP2 no longer frees them."""
+    try:
+        total.backward()  # type: ignore[no-untyped-call]
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except Exception as error:
+        if not distributed.shards():
+            raise
+        raise TiebreakError(
+            f"the GPU kernels raise {type(error).__name__} in a backward, after which weights that are spread over "
+            "processes cannot go on; take another card, or a precision in which one holds the model, with "
+            "--set compute.shard_model=false"
+        ) from error
 
 
 def _relative(ours: Tensor, theirs: Tensor) -> float:

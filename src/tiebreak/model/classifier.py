@@ -3,6 +3,7 @@
 Dimension letters: T tokens of the packed row, D documents, C classes.
 """
 
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ from tiebreak.model import attention, gpu, stream
 from tiebreak.model.ends import read_at_ends
 from tiebreak.model.fuse import fuse
 from tiebreak.model.lora import HEAD, add_adapters, load_adapter
-from tiebreak.model.precision import TYPES, announce, choose
+from tiebreak.model.precision import TYPES, Precision, announce, choose
 from tiebreak.model.precision import card as device_card
 from tiebreak.model.shard import shard
 from tiebreak.model.stack import stacks
@@ -100,9 +101,11 @@ def load(folder: Path, precision: str = "auto", device: str = "cpu", seed: int =
     trained. precision auto means 16 bits on a GPU, whatever the size.
     Raises TiebreakError if the folder holds no model that transformers can read.
     """
-    chosen = choose(precision, device_card(device), 0)
+    card = device_card(device)
+    chosen = choose(precision, card, 0)
     with _clear_errors(folder):
         config = _config(folder)
+        _agree(chosen, gpu.suits(card, chosen.dtype, config))
         if chosen.kind != "dense":
             model, has_head = stream.load(folder, config, chosen.dtype, device, chosen.kind)
         elif device != "cpu" and stream.covers(folder, config):
@@ -138,7 +141,9 @@ def load_adapted(
     if why := wrong_rank(chosen.kind, card, lora.rank):
         raise TiebreakError(f"{base.name} in FP8: {why}")
     announce(base.name, chosen)
-    if chosen.kind == "dense" and not gpu.suits(card, chosen.dtype, config):
+    suits = gpu.suits(card, chosen.dtype, config)
+    _agree(chosen, suits)
+    if chosen.kind == "dense" and not suits:
         classifier = load(base, precision, device, seed)
         add_adapters(classifier.model, lora, seed)
     else:
@@ -158,6 +163,17 @@ def load_adapted(
     if adapter is not None and load_adapter(classifier.model, adapter):
         classifier.head_trained = True
     return classifier
+
+
+def _agree(chosen: Precision, suits: bool) -> None:
+    """Raises TiebreakError where the processes of a task would hold or compute a model in different ways."""
+    ours = f"{chosen.kind} {chosen.dtype} {suits}"
+    if not distributed.alike(zlib.crc32(ours.encode())):
+        raise TiebreakError(
+            "the cards of this task are of different kinds, on which a model is held or computed differently (here "
+            f"in {chosen.kind}, {str(chosen.dtype).removeprefix('torch.')}); ask for one kind, with SBATCH_CONSTRAINT "
+            "or SBATCH_GRES, or name a precision that both have"
+        )
 
 
 def _classifier(folder: Path, model: PreTrainedModel, has_head: bool, device: str, seed: int) -> Classifier:
