@@ -238,3 +238,27 @@ def test_evaluate_takes_models_beside_files(tiebreak, tiny_run, tmp_path: Path) 
     assert len({losses[name] for name in list(losses)[:3]}) == 1
     code, out, err = tiebreak("evaluate", tiny_run.model, votes, "--precision", "fp23")
     assert (code, "unknown precision 'fp23': did you mean 'fp32'" in err) == (2, True)
+
+
+def test_a_step_works_by_the_recipe_as_it_stood_when_it_started(
+    tiebreak, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another job leaves a teacher out while this one has yet to start the workers that train it."""
+    fakes.write(tmp_path)
+    for name in ("llama", "gemma"):
+        (tmp_path / "models" / name).mkdir(parents=True)
+        (tmp_path / "models" / name / "config.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    seen = []
+
+    def finish(work, tasks) -> None:
+        kept = tmp_path / "scratch" / "recipe.yaml"
+        kept.write_text(kept.read_text().replace("llama", "qwen"))
+        worker = cli.Workspace(work.path, work.overrides)  # as a worker begins, with nothing read yet
+        seen.extend(worker.find(task.id).id for task in tasks if task.step_name == "teach")
+
+    monkeypatch.setattr(cli, "_finish", finish)
+    monkeypatch.setenv("TEACHER_FOLDS", "0")
+    code, _, err = tiebreak("step", 3)
+    assert code == 0, err
+    assert seen == ["teach/llama-fold0"]

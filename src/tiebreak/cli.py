@@ -266,7 +266,7 @@ def step(
     if turn.is_back_in_queue(number, job, Path.cwd()):
         raise typer.Exit(0)
     with _requeued_in_time(job.work):
-        _finish(job.work, job.tasks)
+        _finish(Workspace(job.work.freeze()), job.tasks)  # other jobs change the recipe meanwhile
 
 
 @app.command()

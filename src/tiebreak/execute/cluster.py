@@ -14,8 +14,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tiebreak.errors import TiebreakError
 from tiebreak.execute import artifacts, queue
 from tiebreak.execute.artifacts import write_atomically
@@ -54,7 +52,7 @@ class Cluster:
         return Site(
             name=self.work.recipe.name,
             run_dir=run_dir,
-            recipe=self._frozen_path(),
+            recipe=self.work.copy,
             profile=profile,
             variables=_variables(profile),
             settings=settings,
@@ -94,7 +92,7 @@ class Cluster:
             jobs: dict[str, str] = {}
             made = []
             for planned in missing:
-                write_atomically(site.recipe, yaml.safe_dump(self.work.anchored(), sort_keys=False))
+                self.work.freeze()
                 waits = [*planned.after_jobs, *(jobs[step] for step in planned.after)]
                 variables = passed_on(planned.step, site)
                 jobs[planned.step] = queue.submit(script(planned, site, waits), options, variables)
@@ -192,14 +190,6 @@ class Cluster:
         jobs = [str(job) for job in sorted({job.job for job in self._queued()})]
         queue.cancel(jobs)
         return jobs
-
-    def _frozen_path(self) -> Path:
-        """Where the copy of the recipe is that jobs work from: later edits do not reach them."""
-        return (
-            self.work.run_dir.resolve()
-            / "slurm"
-            / f"recipe-{artifacts.digest(self.work.anchored())[:8]}.yaml"
-        )
 
     def _recorded(self) -> list[dict[str, Any]]:
         path = self.folder / "jobs.json"

@@ -12,11 +12,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from tiebreak import pipeline, recipe_file
 from tiebreak.data.hub import located
 from tiebreak.errors import TiebreakError
-from tiebreak.execute.artifacts import InputRecord, Manifest, digest, file_digest, read_manifest
+from tiebreak.execute.artifacts import (
+    InputRecord,
+    Manifest,
+    digest,
+    file_digest,
+    read_manifest,
+    write_atomically,
+)
 from tiebreak.model import hub
+from tiebreak.output import new_folder
 from tiebreak.pipeline import Source, Task
 from tiebreak.recipe import Recipe
 
@@ -148,6 +158,17 @@ class Workspace:
         if tree["slurm"]["profile"]:
             tree["slurm"]["profile"] = absolute(tree["slurm"]["profile"])
         return tree | {"run_dir": str(self.run_dir)}
+
+    @property
+    def copy(self) -> Path:
+        """Where jobs find this recipe whatever becomes of its file, once `freeze` has put it there."""
+        return self.run_dir.resolve() / "slurm" / f"recipe-{digest(self.anchored())[:8]}.yaml"
+
+    def freeze(self) -> Path:
+        """Write the copy that jobs work from; later edits do not reach them. Returns where it is."""
+        new_folder(self.copy.parent)
+        write_atomically(self.copy, yaml.safe_dump(self.anchored(), sort_keys=False))
+        return self.copy
 
     def fetch(self) -> dict[str, Path]:
         """Where every source of every task is, each brought here if it was not."""
