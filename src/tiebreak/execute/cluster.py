@@ -10,7 +10,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -118,47 +118,39 @@ class Cluster:
         active: dict[str, str] = {}
         in_vain: dict[str, str] = {}
         states = {job.id: job.state for job in self._settled()}
+        fresh = [task for task in self.work.tasks if states and state(self.work, task).status == "fresh"]
+        made = {task.id: self.work.key(task) for task in fresh}
         for task in self.work.tasks:
             for job in self.jobs_of(task):
                 if states.get(job) == "PENDING" and not (
-                    self._comes_to_run(task, job, active) and self._gets_its_turn(job, states, in_vain)
+                    self._comes_to_run(task, job, active, made)
+                    and self._gets_its_turn(job, states, set(in_vain.values()), made)
                 ):
                     in_vain[task.id] = job
                 elif job in states:
                     active[task.id] = job
         return active, in_vain
 
-    def _comes_to_run(self, task: Task, job: str, active: Mapping[str, str]) -> bool:
-        """Is all that a task reads fresh, or made by a job that was there when its own was submitted?"""
+    def _comes_to_run(self, task: Task, job: str, active: Mapping[str, str], made: Mapping[str, str]) -> bool:
+        """Is all that a task reads there, or made by a job that was there when its own was submitted?"""
         return all(
-            queue.number(active[up.id]) < queue.number(job)
-            if up.id in active
-            else state(self.work, up).status == "fresh"
+            queue.number(active[up.id]) < queue.number(job) if up.id in active else up.id in made
             for up in task.upstream()
         )
 
-    def _gets_its_turn(self, job: str, states: Mapping[str, str], in_vain: Mapping[str, str]) -> bool:
+    def _gets_its_turn(
+        self, job: str, states: Mapping[str, str], in_vain: Set[str], made: Mapping[str, str]
+    ) -> bool:
         """Is every array task that Slurm has it wait for done, or going to be?"""
-        entries = {int(entry["job"]): entry for entry in self.record}
-        waits = entries[queue.number(job)].get("after", ())
-        awaited = {
-            f"{entry['job']}_{n}": made
-            for wait in waits
-            for entry in [entries[queue.number(wait)]]
-            for n, made in enumerate(entry["tasks"].items())
-            if wait in (entry["job"], f"{entry['job']}_{n}")
-        }
-        return all(
-            each not in in_vain.values() if each in states else self._is_made(*made)
-            for each, made in awaited.items()
-        )
-
-    def _is_made(self, name: str, key: str) -> bool:
-        """Is there what a job was to make, as it is still wanted?"""
-        return any(
-            task.id == name and self.work.key(task) == key and state(self.work, task).status == "fresh"
-            for task in self.work.tasks
-        )
+        entries = {entry["job"]: entry for entry in self.record}
+        for wait in entries[job.partition("_")[0]].get("after", ()):
+            array = wait.partition("_")[0]
+            for n, (task, key) in enumerate(entries[array]["tasks"].items()):
+                each = f"{array}_{n}"
+                comes = each not in in_vain if each in states else made.get(task) == key
+                if wait in (array, each) and not comes:
+                    return False
+        return True
 
     def _settled(self) -> list[queue.Queued]:
         """The queued jobs, once none is about to end: is it cancelled, done, or back in the queue?"""
