@@ -61,5 +61,6 @@ def test_a_row_that_does_not_fit_alone_is_an_error() -> None:
 
 def test_several_processes_do_not_change_their_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scorer.distributed, "size", lambda: 2)
+    monkeypatch.setattr(scorer.distributed, "alike", lambda value: True)
     with pytest.raises(TiebreakError, match=r"a forward of 1600 tokens .* compute\.score_tokens=800"):
         scored(lambda number, tokens: False)

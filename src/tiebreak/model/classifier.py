@@ -105,7 +105,8 @@ def load(folder: Path, precision: str = "auto", device: str = "cpu", seed: int =
     chosen = choose(precision, card, 0)
     with _clear_errors(folder):
         config = _config(folder)
-        _agree(chosen, gpu.suits(card, chosen.dtype, config))
+    _agree(chosen, gpu.suits(card, chosen.dtype, config))
+    with _clear_errors(folder):
         if chosen.kind != "dense":
             model, has_head = stream.load(folder, config, chosen.dtype, device, chosen.kind)
         elif device != "cpu" and stream.covers(folder, config):
