@@ -39,13 +39,14 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         raise TiebreakError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(tree, dict):
         raise TiebreakError(f"{path} holds {type(tree).__name__}, not a mapping of recipe keys")
+    return parse(tree, str(path), overrides)
+
+
+def parse(tree: dict[str, Any], origin: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Turn a plain tree, which stays as it is, with overrides into a Recipe; `origin` names it in errors."""
+    tree = dict(tree)
     for override in overrides:
         _apply(tree, override)
-    return parse(tree, str(path))
-
-
-def parse(tree: dict[str, Any], origin: str) -> Recipe:
-    """Turn a plain tree into a Recipe; `origin` names it in errors."""
     try:
         return Recipe.model_validate(tree)
     except ValidationError as error:

@@ -91,8 +91,9 @@ class Cluster:
             queue.cancel([job for task, job in in_vain.items() if task in again])
             jobs: dict[str, str] = {}
             made = []
-            for planned in missing:
+            if missing:
                 self.work.freeze()
+            for planned in missing:
                 waits = [*planned.after_jobs, *(jobs[step] for step in planned.after)]
                 variables = passed_on(planned.step, site)
                 jobs[planned.step] = queue.submit(script(planned, site, waits), options, variables)

@@ -78,11 +78,13 @@ def prepare(step: int, environment: Mapping[str, str], site_recipe: Path, folder
         kept = recipe_file.load(path).model_dump(mode="json") if path.is_file() else _begin(site)
         values = given(step, environment, _models(site or kept, kept))
         tree, overrides = _told(step, values, kept, site or kept, path)
-        with _as_before_if_refused(path):
-            _keep(path, tree)
-            work = Workspace(path, overrides)
-            job = Job(work, tuple(_chosen(step, values, work)))
+        origin = f"{path}, with this step's variables"
+        recipe = recipe_file.parse(tree, origin)
+        names = _names(step, values, recipe_file.parse(tree, origin, overrides))
+        _keep(path, recipe)  # from here on nothing is refused
         _remember(base, environment, folder)
+        work = Workspace(path, overrides)
+        job = Job(work, tuple(_chosen(step, names, work)))
         if step in (3, 4):
             _claim(job, STEP_OF[step])
     return job
@@ -224,30 +226,14 @@ def _set(tree: dict[str, Any], item: Given) -> None:
         section[leaf] = value
 
 
-def _keep(path: Path, tree: dict[str, Any]) -> None:
-    """Write the recipe if it differs from what is there; refuse one that is no recipe."""
-    parsed = recipe_file.parse(tree, f"{path}, with this step's variables")
-    if not path.is_file() or recipe_file.load(path) != parsed:
-        write_atomically(path, recipe_file.dump(parsed))
+def _keep(path: Path, recipe: Recipe) -> None:
+    """Write the recipe if it differs from what is there."""
+    if not path.is_file() or recipe_file.load(path) != recipe:
+        write_atomically(path, recipe_file.dump(recipe))
 
 
-@contextmanager
-def _as_before_if_refused(path: Path) -> Iterator[None]:
-    """A job that cannot be leaves the recipe as it was."""
-    before = path.read_text(encoding="utf-8") if path.is_file() else None
-    try:
-        yield
-    except TiebreakError:
-        if before is None:
-            path.unlink(missing_ok=True)
-        else:
-            write_atomically(path, before)
-        raise
-
-
-def _chosen(step: int, values: Mapping[str, Given], work: Workspace) -> Iterator[Task]:
-    """The step's tasks that its variables choose, and those that every step makes if they are missing."""
-    names = _names(step, values, work.recipe)
+def _chosen(step: int, names: set[str], work: Workspace) -> Iterator[Task]:
+    """The step's tasks of these names, or all, and those that every step makes if they are missing."""
     for task in work.tasks:
         if task.step_name in ALWAYS or (
             task.step_name == STEP_OF[step] and (not names or task.name in names)

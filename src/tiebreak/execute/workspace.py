@@ -166,9 +166,10 @@ class Workspace:
 
     def freeze(self) -> Path:
         """Write the copy that jobs work from; later edits do not reach them. Returns where it is."""
-        new_folder(self.copy.parent)
-        write_atomically(self.copy, yaml.safe_dump(self.anchored(), sort_keys=False))
-        return self.copy
+        path = self.copy
+        new_folder(path.parent)
+        write_atomically(path, yaml.safe_dump(self.anchored(), sort_keys=False))
+        return path
 
     def fetch(self) -> dict[str, Path]:
         """Where every source of every task is, each brought here if it was not."""
