@@ -43,7 +43,9 @@ def real_slurm(repository: Path) -> Iterator[RealSlurm]:
             pytest.skip(f"no Slurm: neither sbatch nor {sandbox} (TIEBREAK_SLURM_SANDBOX) is here")
         answer = subprocess.run(["sinfo"], capture_output=True, text=True, check=False)
         if answer.returncode:
-            pytest.skip(f"no Slurm: sbatch is here, but no controller answers: {answer.stderr.strip()[-200:]}")
+            pytest.skip(
+                f"no Slurm: sbatch is here, but no controller answers: {answer.stderr.strip()[-200:]}"
+            )
         yield RealSlurm(None)
         return
     folder = mkdtemp(prefix="tb-slurm-", dir="/tmp")
