@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tiebreak import seen
 from tiebreak.recipe import Average, Prompt, Slice, Tta
 from tiebreak.runtime import Runtime
 
@@ -69,8 +70,8 @@ def run(
 
     The model's calibration, and the certainty from which one order is enough, are fitted on what it says of the
     calibration side, which no model trained on. Where that is empty they are fitted on the held-out votes of all
-    students together, each vote judged by the student that was not trained on it. The rules are the training sides'
-    votes, counted.
+    students together, each vote judged by the student that has not seen it. The rules are the training sides' votes,
+    counted. Raises TiebreakError where a student has learned, itself or through teachers, what it is to be fitted on.
     """
     import pyarrow as pa
 
@@ -84,7 +85,8 @@ def run(
     (base,), (rows,), folders = inputs["base"], inputs["rows"], inputs["students"]
     method, table = settings.average.method, votes.read_table(rows / "rows.parquet")
     aside = sides.calibration(table)
-    students = [_scored(folder, "calibration" if len(aside) else "held_out") for folder in folders]
+    split = "calibration" if len(aside) else "held_out"
+    students = [_unseen(table, folder, split) for folder in folders]
     weights = [1 / _said(table, logits).log_loss() if method == "weighted" else 1.0 for logits in students]
     adapters = [read_adapter(folder / "adapter") for folder in folders]
     state, lora = average(adapters, weights, method == "published")
@@ -97,15 +99,19 @@ def run(
         marked, max_tokens = sides.marked({"calibration": aside}), settings.tta.max_tokens
         logits = score_in_parts(classifier, marked, settings.prompt, max_tokens, "student", None, runtime)
     votes.write_table(logits, output / "logits.parquet")
+    said, training = _said(table, logits), sides.training_side(table, votes.LOCKBOX)
     made = {
         "average": method,
         "adapters": [folder.name for folder in folders],
         "shares": [weight / sum(weights) for weight in weights],
-        "calibrated_on": "calibration votes" if len(aside) else "students' held-out votes",
+        "calibrated_on": sorted(sides.groups_of(said.votes)),
+        "learned_from": sorted(seen.learned_from(folders)),
     }
-    shipped = _package(settings, _said(table, logits), sides.training_side(table, votes.LOCKBOX), made)
+    shipped = _package(settings, said, training, made)
     package.write(shipped, output / "model")
-    return {"students": len(folders), "rank": lora.rank} | shipped.calibration | shipped.provenance
+    fitted_on = sorted(sides.groups_of(said.votes) | sides.groups_of(training))
+    metrics = {"students": len(folders), "rank": lora.rank, "fitted_on": fitted_on}
+    return metrics | shipped.calibration | shipped.provenance
 
 
 def _merged(base: Path, state: "dict[str, Tensor]", lora: "Lora", device: str) -> "Classifier":
@@ -137,14 +143,18 @@ def _package(settings: Settings, said: Said, training: "pa.Table", made: dict[st
     )
 
 
-def _scored(folder: Path, split: str) -> "pa.Table":
-    """The logits that an artifact has of one split."""
+def _unseen(rows: "pa.Table", student: Path, split: str) -> "pa.Table":
+    """A student's logits of one split. Raises TiebreakError if it has learned from any of these votes."""
     import pyarrow.compute as pc
 
+    from tiebreak.data import sides
     from tiebreak.data.votes import read_table
 
-    logits = read_table(folder / "logits.parquet")
-    return logits.filter(pc.equal(logits["split"], split))
+    logits = read_table(student / "logits.parquet")
+    logits = logits.filter(pc.equal(logits["split"], split))
+    groups = sides.groups_of(rows.filter(pc.is_in(rows["id"], value_set=logits["id"].combine_chunks())))
+    seen.require_unseen(groups, seen.learned_from([student]), "the average's calibration")
+    return logits
 
 
 def _said(rows: "pa.Table", logits: "pa.Table") -> Said:
