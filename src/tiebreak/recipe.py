@@ -321,7 +321,9 @@ class Evaluate(Slice):
 
     bootstrap_samples: Positive = Field(1000, description="resamples of the rows for each interval")
     confidence: float = Field(0.95, gt=0, lt=1, description="of the intervals")
-    weight_folds: bool = Field(False, description="blend the folds' students too, by 1 / held-out log loss")
+    weight_folds: bool = Field(
+        False, description="blend the folds' students too, by 1 / log loss on unseen votes"
+    )
 
 
 class Compute(Slice):

@@ -40,5 +40,7 @@ def _recorded(folders: Iterable[Path], kind: str) -> Groups:
         try:
             found.update(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))[kind])
         except (OSError, ValueError, KeyError):
-            raise TiebreakError(f"{folder} has no record of the votes that it has seen; make it again") from None
+            raise TiebreakError(
+                f"{folder} has no record of the votes that it has seen; make it again"
+            ) from None
     return frozenset(found)

@@ -124,6 +124,15 @@ def test_no_figure_and_no_calibration_is_fooled_by_memory(world: Path, mode: str
     work = run(world, **MODES[mode])
     rows = read_table(work.folder(work.find("split/votes")) / "rows.parquet")
     truth = truth_of(rows)
+    others, every = ("fold1", "fold2"), ("fold0", "fold1", "fold2")
+    records = {task.id: work.manifest(task).learned_from for task in work.tasks if work.manifest(task)}
+    assert records["split/votes"] == ()
+    assert records["teach/llama-fold0"] == records["score/llama-fold0-1of1"] == others
+    assert records["distill/fold0"] == (every if mode == "out of fold" else others)
+    assert records["average/student"] == every
+    aside = every if "nothing set aside" in mode else ("calibration",)
+    assert work.manifest(work.find("distill/fold0")).fitted_on == aside[:1]
+    assert work.manifest(work.find("average/student")).fitted_on == tuple(sorted({*aside, *every}))
     folders = {
         step: [work.folder(t) for t in work.tasks if t.step_name == step] for step in ("score", "distill")
     }
