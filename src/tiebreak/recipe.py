@@ -192,6 +192,10 @@ class Split(Slice):
     def _older_name(cls, tree: Any) -> Any:
         if not isinstance(tree, dict) or "soup_share" not in tree:
             return tree
+        if "calibration_share" in tree:
+            raise ValueError(
+                "soup_share is the older name of calibration_share, which is there too; leave it out"
+            )
         log.warning("split.soup_share is called split.calibration_share now, and is read as that")
         return {"calibration_share" if key == "soup_share" else key: share for key, share in tree.items()}
 
