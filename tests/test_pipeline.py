@@ -60,6 +60,22 @@ def test_a_student_reads_its_folds_logits_or_with_out_of_fold_labels_all() -> No
     assert len(read("out_of_fold")) == 10
 
 
+def test_one_student_of_all_folds_reads_every_logit_and_holds_nothing_out() -> None:
+    tasks = graph("tiny", distill={"students": "one"}, logits={"soft_labels": "out_of_fold"})
+    (student,) = [task for task in tasks if task.step_name == "distill"]
+    assert (student.id, student.settings.fold) == ("distill/all", None)
+    assert len(student.inputs["logits"]) == 3
+
+
+def test_other_seeds_of_training_keep_the_split_where_it_has_its_own() -> None:
+    def splits(**split: int) -> set[str]:
+        graphs = (graph("tiny", split=split, seed=seed) for seed in (0, 1))
+        return {str(pipeline.find(tasks, "split/votes").settings) for tasks in graphs}
+
+    assert len(splits(seed=3)) == 1
+    assert len(splits()) == 2
+
+
 def test_chosen_folds_alone_are_there() -> None:
     tasks = graph("published", teach={"folds": [0, 3]}, distill={"folds": [3]}, logits={})
     assert len(ids(tasks, "teach")) == 4

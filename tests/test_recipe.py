@@ -155,6 +155,10 @@ def test_the_schema_describes_every_section() -> None:
             {"logits": {"max_tokens": 300}},
             "logits.max_tokens is 300, less than twice prompt.prompt_tokens 256",
         ),
+        (
+            {"distill": {"students": "one"}},
+            "distill.students one learns from the votes of all folds",
+        ),
         ({"distill": {"per_teacher": {"lama": {}}}}, "no such teacher; did you mean 'llama'?"),
     ],
 )

@@ -84,7 +84,9 @@ def tasks(recipe: Recipe) -> tuple[Task, ...]:
     votes = Task(
         split,
         "votes",
-        split.Settings(split=recipe.split, seed=recipe.seed),
+        split.Settings(
+            split=recipe.split, seed=recipe.seed if recipe.split.seed is None else recipe.split.seed
+        ),
         {name: (task,) for name, task in ingested.items()},
     )
     pretrained = _post_pretrain(recipe, votes)
@@ -258,7 +260,7 @@ def _distill(
     return tuple(
         Task(
             distill,
-            f"fold{fold}",
+            "all" if fold is None else f"fold{fold}",
             distill.Settings(
                 fold=fold,
                 precision=model.precision,
@@ -279,7 +281,7 @@ def _distill(
                 **_start(pretrained, "student"),
             },
         )
-        for fold in recipe.folds("distill")
+        for fold in (recipe.folds("distill") if recipe.distill.students == "folds" else (None,))
     )
 
 

@@ -183,6 +183,11 @@ class Split(Slice):
         0.1,
         description="share set aside to calibrate and choose on; 0: the held-out votes, where soft labels are in-sample",
     )
+    seed: int | None = Field(
+        None,
+        ge=0,
+        description="of folds and sides; null for the recipe's. Given, other seeds of training keep the split",
+    )
     drop_overlaps: bool = Field(
         True, description="rows leave the training sides whose prompt is among the test pairs or votes"
     )
@@ -252,6 +257,10 @@ class Distill(TeacherTerm):
     """Step 5: loss = label CE + sum over teachers of [kl KL + cosine (1 - cos)], each with its weight."""
 
     folds: Folds = Field(None, description="folds to train; null for those of logits")
+    students: Literal["folds", "one"] = Field(
+        "folds",
+        description="a student a fold, averaged; or one on the votes of all folds, if labels are out of fold",
+    )
     label_weight: Weight = Field(0.2, description="of the cross-entropy with the label")
     label_smoothing: Share = Field(0.0, description="share of the label spread evenly over the classes")
     per_teacher: dict[str, TeacherTerm] = Field(
@@ -405,6 +414,15 @@ class Recipe(Slice):
                 "with logits.soft_labels out_of_fold every student has learned, through the teachers of other "
                 "folds, the votes that it holds out, and split.calibration_share is 0: no votes are left to "
                 "calibrate on; use --set split.calibration_share=0.1 or --set logits.soft_labels=in_sample"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_student_has_teachers(self) -> "Recipe":
+        if self.distill.students == "one" and self.logits.soft_labels == "in_sample":
+            raise ValueError(
+                "distill.students one learns from the votes of all folds, on which no single teacher was trained; "
+                "use --set logits.soft_labels=out_of_fold or --set distill.students=folds"
             )
         return self
 

@@ -39,6 +39,16 @@ def test_out_of_fold_takes_the_teacher_that_held_the_vote_out() -> None:
     assert "v0" not in chosen["id"].to_pylist()
 
 
+def test_a_student_of_all_folds_learns_from_the_teacher_that_held_each_vote_out() -> None:
+    logits = pa.concat_tables(
+        [scored("m", 1, ["v0", "v2", "v3"], ["v1"]), scored("m", 2, ["v0", "v1", "v3"], ["v2"])]
+        + [scored("m", 0, ["v1", "v2", "v3"], ["v0"])]
+    )
+    kept, z_NOMC = stack(VOTES, choose(logits, "out_of_fold", None), ["m"])
+    assert kept["id"].to_pylist() == ["v0", "v1", "v2", "v3"]
+    assert z_NOMC[:, 0, 0, 0].tolist() == [0, 1, 2, 0]  # v3, which nobody held out: the first fold's
+
+
 def test_only_votes_that_every_teacher_scored_are_kept() -> None:
     logits = pa.concat_tables([scored("m", 0, ["v1", "v2"], []), scored("n", 0, ["v2", "v3"], [])])
     kept, z_NOMC = stack(VOTES, choose(logits, "in_sample", 0), ["m", "n"])

@@ -1,7 +1,8 @@
 """Teachers' logits as targets for a student.
 
 In-sample: a teacher that trained on the row says what it thinks of it, as published. Out of fold: the teacher
-that held the row out says it (WSDM Cup); rows that no teacher held out, the extra votes, keep in-sample ones.
+that held the row out says it (WSDM Cup); rows that no teacher held out, the extra votes, keep in-sample ones: of the
+fold's own teacher, or for a student of all folds of the first fold's.
 An out-of-fold teacher of another fold has seen the labels of this student's held-out rows.
 
 Dimension letters: N votes, O orders, M teachers, C classes.
@@ -17,13 +18,16 @@ from numpy.typing import NDArray
 from tiebreak.data.logits import by_vote, mean_over_orders, swap_answers
 
 
-def choose(logits: pa.Table, kind: str, fold: int) -> pa.Table:
-    """The rows of teachers' logits (data.logits.LOGITS_SCHEMA) that a student of `fold` may learn from."""
+def choose(logits: pa.Table, kind: str, fold: int | None) -> pa.Table:
+    """The rows of teachers' logits (data.logits.LOGITS_SCHEMA) that a student of `fold`, or of all, may learn from."""
     learned = pc.is_in(logits["split"], value_set=pa.array(["train", "unlabelled"]))
-    in_sample = logits.filter(pc.and_(pc.equal(logits["fold"], fold), learned))
+    own = pc.min(logits["fold"]) if fold is None else fold
+    in_sample = logits.filter(pc.and_(pc.equal(logits["fold"], own), learned))
     if kind == "in_sample":
         return in_sample
-    others = pc.and_(pc.not_equal(logits["fold"], fold), pc.equal(logits["split"], "held_out"))
+    others = pc.equal(logits["split"], "held_out")
+    if fold is not None:
+        others = pc.and_(others, pc.not_equal(logits["fold"], fold))
     out_of_fold = logits.filter(others)
     never_held_out = pc.invert(pc.is_in(in_sample["id"], value_set=pc.unique(out_of_fold["id"])))
     return pa.concat_tables([out_of_fold, in_sample.filter(never_held_out)])

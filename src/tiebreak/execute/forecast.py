@@ -67,7 +67,8 @@ class Forecaster:
                 return self._on_card(model, scored=tokens)
             case "distill":
                 training = recipe.distill.training
-                votes = self._scored(recipe.models.teachers)
+                one = recipe.distill.students == "one"
+                votes = self._every_vote if one else self._scored(recipe.models.teachers)
                 told = 2 * _tokens(self._kept_out, recipe.tta.max_tokens)
                 return self._on_card(model, _trained(votes, training), told)
             case "average" if recipe.split.calibration_share:
@@ -119,6 +120,13 @@ class Forecaster:
         means = [int(np.mean(count)) for count in counts]
         subset = min((mean for mean in means if mean >= 0), default=-1)
         return np.concatenate([_some(self._training_side, subset), self._lengths("unlabelled")])
+
+    @property
+    def _every_vote(self) -> Lengths:
+        """The votes of all folds, extra ones, and pairs without votes."""
+        split = self._recipe.split
+        voted = self._share(1 - split.lockbox_share - split.calibration_share)
+        return np.concatenate([voted, self._lengths("extra"), self._lengths("unlabelled")])
 
     @property
     def _training_side(self) -> Lengths:

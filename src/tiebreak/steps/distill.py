@@ -1,4 +1,4 @@
-"""Step 5: train one fold's student on labels and teachers, then fit its temperature."""
+"""Step 5: train a student, of one fold or of all, on labels and teachers, then fit its temperature."""
 
 import json
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ VERSION = 3
 
 
 class Settings(Slice):
-    fold: int
+    fold: int | None
     precision: str
     lora: Lora
     prompt: Prompt
@@ -91,13 +91,14 @@ def run(
     }
 
 
-def _candidates(rows: Path, fold: int) -> "pa.Table":
+def _candidates(rows: Path, fold: int | None) -> "pa.Table":
     """The votes that a student may learn from: its training side, and pairs without votes."""
     import pyarrow as pa
 
     from tiebreak.data import sides, votes
 
-    side = sides.training_side(votes.read_table(rows / "rows.parquet"), fold)
+    table = votes.read_table(rows / "rows.parquet")
+    side = sides.training_side(table, votes.LOCKBOX if fold is None else fold)
     unlabelled = rows / "unlabelled.parquet"
     return pa.concat_tables([side, votes.read_table(unlabelled)]) if unlabelled.exists() else side
 
@@ -117,7 +118,7 @@ def _soft_labels(
     scored, teachers_NOMC = stack(candidates, chosen, settings.teachers, settings.distill.average_orders)
     if len(scored) == 0:
         raise TiebreakError(
-            f"no training vote of fold {settings.fold} has logits of every teacher; run step 4 for this fold "
+            f"no training vote of {'any fold' if settings.fold is None else f'fold {settings.fold}'} has logits of every teacher; run step 4 "
             "with the same logits.subset_rows for each teacher"
         )
     used = chosen.filter(pa.compute.is_in(chosen["id"], value_set=scored["id"].combine_chunks()))
@@ -125,15 +126,12 @@ def _soft_labels(
     return scored, teachers_NOMC, {f"soft_labels_{item['values']}": item["counts"] for item in counts}
 
 
-def _set_aside(rows: "pa.Table", fold: int) -> dict[str, "pa.Table"]:
+def _set_aside(rows: "pa.Table", fold: int | None) -> dict[str, "pa.Table"]:
     """The votes that a student scores, by their split."""
     from tiebreak.data import sides
 
-    return {
-        "held_out": sides.held_out(rows, fold),
-        "calibration": sides.calibration(rows),
-        "lockbox": sides.lockbox(rows),
-    }
+    held_out = {} if fold is None else {"held_out": sides.held_out(rows, fold)}
+    return held_out | {"calibration": sides.calibration(rows), "lockbox": sides.lockbox(rows)}
 
 
 def _unseen(aside: Mapping[str, "pa.Table"]) -> str:

@@ -1,0 +1,351 @@
+"""Real votes, real weights: the recipe from a pretrained model, against simple models and other trainers.
+
+    python benchmarks/pretrained.py DATA --base FOLDER_OR_GGUF --work FOLDER [--seeds 3] [--peers] [--write]
+
+DATA (or the environment variable TIEBREAK_TEST_DATA) is a folder that holds lmsys/train.csv and pairs/*.parquet; without it
+the benchmark says so and ends. Votes by people on LMSYS, Auto-J, PandaLM, Tulu and LLMEval2 (without its two sources of
+automatic labels) are split by prompt into folds, a calibration side and a lockbox; HH-RLHF's chosen and rejected answers are
+the preference pairs of step 1. Every arm learns from the votes of the folds, is calibrated on the calibration side, and is
+scored on the lockbox. Seeds are of training: the split is the same for all.
+
+FOLDER keeps what is done, and the same command goes on where it was stopped. --peers: also what benchmarks/peers.py wrote into
+FOLDER/peers. Prints a table, then one line of JSON; --write puts them beside the other results.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import yaml
+from machine import processor
+
+import tiebreak
+from tiebreak.data import sides
+from tiebreak.data.readers import read_all
+from tiebreak.data.votes import read_table, write_table
+from tiebreak.evaluate import stages
+from tiebreak.evaluate.calibration import TemperatureScaling
+from tiebreak.evaluate.ladder import Truth
+from tiebreak.evaluate.measure import truth_of
+from tiebreak.evaluate.metrics import (
+    Array,
+    Bootstrap,
+    accuracy,
+    difference,
+    ece,
+    log_loss,
+    prior_prediction,
+    summarise,
+)
+from tiebreak.execute.workspace import Workspace
+from tiebreak.predict import package
+from tiebreak.predict.verdict import Verdict
+
+SOURCES = {
+    "LMSYS": "lmsys/train.csv",
+    "Auto-J": "pairs/autoj_human.parquet",
+    "PandaLM": "pairs/pandalm_human.parquet",
+    "Tulu": "pairs/tulu_human_eval.parquet",
+    "LLMEval2": "pairs/llmeval2_human.parquet",
+}
+NOT_BY_PEOPLE = "llmeval2-(hellaswag|code-contests)-"
+PREFERENCES = "pairs/hh_rlhf_test.parquet"
+BOOTSTRAP = Bootstrap(1000)
+RESULTS = Path(__file__).parent / "results"
+FOLDS = 3
+PEERS = {"trainer": "transformers Trainer", "trl": "TRL RewardTrainer", "pairjudge": "pairjudge"}
+
+Predictions = list[list[Array]]
+"""Of an arm: for each seed, of each of its models."""
+
+
+def recipe(tokens: int, votes: int, device: str) -> dict[str, Any]:
+    """The preset `small` but for the split, step 1 and the budget of tokens."""
+    training = {"epochs": 2, "learning_rate": 1e-3, "rows_per_step": 64, "max_tokens": tokens, "warmup_steps": 20}
+    model = {"base": "base", "precision": "bf16" if device == "cuda" else "fp32"}
+    return {
+        "name": "pretrained",
+        "data": {"votes": ["votes.parquet"], "preferences": ["preferences.parquet"]},
+        "models": {"teachers": {"student": model}, "student": model},
+        "prompt": {"prompt_tokens": tokens // 4, "truncation": "balanced"},
+        "split": {"count": FOLDS, "lockbox_share": 0.25, "calibration_share": 0.1, "seed": 0},
+        "post_pretrain": {
+            "enabled": False,
+            "subset_rows": votes,
+            "training": training | {"epochs": 1, "learning_rate": 3e-4},
+        },
+        "teach": {"training": training},
+        "logits": {"max_tokens": tokens, "soft_labels": "out_of_fold"},
+        "distill": {"training": training, "average_orders": True},
+        "quantize": {"group": 32, "max_tokens": tokens},
+        "tta": {"max_tokens": 2 * tokens},
+        "compute": {
+            "device": device,
+            "workers": 2 if device == "cuda" else 1,
+            "train_tokens": 32768 if device == "cuda" else 4096,
+            "score_tokens": 32768 if device == "cuda" else 4096,
+            "checkpoint_minutes": 1,
+            "log_every": 1000,
+        },
+    }
+
+
+ONE = "distill.students=one"
+STEP_1 = "post_pretrain.enabled=true"
+IN_SAMPLE = "logits.soft_labels=in_sample"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some steps of the recipe with overrides, for one seed; an empty `steps` is all of them."""
+
+    seed: int
+    overrides: tuple[str, ...] = ()
+    steps: str = ""
+
+    def workspace(self, folder: Path) -> Workspace:
+        return Workspace(folder / "recipe.yaml", (f"seed={self.seed}", *self.overrides))
+
+    def command(self, folder: Path) -> list[str]:
+        sets = [word for key in (f"seed={self.seed}", *self.overrides) for word in ("--set", key)]
+        steps = ["--steps", self.steps] if self.steps else []
+        return [sys.executable, "-m", "tiebreak", "run", str(folder / "recipe.yaml"), *sets, *steps]
+
+
+def precision(seed: int, name: str) -> Part:
+    """The teacher of the first fold in another precision."""
+    return Part(seed, (f"models.teachers.student.precision={name}", "teach.folds=[0]"), "teach,score")
+
+
+def parts(seed: int, precisions: Sequence[str]) -> Iterator[Part]:
+    """Everything that is trained with one seed, what matters most first."""
+    yield Part(seed)
+    yield Part(seed, (ONE,))
+    yield Part(seed, (STEP_1,), "post_pretrain,teach,score")
+    if seed == 0:
+        yield Part(seed, (IN_SAMPLE,), "distill")
+    yield from (precision(seed, name) for name in precisions)
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("data", nargs="?", default=os.environ.get("TIEBREAK_TEST_DATA"), type=Path)
+    arguments.add_argument("--base", type=Path, required=True, help="folder of the pretrained model, or GGUF file")
+    arguments.add_argument("--work", type=Path, required=True, help="folder of what is being made")
+    arguments.add_argument("--device", default="cuda", choices=("cpu", "cuda"))
+    arguments.add_argument("--seeds", type=int, default=3)
+    arguments.add_argument("--precisions", nargs="*", default=[], help="of fp32, fp8: also train the first fold's teacher so")
+    arguments.add_argument("--only", choices=("prepare", "precisions", "compare"), help="that part alone")
+    arguments.add_argument("--peers", action="store_true")
+    arguments.add_argument("--votes", type=int, default=-1, help="tries the script; measures nothing")
+    arguments.add_argument("--tokens", type=int, default=1024)
+    arguments.add_argument("--write", action="store_true")
+    chosen = arguments.parse_args()
+    if chosen.data is None or not (chosen.data / PREFERENCES).is_file():
+        print(f"skipped: {chosen.data} holds no {PREFERENCES}; name the data as argument or in TIEBREAK_TEST_DATA")
+        return
+    if chosen.votes > 0 and chosen.write:
+        sys.exit("--votes measures nothing, so there is nothing to --write")
+    source_of = prepare(chosen)
+    if chosen.only == "prepare":
+        return
+    seconds = {} if chosen.only == "compare" else train(chosen)
+    if chosen.only == "precisions":
+        return
+    rows = compare(chosen, source_of)
+    facts = facts_of(chosen, seconds)
+    table = "\n".join(markdown(rows))
+    line = json.dumps({"benchmark": "pretrained", **facts, "rows": rows})
+    print(table, line, sep="\n\n")
+    if chosen.write:
+        name = facts["card"].removeprefix("NVIDIA ").split()[0].lower()
+        result = RESULTS / f"pretrained-{name}-{facts['date'][:7].replace('-', '')}"
+        result.with_suffix(".json").write_text(line + "\n", encoding="utf-8")
+        result.with_suffix(".md").write_text(page(table, facts), encoding="utf-8")
+
+
+def prepare(chosen: argparse.Namespace) -> dict[str, str]:
+    """Write votes, pairs, base and recipe into the work folder; split, and train the baseline. Returns each vote's source."""
+    work: Path = chosen.work
+    work.mkdir(parents=True, exist_ok=True)
+    tables = {name: read_all([chosen.data / path])[0] for name, path in SOURCES.items()}
+    people = pc.invert(pc.match_substring_regex(tables["LLMEval2"]["id"], f"^{NOT_BY_PEOPLE}"))
+    tables["LLMEval2"] = tables["LLMEval2"].filter(people)
+    votes, pairs = pa.concat_tables(tables.values()), read_all([chosen.data / PREFERENCES], "preferences")[0]
+    for table, name in ((votes, "votes"), (pairs, "preferences")):
+        if not (work / f"{name}.parquet").exists():
+            write_table(sides.subset(table, chosen.votes, 0), work / f"{name}.parquet")
+    made = recipe(chosen.tokens, chosen.votes, chosen.device)
+    base = work / "base"
+    if chosen.base.suffix == ".gguf":
+        for model in (made["models"]["student"], made["models"]["teachers"]["student"]):
+            model["base"] = str(chosen.base.resolve())
+    elif not base.exists():
+        shutil.copytree(chosen.base, base)
+    (work / "recipe.yaml").write_text(yaml.safe_dump(made), encoding="utf-8")
+    run([Part(0, (), "ingest,split,baseline")], work)
+    return {vote: name for name, table in tables.items() for vote in table["id"].to_pylist()}
+
+
+def train(chosen: argparse.Namespace) -> dict[str, float]:
+    """Run every part, the seeds side by side; seconds by seed."""
+    began = time.monotonic()
+    if chosen.only == "precisions":
+        work = [[precision(seed, name) for name in chosen.precisions] for seed in range(chosen.seeds)]
+    else:
+        work = [list(parts(seed, chosen.precisions)) for seed in range(chosen.seeds)]
+    with ThreadPoolExecutor(len(work) if chosen.device == "cuda" else 1) as threads:
+        list(threads.map(lambda some: run(some, chosen.work), work))
+    return {"training and scoring": round(time.monotonic() - began, 1)}
+
+
+def run(some: Iterable[Part], folder: Path) -> None:
+    """Run parts one after another. TF32, which fp32 products do not use by default, is exact enough and quicker."""
+    environment = os.environ | {"TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1"}
+    for part in some:
+        began = time.monotonic()
+        subprocess.run(part.command(folder), check=True, env=environment)
+        print(f"{part}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+
+
+def compare(chosen: argparse.Namespace, source_of: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Every arm on the lockbox, and what changes from the words' arm."""
+    first = Part(0).workspace(chosen.work)
+    rows = read_table(first.folder(first.find("split/votes")) / "rows.parquet")
+    lockbox, aside = sides.lockbox(rows), sides.calibration(rows)
+    arms = dict(arms_of(chosen, rows))
+    truth, source_N = truth_of(lockbox), np.array([source_of[vote] for vote in lockbox["id"].to_pylist()])
+    words = flat(arms["words"])
+    found = []
+    for name, predictions in arms.items():
+        row = measured(predictions, truth, source_N)
+        row["change_from_tf_idf"] = asdict(difference(flat(predictions), words, truth.y_NC, BOOTSTRAP, truth.groups_N))
+        found.append({"arm": name, "rows": len(lockbox), "calibration_rows": len(aside), **row})
+    return found
+
+
+def measured(predictions: Predictions, truth: Truth, source_N: Any) -> dict[str, Any]:
+    """Log loss with its interval, accuracy, calibration error and its test, log loss by source; spread over seeds."""
+    many = flat(predictions)
+    by_seed = [float(np.mean([log_loss(p_NC, truth.y_NC) for p_NC in seed])) for seed in predictions]
+    return {
+        "models": len(many),
+        "log_loss": asdict(summarise(many, truth.y_NC, BOOTSTRAP, truth.groups_N)["log_loss"]),
+        "log_loss_by_seed": by_seed,
+        "seed_spread": float(np.std(by_seed, ddof=1)) if len(by_seed) > 1 else None,
+        "accuracy": float(np.mean([accuracy(p_NC, truth.y_NC) for p_NC in many])),
+        "ece": float(np.mean([ece(p_NC, truth.y_NC) for p_NC in many])),
+        **calibration_of(many, truth),
+        "by_source": {
+            name: float(np.mean([log_loss(p_NC[source_N == name], truth.y_NC[source_N == name]) for p_NC in many]))
+            for name in SOURCES
+            if (source_N == name).any()
+        },
+    }
+
+
+def arms_of(chosen: argparse.Namespace, rows: pa.Table) -> Iterator[tuple[str, Predictions]]:
+    """Each arm's predictions of the lockbox votes."""
+    lockbox, aside = sides.lockbox(rows), sides.calibration(rows)
+    said = Said(chosen.work, lockbox, aside)
+    seeds = range(chosen.seeds)
+    prior_C = truth_of(sides.voted(rows)).y_NC.mean(axis=0)
+    yield "class prior", [[prior_prediction(prior_C, len(lockbox))]]
+    yield from simple_arms(chosen.work, lockbox)
+    plain = [Part(seed).workspace(chosen.work) for seed in seeds]
+    yield "hard labels, one order", [said.of(work, "score", both=False) for work in plain]
+    yield "hard labels", [said.of(work, "score") for work in plain]
+    for name in chosen.precisions:
+        others = [precision(seed, name).workspace(chosen.work) for seed in seeds]
+        yield f"hard labels, fold 0, {name}", [said.of(work, "score") for work in others]
+    if chosen.precisions:
+        yield "hard labels, fold 0, bf16", [said.of(work, "score")[:1] for work in plain]
+    yield "+ step 1", [said.of(Part(seed, (STEP_1,)).workspace(chosen.work), "score") for seed in seeds]
+    yield "+ in-sample distillation", [said.of(Part(0, (IN_SAMPLE,)).workspace(chosen.work), "distill")]
+    yield "+ out-of-fold distillation", [said.of(work, "distill") for work in plain]
+    yield "folds' blend", [[np.mean(said.of(work, "distill"), axis=0)] for work in plain]
+    for name, works in (
+        ("folds' average", plain),
+        ("one student", [Part(seed, (ONE,)).workspace(chosen.work) for seed in seeds]),
+    ):
+        yield name, [said.of(work, "predict/averaged") for work in works]
+        yield f"{name}, 8 bits", [said.of(work, "predict/quantized") for work in works]
+        yield f"{name}, calibrated", [[said.shipped(work, alone=True)] for work in works]
+        yield f"{name}, as shipped", [[said.shipped(work)] for work in works]
+    if chosen.peers:
+        for name, title in PEERS.items():
+            yield from peer_arms(chosen.work / "peers" / f"{name}.npz", title, truth_of(aside).y_NC)
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the models of a work folder say of the lockbox."""
+
+    folder: Path
+    lockbox: pa.Table
+    aside: pa.Table
+
+    def of(self, work: Workspace, task: str, both: bool = True) -> list[Array]:
+        """Probabilities by each model that a step (`score`) or task (`predict/averaged`) wrote logits of."""
+        tasks = [t for t in work.tasks if task in (t.step_name, t.id)]
+        models = stages.of_split(stages.read([work.folder(t) for t in tasks]), "lockbox")
+        aligned = [model.aligned(self.lockbox["id"].to_pylist()) for model in models]
+        return [model.probabilities(both_orders=both, calibrated=False) for model in aligned]
+
+    def shipped(self, work: Workspace, alone: bool = False) -> Array:
+        """What the package says; alone: without the baseline that may be blended in."""
+        (model,) = stages.of_split(stages.read([work.folder(work.find("predict/quantized"))]), "lockbox")
+        folder = work.folder(work.find("quantize/student")) / "model"
+        z_NOC = model.aligned(self.lockbox["id"].to_pylist()).z_NOC
+        return predict(folder, self.lockbox, z_NOC, alone)
+
+
+def peer_arms(file: Path, title: str, y_NC: Array) -> Iterator[tuple[str, Predictions]]:
+    """A peer as it is, and with a temperature fitted on the calibration side."""
+    with np.load(file) as said:
+        aside_NC, p_NC = said["calibration"], said["lockbox"]
+    yield f"peer: {title}", [[p_NC]]
+    yield f"peer: {title}, temperature", [[TemperatureScaling().fit(aside_NC, y_NC).predict_proba(p_NC)]]
+
+
+def flat(predictions: Predictions) -> list[Array]:
+    return [p_NC for seed in predictions for p_NC in seed]
+
+
+def facts_of(chosen: argparse.Namespace, seconds: Mapping[str, float]) -> dict[str, Any]:
+    import torch
+
+    peers = {
+        name: json.loads((chosen.work / "peers" / f"{name}.json").read_text()) for name in (PEERS if chosen.peers else ())
+    }
+    return {
+        "base": chosen.base.name,
+        "card": torch.cuda.get_device_name() if chosen.device == "cuda" else "CPU",
+        "processor": f"{processor()}, {os.cpu_count()} cores",
+        "seeds": chosen.seeds,
+        "seconds": seconds,
+        "peers": peers,
+        "python": platform.python_version(),
+        "tiebreak": tiebreak.__version__,
+        **{name: version(name) for name in ("torch", "transformers", "scikit-learn")},
+        "date": f"{date.today():%Y-%m-%d}",
+    }
+
+
+if __name__ == "__main__":
+    main()
