@@ -1,0 +1,123 @@
+"""The baseline: logistic regression on words and features, boosted trees on features, blended.
+
+All of it treats the answers alike, so that exchanging them exchanges the probabilities to the last bit.
+
+Dimension letters: N votes, M models, C classes (a, b, tie), F odd features, G even features.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_array, hstack
+from sklearn.base import BaseEstimator
+
+from tiebreak.baseline.inputs import Inputs
+from tiebreak.baseline.linear import SymmetricLogistic
+from tiebreak.baseline.trees import Trees
+from tiebreak.data.logits import swap_answers
+from tiebreak.evaluate.blend import LogBlend
+from tiebreak.evaluate.metrics import targets
+from tiebreak.evaluate.selection import splits
+
+Array = NDArray[np.float64]
+
+PARTS = ("class prior", "words", "trees")
+"""What is blended."""
+
+FOLDS = 5
+"""Of prompts, whose out-of-fold predictions the blend's weights are fitted on."""
+
+PENALTY = 2.0
+DENSE_SCALE = 0.1
+"""Features are this over their spread beside n-grams, whose norm is about one."""
+
+TREES = {
+    "learning_rate": 0.05,
+    "max_iter": 120,
+    "max_leaf_nodes": 15,
+    "min_samples_leaf": 20,
+    "l2_regularization": 10.0,
+    "max_features": 0.3,
+}
+"""Settings of HistGradientBoostingClassifier, chosen by cross-validation on 4,908 real votes (docs/decisions.md)."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The three parts, fitted: shares of the classes, symmetric; logistic regression; trees."""
+
+    prior_C: Array
+    centre_G: Array
+    scale_F: Array
+    scale_G: Array
+    words: SymmetricLogistic
+    trees: Trees
+
+    @classmethod
+    def fit(cls, seen: Inputs, y_NC: Array, weights_N: Array) -> Self:
+        prior_C = _prior(y_NC, weights_N)
+        centre_G = seen.even_NG.mean(axis=0)
+        scale_F, scale_G = (
+            DENSE_SCALE / np.maximum(x.std(axis=0), 1e-3) for x in (seen.odd_NF, seen.even_NG)
+        )
+        sparse = _sparse(seen, centre_G, scale_F, scale_G)
+        words = SymmetricLogistic(PENALTY).fit(*sparse, y_NC, weights_N)
+        return cls(prior_C, centre_G, scale_F, scale_G, words, _grow(seen, y_NC, weights_N))
+
+    def predict(self, seen: Inputs) -> Array:
+        """What each part says (n, 3 parts, 3 classes)."""
+        words_NC = self.words.predict_proba(*_sparse(seen, self.centre_G, self.scale_F, self.scale_G))
+        stored_NC, exchanged_NC = (self.trees.predict_proba(seen.dense(order)) for order in (0, 1))
+        trees_NC = (stored_NC + swap_answers(exchanged_NC)) / 2
+        return np.stack([np.tile(self.prior_C, (len(seen), 1)), words_NC, trees_NC], axis=1)
+
+
+class Baseline(BaseEstimator):  # type: ignore[misc]
+    """Fitted: parts_, blend_ (weights of PARTS), and out_of_fold_ (n, 3), what others than a vote's fold say of it."""
+
+    def fit(
+        self, votes: pa.Table, labels: ArrayLike, groups_N: NDArray[np.integer], weights_N: ArrayLike | None = None
+    ) -> Self:
+        """Fit on votes in data.votes.SCHEMA, labels that are class numbers (n,) or soft (n, 3), the number of each
+        vote's prompt, and how much each vote counts. Both orders of a vote are learned from.
+        """
+        seen, y_NC = Inputs.of(votes), targets(labels)
+        weights_N = np.ones(len(y_NC)) if weights_N is None else np.asarray(weights_N, dtype=np.float64)
+        x_NMC = np.empty((len(y_NC), len(PARTS), 3))
+        for fit, score in splits(groups_N, min(FOLDS, len(np.unique(groups_N)))):
+            x_NMC[score] = Parts.fit(seen[fit], y_NC[fit], weights_N[fit]).predict(seen[score])
+        self.blend_ = LogBlend().fit(x_NMC, y_NC)
+        self.out_of_fold_ = self.blend_.predict_proba(x_NMC)
+        self.parts_ = Parts.fit(seen, y_NC, weights_N)
+        return self
+
+    def predict_proba(self, votes: pa.Table) -> Array:
+        """Probabilities (n, 3) of votes in data.votes.SCHEMA; those of a vote do not depend on the other rows."""
+        return self.blend_.predict_proba(self.parts_.predict(Inputs.of(votes)))
+
+
+def _prior(y_NC: Array, weights_N: Array) -> Array:
+    """Shares of the classes, both orders together, with one made-up vote a class so that none is 0."""
+    total_C = weights_N @ y_NC + 1
+    total_C = total_C + swap_answers(total_C)
+    shares_C: Array = total_C / total_C.sum()
+    return shares_C
+
+
+def _sparse(seen: Inputs, centre_G: Array, scale_F: Array, scale_G: Array) -> tuple[csr_array, csr_array]:
+    """N-grams and features side by side, odd and even."""
+    odd = hstack([seen.odd_grams, csr_array(seen.odd_NF * scale_F)], format="csr")
+    even = hstack([seen.even_grams, csr_array((seen.even_NG - centre_G) * scale_G)], format="csr")
+    return csr_array(odd), csr_array(even)
+
+
+def _grow(seen: Inputs, y_NC: Array, weights_N: Array) -> Trees:
+    """Trees grown on both orders of each vote; a soft label is a row a class, by its share."""
+    vote_R, class_R = np.nonzero(y_NC)
+    share_R = weights_N[vote_R] * y_NC[vote_R, class_R]
+    x_RF = np.concatenate([seen.dense(0)[vote_R], seen.dense(1)[vote_R], np.zeros((3, sum(seen_width(seen))))])
+    y_R = np.concatenate([class_R, swap_answers(np.arange(3))[class_R], np.arange(3)])
+    return Trees.fit(x_RF, y_R, np.concatenate([share_R, share_R, np.full(3, 1e-3)]), **TREES)
