@@ -70,7 +70,7 @@ RECIPE: dict[str, Any] = {
         "student": STUDENT,
     },
     "prompt": {"prompt_tokens": 64},
-    "split": {"count": FOLDS, "lockbox_share": 0.25, "soup_share": 0.05},
+    "split": {"count": FOLDS, "lockbox_share": 0.25, "calibration_share": 0.05},
     "post_pretrain": {"training": TRAINING | {"learning_rate": 2e-3}},
     "teach": {"training": TRAINING},
     "logits": {"max_tokens": 256},
@@ -99,7 +99,7 @@ UNLABELLED = 'data.unlabelled=["data/unlabelled.parquet"]'
 class Rung:
     """One way of predicting: what is set, which artifacts say it, how, and which rung it is compared with.
 
-    share: of the students' held-out votes, the least certain, which sets the certainty below which both
+    share: of the calibration votes, the least certain, which sets the certainty below which both
     orders count.
     """
 
@@ -133,7 +133,6 @@ RUNGS = (
     ),
     Rung(EXACT, OUT_OF_FOLD, "predict/averaged", PUBLISHED),
     Rung("average, weighted", (*OUT_OF_FOLD, "average.method=weighted"), "predict/averaged", EXACT),
-    Rung("average, greedy soup", (*OUT_OF_FOLD, "average.method=soup"), "predict/averaged", EXACT),
     Rung("+ 8 bits (GPTQ)", OUT_OF_FOLD, "predict/quantized", EXACT),
     Rung(
         "both orders for the least certain 40 %",
@@ -280,7 +279,7 @@ def excess_of(work: Workspace, rung: Rung, truth: dict[str, Array]) -> float:
 
 
 def partly_augmented(work: Workspace, model: stages.Scored, share: float) -> Array:
-    """Both orders where one is less certain than what leaves `share` of the held-out votes uncertain."""
+    """Both orders where one is less certain than what leaves `share` of the calibration votes uncertain."""
     rows = read_table(work.folder(work.find("split/votes")) / "rows.parquet")
     position = {vote: n for n, vote in enumerate(rows["id"].to_pylist())}
     votes = rows.take([position[vote] for vote in model.ids])
@@ -345,7 +344,7 @@ PAGE = """# What each step is worth
 
 Synthetic votes whose true probabilities are known, with three in ten cast at random, so that the best possible log
 loss is {best_possible_log_loss}, as hard as real arena votes. A seed has {votes:,} votes of its own (a quarter of them
-the lockbox, a twentieth the soup's, the rest in three folds), half as many preference pairs by judges of another
+the lockbox, a twentieth to calibrate on, the rest in three folds), half as many preference pairs by judges of another
 taste, as many pairs again without votes, and random models: a Llama of 3 layers and width 96 as the teacher, a
 Gemma-2 of 2 layers and width 64 as the student. Figures are means over seeds of the mean KL divergence from the true probabilities on the lockbox: the
 expected log loss above the best possible. Up to the averages they are means over the folds' models, answers in the

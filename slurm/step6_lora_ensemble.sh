@@ -5,6 +5,7 @@
 #SBATCH --output=logs/%x-%j.log
 #SBATCH --open-mode=append
 #SBATCH --time=240
+#SBATCH --gres=gpu:1
 #SBATCH --requeue
 #SBATCH --signal=B:USR1@120
 

@@ -93,7 +93,18 @@ def test_sc4000_has_the_users_numbers() -> None:
             r"goes up from 1 or more, and \[20000, 15000\] does not",
         ),
         ({"logits": {"subset_rows_of": {"llama": [-5, 3]}}}, r"\[-5, 3\] does not"),
-        ({"split": {"lockbox_share": 0.9, "soup_share": 0.1}}, "are 1 together: nothing is left to train on"),
+        (
+            {"split": {"lockbox_share": 0.9, "calibration_share": 0.1}},
+            "are 1 together: nothing is left to train on",
+        ),
+        (
+            {"split": {"calibration_share": 0}, "logits": {"soft_labels": "out_of_fold"}},
+            "no votes are left to calibrate on; use --set split.calibration_share=0.1",
+        ),
+        (
+            {"average": {"method": "soup"}},
+            "average.method: greedy soups gained nothing and are gone; use exact",
+        ),
         ({"slurm": {"minutes_of": {"taech": 5}}}, "no step is called 'taech'; did you mean 'teach'"),
         (
             {"distill": dict.fromkeys(("label_weight", "kl_weight", "cosine_weight"), 0)},
@@ -148,6 +159,12 @@ def test_what_our_own_checks_find_is_said_without_the_whole_recipe(changes: dict
         parse(**changes)
     assert said in str(error.value)
     assert "votes.csv" not in str(error.value)
+
+
+def test_the_older_name_of_the_calibration_side_is_read_and_said(caplog: pytest.LogCaptureFixture) -> None:
+    assert parse(split={"soup_share": 0.2}).split.calibration_share == 0.2
+    assert "split.soup_share is called split.calibration_share now" in caplog.text
+    assert "soup" not in recipe_file.dump(parse(split={"soup_share": 0.2}))
 
 
 def test_files_by_role_are_those_that_are_there_in_the_order_of_the_ingest() -> None:

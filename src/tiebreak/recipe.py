@@ -4,12 +4,15 @@ Each step receives only its own slice of this tree; a slice is part of the key o
 whatever changes a result belongs here and whatever does not (scheduling, output) in `Compute` and `Slurm`.
 """
 
+import logging
 from collections.abc import Iterable
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from tiebreak.errors import nearest
+
+log = logging.getLogger(__name__)
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
@@ -170,23 +173,33 @@ class PostPretrain(Slice):
 
 
 class Split(Slice):
-    """Step 2: folds that keep the votes of a prompt together, and a lockbox that nothing trains on."""
+    """Step 2: folds that keep the votes of a prompt together, and two sides that no model trains on: a lockbox for
+    results alone, and votes to calibrate and choose on.
+    """
 
     count: int = Field(5, ge=2, le=20, description="folds")
     lockbox_share: Share = Field(0.05, description="share of the votes set aside for the result")
-    soup_share: Share = Field(
-        0.0,
-        description="share set aside to choose and calibrate the average on; neither trained on nor lockbox",
+    calibration_share: Share = Field(
+        0.1,
+        description="share set aside to calibrate and choose on; 0: the held-out votes, where soft labels are in-sample",
     )
     drop_overlaps: bool = Field(
         True, description="rows leave the training sides whose prompt is among the test pairs or votes"
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _older_name(cls, tree: Any) -> Any:
+        if not isinstance(tree, dict) or "soup_share" not in tree:
+            return tree
+        log.warning("split.soup_share is called split.calibration_share now, and is read as that")
+        return {"calibration_share" if key == "soup_share" else key: share for key, share in tree.items()}
+
     @model_validator(mode="after")
     def _something_is_left(self) -> "Split":
-        if (set_aside := self.lockbox_share + self.soup_share) >= 1:
+        if (set_aside := self.lockbox_share + self.calibration_share) >= 1:
             raise ValueError(
-                f"lockbox_share and soup_share are {set_aside:g} together: nothing is left to train on"
+                f"lockbox_share and calibration_share are {set_aside:g} together: nothing is left to train on"
             )
         return self
 
@@ -266,16 +279,22 @@ class Distill(TeacherTerm):
 
 
 class Average(Slice):
-    """Step 6: `exact` is the mean of the products BA; `published` averages A and B apart. Also exact means:
-    `weighted`, by 1 / log loss of each student on its held-out votes, and `soup`, of the students that lower
-    the log loss of split.soup_share's votes, taken up one by one (Wortsman et al. 2022, arXiv:2203.05482).
+    """Step 6: `exact` is the mean of the products BA; `published` averages A and B apart; `weighted` is the exact
+    mean weighted by 1 / log loss of each student on the votes of split.calibration_share.
     """
 
-    method: Literal["exact", "published", "weighted", "soup"] = Field("exact", description="see above")
+    method: Literal["exact", "published", "weighted"] = Field("exact", description="see above")
     calibration: Literal["temperature", "vector", "matrix", "best"] = Field(
         "temperature",
         description="of the average, symmetric in the answers; best: the least cross-validated log loss",
     )
+
+    @field_validator("method", mode="before")
+    @classmethod
+    def _soup_is_gone(cls, method: Any) -> Any:
+        if method == "soup":
+            raise ValueError("greedy soups gained nothing and are gone; use exact, published or weighted")
+        return method
 
 
 class Quantize(Slice):
@@ -374,11 +393,12 @@ class Recipe(Slice):
         return self
 
     @model_validator(mode="after")
-    def _soup_has_votes(self) -> "Recipe":
-        if self.average.method == "soup" and not self.split.soup_share:
+    def _unseen_votes_calibrate(self) -> "Recipe":
+        if self.logits.soft_labels == "out_of_fold" and not self.split.calibration_share:
             raise ValueError(
-                "average.method soup chooses students on votes that none of them trained on, and "
-                "split.soup_share is 0; set it to 0.05, say, or choose exact, published or weighted"
+                "with logits.soft_labels out_of_fold every student has learned, through the teachers of other "
+                "folds, the votes that it holds out, and split.calibration_share is 0: no votes are left to "
+                "calibrate on; use --set split.calibration_share=0.1 or --set logits.soft_labels=in_sample"
             )
         return self
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tiebreak.data.folds import fold_of, imbalance
-from tiebreak.data.votes import LOCKBOX, SOUP
+from tiebreak.data.votes import CALIBRATION, LOCKBOX
 
 
 def test_folds_and_lockbox_get_their_shares():
@@ -17,12 +17,12 @@ def test_no_lockbox_and_nothing_but_lockbox():
     assert all(fold_of(str(n), 3, 1.0, 0) == LOCKBOX for n in range(500))
 
 
-def test_a_soup_takes_its_share_from_the_folds_alone():
+def test_a_calibration_side_takes_its_share_from_the_folds_alone():
     without = [fold_of(str(n), 3, 0.1, 0) for n in range(5000)]
-    with_soup = [fold_of(str(n), 3, 0.1, 0, soup_share=0.2) for n in range(5000)]
-    moved = {(a, b) for a, b in zip(without, with_soup, strict=True) if a != b}
-    assert moved == {(fold, SOUP) for fold in range(3)}
-    assert abs(with_soup.count(SOUP) / 5000 - 0.2) < 4 * (0.16 / 5000) ** 0.5
+    with_side = [fold_of(str(n), 3, 0.1, 0, calibration_share=0.2) for n in range(5000)]
+    moved = {(a, b) for a, b in zip(without, with_side, strict=True) if a != b}
+    assert moved == {(fold, CALIBRATION) for fold in range(3)}
+    assert abs(with_side.count(CALIBRATION) / 5000 - 0.2) < 4 * (0.16 / 5000) ** 0.5
 
 
 def test_all_twenty_folds_are_drawn():

@@ -2,12 +2,12 @@ import pyarrow as pa
 import pytest
 
 from tiebreak.data import sides
-from tiebreak.data.votes import EXTRA, LOCKBOX, SOUP
+from tiebreak.data.votes import CALIBRATION, EXTRA, LOCKBOX
 
 ROWS = pa.table(
     {
         "id": [f"r{n}" for n in range(9)],
-        "fold": pa.array([0, 1, 2, 0, LOCKBOX, EXTRA, 1, LOCKBOX, SOUP], pa.int8()),
+        "fold": pa.array([0, 1, 2, 0, LOCKBOX, EXTRA, 1, LOCKBOX, CALIBRATION], pa.int8()),
     }
 )
 
@@ -20,7 +20,7 @@ def test_sides_of_a_fold() -> None:
     assert ids(sides.training_side(ROWS, 0)) == ["r1", "r2", "r5", "r6"]
     assert ids(sides.held_out(ROWS, 0)) == ["r0", "r3"]
     assert ids(sides.lockbox(ROWS)) == ["r4", "r7"]
-    assert ids(sides.soup(ROWS)) == ["r8"]
+    assert ids(sides.calibration(ROWS)) == ["r8"]
     assert ids(sides.voted(ROWS)) == ["r0", "r1", "r2", "r3", "r6"]
 
 

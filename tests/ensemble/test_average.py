@@ -4,7 +4,7 @@ import torch
 from models import base
 from transformers import AutoModelForSequenceClassification
 
-from tiebreak.ensemble.average import average, greedy
+from tiebreak.ensemble.average import average
 from tiebreak.errors import TiebreakError
 from tiebreak.model.lora import HEAD, PREFIX, save_adapter
 from tiebreak.recipe import Lora
@@ -50,18 +50,6 @@ def test_one_adapter_averages_to_itself() -> None:
     state, lora = average([(adapter(0), LORA)])
     assert lora == LORA
     assert all(torch.equal(state[name], tensor) for name, tensor in adapter(0).items())
-
-
-def test_a_greedy_soup_takes_up_what_does_not_harm() -> None:
-    losses = {(2,): 1.0, (0,): 1.1, (3,): 1.2, (1,): 1.3, (2, 0): 1.05, (2, 3): 0.9, (2, 3, 1): 0.9}
-    asked = []
-
-    def loss_of(members):
-        asked.append(tuple(members))
-        return losses[tuple(members)]
-
-    assert greedy([losses[(n,)] for n in range(4)], loss_of) == [2, 3, 1]
-    assert asked == [(2, 0), (2, 3), (2, 3, 1)]  # 0 made it worse, an equal loss did not
 
 
 def test_different_ranks_are_refused() -> None:

@@ -58,7 +58,8 @@ def test_tokens_are_those_of_the_rows_that_a_run_has(recipe: Path) -> None:
     local.run(work, select(work, ["split"]), Stop())
     rows = pq.read_table(work.folder(work.find("split/votes")) / "rows.parquet")
     side = sum(map(tokens, sides.training_side(rows, 0).to_pylist()))
-    kept_out = sum(map(tokens, [*sides.held_out(rows, 0).to_pylist(), *sides.lockbox(rows).to_pylist()]))
+    aside = (sides.held_out(rows, 0), sides.calibration(rows), sides.lockbox(rows))
+    kept_out = sum(tokens(row) for part in aside for row in part.to_pylist())
     for forecaster in (before, Forecaster(work, named("H100"))):  # from the files, and from the artifact
         # folds are hashes, so that their sizes differ from the shares a little
         assert forecaster.of(work.find("teach/llama-fold0")).tokens == pytest.approx(4 * side, rel=0.1)

@@ -596,8 +596,8 @@ def test_jobs_json_survives_a_submission_cut_in_the_middle(
 @pytest.mark.parametrize(
     ("changes", "more", "fewer"),
     [
-        ({}, set(), set()),
-        ({"split": {"soup_share": 0.05}}, {"average"}, set()),
+        ({}, {"average"}, set()),
+        ({"split": {"calibration_share": 0}}, set(), set()),
         ({"compute": {"device": "cpu"}}, set(), slurm.GPU_STEPS),
     ],
 )

@@ -1,8 +1,6 @@
 """Step 6 on students that differ: which are averaged with which weights, and how the average is calibrated."""
 
-import json
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,15 +19,13 @@ from tiebreak import load
 from tiebreak.data import sides
 from tiebreak.data.logits import by_vote, softmax
 from tiebreak.data.orders import first_shown
-from tiebreak.data.votes import LOCKBOX, SOUP, read_table, write_table
-from tiebreak.errors import Interrupted, TiebreakError
+from tiebreak.data.votes import CALIBRATION, LOCKBOX, read_table, write_table
 from tiebreak.evaluate.calibration import CALIBRATORS
 from tiebreak.model.classifier import load_adapted
 from tiebreak.model.lora import PREFIX, adapter_state, read_adapter, save_adapter
 from tiebreak.predict import package
 from tiebreak.predict.parts import score_in_parts
 from tiebreak.recipe import Average, Lora, Prompt, Tta
-from tiebreak.recipe_file import parse
 from tiebreak.runtime import Runtime
 from tiebreak.steps import average
 
@@ -60,10 +56,10 @@ def label(rows: pa.Table) -> np.ndarray:
     return np.stack([rows[f"p_{c}"].to_numpy() for c in ("a", "b", "tie")], axis=1).argmax(axis=1)
 
 
-def make(folder: Path, with_soup: bool, lockbox_labels: int = 0) -> World:
-    """Three students; the labels of the soup's votes are what the second says, so it alone is of use there."""
+def make(folder: Path, with_side: bool, lockbox_labels: int = 0) -> World:
+    """Three students; the labels of the calibration side are what the second says, so it is of most use there."""
     table = votes(60, seed=3)
-    fold = np.r_[np.arange(36) % FOLDS, np.full(12, LOCKBOX), np.full(12, SOUP if with_soup else 0)]
+    fold = np.r_[np.arange(36) % FOLDS, np.full(12, LOCKBOX), np.full(12, CALIBRATION if with_side else 0)]
     students, said = [], []
     for n in range(FOLDS):
         classifier = load_adapted(base("llama"), LORA, None, "fp32", "cpu", seed=n)
@@ -74,7 +70,13 @@ def make(folder: Path, with_soup: bool, lockbox_labels: int = 0) -> World:
         save_adapter(adapter_state(classifier.model, with_head=True), LORA, students[-1] / "adapter")
         scored = score_in_parts(
             classifier,
-            sides.marked({"held_out": table.filter(fold == n), "other": table.filter(fold != n)}),
+            sides.marked(
+                {
+                    "held_out": table.filter(fold == n),
+                    "calibration": table.filter(fold == CALIBRATION),
+                    "other": table.filter((fold != n) & (fold != CALIBRATION)),
+                }
+            ),
             Prompt(),
             256,
             "student",
@@ -107,7 +109,7 @@ def best_temperature(p: np.ndarray, y: np.ndarray) -> float:
 
 
 def test_the_average_is_merged_in_fp32_and_stored_as_its_base_was(tmp_path: Path) -> None:
-    world, made = make(tmp_path, with_soup=False), {}
+    world, made = make(tmp_path, with_side=False), {}
     for dtype in (torch.bfloat16, torch.float32):  # the same weights, in both types
         folder = tmp_path / f"base-{dtype}"
         shutil.copytree(base("llama"), folder)
@@ -122,66 +124,68 @@ def test_the_average_is_merged_in_fp32_and_stored_as_its_base_was(tmp_path: Path
         assert torch.equal(found, weight.to(found.dtype)), name
 
 
-def held_out(world: World, members: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """What the students said in both orders of the votes that they held out, and the labels."""
+def said_by(world: World, student: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """What a student said in both orders of the votes of a split, and the labels."""
     y = dict(zip(world.rows["id"].to_pylist(), label(world.rows).tolist(), strict=True))
-    said, labels = [], []
-    for folder in world.inputs["students"]:
-        if folder.name in members:
-            logits = read_table(folder / "logits.parquet")
-            ids, z = by_vote(logits.filter(pa.compute.equal(logits["split"], "held_out")))
-            said.append(softmax(z).mean(axis=1))
-            labels += [y[i] for i in ids]
-    return np.concatenate(said), np.array(labels)
+    logits = read_table(student / "logits.parquet")
+    ids, z = by_vote(logits.filter(pa.compute.equal(logits["split"], split)))
+    return softmax(z).mean(axis=1), np.array([y[vote] for vote in ids])
 
 
-def test_weighted_by_each_students_own_held_out_votes(tmp_path: Path) -> None:
-    world = make(tmp_path, with_soup=False)
+def held_out(world: World) -> tuple[np.ndarray, np.ndarray]:
+    """What the students said of the votes that they held out, and the labels."""
+    said = [said_by(world, student, "held_out") for student in world.inputs["students"]]
+    return np.concatenate([p for p, _ in said]), np.concatenate([y for _, y in said])
+
+
+@pytest.mark.parametrize("with_side", [True, False])
+def test_weighted_by_each_students_log_loss_on_votes_it_has_not_seen(tmp_path: Path, with_side: bool) -> None:
+    world = make(tmp_path, with_side)
     metrics = world.run("weighted")
     weights = []
-    for folder in world.inputs["students"]:
-        p, y = held_out(world, [folder.name])
+    for student in world.inputs["students"]:
+        p, y = said_by(world, student, "calibration" if with_side else "held_out")
         weights.append(1 / sklearn.metrics.log_loss(y, p, labels=[0, 1, 2]))
     shares = np.array(weights) / sum(weights)
     assert metrics["shares"] == pytest.approx(shares.tolist())
+    assert not with_side or shares.argmax() == 1
     heads = [read_adapter(s / "adapter")[0][PREFIX + "score.weight"] for s in world.inputs["students"]]
     expected = sum(share * head for share, head in zip(shares, heads, strict=True))
     state, lora = read_adapter(tmp_path / "out" / "adapter")
     torch.testing.assert_close(state[PREFIX + "score.weight"], expected.float())
     assert lora.rank == FOLDS * LORA.rank
-    assert metrics["calibrated_on"] == "students' held-out votes"
 
 
-def test_a_soup_is_chosen_and_calibrated_on_its_own_votes(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(average, "ENOUGH_TO_CALIBRATE", 12)
-    world = make(tmp_path, with_soup=True)
-    metrics = world.run("soup")
-    assert metrics["adapters"][0] == "fold1"
-    assert metrics["calibrated_on"] == "soup votes"
-    assert metrics["shares"] == pytest.approx([1 / len(metrics["adapters"])] * len(metrics["adapters"]))
+def test_the_average_is_calibrated_on_what_it_says_of_the_votes_set_aside(tmp_path: Path) -> None:
+    world = make(tmp_path, with_side=True)
+    metrics = world.run("exact")
+    assert metrics["calibrated_on"] == "calibration votes"
+    side = world.rows.filter(pa.compute.equal(world.rows["fold"], CALIBRATION))
     judge = load(tmp_path / "out" / "model", device="cpu")
-    judge.verdict.calibration.temperature_ = 1.0
-    soup = world.rows.filter(pa.compute.equal(world.rows["fold"], SOUP))
-    reference = best_temperature(judge.predict(soup.drop(["group", "fold"])), label(soup))
+    z = judge.logits(side.drop(["group", "fold"]), both=True)
+    reference = best_temperature(softmax(z).mean(axis=1), label(side))
     assert metrics["temperature"] == pytest.approx(reference, rel=1e-3)
+    kept = read_table(tmp_path / "out" / "logits.parquet")
+    assert set(kept["split"].to_pylist()) == {"calibration"}
+    ids, z_kept = by_vote(kept)
+    assert ids == side["id"].to_pylist()
+    np.testing.assert_allclose(z_kept, z, atol=1e-5)
 
 
-@pytest.mark.parametrize("method", ["exact", "soup"])
-def test_few_soup_votes_do_not_calibrate(method: str, tmp_path: Path) -> None:
-    """The held-out votes of the students that are in the average do, and no others'."""
-    world = make(tmp_path, with_soup=True)
-    metrics = world.run(method)
+def test_without_votes_set_aside_those_held_out_calibrate(tmp_path: Path) -> None:
+    world = make(tmp_path, with_side=False)
+    metrics = world.run("exact")
     assert metrics["calibrated_on"] == "students' held-out votes"
-    assert (len(metrics["adapters"]) < FOLDS) == (method == "soup")
-    reference = best_temperature(*held_out(world, metrics["adapters"]))
-    assert metrics["temperature"] == pytest.approx(reference, rel=1e-3)
+    assert metrics["temperature"] == pytest.approx(best_temperature(*held_out(world)), rel=1e-3)
+    kept = read_table(tmp_path / "out" / "logits.parquet")
+    assert set(kept["split"].to_pylist()) == {"held_out"}
 
 
 @pytest.mark.parametrize("method", ["temperature", "vector", "matrix", "best"])
 def test_the_calibration_of_the_recipe_ships(method: str, tmp_path: Path) -> None:
-    world = make(tmp_path, with_soup=False)
+    world = make(tmp_path, with_side=False)
     metrics = world.run("exact", calibration=method)
-    p, y = held_out(world, [f"fold{n}" for n in range(FOLDS)])
+    p, y = held_out(world)
     assert metrics["calibration"] == method or method == "best"
     expected = clone(CALIBRATORS[metrics["calibration"]]).fit(p, y)
     judge = load(tmp_path / "out" / "model", device="cpu")
@@ -210,65 +214,36 @@ def test_no_label_of_the_lockbox_counts(tmp_path: Path) -> None:
     made = []
     for n in range(2):
         (tmp_path / str(n)).mkdir()
-        metrics = make(tmp_path / str(n), with_soup=True, lockbox_labels=n).run("soup")
+        metrics = make(tmp_path / str(n), with_side=True, lockbox_labels=n).run("weighted")
         made.append((metrics, (tmp_path / str(n) / "out" / "model" / "tiebreak.json").read_text()))
     assert made[0] == made[1]
 
 
 def test_rules_count_the_votes_of_the_training_sides_alone(tmp_path: Path) -> None:
-    world = make(tmp_path, with_soup=True)
+    world = make(tmp_path, with_side=True)
     answers = [[None] if n % 3 == 0 else [f"text {n}"] for n in range(60)]  # A is missing in every third
     at = world.rows.schema.get_field_index("response_a")
     rows = world.rows.set_column(at, "response_a", pa.array(answers, pa.list_(pa.string())))
     write_table(rows, tmp_path / "rows" / "rows.parquet")
     world.run("exact")
     counts = package.read(tmp_path / "out" / "model").rules["counts"]
-    trained = np.arange(0, 36, 3)  # of the lockbox, from 36 on, and the soup, from 48 on, none
+    trained = np.arange(0, 36, 3)  # of the lockbox, from 36 on, and the calibration side, from 48 on, none
     expected = np.bincount(label(rows)[trained], minlength=3)
     assert counts["a missing"] == expected.tolist()
     assert counts["b missing"] == expected[[1, 0, 2]].tolist()
     assert counts["identical"] == [0, 0, 0]
 
 
-def test_the_share_of_uncertain_votes_sets_where_one_order_is_enough(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(average, "ENOUGH_TO_CALIBRATE", 12)
-    world = make(tmp_path, with_soup=True)
+def test_the_share_of_uncertain_votes_sets_where_one_order_is_enough(tmp_path: Path) -> None:
+    world = make(tmp_path, with_side=True)
     world.run("exact", share=0.25)
-    soup = world.rows.filter(pa.compute.equal(world.rows["fold"], SOUP)).drop(["group", "fold"])
+    side = world.rows.filter(pa.compute.equal(world.rows["fold"], CALIBRATION)).drop(["group", "fold"])
     judge = load(tmp_path / "out" / "model", device="cpu")
-    z, (order, _) = judge.logits(soup, both=True), first_shown(soup)
+    z, (order, _) = judge.logits(side, both=True), first_shown(side)
     first = softmax(z[np.arange(12), order])
     uncertain = first.max(axis=1) < judge.package.certain_from
     assert uncertain.sum() == 3
     p = np.where(uncertain[:, None], softmax(z).mean(axis=1), first)
     assert judge.package.calibration["temperature"] == pytest.approx(
-        best_temperature(p, label(soup)), rel=1e-3
+        best_temperature(p, label(side)), rel=1e-3
     )
-
-
-def test_a_stopped_soup_goes_on_with_what_it_scored(tmp_path: Path) -> None:
-    world = make(tmp_path, with_soup=True)
-    asked = iter([False] * 4 + [True])  # twice for each student
-    with pytest.raises(Interrupted):
-        world.run("soup", should_stop=lambda: next(asked))
-    saved = sorted(path.parent.name for path in (tmp_path / "out-s").glob("*/*.parquet"))
-    assert saved == ["soup-0", "soup-1"]
-    (tmp_path / "out").rmdir()
-    again = world.run("soup")
-    whole = world.run("soup", "whole")
-    assert again == whole
-    assert json.loads((tmp_path / "out" / "model" / "tiebreak.json").read_text())["provenance"] == {
-        key: whole[key] for key in ("average", "adapters", "shares", "calibration", "calibrated_on")
-    }
-
-
-def test_a_soup_without_votes_of_its_own_is_refused() -> None:
-    tree = {
-        "name": "x",
-        "data": {"votes": ["v.csv"]},
-        "models": {"teachers": {"t": {"base": "b"}}, "student": {"base": "b"}},
-        "average": {"method": "soup"},
-    }
-    with pytest.raises(TiebreakError, match=r"split\.soup_share is 0"):
-        parse(tree, "recipe.yaml")
-    assert parse(tree | {"split": {"soup_share": 0.05}}, "recipe.yaml").average.method == "soup"

@@ -14,7 +14,7 @@ from scipy.special import log_softmax, rel_entr, softmax
 
 from tiebreak import pipeline
 from tiebreak.data.logits import by_vote, to_table
-from tiebreak.data.votes import EXTRA, LOCKBOX, SOUP, read_table, write_table
+from tiebreak.data.votes import CALIBRATION, EXTRA, LOCKBOX, read_table, write_table
 from tiebreak.evaluate.calibration import TemperatureScaling
 from tiebreak.model import classifier
 from tiebreak.predict import parts
@@ -27,7 +27,7 @@ from tiebreak.train.losses import Targets
 from tiebreak.train.rows import labels_of
 
 FOLD = 1
-FOLDS = np.array([0, 0, 0, 1, 1, 2, 2, LOCKBOX, SOUP, EXTRA, EXTRA])
+FOLDS = np.array([0, 0, 0, 1, 1, 2, 2, LOCKBOX, CALIBRATION, EXTRA, EXTRA])
 UNLABELLED = 2
 SWAP = [1, 0, 2]
 TEACHERS = {"qwen": "models/q", "llama": "models/l"}
@@ -56,7 +56,7 @@ class World:
         monkeypatch.setattr(classifier, "load_adapted", lambda *_: None)
         monkeypatch.setattr(fit, "fit", capture)
         monkeypatch.setattr(fit, "keep", lambda *_: None)
-        monkeypatch.setattr(distill, "_held_out", lambda *_: {})
+        monkeypatch.setattr(distill, "_calibrate", lambda *_: {})
         folders = tuple(self.folder / upstream.name for upstream in task.inputs["logits"])
         inputs = {"base": (self.folder,), "rows": (self.folder,), "logits": folders}
         distill.run(task.settings, inputs, self.folder, Runtime("cpu", self.folder))
@@ -79,7 +79,7 @@ def make(folder: Path, teachers: dict[str, str]) -> World:
         place = {k: "held_out", LOCKBOX: "lockbox"}
         split = np.array([place.get(f, "train") for f in fold.tolist()], dtype=object)
         split[len(FOLDS) :] = "unlabelled"
-        n = np.repeat(np.flatnonzero(fold != SOUP), 2)
+        n = np.repeat(np.flatnonzero(fold != CALIBRATION), 2)
         order = np.tile([0, 1], len(n) // 2)
         origin = np.where(split[n] == "train", "in_sample", "out_of_fold")
         ids = table["id"].take(n).to_pylist()
@@ -149,7 +149,7 @@ def test_the_loss_is_the_sum_over_votes_orders_and_teachers(
     )
     world = make(tmp_path, TEACHERS)
     passed = world.run(recipe, monkeypatch)
-    members = [n for n, fold in enumerate(world.fold) if fold not in (FOLD, LOCKBOX, SOUP)]
+    members = [n for n, fold in enumerate(world.fold) if fold not in (FOLD, LOCKBOX, CALIBRATION)]
     assert passed["scored"]["id"].to_pylist() == world.table["id"].take(members).to_pylist()
     by_name = [[shown(world, name, n, recipe) for name in ("llama", "qwen")] for n in members]
     np.testing.assert_allclose(passed["teachers_NOMC"], np.swapaxes(by_name, 1, 2), atol=1e-5)
@@ -172,10 +172,13 @@ def test_pairs_without_votes_count_as_extra_votes_unless_said(
 
 
 @pytest.mark.parametrize("both", [True, False])
+@pytest.mark.parametrize("aside", [20, 0])
 def test_the_temperature_is_fitted_on_what_will_be_asked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, both: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, both: bool, aside: int
 ) -> None:
-    """As many tokens and as many orders as the prediction has, and not those of the training."""
+    """As many tokens and as many orders as the prediction has, and not those of the training; on the votes set
+    aside, or where there are none on those held out.
+    """
     asked: list[int] = []
 
     def say(_, table: pa.Table, prompt, max_tokens: int, model: str, fold: int, runtime) -> pa.Table:
@@ -186,15 +189,18 @@ def test_the_temperature_is_fitted_on_what_will_be_asked(
         return to_table(ids * 2, [0] * n + [1] * n, z.astype(np.float32), split, origin, model, fold)
 
     monkeypatch.setattr(parts, "score_in_parts", say)
-    rows = votes(60).append_column("fold", pa.array([FOLD] * 60, pa.int8()))
+    fold = [CALIBRATION] * aside + [FOLD] * (60 - aside)
+    rows = votes(60).append_column("fold", pa.array(fold, pa.int8()))
     recipe = planned(TEACHERS).model_copy(update={"tta": Tta(both_orders=both, max_tokens=1234)})
     settings = pipeline.find(pipeline.tasks(recipe), f"distill/fold{FOLD}").settings
-    found = distill._held_out(None, rows, settings, tmp_path, Runtime("cpu", tmp_path))
+    found = distill._calibrate(None, rows, settings, tmp_path, Runtime("cpu", tmp_path))
     logits = read_table(tmp_path / "logits.parquet")
-    z = by_vote(logits)[1]
+    split = "calibration" if aside else "held_out"
+    z = by_vote(logits.filter(pa.compute.equal(logits["split"], split)))[1]
     p = softmax(z, axis=-1).mean(axis=1) if both else softmax(z[:, 0], axis=-1)
-    expected = TemperatureScaling().fit(p, labels_of(rows)[:, 0]).temperature_
+    expected = TemperatureScaling().fit(p, labels_of(rows.slice(0, aside or 60))[:, 0]).temperature_
     assert asked == [1234]
+    assert found["fitted_on"] == split
     assert found["temperature"] == pytest.approx(expected)
 
 
@@ -206,6 +212,6 @@ def test_the_students_base_may_teach_it_too(tmp_path: Path, monkeypatch: pytest.
     assert student.inputs["base"] == teacher.inputs["base"]
     world = make(tmp_path, teachers)
     passed = world.run(recipe, monkeypatch)
-    members = np.flatnonzero(~np.isin(world.fold, (FOLD, LOCKBOX, SOUP)))
+    members = np.flatnonzero(~np.isin(world.fold, (FOLD, LOCKBOX, CALIBRATION)))
     gemma = world.logits["gemma", FOLD][members]
     np.testing.assert_allclose(passed["teachers_NOMC"][:, :, 0], gemma, atol=1e-6)

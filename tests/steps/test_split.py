@@ -4,7 +4,7 @@ from random import Random
 import pyarrow.parquet as pq
 import pytest
 
-from tiebreak.data.votes import EXTRA, LOCKBOX, ROWS_SCHEMA, SOUP, table_of, write_table
+from tiebreak.data.votes import CALIBRATION, EXTRA, LOCKBOX, ROWS_SCHEMA, table_of, write_table
 from tiebreak.errors import TiebreakError
 from tiebreak.recipe import Split
 from tiebreak.runtime import Runtime
@@ -25,7 +25,7 @@ def prompts(count):
     ]
 
 
-def run(tmp_path, count=3, lockbox_share=0.1, seed=0, soup_share=0.0, drop_overlaps=True, **roles):
+def run(tmp_path, count=3, lockbox_share=0.1, seed=0, calibration_share=0.0, drop_overlaps=True, **roles):
     inputs = {}
     for role, votes in roles.items():
         folder = tmp_path / role
@@ -34,7 +34,7 @@ def run(tmp_path, count=3, lockbox_share=0.1, seed=0, soup_share=0.0, drop_overl
         inputs[role] = (folder,)
     output = tmp_path / "out"
     output.mkdir(exist_ok=True)
-    shares = {"lockbox_share": lockbox_share, "soup_share": soup_share}
+    shares = {"lockbox_share": lockbox_share, "calibration_share": calibration_share}
     settings = split.Settings(split=Split(count=count, drop_overlaps=drop_overlaps, **shares), seed=seed)
     metrics = split.run(settings, inputs, output, Runtime("cpu", output))
     return metrics, pq.read_table(output / "rows.parquet").to_pylist()
@@ -64,12 +64,14 @@ def test_a_vote_keeps_its_weight(tmp_path):
     assert {row["id"]: row["weight"] for row in rows} == {v["id"]: v["weight"] for v in votes} | {"x": 9.0}
 
 
-def test_a_soup_is_set_aside_beside_the_lockbox(tmp_path):
-    metrics, rows = run(tmp_path, soup_share=0.2, votes=labelled(prompts(200)))
-    assert metrics["soup"] == sum(row["fold"] == SOUP for row in rows) > 0
+def test_a_calibration_side_is_set_aside_beside_the_lockbox(tmp_path):
+    metrics, rows = run(tmp_path, calibration_share=0.2, votes=labelled(prompts(200)))
+    assert metrics["calibration"] == sum(row["fold"] == CALIBRATION for row in rows) > 0
     assert metrics["lockbox"] == sum(row["fold"] == LOCKBOX for row in rows) > 0
-    with pytest.raises(TiebreakError, match=r"no votes fall into the soup: raise split\.soup_share=0\.0001"):
-        run(tmp_path, soup_share=0.0001, votes=labelled(prompts(20)))
+    with pytest.raises(
+        TiebreakError, match=r"into the calibration side: raise split\.calibration_share=0\.0001"
+    ):
+        run(tmp_path, calibration_share=0.0001, votes=labelled(prompts(20)))
 
 
 def test_rows_that_are_added_move_no_other(tmp_path):

@@ -1,4 +1,4 @@
-"""Which fold a group of votes falls into, and whether the lockbox or the soup keeps it.
+"""Which fold a group of votes falls into, and whether the lockbox or the calibration side keeps it.
 
 All are hashes of the group and the seed, nothing else, so rows that are added later move no row that is
 already there. Exact stratification would: evening out the labels means that a new vote pushes others across.
@@ -14,15 +14,15 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
-from tiebreak.data.votes import LOCKBOX, SOUP
+from tiebreak.data.votes import CALIBRATION, LOCKBOX
 
 
-def fold_of(group: str, count: int, lockbox_share: float, seed: int, soup_share: float = 0.0) -> int:
-    """LOCKBOX, SOUP, or a fold in 0..count-1, for at most 20 folds."""
+def fold_of(group: str, count: int, lockbox_share: float, seed: int, calibration_share: float = 0.0) -> int:
+    """LOCKBOX, CALIBRATION, or a fold in 0..count-1, for at most 20 folds."""
     digest = blake2b(f"{seed}/{group}".encode(), digest_size=64).digest()
     place = int.from_bytes(digest[:4], "big") / 2**32
-    if place < lockbox_share + soup_share:
-        return LOCKBOX if place < lockbox_share else SOUP
+    if place < lockbox_share + calibration_share:
+        return LOCKBOX if place < lockbox_share else CALIBRATION
     return max(range(count), key=lambda fold: digest[4 + 3 * fold : 7 + 3 * fold])
 
 

@@ -1,4 +1,4 @@
-"""Which votes a step may see: a fold's training side, its held-out side, the lockbox, the soup."""
+"""Which votes a step may see: a fold's training side, its held-out side, the lockbox, the calibration side."""
 
 import hashlib
 from collections.abc import Mapping
@@ -7,12 +7,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tiebreak.data.votes import LOCKBOX, SOUP
+from tiebreak.data.votes import CALIBRATION, LOCKBOX
 
 
 def training_side(rows: pa.Table, fold: int) -> pa.Table:
-    """Every vote that neither the fold holds out nor lockbox or soup keep; extra votes are among them."""
-    kept_out = pa.array([fold, LOCKBOX, SOUP], pa.int8())
+    """Every vote that neither the fold holds out nor lockbox or calibration side keep; extra votes are among them."""
+    kept_out = pa.array([fold, LOCKBOX, CALIBRATION], pa.int8())
     return rows.filter(pc.invert(pc.is_in(rows["fold"], value_set=kept_out)))
 
 
@@ -26,13 +26,13 @@ def lockbox(rows: pa.Table) -> pa.Table:
     return rows.filter(pc.equal(rows["fold"], LOCKBOX))
 
 
-def soup(rows: pa.Table) -> pa.Table:
-    """The votes that no model trains on and the average of the students is chosen and calibrated on."""
-    return rows.filter(pc.equal(rows["fold"], SOUP))
+def calibration(rows: pa.Table) -> pa.Table:
+    """The votes that no model trains on: what is calibrated or chosen is fitted on them."""
+    return rows.filter(pc.equal(rows["fold"], CALIBRATION))
 
 
 def voted(rows: pa.Table) -> pa.Table:
-    """The votes that belong to a fold: neither lockbox, nor soup, nor extra."""
+    """The votes that belong to a fold: neither lockbox, nor calibration side, nor extra."""
     return rows.filter(pc.greater_equal(rows["fold"], 0))
 
 

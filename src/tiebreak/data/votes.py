@@ -35,8 +35,8 @@ SCHEMA = pa.schema(
 LOCKBOX = -1
 """The fold of rows that no step trains, calibrates or selects on."""
 
-SOUP = -4
-"""The fold of rows that the average of the students is chosen and calibrated on, and no student trains on."""
+CALIBRATION = -4
+"""The fold of rows that no model trains on: what is calibrated or chosen is fitted here."""
 
 EXTRA = -2
 """The fold of rows that join every training side and no other, and of pairs without votes."""

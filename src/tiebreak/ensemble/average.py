@@ -4,7 +4,7 @@ The mean of the products, mean_i(B_i A_i), is not the product of the means. Stac
 A = [A_1; ...; A_k], B = [B_1, ..., B_k] / k has rank k r and B A = mean_i(B_i A_i).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -38,20 +38,6 @@ def average(
     return stacked, lora.model_copy(
         update={"rank": lora.rank * len(states), "alpha": lora.alpha * len(states)}
     )
-
-
-def greedy(losses: Sequence[float], loss_of: Callable[[Sequence[int]], float]) -> list[int]:
-    """The members of a greedy soup (Wortsman et al. 2022, arXiv:2203.05482, recipe 1), best first.
-
-    losses: of each model alone; loss_of: of the average of some. The best model begins; each other one, in
-    the order of their losses, joins if the average with it is no worse than without.
-    """
-    first, *others = sorted(range(len(losses)), key=lambda n: losses[n])
-    members, best = [first], losses[first]
-    for n in others:
-        if (loss := loss_of([*members, n])) <= best:
-            members, best = [*members, n], loss
-    return members
 
 
 def _mean(tensors: Sequence[Tensor], shares: Sequence[float]) -> Tensor:

@@ -70,11 +70,9 @@ class Forecaster:
                 votes = self._scored(recipe.models.teachers)
                 told = 2 * _tokens(self._kept_out, recipe.tta.max_tokens)
                 return self._on_card(model, _trained(votes, training), told)
-            case "average" if recipe.split.soup_share:
-                # the greedy soup tries each student alone and all but the first beside others; its choice scores again
-                models = 2 * len(recipe.folds("distill")) if recipe.average.method == "soup" else 1
-                soup = _tokens(self._share(recipe.split.soup_share), recipe.tta.max_tokens)
-                return self._on_card(model, scored=2 * models * soup)
+            case "average" if recipe.split.calibration_share:
+                aside = _tokens(self._share(recipe.split.calibration_share), recipe.tta.max_tokens)
+                return self._on_card(model, scored=2 * aside)
             case "quantize":
                 votes = _some(self._lengths("votes"), recipe.quantize.calibration_rows)
                 return self._on_card(model, scored=_tokens(votes, recipe.quantize.max_tokens))
@@ -125,15 +123,15 @@ class Forecaster:
     @property
     def _training_side(self) -> Lengths:
         split = self._recipe.split
-        share = (1 - split.lockbox_share - split.soup_share) * (1 - 1 / split.count)
+        share = (1 - split.lockbox_share - split.calibration_share) * (1 - 1 / split.count)
         return np.concatenate([self._share(share), self._lengths("extra")])
 
     @property
     def _kept_out(self) -> Lengths:
-        """A fold's held-out votes and the lockbox."""
+        """A fold's held-out votes, the calibration side and the lockbox."""
         split = self._recipe.split
-        held_out = (1 - split.lockbox_share - split.soup_share) / split.count
-        return self._share(held_out + split.lockbox_share)
+        aside = split.lockbox_share + split.calibration_share
+        return self._share(aside + (1 - aside) / split.count)
 
     def _share(self, share: float) -> Lengths:
         votes = self._lengths("votes")

@@ -136,10 +136,10 @@ def too_large(counts: Mapping[str, int], most: int | None) -> str | None:
 
 
 def gpu_steps(recipe: Recipe) -> frozenset[str]:
-    """The steps whose jobs ask for a GPU. The average scores only where votes are set aside to choose it on."""
+    """The steps whose jobs ask for a GPU. The average scores only where votes are set aside to calibrate it on."""
     if recipe.compute.device == "cpu":
         return frozenset()
-    return GPU_STEPS | {"average"} if recipe.split.soup_share else GPU_STEPS
+    return GPU_STEPS | {"average"} if recipe.split.calibration_share else GPU_STEPS
 
 
 def cards_of(step: str, site: Site) -> int:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-VERSION = 2
+VERSION = 3
 
 
 class Settings(Slice):
@@ -32,8 +32,8 @@ class Settings(Slice):
 def run(
     settings: Settings, inputs: Mapping[str, tuple[Path, ...]], output: Path, runtime: Runtime
 ) -> dict[str, Any]:
-    """Write adapter/ with the score head, curve.json, logits.parquet (held-out and lockbox votes in both
-    orders) and calibration.json, the temperature fitted on the held-out votes.
+    """Write adapter/ with the score head, curve.json, logits.parquet (held-out, calibration and lockbox votes in
+    both orders) and calibration.json, the temperature and the votes that it was fitted on.
     """
     import numpy as np
 
@@ -77,7 +77,7 @@ def run(
     if runtime.leads:
         keep(classifier, losses, settings.lora, output)
     metrics = {"votes": len(scored), "steps": len(losses), "last_loss": losses[-1], **origins}
-    return metrics | _held_out(classifier, table, settings, output, runtime)
+    return metrics | _calibrate(classifier, table, settings, output, runtime)
 
 
 def _candidates(rows: Path, fold: int) -> "pa.Table":
@@ -114,10 +114,12 @@ def _soft_labels(
     return scored, teachers_NOMC, {f"soft_labels_{item['values']}": item["counts"] for item in counts}
 
 
-def _held_out(
+def _calibrate(
     classifier: Any, rows: "pa.Table", settings: Settings, output: Path, runtime: Runtime
-) -> dict[str, float]:
-    """Score held-out and lockbox votes as the model will be used, fit the temperature on the held-out ones."""
+) -> dict[str, Any]:
+    """Score held-out, calibration and lockbox votes as the model will be used, and fit the temperature on the
+    calibration side, or on the held-out votes where that is empty.
+    """
     import pyarrow as pa
 
     from tiebreak.data import sides, votes
@@ -128,7 +130,11 @@ def _held_out(
     from tiebreak.predict.parts import score_in_parts
     from tiebreak.train.rows import labels_of
 
-    parts = {"held_out": sides.held_out(rows, settings.fold), "lockbox": sides.lockbox(rows)}
+    parts = {
+        "held_out": sides.held_out(rows, settings.fold),
+        "calibration": sides.calibration(rows),
+        "lockbox": sides.lockbox(rows),
+    }
     logits = score_in_parts(
         classifier,
         sides.marked(parts),
@@ -141,17 +147,16 @@ def _held_out(
     if not runtime.leads:
         return {}
     votes.write_table(logits, output / "logits.parquet")
-    _, z_NOC = by_vote(logits.filter(pa.compute.equal(logits["split"], "held_out")))
-    p_NC = over_orders(parts["held_out"], z_NOC, settings.tta, certain_from=None)
-    labels_NC = labels_of(parts["held_out"])[:, 0]
+    split = "calibration" if len(parts["calibration"]) else "held_out"
+    _, z_NOC = by_vote(logits.filter(pa.compute.equal(logits["split"], split)))
+    p_NC = over_orders(parts[split], z_NOC, settings.tta, certain_from=None)
+    labels_NC = labels_of(parts[split])[:, 0]
     scaling = TemperatureScaling().fit(p_NC, labels_NC)
-    (output / "calibration.json").write_text(
-        json.dumps({"temperature": scaling.temperature_}) + "\n", encoding="utf-8"
-    )
-    return {
-        "temperature": scaling.temperature_,
-        "held_out_log_loss": log_loss(p_NC, labels_NC),
-        "held_out_log_loss_calibrated": log_loss(scaling.predict_proba(p_NC), labels_NC),
+    state = {"temperature": scaling.temperature_, "fitted_on": split}
+    (output / "calibration.json").write_text(json.dumps(state) + "\n", encoding="utf-8")
+    return state | {
+        "log_loss": log_loss(p_NC, labels_NC),
+        "log_loss_calibrated": log_loss(scaling.predict_proba(p_NC), labels_NC),
     }
 
 

@@ -14,7 +14,7 @@ from tiebreak.runtime import Runtime
 if TYPE_CHECKING:
     import pyarrow as pa
 
-VERSION = 2
+VERSION = 3
 
 
 class Settings(Slice):
@@ -77,6 +77,7 @@ def _rows_to_score(folder: Path, settings: Settings) -> "pa.Table":
     parts = {
         "train": sides.subset(side, count, seed),
         "held_out": sides.held_out(rows, settings.fold),
+        "calibration": sides.calibration(rows),
         "lockbox": sides.lockbox(rows),
     }
     if unlabelled.exists():

@@ -1,4 +1,4 @@
-"""Step 2: folds that keep the votes of a prompt together, a lockbox and, where asked for, a soup.
+"""Step 2: folds that keep the votes of a prompt together, a lockbox and a calibration side.
 
 Rows whose prompt (or another of its group over all files, see data.groups) is known elsewhere leave the
 training side: all that are among the test pairs, and all but the votes themselves that are among the votes.
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tiebreak.data.groups import Prompts
 
-VERSION = 6
+VERSION = 7
 
 
 class Settings(Slice):
@@ -36,7 +36,7 @@ def run(
     """Write rows.parquet and, where there are any, unlabelled.parquet (both data.votes.ROWS_SCHEMA; ids are
     unique over the two) and preferences.parquet (SCHEMA).
 
-    Metrics: votes, groups, sizes of folds, lockbox and soup, how uneven the folds are, what was dropped because it
+    Metrics: votes, groups, sizes of folds, lockbox and calibration side, how uneven the folds are, what was dropped because it
     overlaps. Raises TiebreakError if any of them would be empty.
     """
     from tiebreak.data import groups
@@ -78,7 +78,7 @@ def _folds(group_of: Sequence[str], settings: Settings) -> list[int]:
     from tiebreak.data.folds import fold_of
 
     split = settings.split
-    shares = split.lockbox_share, settings.seed, split.soup_share
+    shares = split.lockbox_share, settings.seed, split.calibration_share
     fold = {group: fold_of(group, split.count, *shares) for group in set(group_of)}
     return [fold[group] for group in group_of]
 
@@ -143,9 +143,9 @@ def _with_new_ids(batch: "pa.RecordBatch", taken: set[str], role: str) -> "pa.Re
 def _nothing(split: Split) -> "dict[int, NDArray[np.float64]]":
     import numpy as np
 
-    from tiebreak.data.votes import LOCKBOX, SOUP
+    from tiebreak.data.votes import CALIBRATION, LOCKBOX
 
-    return {fold: np.zeros(3) for fold in (LOCKBOX, SOUP, *range(split.count))}
+    return {fold: np.zeros(3) for fold in (LOCKBOX, CALIBRATION, *range(split.count))}
 
 
 def _tally(batch: "pa.RecordBatch", p_FC: "dict[int, NDArray[np.float64]]") -> None:
@@ -158,23 +158,23 @@ def _tally(batch: "pa.RecordBatch", p_FC: "dict[int, NDArray[np.float64]]") -> N
 
 
 def _evenness(p_FC: "dict[int, NDArray[np.float64]]", split: Split) -> dict[str, Any]:
-    """Sizes of lockbox, soup and folds, and how uneven these are. Raises TiebreakError where one is empty."""
+    """Sizes of lockbox, calibration side and folds, and how uneven these are. Raises TiebreakError where one is empty."""
     import numpy as np
 
     from tiebreak.data.folds import imbalance
-    from tiebreak.data.votes import LOCKBOX, SOUP
+    from tiebreak.data.votes import CALIBRATION, LOCKBOX
 
     votes = {fold: round(p_C.sum()) for fold, p_C in p_FC.items()}
-    aside = {"lockbox": votes.pop(LOCKBOX), "soup": votes.pop(SOUP)}
+    aside = {"lockbox": votes.pop(LOCKBOX), "calibration": votes.pop(CALIBRATION)}
     if empty := [fold for fold, count in votes.items() if not count]:
         raise TiebreakError(
             f"no votes fall into the folds {empty}: {sum(votes.values())} votes are too few, or too much "
             f"alike, for split.count={split.count}. Give more votes or set fewer folds"
         )
-    for name, share in (("lockbox", split.lockbox_share), ("soup", split.soup_share)):
+    for name, share in (("lockbox", split.lockbox_share), ("calibration", split.calibration_share)):
         if share and not aside[name]:
             raise TiebreakError(
-                f"no votes fall into the {name}: raise split.{name}_share={share}, or give more "
+                f"no votes fall into the {name} side: raise split.{name}_share={share}, or give more "
                 f"than {sum(votes.values())} votes"
             )
     size, label = imbalance(np.stack([p_FC[fold] for fold in votes]))
