@@ -133,7 +133,9 @@ def texts(turns: pa.ChunkedArray) -> list[Text]:
 def features(prompts: Sequence[Text], a: Sequence[Text], b: Sequence[Text]) -> Features:
     """Features of votes from their texts: A's less B's, then what is the same whichever answer is called A."""
     a_NF, b_NF = (
-        np.array([_answer(text) + _relation(prompt, text) for prompt, text in zip(prompts, side, strict=True)])
+        np.array(
+            [_answer(text) + _relation(prompt, text) for prompt, text in zip(prompts, side, strict=True)]
+        )
         for side in (a, b)
     )
     rest_NF = np.array([_prompt(p) + _pair(x, y) for p, x, y in zip(prompts, a, b, strict=True)])
@@ -155,7 +157,7 @@ def _answer(answer: Text) -> list[float]:
         _count(raw, _CAPITALS) / length,
         log1p(_count(raw, _DIGITS)),
         (len(raw) - len(text)) / length,
-        float(text.rstrip()[-1:] in tuple(".!?。！？)`\"")),
+        float(text.rstrip()[-1:] in tuple('.!?。！？)`"')),
         log1p(max(map(len, text.split("\n")))),
         *(log1p(len(pattern.findall("\n" + text))) for pattern in _MARKS),
         *(log1p(text.count(substring)) for substring in _SUBSTRINGS),

@@ -24,7 +24,7 @@ from tiebreak.evaluate.selection import splits
 
 Array = NDArray[np.float64]
 
-PARTS = ("class prior", "words", "trees")
+PARTS = ("prior", "words", "trees")
 """What is blended."""
 
 FOLDS = 5
@@ -79,7 +79,11 @@ class Baseline(BaseEstimator):  # type: ignore[misc]
     """Fitted: parts_, blend_ (weights of PARTS), and out_of_fold_ (n, 3), what others than a vote's fold say of it."""
 
     def fit(
-        self, votes: pa.Table, labels: ArrayLike, groups_N: NDArray[np.integer], weights_N: ArrayLike | None = None
+        self,
+        votes: pa.Table,
+        labels: ArrayLike,
+        groups_N: NDArray[np.integer],
+        weights_N: ArrayLike | None = None,
     ) -> Self:
         """Fit on votes in data.votes.SCHEMA, labels that are class numbers (n,) or soft (n, 3), the number of each
         vote's prompt, and how much each vote counts. Both orders of a vote are learned from.
@@ -96,7 +100,13 @@ class Baseline(BaseEstimator):  # type: ignore[misc]
 
     def predict_proba(self, votes: pa.Table) -> Array:
         """Probabilities (n, 3) of votes in data.votes.SCHEMA; those of a vote do not depend on the other rows."""
+        if len(votes) == 0:
+            return np.empty((0, 3))
         return self.blend_.predict_proba(self.parts_.predict(Inputs.of(votes)))
+
+    def weights(self) -> dict[str, float]:
+        """What each of PARTS counts in the blend."""
+        return {f"weight_{part}": float(w) for part, w in zip(PARTS, self.blend_.weights_, strict=True)}
 
 
 def _prior(y_NC: Array, weights_N: Array) -> Array:
@@ -115,9 +125,13 @@ def _sparse(seen: Inputs, centre_G: Array, scale_F: Array, scale_G: Array) -> tu
 
 
 def _grow(seen: Inputs, y_NC: Array, weights_N: Array) -> Trees:
-    """Trees grown on both orders of each vote; a soft label is a row a class, by its share."""
+    """Trees grown on both orders of each vote; a soft label is a row a class, by its share.
+
+    A row of zeros a class, of next to no weight, sees to it that all three occur.
+    """
     vote_R, class_R = np.nonzero(y_NC)
     share_R = weights_N[vote_R] * y_NC[vote_R, class_R]
-    x_RF = np.concatenate([seen.dense(0)[vote_R], seen.dense(1)[vote_R], np.zeros((3, sum(seen_width(seen))))])
+    x_NF, exchanged_NF = seen.dense(0), seen.dense(1)
+    x_RF = np.concatenate([x_NF[vote_R], exchanged_NF[vote_R], np.zeros((3, x_NF.shape[1]))])
     y_R = np.concatenate([class_R, swap_answers(np.arange(3))[class_R], np.arange(3)])
     return Trees.fit(x_RF, y_R, np.concatenate([share_R, share_R, np.full(3, 1e-3)]), **TREES)

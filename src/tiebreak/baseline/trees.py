@@ -40,6 +40,8 @@ class Trees:
         for name in ("threshold_K", "left_K", "right_K", "value_K"):
             if getattr(self, name).shape != nodes.shape:
                 raise ValueError(f"{name} has shape {getattr(self, name).shape}, not {nodes.shape}")
+        if any(index.dtype.kind != "i" for index in (self.root_T, self.feature_K, self.left_K, self.right_K)):
+            raise ValueError("nodes are not numbered in whole numbers")
         leaf_K = (self.left_K == nodes) & (self.right_K == nodes)
         ahead_K = (self.left_K > nodes) & (self.right_K > nodes)
         inside = np.concatenate([self.left_K, self.right_K, self.root_T])

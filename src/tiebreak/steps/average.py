@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tiebreak.predict.package import Package
     from tiebreak.recipe import Lora
 
-VERSION = 6
+VERSION = 7
 
 
 class Settings(Slice):
@@ -103,9 +103,15 @@ def run(
         "shares": [weight / sum(weights) for weight in weights],
         "calibrated_on": "calibration votes" if len(aside) else "students' held-out votes",
     }
-    shipped = _package(settings, _said(table, logits), sides.training_side(table, votes.LOCKBOX), made)
+    said = _said(table, logits)
+    shipped = _package(settings, said, sides.training_side(table, votes.LOCKBOX), made)
+    joined: dict[str, Any] = {}
+    if len(aside) and "baseline" in inputs:
+        shipped, joined = _join(
+            shipped, said, settings.average.blend, inputs["baseline"][0], output / "model"
+        )
     package.write(shipped, output / "model")
-    return {"students": len(folders), "rank": lora.rank} | shipped.calibration | shipped.provenance
+    return {"students": len(folders), "rank": lora.rank} | shipped.calibration | shipped.provenance | joined
 
 
 def _merged(base: Path, state: "dict[str, Tensor]", lora: "Lora", device: str) -> "Classifier":
@@ -135,6 +141,39 @@ def _package(settings: Settings, said: Said, training: "pa.Table", made: dict[st
         rules=Rules().fit(training, labels_of(training)[:, 0]).to_json(),
         provenance=made | {"calibration": name},
     )
+
+
+def _join(
+    shipped: "Package", said: Said, wanted: str, baseline: Path, model: Path
+) -> "tuple[Package, dict[str, Any]]":
+    """The package, blended with the baseline where that pays on the calibration side, and what was found there."""
+    import shutil
+    from dataclasses import asdict
+
+    import numpy as np
+
+    from tiebreak.baseline import files
+    from tiebreak.data.logits import softmax
+    from tiebreak.data.orders import over_orders
+    from tiebreak.evaluate.calibration import from_json
+    from tiebreak.evaluate.joining import join
+    from tiebreak.evaluate.measure import truth_of
+
+    simple, truth = _said(said.votes, _scored(baseline, "calibration")), truth_of(said.votes)
+    p_NC = over_orders(said.votes, said.z_NOC, shipped.tta, shipped.certain_from)
+    x_NMC = np.stack(
+        [from_json(shipped.calibration).predict_proba(p_NC), softmax(simple.z_NOC[:, 0])], axis=1
+    )
+    joining = join(x_NMC, truth.y_NC, truth.groups_N, wanted)
+    found: dict[str, Any] = {"blend": joining.name}
+    if joining.change:
+        found["blend_change"] = asdict(joining.change)
+    provenance = shipped.provenance | {"blended with the baseline": joining.name}
+    if joining.blend is None:
+        return shipped.model_copy(update={"provenance": provenance}), found
+    shutil.copyfile(baseline / files.NAME, model / files.NAME)
+    blend = joining.blend.to_json() | {"sha256": files.digest(model)}
+    return shipped.model_copy(update={"blend": blend, "provenance": provenance}), found
 
 
 def _scored(folder: Path, split: str) -> "pa.Table":
