@@ -90,7 +90,7 @@ def tasks(recipe: Recipe) -> tuple[Task, ...]:
         split.Settings(split=recipe.split, seed=recipe.seed),
         {name: (task,) for name, task in ingested.items()},
     )
-    simple = (Task(baseline, "lexical", baseline.Settings(), {"rows": (votes,)}),) * recipe.baseline.enabled
+    simple = _baseline(recipe, votes)
     pretrained = _post_pretrain(recipe, votes)
     teachers = _teach(recipe, votes, pretrained)
     logits = _score(recipe, votes, teachers)
@@ -99,8 +99,7 @@ def tasks(recipe: Recipe) -> tuple[Task, ...]:
         average,
         "student",
         average.Settings(average=recipe.average, prompt=recipe.prompt, tta=recipe.tta),
-        {"base": (_base(recipe.models.student),), "rows": (votes,), "students": students}
-        | ({"baseline": simple} if simple else {}),
+        {"base": (_base(recipe.models.student),), "rows": (votes,), "students": students} | simple,
     )
     quantized = Task(
         quantize,
@@ -125,14 +124,14 @@ def tasks(recipe: Recipe) -> tuple[Task, ...]:
             "quantized": predictions[1:],
             "model": (quantized,),
         }
-        | ({"baseline": simple} if simple else {})
+        | simple
         | test
         | ({"solution": (Source(recipe.data.solution),)} if recipe.data.solution else {}),
     )
     return (
         *ingested.values(),
         votes,
-        *simple,
+        *simple.get("baseline", ()),
         *pretrained.values(),
         *teachers.values(),
         *(task for group in logits.values() for task in group),
@@ -161,6 +160,13 @@ def teacher_of(task: Task) -> str | None:
 
 def _base(model: Model) -> Source:
     return Source(model.base, model.revision, is_model=True)
+
+
+def _baseline(recipe: Recipe, votes: Task) -> dict[str, tuple[Task, ...]]:
+    """The baseline as an input of what is set against it, if there is one."""
+    if not recipe.baseline.enabled:
+        return {}
+    return {"baseline": (Task(baseline, "lexical", baseline.Settings(), {"rows": (votes,)}),)}
 
 
 def _ingest(recipe: Recipe) -> dict[str, Task]:

@@ -140,7 +140,7 @@ def features(prompts: Sequence[Text], a: Sequence[Text], b: Sequence[Text]) -> F
     )
     rest_NF = np.array([_prompt(p) + _pair(x, y) for p, x, y in zip(prompts, a, b, strict=True)])
     odd_NF = a_NF - b_NF
-    return Features(odd_NF, np.hstack([a_NF + b_NF, np.abs(odd_NF), rest_NF]))
+    return Features(odd_NF, np.hstack([a_NF + b_NF, rest_NF]))
 
 
 def _answer(answer: Text) -> list[float]:

@@ -27,9 +27,9 @@ def write(baseline: Baseline, folder: Path) -> None:
     arrays = {
         "format": np.array([FORMAT]),
         "prior": parts.prior_C,
-        "centre_even": parts.centre_G,
+        "centre_even": parts.centre_H,
         "scale_odd": parts.scale_F,
-        "scale_even": parts.scale_G,
+        "scale_even": parts.scale_H,
         "words_odd": parts.words.odd_,
         "words_even": parts.words.even_,
         "words_intercept": np.array([parts.words.intercept_]),
@@ -88,11 +88,11 @@ def _check(baseline: Baseline, written: int) -> None:
     odd, even = empty_vote.odd_NF.shape[1], empty_vote.even_NG.shape[1]
     shapes = {
         "prior": (parts.prior_C, 3),
-        "centre_even": (parts.centre_G, even),
+        "centre_even": (parts.centre_H, even + odd),
         "scale_odd": (parts.scale_F, odd),
-        "scale_even": (parts.scale_G, even),
-        "words_odd": (parts.words.odd_, 2 * BUCKETS + odd),
-        "words_even": (parts.words.even_, 2 * BUCKETS + even),
+        "scale_even": (parts.scale_H, even + odd),
+        "words_odd": (parts.words.odd_, BUCKETS + odd),
+        "words_even": (parts.words.even_, 2 * BUCKETS + even + odd),
         "blend": (baseline.blend_.weights_, len(PARTS)),
     }
     if written != FORMAT:

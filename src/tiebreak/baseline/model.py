@@ -2,7 +2,7 @@
 
 All of it treats the answers alike, so that exchanging them exchanges the probabilities to the last bit.
 
-Dimension letters: N votes, M models, C classes (a, b, tie), F odd features, G even features.
+Dimension letters: N votes, M parts, C classes (a, b, tie), F odd features, H even ones and the sizes of the odd.
 """
 
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from tiebreak.baseline.inputs import Inputs
 from tiebreak.baseline.linear import SymmetricLogistic
 from tiebreak.baseline.trees import Trees
 from tiebreak.data.logits import swap_answers
+from tiebreak.errors import TiebreakError
 from tiebreak.evaluate.blend import LogBlend
 from tiebreak.evaluate.metrics import targets
 from tiebreak.evaluate.selection import splits
@@ -27,56 +28,55 @@ Array = NDArray[np.float64]
 PARTS = ("prior", "words", "trees")
 """What is blended."""
 
-FOLDS = 5
+FOLDS = 3
 """Of prompts, whose out-of-fold predictions the blend's weights are fitted on."""
 
 PENALTY = 2.0
 DENSE_SCALE = 0.1
-"""Features are this over their spread beside n-grams, whose norm is about one."""
+"""Features are this over their spread beside words, which have a norm of one."""
 
 TREES = {
-    "learning_rate": 0.05,
-    "max_iter": 120,
+    "learning_rate": 0.06,
+    "max_iter": 100,
     "max_leaf_nodes": 15,
     "min_samples_leaf": 20,
     "l2_regularization": 10.0,
     "max_features": 0.3,
 }
-"""Settings of HistGradientBoostingClassifier, chosen by cross-validation on 4,908 real votes (docs/decisions.md)."""
+"""Settings of HistGradientBoostingClassifier, by cross-validation on 4,908 real votes (docs/decisions.md)."""
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The three parts, fitted: shares of the classes, symmetric; logistic regression; trees."""
+    """The parts, fitted: shares of the classes, symmetric; logistic regression with its scaling; trees."""
 
     prior_C: Array
-    centre_G: Array
+    centre_H: Array
     scale_F: Array
-    scale_G: Array
+    scale_H: Array
     words: SymmetricLogistic
     trees: Trees
 
     @classmethod
     def fit(cls, seen: Inputs, y_NC: Array, weights_N: Array) -> Self:
-        prior_C = _prior(y_NC, weights_N)
-        centre_G = seen.even_NG.mean(axis=0)
-        scale_F, scale_G = (
-            DENSE_SCALE / np.maximum(x.std(axis=0), 1e-3) for x in (seen.odd_NF, seen.even_NG)
-        )
-        sparse = _sparse(seen, centre_G, scale_F, scale_G)
-        words = SymmetricLogistic(PENALTY).fit(*sparse, y_NC, weights_N)
-        return cls(prior_C, centre_G, scale_F, scale_G, words, _grow(seen, y_NC, weights_N))
+        even_NH = _even(seen)
+        centre_H, scale_F, scale_H = even_NH.mean(axis=0), _scale(seen.odd_NF), _scale(even_NH)
+        words = SymmetricLogistic(PENALTY).fit(*_sparse(seen, centre_H, scale_F, scale_H), y_NC, weights_N)
+        trees = _grow(seen, y_NC, weights_N)
+        return cls(_prior(y_NC, weights_N), centre_H, scale_F, scale_H, words, trees)
 
     def predict(self, seen: Inputs) -> Array:
         """What each part says (n, 3 parts, 3 classes)."""
-        words_NC = self.words.predict_proba(*_sparse(seen, self.centre_G, self.scale_F, self.scale_G))
+        words_NC = self.words.predict_proba(*_sparse(seen, self.centre_H, self.scale_F, self.scale_H))
         stored_NC, exchanged_NC = (self.trees.predict_proba(seen.dense(order)) for order in (0, 1))
         trees_NC = (stored_NC + swap_answers(exchanged_NC)) / 2
         return np.stack([np.tile(self.prior_C, (len(seen), 1)), words_NC, trees_NC], axis=1)
 
 
 class Baseline(BaseEstimator):  # type: ignore[misc]
-    """Fitted: parts_, blend_ (weights of PARTS), and out_of_fold_ (n, 3), what others than a vote's fold say of it."""
+    """Fitted: parts_; blend_, with a weight for each of PARTS; out_of_fold_ (n, 3), what was said of each vote of the
+    fit by parts that were fitted without its fold of prompts.
+    """
 
     def fit(
         self,
@@ -87,11 +87,18 @@ class Baseline(BaseEstimator):  # type: ignore[misc]
     ) -> Self:
         """Fit on votes in data.votes.SCHEMA, labels that are class numbers (n,) or soft (n, 3), the number of each
         vote's prompt, and how much each vote counts. Both orders of a vote are learned from.
+
+        Raises TiebreakError for votes on fewer than two prompts.
         """
+        if (prompts := len(np.unique(groups_N))) < 2:
+            raise TiebreakError(
+                f"the baseline needs votes on two prompts or more to train on, and there are {prompts}; give more "
+                "votes, or set baseline.enabled=false"
+            )
         seen, y_NC = Inputs.of(votes), targets(labels)
         weights_N = np.ones(len(y_NC)) if weights_N is None else np.asarray(weights_N, dtype=np.float64)
         x_NMC = np.empty((len(y_NC), len(PARTS), 3))
-        for fit, score in splits(groups_N, min(FOLDS, len(np.unique(groups_N)))):
+        for fit, score in splits(groups_N, min(FOLDS, prompts)):
             x_NMC[score] = Parts.fit(seen[fit], y_NC[fit], weights_N[fit]).predict(seen[score])
         self.blend_ = LogBlend().fit(x_NMC, y_NC)
         self.out_of_fold_ = self.blend_.predict_proba(x_NMC)
@@ -117,10 +124,20 @@ def _prior(y_NC: Array, weights_N: Array) -> Array:
     return shares_C
 
 
-def _sparse(seen: Inputs, centre_G: Array, scale_F: Array, scale_G: Array) -> tuple[csr_array, csr_array]:
-    """N-grams and features side by side, odd and even."""
-    odd = hstack([seen.odd_grams, csr_array(seen.odd_NF * scale_F)], format="csr")
-    even = hstack([seen.even_grams, csr_array((seen.even_NG - centre_G) * scale_G)], format="csr")
+def _even(seen: Inputs) -> Array:
+    """Even features, and the sizes of the odd ones: a sum of trees finds these by itself."""
+    return np.hstack([seen.even_NG, np.abs(seen.odd_NF)])
+
+
+def _scale(x_NF: Array) -> Array:
+    scale_F: Array = DENSE_SCALE / np.maximum(x_NF.std(axis=0), 1e-2)
+    return scale_F
+
+
+def _sparse(seen: Inputs, centre_H: Array, scale_F: Array, scale_H: Array) -> tuple[csr_array, csr_array]:
+    """Words and features side by side, odd and even."""
+    odd = hstack([seen.odd_words, csr_array(seen.odd_NF * scale_F)], format="csr")
+    even = hstack([seen.even_words, csr_array((_even(seen) - centre_H) * scale_H)], format="csr")
     return csr_array(odd), csr_array(even)
 
 
@@ -133,5 +150,5 @@ def _grow(seen: Inputs, y_NC: Array, weights_N: Array) -> Trees:
     share_R = weights_N[vote_R] * y_NC[vote_R, class_R]
     x_NF, exchanged_NF = seen.dense(0), seen.dense(1)
     x_RF = np.concatenate([x_NF[vote_R], exchanged_NF[vote_R], np.zeros((3, x_NF.shape[1]))])
-    y_R = np.concatenate([class_R, swap_answers(np.arange(3))[class_R], np.arange(3)])
+    y_R = np.concatenate([class_R, np.array([1, 0, 2])[class_R], np.arange(3)])
     return Trees.fit(x_RF, y_R, np.concatenate([share_R, share_R, np.full(3, 1e-3)]), **TREES)
