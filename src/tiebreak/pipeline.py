@@ -91,6 +91,7 @@ def tasks(recipe: Recipe) -> tuple[Task, ...]:
         {name: (task,) for name, task in ingested.items()},
     )
     simple = _baseline(recipe, votes)
+    set_against = {"baseline": simple} if simple else {}
     pretrained = _post_pretrain(recipe, votes)
     teachers = _teach(recipe, votes, pretrained)
     logits = _score(recipe, votes, teachers)
@@ -99,7 +100,7 @@ def tasks(recipe: Recipe) -> tuple[Task, ...]:
         average,
         "student",
         average.Settings(average=recipe.average, prompt=recipe.prompt, tta=recipe.tta),
-        {"base": (_base(recipe.models.student),), "rows": (votes,), "students": students} | simple,
+        {"base": (_base(recipe.models.student),), "rows": (votes,), "students": students, **set_against},
     )
     quantized = Task(
         quantize,
@@ -123,15 +124,15 @@ def tasks(recipe: Recipe) -> tuple[Task, ...]:
             "averaged": predictions[:1],
             "quantized": predictions[1:],
             "model": (quantized,),
+            **set_against,
         }
-        | simple
         | test
         | ({"solution": (Source(recipe.data.solution),)} if recipe.data.solution else {}),
     )
     return (
         *ingested.values(),
         votes,
-        *simple.get("baseline", ()),
+        *simple,
         *pretrained.values(),
         *teachers.values(),
         *(task for group in logits.values() for task in group),
@@ -162,11 +163,10 @@ def _base(model: Model) -> Source:
     return Source(model.base, model.revision, is_model=True)
 
 
-def _baseline(recipe: Recipe, votes: Task) -> dict[str, tuple[Task, ...]]:
-    """The baseline as an input of what is set against it, if there is one."""
+def _baseline(recipe: Recipe, votes: Task) -> tuple[Task, ...]:
     if not recipe.baseline.enabled:
-        return {}
-    return {"baseline": (Task(baseline, "lexical", baseline.Settings(), {"rows": (votes,)}),)}
+        return ()
+    return (Task(baseline, "lexical", baseline.Settings(), {"rows": (votes,)}),)
 
 
 def _ingest(recipe: Recipe) -> dict[str, Task]:

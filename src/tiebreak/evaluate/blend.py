@@ -117,7 +117,8 @@ def from_json(state: Mapping[str, Any]) -> Blend:
         if matrix.coef_.shape[1:] != (3, 3) or matrix.intercept_.shape != (3,):
             raise ValueError("a matrix blend has 3 x 3 numbers for each model and 3 beside them")
         return matrix
-    blend: LinearBlend | LogBlend = {"linear": LinearBlend, "log": LogBlend}[state["way"]]()
+    weighted_blends: dict[str, LinearBlend | LogBlend] = {"linear": LinearBlend(), "log": LogBlend()}
+    blend = weighted_blends[state["way"]]
     blend.weights_ = _numbers(state["weights"], 1)
     return blend
 
