@@ -35,7 +35,7 @@ from tiebreak.data import synthetic
 from tiebreak.data.orders import certainty, over_orders
 from tiebreak.data.votes import LABELS, LOCKBOX, SCHEMA, read_table, write_table
 from tiebreak.evaluate import stages
-from tiebreak.evaluate.measure import held_out
+from tiebreak.evaluate.measure import joined
 from tiebreak.evaluate.metrics import Array, Estimate, prior_prediction
 from tiebreak.execute.plan import select
 from tiebreak.execute.task import run_task, use_threads
@@ -283,8 +283,8 @@ def partly_augmented(work: Workspace, model: stages.Scored, share: float) -> Arr
     rows = read_table(work.folder(work.find("split/votes")) / "rows.parquet")
     position = {vote: n for n, vote in enumerate(rows["id"].to_pylist())}
     votes = rows.take([position[vote] for vote in model.ids])
-    students = stages.read([work.folder(task) for task in work.tasks if task.id.startswith("distill/")])
-    certain_from = certainty(*held_out(rows, students), share)
+    average = stages.read([work.folder(work.find("average/student"))])
+    certain_from = certainty(*joined(rows, average), share)
     return over_orders(votes, model.z_NOC, Tta(), certain_from)
 
 

@@ -10,7 +10,7 @@ language models trained here (`language_model.py`) on the texts, never the label
 and of the pairs. Of the sizes that a device trains within minutes, the one whose teachers have the least log loss on
 the votes that they held out is taken (a CPU has one to choose from).
 
-All arms learn from the votes outside the lockbox and are scored on the same lockbox votes:
+All arms learn from the votes of the folds and are scored on the same lockbox votes:
 
     class prior         shares of A, B and tie
     prior of its source shares in the file that the vote came from, which no model is told
@@ -401,14 +401,14 @@ PAGE = """# Real votes, trained from scratch
 
 {about}
 
-Votes by people from LMSYS, Auto-J, PandaLM, Tulu and LLMEval2, split by prompt: a quarter is the lockbox, the rest
-{folds} folds. Teacher (Llama) and student (Gemma-2) start from language models (width x layers: {size}) that were trained
+Votes by people from LMSYS, Auto-J, PandaLM, Tulu and LLMEval2, split by prompt: a quarter is the lockbox, a tenth
+to calibrate on, the rest {folds} folds. Teacher (Llama) and student (Gemma-2) start from language models (width x layers: {size}) that were trained
 here, from random weights, to predict the next token of the votes outside the lockbox and of HH-RLHF's pairs, tokenizers too;
 they see no label, and no text of the lockbox. Preference pairs of step 1: {pairs} of HH-RLHF's. Rows of at most
 {tokens} tokens, LoRA of rank {lora[rank]}, out-of-fold soft labels. Size, epochs and learning rate are those with the least log loss of its
 teachers on the votes that they held out. TF-IDF: words and pairs of words of A less those of B, their absolute difference,
-those of the prompt, and lengths; both orders, C by cross-validation over the folds. It learns from all votes outside the lockbox, a
-student from those of all folds but one. "Prior of its source" knows the file that a vote came from, which no model
+those of the prompt, and lengths; both orders, C by cross-validation over the folds. It learns from the votes of all folds, a
+student from those of all but one. "Prior of its source" knows the file that a vote came from, which no model
 is told. Intervals are bootstraps over prompts, changes paired by vote.
 
 {table}

@@ -1,6 +1,7 @@
 """Tiny models and votes that several tests share."""
 
 import atexit
+import json
 from functools import cache
 from pathlib import Path
 from shutil import rmtree
@@ -48,6 +49,13 @@ def votes_with_gaps() -> pa.Table:
         rows[n + 10]["response_b"] = [""]
         rows[n + 20]["response_b"] = rows[n + 20]["response_a"]
     return pa.Table.from_pylist(rows, schema=votes(1).schema)
+
+
+def record(folder: Path, *learned_from: str, fitted_on: tuple[str, ...] = ()) -> None:
+    """What a manifest says of the groups of votes that an artifact has seen."""
+    folder.mkdir(parents=True, exist_ok=True)
+    seen = {"learned_from": learned_from, "fitted_on": fitted_on}
+    (folder / "manifest.json").write_text(json.dumps(seen), encoding="utf-8")
 
 
 def swapped(table: pa.Table) -> pa.Table:

@@ -102,6 +102,10 @@ def test_sc4000_has_the_users_numbers() -> None:
             "no votes are left to calibrate on; use --set split.calibration_share=0.1",
         ),
         (
+            {"split": {"soup_share": 0.1, "calibration_share": 0.1}},
+            "soup_share is the older name of calibration",
+        ),
+        (
             {"average": {"method": "soup"}},
             "average.method: greedy soups gained nothing and are gone; use exact",
         ),

@@ -121,6 +121,7 @@ def tasks(recipe: Recipe) -> tuple[Task, ...]:
             "rows": (votes,),
             "teachers": tuple(task for group in logits.values() for task in group),
             "students": students,
+            "average": (averaged,),
             "averaged": predictions[:1],
             "quantized": predictions[1:],
             "model": (quantized,),

@@ -193,6 +193,10 @@ class Split(Slice):
     def _older_name(cls, tree: Any) -> Any:
         if not isinstance(tree, dict) or "soup_share" not in tree:
             return tree
+        if "calibration_share" in tree:
+            raise ValueError(
+                "soup_share is the older name of calibration_share, which is there too; leave it out"
+            )
         log.warning("split.soup_share is called split.calibration_share now, and is read as that")
         return {"calibration_share" if key == "soup_share" else key: share for key, share in tree.items()}
 
@@ -335,7 +339,9 @@ class Evaluate(Slice):
 
     bootstrap_samples: Positive = Field(1000, description="resamples of the rows for each interval")
     confidence: float = Field(0.95, gt=0, lt=1, description="of the intervals")
-    weight_folds: bool = Field(False, description="blend the folds' students too, by 1 / held-out log loss")
+    weight_folds: bool = Field(
+        False, description="blend the folds' students too, by 1 / log loss on unseen votes"
+    )
 
 
 class Compute(Slice):

@@ -24,6 +24,19 @@ def test_sides_of_a_fold() -> None:
     assert ids(sides.voted(ROWS)) == ["r0", "r1", "r2", "r3", "r6"]
 
 
+def test_groups_are_called_by_their_fold_or_side() -> None:
+    labels = pa.array([1.0] * 8 + [None], pa.float32())
+    assert sides.groups_of(ROWS.append_column("p_a", labels)) == {
+        "fold0", "fold1", "fold2", "lockbox", "extra", "calibration",
+    }  # fmt: skip
+    pairs = pa.table(
+        {"fold": pa.array([EXTRA, EXTRA], pa.int8()), "p_a": pa.array([None, 1.0], pa.float32())}
+    )
+    assert sides.groups_of(pairs) == {"extra", "unlabelled"}
+    assert sides.groups_of(pairs.slice(0, 1)) == {"unlabelled"}
+    assert sides.groups_of(pairs.slice(0, 0)) == set()
+
+
 def test_a_subset_is_seeded_and_keeps_its_order() -> None:
     first = ids(sides.subset(ROWS, 3, 5))
     assert first == ids(sides.subset(ROWS, 3, 5)) == sorted(first)

@@ -10,7 +10,7 @@ import pytest
 import scipy.optimize
 import sklearn.metrics
 import torch
-from models import base, votes
+from models import base, record, votes
 from safetensors.torch import load_file
 from sklearn.base import clone
 from transformers import AutoModelForCausalLM
@@ -20,6 +20,7 @@ from tiebreak.data import sides
 from tiebreak.data.logits import by_vote, softmax
 from tiebreak.data.orders import first_shown
 from tiebreak.data.votes import CALIBRATION, LOCKBOX, read_table, write_table
+from tiebreak.errors import TiebreakError
 from tiebreak.evaluate.calibration import CALIBRATORS
 from tiebreak.model.classifier import load_adapted
 from tiebreak.model.lora import PREFIX, adapter_state, read_adapter, save_adapter
@@ -68,6 +69,7 @@ def make(folder: Path, with_side: bool, lockbox_labels: int = 0) -> World:
         classifier.head_trained = True
         students.append(folder / "students" / f"fold{n}")
         save_adapter(adapter_state(classifier.model, with_head=True), LORA, students[-1] / "adapter")
+        record(students[-1], *(f"fold{k}" for k in range(FOLDS) if k != n))
         scored = score_in_parts(
             classifier,
             sides.marked(
@@ -159,7 +161,9 @@ def test_weighted_by_each_students_log_loss_on_votes_it_has_not_seen(tmp_path: P
 def test_the_average_is_calibrated_on_what_it_says_of_the_votes_set_aside(tmp_path: Path) -> None:
     world = make(tmp_path, with_side=True)
     metrics = world.run("exact")
-    assert metrics["calibrated_on"] == "calibration votes"
+    assert metrics["calibrated_on"] == ["calibration"]
+    assert metrics["fitted_on"] == ["calibration", "fold0", "fold1", "fold2"]  # the rules count the folds
+    assert package.read(tmp_path / "out" / "model").provenance["learned_from"] == ["fold0", "fold1", "fold2"]
     side = world.rows.filter(pa.compute.equal(world.rows["fold"], CALIBRATION))
     judge = load(tmp_path / "out" / "model", device="cpu")
     z = judge.logits(side.drop(["group", "fold"]), both=True)
@@ -175,7 +179,7 @@ def test_the_average_is_calibrated_on_what_it_says_of_the_votes_set_aside(tmp_pa
 def test_without_votes_set_aside_those_held_out_calibrate(tmp_path: Path) -> None:
     world = make(tmp_path, with_side=False)
     metrics = world.run("exact")
-    assert metrics["calibrated_on"] == "students' held-out votes"
+    assert metrics["calibrated_on"] == ["fold0", "fold1", "fold2"]
     assert metrics["temperature"] == pytest.approx(best_temperature(*held_out(world)), rel=1e-3)
     kept = read_table(tmp_path / "out" / "logits.parquet")
     assert set(kept["split"].to_pylist()) == {"held_out"}
@@ -247,3 +251,14 @@ def test_the_share_of_uncertain_votes_sets_where_one_order_is_enough(tmp_path: P
     assert judge.package.calibration["temperature"] == pytest.approx(
         best_temperature(p, label(side)), rel=1e-3
     )
+
+
+@pytest.mark.parametrize(("with_side", "seen"), [(True, "calibration"), (False, "fold0")])
+def test_votes_that_a_student_has_seen_calibrate_nothing(tmp_path: Path, with_side: bool, seen: str) -> None:
+    world = make(tmp_path, with_side)
+    record(world.inputs["students"][0], "fold1", "fold2", seen)
+    with pytest.raises(TiebreakError, match=f"the average's calibration needs votes .* and {seen} have"):
+        world.run("exact")
+    (world.inputs["students"][0] / "manifest.json").unlink()
+    with pytest.raises(TiebreakError, match="no record of the votes"):
+        world.run("exact", "again")

@@ -1,5 +1,6 @@
 """Step 5 as a recipe plans it: what reaches `fit`, against a sum over votes, orders and teachers by name."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,13 +9,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from models import votes
+from models import record, votes
 from scipy.spatial.distance import cosine
 from scipy.special import log_softmax, rel_entr, softmax
 
 from tiebreak import pipeline
+from tiebreak.data import sides
 from tiebreak.data.logits import by_vote, to_table
 from tiebreak.data.votes import CALIBRATION, EXTRA, LOCKBOX, read_table, write_table
+from tiebreak.errors import TiebreakError
 from tiebreak.evaluate.calibration import TemperatureScaling
 from tiebreak.model import classifier
 from tiebreak.predict import parts
@@ -56,11 +59,10 @@ class World:
         monkeypatch.setattr(classifier, "load_adapted", lambda *_: None)
         monkeypatch.setattr(fit, "fit", capture)
         monkeypatch.setattr(fit, "keep", lambda *_: None)
-        monkeypatch.setattr(distill, "_calibrate", lambda *_: {})
+        monkeypatch.setattr(distill, "_calibrate", lambda _, aside, marked, *__: {"marked": marked})
         folders = tuple(self.folder / upstream.name for upstream in task.inputs["logits"])
         inputs = {"base": (self.folder,), "rows": (self.folder,), "logits": folders}
-        distill.run(task.settings, inputs, self.folder, Runtime("cpu", self.folder))
-        return passed
+        return passed | distill.run(task.settings, inputs, self.folder, Runtime("cpu", self.folder))
 
 
 def make(folder: Path, teachers: dict[str, str]) -> World:
@@ -84,6 +86,7 @@ def make(folder: Path, teachers: dict[str, str]) -> World:
         origin = np.where(split[n] == "train", "in_sample", "out_of_fold")
         ids = table["id"].take(n).to_pylist()
         (folder / f"{name}-fold{k}-1of1").mkdir()
+        record(folder / f"{name}-fold{k}-1of1", *(f"fold{other}" for other in range(3) if other != k))
         scored = to_table(ids, order, z[n, order].astype(np.float32), split[n], origin, name, k)
         write_table(scored, folder / f"{name}-fold{k}-1of1" / "logits.parquet")
     return World(folder, table, fold, logits)
@@ -193,14 +196,17 @@ def test_the_temperature_is_fitted_on_what_will_be_asked(
     rows = votes(60).append_column("fold", pa.array(fold, pa.int8()))
     recipe = planned(TEACHERS).model_copy(update={"tta": Tta(both_orders=both, max_tokens=1234)})
     settings = pipeline.find(pipeline.tasks(recipe), f"distill/fold{FOLD}").settings
-    found = distill._calibrate(None, rows, settings, tmp_path, Runtime("cpu", tmp_path))
+    rows_aside = distill._set_aside(rows, FOLD)
+    marked = sides.marked(rows_aside)
+    found = distill._calibrate(None, rows_aside, marked, settings, tmp_path, Runtime("cpu", tmp_path))
     logits = read_table(tmp_path / "logits.parquet")
     split = "calibration" if aside else "held_out"
     z = by_vote(logits.filter(pa.compute.equal(logits["split"], split)))[1]
     p = softmax(z, axis=-1).mean(axis=1) if both else softmax(z[:, 0], axis=-1)
     expected = TemperatureScaling().fit(p, labels_of(rows.slice(0, aside or 60))[:, 0]).temperature_
     assert asked == [1234]
-    assert found["fitted_on"] == split
+    assert found["fitted_on"] == ["calibration" if aside else f"fold{FOLD}"]
+    assert json.loads((tmp_path / "calibration.json").read_text())["fitted_on"] == split
     assert found["temperature"] == pytest.approx(expected)
 
 
@@ -215,3 +221,28 @@ def test_the_students_base_may_teach_it_too(tmp_path: Path, monkeypatch: pytest.
     members = np.flatnonzero(~np.isin(world.fold, (FOLD, LOCKBOX, CALIBRATION)))
     gemma = world.logits["gemma", FOLD][members]
     np.testing.assert_allclose(passed["teachers_NOMC"][:, :, 0], gemma, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("soft_labels", "origin"), [("in_sample", "out_of_fold"), ("out_of_fold", "through_teachers")]
+)
+def test_held_out_votes_that_other_folds_teachers_knew_are_called_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, soft_labels: str, origin: str
+) -> None:
+    passed = make(tmp_path, TEACHERS).run(planned(TEACHERS, soft_labels), monkeypatch)
+    assert passed["learned_from"] == ["extra", "fold0", "fold2", "unlabelled"]
+    marked = dict(
+        zip(passed["marked"]["split"].to_pylist(), passed["marked"]["origin"].to_pylist(), strict=True)
+    )
+    assert marked == {"held_out": origin, "calibration": "out_of_fold", "lockbox": "out_of_fold"}
+
+
+def test_a_temperature_of_votes_that_were_seen_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, recipe = make(tmp_path, TEACHERS), planned(TEACHERS)
+    record(tmp_path / f"qwen-fold{FOLD}-1of1", "fold0", "calibration")
+    with pytest.raises(
+        TiebreakError, match=r"temperature needs .* and calibration have, directly or through"
+    ):
+        world.run(recipe, monkeypatch)

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 import sklearn.metrics
 import yaml
+from models import record
 
 from tiebreak.data.logits import mean_over_orders, softmax, swap_answers, to_table
 from tiebreak.data.votes import EXTRA, LOCKBOX, ROWS_SCHEMA, read_table, write_table
@@ -104,12 +105,17 @@ def build(w: World, orders: int) -> dict[str, tuple[Path, ...]]:
         students.append(w.folder / f"student-fold{fold}")
         splits = {"held_out": w.rows(fold), "lockbox": lockbox}
         write_logits(w, students[-1], w.logits("student", fold, seed=10 + fold), splits)
-        (students[-1] / "calibration.json").write_text('{"temperature": 1.5}')
+        (students[-1] / "calibration.json").write_text('{"temperature": 1.5, "fitted_on": "held_out"}')
+    held_out = np.flatnonzero(w.fold >= 0)
+    write_logits(w, w.folder / "average", w.logits("student", 0, seed=19), {"held_out": held_out})
     for n, name in enumerate(("averaged", "quantized")):
         said = w.logits("student", None, seed=20 + n, orders=orders)
         write_logits(w, w.folder / name, said, {"lockbox": lockbox})
     model = w.folder / "quantize" / "model"
     model.mkdir(parents=True)
+    for folder in (*teachers, *students, w.folder / "average", w.folder / "averaged", w.folder / "quantized"):
+        record(folder, "fold0", "fold1", "extra")
+    record(model.parent, "fold0", "fold1", "extra", fitted_on=("calibration",))
     (model / "model.safetensors").write_bytes(b"weights")
     (model / "README.md").write_text("an older card")
     package = {
@@ -123,6 +129,7 @@ def build(w: World, orders: int) -> dict[str, tuple[Path, ...]]:
         "rows": (w.folder / "split",),
         "teachers": tuple(teachers),
         "students": tuple(students),
+        "average": (w.folder / "average",),
         "averaged": (w.folder / "averaged",),
         "quantized": (w.folder / "quantized",),
         "model": (w.folder / "quantize",),
@@ -240,7 +247,7 @@ def test_too_few_prompts_leave_out_the_blend_with_fitted_weights(tmp_path):
     assert blends == ["students blended, equal weights"]
 
 
-def test_students_are_blended_by_their_held_out_loss_if_asked(tmp_path):
+def test_students_are_blended_by_their_loss_on_unseen_votes_if_asked(tmp_path):
     w = world(tmp_path)
     metrics = run(build(w, orders=2), tmp_path / "out", weight_folds=True)
     weights, shares = [], []
@@ -252,7 +259,9 @@ def test_students_are_blended_by_their_held_out_loss_if_asked(tmp_path):
         shares.append(p[w.rows(LOCKBOX)])
     blend = (weights[0] * shares[0] + weights[1] * shares[1]) / sum(weights)
     rung = next(
-        rung for rung in metrics["ladder"] if rung["stage"] == "students blended, weights by held-out loss"
+        rung
+        for rung in metrics["ladder"]
+        if rung["stage"] == "students blended, weights by loss on unseen votes"
     )
     expected = sklearn.metrics.log_loss(w.y[w.rows(LOCKBOX)], blend, labels=[0, 1, 2])
     assert rung["log_loss"]["value"] == pytest.approx(expected, abs=1e-6)
@@ -381,3 +390,48 @@ def test_two_evaluations_write_the_same_files(inputs, tmp_path):
         for name in ("first", "second")
     )
     assert first == second
+
+
+def through_teachers(w: World, inputs: dict[str, tuple[Path, ...]]) -> None:
+    """Say of the students' held-out votes that they have learned them through their teachers."""
+    for folder in inputs["students"]:
+        table = read_table(folder / "logits.parquet")
+        origin = [
+            "through_teachers" if split == "held_out" else "out_of_fold"
+            for split in table["split"].to_pylist()
+        ]
+        at = table.schema.get_field_index("origin")
+        write_table(table.set_column(at, "origin", pa.array(origin)), folder / "logits.parquet")
+
+
+def test_held_out_figures_of_votes_that_teachers_knew_are_called_so(tmp_path):
+    w = world(tmp_path)
+    inputs = build(w, orders=2)
+    through_teachers(w, inputs)
+    folds = [row for row in run(inputs, tmp_path / "out")["folds"] if row["split"] == "held_out"]
+    assert {(row["stage"], row["origin"]) for row in folds} == {
+        ("llama", "out_of_fold"),
+        ("student", "through_teachers"),
+    }
+    assert {row["origin"] for row in folds if row["fold"] == "all" and row["stage"] == "student"} == {
+        "through_teachers"
+    }
+    assert "seen through teachers (held out)" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_students_that_have_seen_all_votes_are_not_weighted_by_them(tmp_path):
+    w = world(tmp_path)
+    inputs = build(w, orders=2)
+    through_teachers(w, inputs)
+    with pytest.raises(TiebreakError, match="the student of fold 0 has seen all votes outside the lockbox"):
+        run(inputs, tmp_path / "out", weight_folds=True)
+
+
+@pytest.mark.parametrize("kind", ["learned_from", "fitted_on"])
+def test_a_lockbox_that_was_seen_is_no_lockbox(inputs, tmp_path, kind):
+    folder = inputs["students"][1]
+    record(folder, "lockbox") if kind == "learned_from" else record(folder, fitted_on=("lockbox",))
+    with pytest.raises(
+        TiebreakError, match="the result needs votes that have not been seen, and lockbox have"
+    ):
+        run(inputs, tmp_path / "out")

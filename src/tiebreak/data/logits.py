@@ -13,8 +13,8 @@ LOGITS_SCHEMA = pa.schema(
     [
         ("id", pa.string()),
         ("order", pa.int8()),  # 0: A shown first, as stored; 1: B shown first
-        ("split", pa.string()),  # train, held_out, lockbox or unlabelled
-        ("origin", pa.string()),  # in_sample or out_of_fold: was the model trained on the row?
+        ("split", pa.string()),  # train, held_out, calibration, lockbox or unlabelled
+        ("origin", pa.string()),  # in_sample, through_teachers or out_of_fold: see sides.marked
         ("model", pa.string()),  # the teacher's name, or "student"
         ("fold", pa.int8()),  # the fold that the model held out; null for an averaged model
         ("z_first", pa.float32()),

@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tiebreak.data.votes import CALIBRATION, LOCKBOX
+from tiebreak.data.votes import CALIBRATION, EXTRA, LOCKBOX
+from tiebreak.seen import Groups
 
 
 def training_side(rows: pa.Table, fold: int) -> pa.Table:
@@ -47,18 +48,38 @@ def subset(rows: pa.Table, count: int, seed: int) -> pa.Table:
     return rows.take(np.sort(chosen))
 
 
-def marked(parts: Mapping[str, pa.Table], trained_on: pa.Table | None = None) -> pa.Table:
+def groups_of(rows: pa.Table) -> Groups:
+    """The names of the folds and sides that votes (data.votes.ROWS_SCHEMA) belong to, as `tiebreak.seen` has them."""
+    is_pair = pc.and_(pc.equal(rows["fold"], EXTRA), pc.is_null(rows["p_a"]))
+    names = {LOCKBOX: "lockbox", CALIBRATION: "calibration", EXTRA: "extra"}
+    folds = pc.unique(rows.filter(pc.invert(is_pair))["fold"]).to_pylist()
+    voted = {names.get(fold, f"fold{fold}") for fold in folds}
+    return frozenset(voted | {"unlabelled"} if pc.any(is_pair).as_py() else voted)
+
+
+def marked(
+    parts: Mapping[str, pa.Table], trained_on: pa.Table | None = None, learned_from: Groups = frozenset()
+) -> pa.Table:
     """Votes to score, by their split, as one table with columns `split` and `origin` (data.logits.LOGITS_SCHEMA).
 
-    trained_on: the votes that the model was trained on, which are in_sample.
+    trained_on: the votes that the model was trained on, which are in_sample. learned_from: the groups that it has
+    learned from; parts of other votes that touch them are through_teachers.
     """
     table = pa.concat_tables(
-        part.append_column("split", pa.array([split] * len(part), pa.string()))
+        part.append_column("split", pa.array([split] * len(part), pa.string())).append_column(
+            "origin", pa.array([_origin(part, learned_from)] * len(part), pa.string())
+        )
         for split, part in parts.items()
     )
-    seen = pa.array([], pa.string()) if trained_on is None else trained_on["id"].combine_chunks()
-    is_seen = pc.is_in(table["id"], value_set=seen)
-    return table.append_column("origin", pc.if_else(is_seen, "in_sample", "out_of_fold"))
+    if trained_on is None:
+        return table
+    is_trained = pc.is_in(table["id"], value_set=trained_on["id"].combine_chunks())
+    at = table.schema.get_field_index("origin")
+    return table.set_column(at, "origin", pc.if_else(is_trained, "in_sample", table["origin"]))
+
+
+def _origin(part: pa.Table, learned_from: Groups) -> str:
+    return "through_teachers" if learned_from and groups_of(part) & learned_from else "out_of_fold"
 
 
 def derive(seed: int, *words: object) -> int:

@@ -99,25 +99,26 @@ def _below(rung: Rung, earlier: Sequence[Rung]) -> Rung | None:
 def fold_results(models: Sequence[Scored], truth: Truth, bootstrap: Bootstrap) -> list[dict[str, Any]]:
     """Each model on each split but the lockbox, then all held-out rows of a model's folds together.
 
-    `fitted_here` marks a calibration that was fitted on the very rows it is scored on.
+    `origin` says whether the model has learned from these rows, as data.logits.LOGITS_SCHEMA has it; `fitted_here`
+    marks a calibration that was fitted on the very rows it is scored on.
     """
     results = []
-    pools: dict[tuple[str, bool, bool], list[tuple[Array, Truth]]] = {}
+    pools: dict[tuple[str, bool, bool, str, bool], list[tuple[Array, Truth]]] = {}
     for model in sorted(models, key=lambda m: (m.model, m.split, -1 if m.fold is None else m.fold)):
         known = truth.only(model.ids)
         if model.split == "lockbox" or not known.ids:
             continue
         for rung in rungs(model.model, [model.aligned(known.ids)]):
             where: dict[str, Any] = {"fold": model.fold, "split": model.split, "origin": model.origin}
-            where["fitted_here"] = rung.calibrated and model.split == "held_out"
+            where["fitted_here"] = rung.calibrated and model.split == model.calibrated_on
             results.append(where | _fold_result(rung, known, bootstrap))
             if model.split == "held_out":
-                key = (rung.stage, rung.both_orders, rung.calibrated)
+                key = rung.stage, rung.both_orders, rung.calibrated, model.origin, where["fitted_here"]
                 pools.setdefault(key, []).append((rung.predictions[0], known))
-    for (stage, both, warm), parts in pools.items():
+    for (stage, both, warm, origin, fitted_here), parts in pools.items():
         if len(parts) > 1:
             pooled = Rung(stage, both, warm, ("",), (np.concatenate([p_NC for p_NC, _ in parts]),))
-            where = {"fold": "all", "split": "held_out", "origin": "out_of_fold", "fitted_here": warm}
+            where = {"fold": "all", "split": "held_out", "origin": origin, "fitted_here": fitted_here}
             results.append(where | _fold_result(pooled, _joined([known for _, known in parts]), bootstrap))
     return results
 

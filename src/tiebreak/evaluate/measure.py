@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from tiebreak.data import sides
 from tiebreak.data.votes import LABELS, probabilities
+from tiebreak.errors import TiebreakError
 from tiebreak.evaluate.augmentation import Said, trade
 from tiebreak.evaluate.bias import bias
 from tiebreak.evaluate.blend import PROMPTS_TO_FIT, WEIGHTINGS, shares, weighted
@@ -23,10 +24,11 @@ from tiebreak.evaluate.stages import Scored, of_split
 
 @dataclass(frozen=True)
 class Stages:
-    """The logits of every stage, in the recipe's order."""
+    """The logits of every stage, in the recipe's order; `average` is what step 6 was calibrated on."""
 
     teachers: Sequence[Scored]
     students: Sequence[Scored]
+    average: Sequence[Scored]
     averaged: Sequence[Scored]
     quantized: Sequence[Scored]
     baseline: Sequence[Scored] = ()
@@ -44,8 +46,9 @@ def measure(
     """Measure all stages against `rows` (data.votes.ROWS_SCHEMA); votes without labels are left out.
 
     both_orders: the recipe's TTA. verdict: what ships, from votes and the quantised model's logits, which is
-    the last rung where rules, a partial TTA or a baseline make it differ from the one before. weight_folds: blend the
-    students by 1 / log loss on their own held-out votes too. shipped: what the last rung is called. Raises TiebreakError where logits are missing.
+    the last rung, called `shipped`, where rules, a partial TTA or a baseline make it differ from the one before.
+    weight_folds: blend the students by 1 / log loss on votes that they have not seen too. Raises TiebreakError where
+    logits are missing.
     """
     rows = rows.filter(pc.is_valid(rows["p_a"]))
     votes, fold_N = truth_of(rows), rows["fold"].to_numpy()
@@ -112,19 +115,31 @@ def _blends(
         fitted = nested(WEIGHTINGS, x_NMC, lockbox.y_NC, lockbox.groups_N)
         blends["weights by nested CV on the lockbox"] = fitted.predictions
     if weight_folds:
-        blends["weights by held-out loss"] = weighted(_by_held_out_loss(rung, students, votes), x_NMC)
+        blends["weights by loss on unseen votes"] = weighted(_by_unseen_loss(rung, students, votes), x_NMC)
     for name, p_NC in blends.items():
         stage = f"students blended, {name}"
         yield Rung(stage, rung.both_orders, rung.calibrated, ("",), (p_NC,), "averaged")
 
 
-def _by_held_out_loss(rung: Rung, students: Sequence[Scored], votes: Truth) -> Array:
-    """Weights (models,), 1 / the log loss of each student on the votes it held out."""
-    held_out = {model.fold: model for model in of_split(students, "held_out")}
+def _by_unseen_loss(rung: Rung, students: Sequence[Scored], votes: Truth) -> Array:
+    """Weights (models,), 1 / the log loss of each student on the calibration side, or where there is none on the
+    votes it held out. Raises TiebreakError where it has learned from these through its teachers.
+    """
+    unseen = {
+        model.fold: model
+        for split in ("held_out", "calibration")
+        for model in of_split(students, split)
+        if model.origin == "out_of_fold"
+    }
     losses = []
     for model in of_split(students, "lockbox"):
-        known = votes.only(held_out[model.fold].ids)
-        said = held_out[model.fold].aligned(known.ids)
+        if model.fold not in unseen:
+            raise TiebreakError(
+                f"the student of fold {model.fold} has seen all votes outside the lockbox, and "
+                "evaluate.weight_folds needs others; use --set split.calibration_share=0.1"
+            )
+        known = votes.only(unseen[model.fold].ids)
+        said = unseen[model.fold].aligned(known.ids)
         losses.append(log_loss(said.probabilities(rung.both_orders, rung.calibrated), known.y_NC))
     return shares([1 / loss for loss in losses], len(losses))
 
@@ -164,20 +179,17 @@ def _shipped(
     said = sides.lockbox(rows), model.aligned(lockbox.ids).z_NOC
     augmentation: list[dict[str, Any]] = []
     if model.orders == 2:
-        augmentation += trade(held_out(rows, stages.students), said, lockbox, bootstrap)
+        augmentation += trade(joined(rows, stages.average), said, lockbox, bootstrap)
     return {
         "bias": bias(said[0], rung.predictions[0], said[1], lockbox, bootstrap),
         "augmentation": augmentation,
     }
 
 
-def held_out(rows: pa.Table, students: Sequence[Scored]) -> Said:
-    """The votes that students held out, each with the logits of the student that did."""
+def joined(rows: pa.Table, scored: Sequence[Scored]) -> Said:
+    """The votes that models scored, each with the logits that they gave it."""
     position = {vote: n for n, vote in enumerate(rows["id"].to_pylist())}
-    said = [
-        model.aligned([vote for vote in model.ids if vote in position])
-        for model in of_split(students, "held_out")
-    ]
+    said = [model.aligned([vote for vote in model.ids if vote in position]) for model in scored]
     taken = rows.take([position[vote] for model in said for vote in model.ids])
     return taken, np.concatenate([model.z_NOC for model in said])
 

@@ -4,7 +4,7 @@ Dimension letters: N votes, O orders, C classes (a, b, tie).
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ class Scored:
     ids: list[str]
     z_NOC: Array
     calibrator: Calibrator | None = None
+    calibrated_on: str = ""  # the split that the calibrator was fitted on, where that is known
 
     @property
     def orders(self) -> int:
@@ -51,29 +52,32 @@ class Scored:
                 f"{self.split} votes; {missing[0]!r} is missing, so its logits belong to other rows"
             )
         rows = [position[vote] for vote in ids]
-        return Scored(
-            self.model, self.fold, self.split, self.origin, list(ids), self.z_NOC[rows], self.calibrator
-        )
+        return replace(self, ids=list(ids), z_NOC=self.z_NOC[rows])
 
 
 def read(folders: Sequence[Path], calibrations: Sequence[dict[str, Any]] = ()) -> list[Scored]:
     """Every model and split in the `logits.parquet` of these folders; shards of a model are joined.
 
-    calibrations: of each folder's model, as `Package.calibration` has them, where the models have any.
+    calibrations: of each folder's model, as `Package.calibration` has them, where the models have any; a student's
+    says `fitted_on` too.
     """
-    found: dict[tuple[str, int | None, str, str], list[tuple[pa.Table, Calibrator | None]]] = {}
-    calibrators: Sequence[Calibrator | None] = list(map(from_json, calibrations)) or [None] * len(folders)
-    for folder, calibrator in zip(folders, calibrators, strict=True):
+    found: dict[tuple[str, int | None, str, str], list[tuple[pa.Table, dict[str, Any]]]] = {}
+    for folder, state in zip(folders, calibrations or [{}] * len(folders), strict=True):
         for key, table in _by_model(read_table(folder / "logits.parquet")):
-            found.setdefault(key, []).append((table, calibrator))
-    return [
-        Scored(*key, *by_vote(pa.concat_tables(table for table, _ in parts)), parts[0][1])
-        for key, parts in found.items()
-    ]
+            found.setdefault(key, []).append((table, state))
+    return [_scored(key, [table for table, _ in parts], parts[0][1]) for key, parts in found.items()]
 
 
 def of_split(scored: Sequence[Scored], split: str) -> list[Scored]:
     return [item for item in scored if item.split == split]
+
+
+def _scored(
+    key: tuple[str, int | None, str, str], parts: Sequence[pa.Table], calibration: dict[str, Any]
+) -> Scored:
+    ids, z_NOC = by_vote(pa.concat_tables(parts))
+    calibrator = from_json(calibration) if calibration else None
+    return Scored(*key, ids, z_NOC, calibrator, calibration.get("fitted_on", ""))
 
 
 def _by_model(table: pa.Table) -> Iterator[tuple[tuple[str, int | None, str, str], pa.Table]]:

@@ -28,10 +28,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tiebreak.errors import Interrupted
 from tiebreak.output import new_folder
+from tiebreak.seen import MANIFEST as MANIFEST
 
 log = logging.getLogger(__name__)
 
-MANIFEST = "manifest.json"
 SCRATCH = "checkpoint"
 PROGRESS = "progress.json"
 FAILURE = "error.txt"
@@ -61,7 +61,7 @@ class InputRecord(Record):
 
 
 class Manifest(Record):
-    """The account of a finished task."""
+    """The account of a finished task. `learned_from` and `fitted_on` are groups of votes, see `tiebreak.seen`."""
 
     step: str
     name: str
@@ -71,6 +71,8 @@ class Manifest(Record):
     inputs: dict[str, tuple[InputRecord, ...]]
     files: dict[str, FileRecord]
     metrics: dict[str, Any]
+    learned_from: tuple[str, ...] = ()
+    fitted_on: tuple[str, ...] = ()
     seconds: float
     finished: float
     versions: dict[str, str]

@@ -6,7 +6,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -75,6 +75,7 @@ def _make(
         reporter = Reporter(folder, say, work.recipe.compute.log_every)
         runtime = runtime_of(work.recipe.compute, folder, device, should_stop, reporter)
         metrics = task.step.run(task.settings, inputs, folder, runtime)
+    made_of = [made for item in task.upstream() if (made := work.manifest(item))]
     manifest = Manifest(
         step=task.step_name,
         name=task.name,
@@ -83,6 +84,8 @@ def _make(
         settings=task.settings.model_dump(mode="json"),
         inputs=read,
         files=artifacts.records(folder),
+        learned_from=united(metrics.pop("learned_from", ()), *(made.learned_from for made in made_of)),
+        fitted_on=united(metrics.pop("fitted_on", ()), *(made.fitted_on for made in made_of)),
         metrics=metrics,
         seconds=round(time.monotonic() - began, 3),
         finished=time.time(),
@@ -91,6 +94,11 @@ def _make(
     )
     artifacts.seal(folder, manifest)
     return manifest
+
+
+def united(*groups: Iterable[str]) -> tuple[str, ...]:
+    """All names, each once, in order."""
+    return tuple(sorted(set().union(*groups)))
 
 
 def runtime_of(

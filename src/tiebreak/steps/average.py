@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tiebreak import seen
 from tiebreak.recipe import Average, Prompt, Slice, Tta
 from tiebreak.runtime import Runtime
 
@@ -69,8 +70,8 @@ def run(
 
     The model's calibration, and the certainty from which one order is enough, are fitted on what it says of the
     calibration side, which no model trained on. Where that is empty they are fitted on the held-out votes of all
-    students together, each vote judged by the student that was not trained on it. The rules are the training sides'
-    votes, counted.
+    students together, each vote judged by the student that has not seen it. The rules are the training sides' votes,
+    counted. Raises TiebreakError where a student has learned, itself or through teachers, what it is to be fitted on.
     """
     import pyarrow as pa
 
@@ -84,7 +85,8 @@ def run(
     (base,), (rows,), folders = inputs["base"], inputs["rows"], inputs["students"]
     method, table = settings.average.method, votes.read_table(rows / "rows.parquet")
     aside = sides.calibration(table)
-    students = [_scored(folder, "calibration" if len(aside) else "held_out") for folder in folders]
+    split = "calibration" if len(aside) else "held_out"
+    students = [_unseen(table, folder, split) for folder in folders]
     weights = [1 / _said(table, logits).log_loss() if method == "weighted" else 1.0 for logits in students]
     adapters = [read_adapter(folder / "adapter") for folder in folders]
     state, lora = average(adapters, weights, method == "published")
@@ -97,21 +99,22 @@ def run(
         marked, max_tokens = sides.marked({"calibration": aside}), settings.tta.max_tokens
         logits = score_in_parts(classifier, marked, settings.prompt, max_tokens, "student", None, runtime)
     votes.write_table(logits, output / "logits.parquet")
+    said, training = _said(table, logits), sides.training_side(table, votes.LOCKBOX)
     made = {
         "average": method,
         "adapters": [folder.name for folder in folders],
         "shares": [weight / sum(weights) for weight in weights],
-        "calibrated_on": "calibration votes" if len(aside) else "students' held-out votes",
+        "calibrated_on": sorted(sides.groups_of(said.votes)),
+        "learned_from": sorted(seen.learned_from(folders)),
     }
-    said = _said(table, logits)
-    shipped = _package(settings, said, sides.training_side(table, votes.LOCKBOX), made)
-    joined: dict[str, Any] = {}
+    shipped, joined = _package(settings, said, training, made), dict[str, Any]()
     if len(aside) and "baseline" in inputs:
-        shipped, joined = _join(
-            shipped, said, settings.average.blend, inputs["baseline"][0], output / "model"
-        )
+        simple, wanted = inputs["baseline"][0], settings.average.blend
+        shipped, joined = _join(shipped, said, wanted, simple, output / "model")
     package.write(shipped, output / "model")
-    return {"students": len(folders), "rank": lora.rank} | shipped.calibration | shipped.provenance | joined
+    fitted_on = sorted(sides.groups_of(said.votes) | sides.groups_of(training))
+    metrics = {"students": len(folders), "rank": lora.rank, "fitted_on": fitted_on}
+    return metrics | shipped.calibration | shipped.provenance | joined
 
 
 def _merged(base: Path, state: "dict[str, Tensor]", lora: "Lora", device: str) -> "Classifier":
@@ -159,31 +162,36 @@ def _join(
     from tiebreak.evaluate.joining import join
     from tiebreak.evaluate.measure import truth_of
 
-    simple, truth = _said(said.votes, _scored(baseline, "calibration")), truth_of(said.votes)
+    simple, truth = _said(said.votes, _unseen(said.votes, baseline, "calibration")), truth_of(said.votes)
+    position = {vote: n for n, vote in enumerate(simple.votes["id"].to_pylist())}
+    z_NC = simple.z_NOC[[position[vote] for vote in truth.ids], 0]
     p_NC = over_orders(said.votes, said.z_NOC, shipped.tta, shipped.certain_from)
-    x_NMC = np.stack(
-        [from_json(shipped.calibration).predict_proba(p_NC), softmax(simple.z_NOC[:, 0])], axis=1
-    )
+    x_NMC = np.stack([from_json(shipped.calibration).predict_proba(p_NC), softmax(z_NC)], axis=1)
     joining = join(x_NMC, truth.y_NC, truth.groups_N, wanted)
     found: dict[str, Any] = {"blend": joining.name}
     if joining.change:
         found["blend_change"] = asdict(joining.change)
-    provenance = shipped.provenance | {"blended with the baseline": joining.name}
     if joining.blend is None:
-        return shipped.model_copy(update={"provenance": provenance}), found
+        return shipped, found
     shutil.copyfile(baseline / files.NAME, model / files.NAME)
     blend = joining.blend.to_json() | {"sha256": files.digest(model)}
+    learned_from = sorted({*shipped.provenance["learned_from"], *seen.learned_from([baseline])})
+    provenance = shipped.provenance | {"learned_from": learned_from, "blended_with_baseline": joining.name}
     return shipped.model_copy(update={"blend": blend, "provenance": provenance}), found
 
 
-def _scored(folder: Path, split: str) -> "pa.Table":
-    """The logits that an artifact has of one split."""
+def _unseen(rows: "pa.Table", model: Path, split: str) -> "pa.Table":
+    """A model's logits of one split. Raises TiebreakError if it has learned from any of these votes."""
     import pyarrow.compute as pc
 
+    from tiebreak.data import sides
     from tiebreak.data.votes import read_table
 
-    logits = read_table(folder / "logits.parquet")
-    return logits.filter(pc.equal(logits["split"], split))
+    logits = read_table(model / "logits.parquet")
+    logits = logits.filter(pc.equal(logits["split"], split))
+    groups = sides.groups_of(rows.filter(pc.is_in(rows["id"], value_set=logits["id"].combine_chunks())))
+    seen.require_unseen(groups, seen.learned_from([model]), "the average's calibration")
+    return logits
 
 
 def _said(rows: "pa.Table", logits: "pa.Table") -> Said:

@@ -48,7 +48,10 @@ def run(
         x_NC, y_NC = baseline.out_of_fold_, truth.y_NC
     scaling = TemperatureScaling().fit(x_NC, y_NC)
     (output / "calibration.json").write_text(json.dumps(scaling.to_json()) + "\n", encoding="utf-8")
+    fitted_on = aside if len(aside) else training
     return {
+        "learned_from": sorted(sides.groups_of(training)),
+        "fitted_on": sorted(sides.groups_of(fitted_on)),
         "votes": len(training),
         "out_of_fold_log_loss": log_loss(baseline.out_of_fold_, truth.y_NC),
         **baseline.weights(),

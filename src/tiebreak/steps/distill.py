@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tiebreak import seen
 from tiebreak.errors import TiebreakError
 from tiebreak.recipe import Distill, Lora, Prompt, Slice, Tta
 from tiebreak.runtime import Runtime
@@ -47,6 +48,9 @@ def run(
     scored, teachers_NOMC, origins = _soft_labels(
         _candidates(rows, settings.fold), settings, inputs["logits"]
     )
+    own, aside = sides.groups_of(scored), _set_aside(table, settings.fold)
+    learned_from = own | seen.learned_from([*inputs["logits"], *inputs.get("start", ())])
+    seen.require_unseen(sides.groups_of(aside[_unseen(aside)]), learned_from, "a student's temperature")
     start = inputs["start"][0] / "adapter" if "start" in inputs else None
     classifier = load_adapted(base, settings.lora, start, settings.precision, runtime.device, settings.seed)
     distill = settings.distill
@@ -76,8 +80,15 @@ def run(
     )
     if runtime.leads:
         keep(classifier, losses, settings.lora, output)
-    metrics = {"votes": len(scored), "steps": len(losses), "last_loss": losses[-1], **origins}
-    return metrics | _calibrate(classifier, table, settings, output, runtime)
+    marked = sides.marked(aside, learned_from=learned_from)
+    return {
+        "votes": len(scored),
+        "steps": len(losses),
+        "last_loss": losses[-1],
+        **origins,
+        "learned_from": sorted(own),
+        **_calibrate(classifier, aside, marked, settings, output, runtime),
+    }
 
 
 def _candidates(rows: Path, fold: int) -> "pa.Table":
@@ -114,12 +125,31 @@ def _soft_labels(
     return scored, teachers_NOMC, {f"soft_labels_{item['values']}": item["counts"] for item in counts}
 
 
+def _set_aside(rows: "pa.Table", fold: int) -> dict[str, "pa.Table"]:
+    """The votes that a student scores, by their split."""
+    from tiebreak.data import sides
+
+    return {
+        "held_out": sides.held_out(rows, fold),
+        "calibration": sides.calibration(rows),
+        "lockbox": sides.lockbox(rows),
+    }
+
+
+def _unseen(aside: Mapping[str, "pa.Table"]) -> str:
+    """The split that the temperature is fitted on."""
+    return "calibration" if len(aside["calibration"]) else "held_out"
+
+
 def _calibrate(
-    classifier: Any, rows: "pa.Table", settings: Settings, output: Path, runtime: Runtime
+    classifier: Any,
+    aside: Mapping[str, "pa.Table"],
+    marked: "pa.Table",
+    settings: Settings,
+    output: Path,
+    runtime: Runtime,
 ) -> dict[str, Any]:
-    """Score held-out, calibration and lockbox votes as the model will be used, and fit the temperature on the
-    calibration side, or on the held-out votes where that is empty.
-    """
+    """Score the votes set aside (`marked`: all as one table) as the model will be used, and fit the temperature."""
     import pyarrow as pa
 
     from tiebreak.data import sides, votes
@@ -130,33 +160,25 @@ def _calibrate(
     from tiebreak.predict.parts import score_in_parts
     from tiebreak.train.rows import labels_of
 
-    parts = {
-        "held_out": sides.held_out(rows, settings.fold),
-        "calibration": sides.calibration(rows),
-        "lockbox": sides.lockbox(rows),
-    }
+    max_tokens = settings.tta.max_tokens
     logits = score_in_parts(
-        classifier,
-        sides.marked(parts),
-        settings.prompt,
-        settings.tta.max_tokens,
-        "student",
-        settings.fold,
-        runtime,
+        classifier, marked, settings.prompt, max_tokens, "student", settings.fold, runtime
     )
     if not runtime.leads:
         return {}
     votes.write_table(logits, output / "logits.parquet")
-    split = "calibration" if len(parts["calibration"]) else "held_out"
+    split = _unseen(aside)
     _, z_NOC = by_vote(logits.filter(pa.compute.equal(logits["split"], split)))
-    p_NC = over_orders(parts[split], z_NOC, settings.tta, certain_from=None)
-    labels_NC = labels_of(parts[split])[:, 0]
+    p_NC = over_orders(aside[split], z_NOC, settings.tta, certain_from=None)
+    labels_NC = labels_of(aside[split])[:, 0]
     scaling = TemperatureScaling().fit(p_NC, labels_NC)
     state = {"temperature": scaling.temperature_, "fitted_on": split}
     (output / "calibration.json").write_text(json.dumps(state) + "\n", encoding="utf-8")
-    return state | {
+    return {
+        "temperature": scaling.temperature_,
         "log_loss": log_loss(p_NC, labels_NC),
         "log_loss_calibrated": log_loss(scaling.predict_proba(p_NC), labels_NC),
+        "fitted_on": sorted(sides.groups_of(aside[split])),
     }
 
 

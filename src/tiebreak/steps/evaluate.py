@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 VERSION = 6
 
+_MADE = ("teachers", "students", "average", "averaged", "quantized", "model", "baseline")
 Inputs = Mapping[str, tuple[Path, ...]]
 
 
@@ -33,20 +34,25 @@ def run(settings: Settings, inputs: Inputs, output: Path, runtime: Runtime) -> d
 
     teacher_log_loss and student_log_loss are means over models on the lockbox, answers in the order stored,
     not calibrated; final_log_loss is the quantised model as it ships: TTA, calibration, rules. What was
-    measured on the clock, or depends on the machine, is not in here: two runs write the same files.
+    measured on the clock, or depends on the machine, is not in here: two runs write the same files. Raises
+    TiebreakError if anything has learned from, or was fitted on, the lockbox.
     """
+    from tiebreak import seen
     from tiebreak.data import votes
     from tiebreak.evaluate import card, measure, report, stages
     from tiebreak.evaluate.metrics import Bootstrap
     from tiebreak.predict.package import read
     from tiebreak.predict.verdict import Verdict
 
+    made = [folder for name in _MADE for folder in inputs.get(name, ())]
+    seen.require_unseen(["lockbox"], seen.learned_from(made) | seen.fitted_on(made), "the result")
     shipped = inputs["model"][0] / "model"
     package = read(shipped)
     calibration, simple = package.calibration, inputs.get("baseline", ())
     scored = measure.Stages(
         teachers=stages.read(inputs["teachers"]),
         students=stages.read(inputs["students"], [_calibration(folder) for folder in inputs["students"]]),
+        average=stages.read(inputs["average"]),
         averaged=stages.read(inputs["averaged"], [calibration]),
         quantized=stages.read(inputs["quantized"], [calibration]),
         baseline=stages.read(simple, list(map(_calibration, simple))),

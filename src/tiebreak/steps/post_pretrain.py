@@ -7,7 +7,7 @@ from typing import Any
 from tiebreak.recipe import Lora, Prompt, Slice, Training
 from tiebreak.runtime import Runtime
 
-VERSION = 2
+VERSION = 3
 
 
 class Settings(Slice):
@@ -35,4 +35,9 @@ def run(
     if not runtime.leads:
         return {}
     keep(classifier, losses, settings.lora, output, with_head=False)
-    return {"votes": len(table), "steps": len(losses), "last_loss": losses[-1]}
+    return {
+        "votes": len(table),
+        "steps": len(losses),
+        "last_loss": losses[-1],
+        "learned_from": ["preferences"],
+    }

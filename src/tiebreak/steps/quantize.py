@@ -30,6 +30,7 @@ def run(
     """
     import numpy as np
 
+    from tiebreak.data import sides
     from tiebreak.data.prompt import tokenize
     from tiebreak.model.classifier import Classifier, load
     from tiebreak.predict.scorer import score
@@ -71,7 +72,7 @@ def run(
     }
     _describe(source, partial, {"method": "gptq", "bits": 8, "groups": quantized.groups, **metrics})
     partial.rename(output / "model")
-    return metrics
+    return metrics | {"learned_from": sorted(sides.groups_of(votes.slice(0, count)))}
 
 
 def _choose(folder: Path, count: int, seed: int) -> "pa.Table":

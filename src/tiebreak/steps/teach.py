@@ -7,7 +7,7 @@ from typing import Any
 from tiebreak.recipe import Lora, Prompt, Slice, Training
 from tiebreak.runtime import Runtime
 
-VERSION = 2
+VERSION = 3
 
 
 class Settings(Slice):
@@ -38,4 +38,10 @@ def run(
     if not runtime.leads:
         return {}
     keep(classifier, losses, settings.lora, output)
-    return {"votes": len(table), "steps": len(losses), "last_loss": losses[-1]}
+    learned_from = sorted(sides.groups_of(table))
+    return {
+        "votes": len(table),
+        "steps": len(losses),
+        "last_loss": losses[-1],
+        "learned_from": learned_from,
+    }

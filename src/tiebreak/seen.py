@@ -1,0 +1,46 @@
+"""The groups of votes that weights have learned from, as the manifests of their artifacts record them.
+
+A group is a part of the split by its name: a fold ("fold0"), "calibration", "lockbox", "extra", the pairs without
+votes ("unlabelled"), or those of step 1 ("preferences"). A step says which its own training read; the engine unites
+that with the records of all that the step was made of, so that a student has also learned what its teachers have.
+"""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from tiebreak.errors import TiebreakError
+
+MANIFEST = "manifest.json"
+Groups = frozenset[str]
+
+
+def learned_from(folders: Iterable[Path]) -> Groups:
+    """All groups that the weights in these artifacts have learned from, directly or through others."""
+    return _recorded(folders, "learned_from")
+
+
+def fitted_on(folders: Iterable[Path]) -> Groups:
+    """All groups that something in these artifacts was calibrated, chosen or counted on."""
+    return _recorded(folders, "fitted_on")
+
+
+def require_unseen(groups: Iterable[str], seen: Groups, what: str) -> None:
+    """Raises TiebreakError if any of the groups that `what` needs has been seen."""
+    if known := sorted(seen.intersection(groups)):
+        raise TiebreakError(
+            f"{what} needs votes that have not been seen, and {', '.join(known)} have, directly or through "
+            "teachers; set votes aside with --set split.calibration_share=0.1"
+        )
+
+
+def _recorded(folders: Iterable[Path], kind: str) -> Groups:
+    found: set[str] = set()
+    for folder in folders:
+        try:
+            found.update(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))[kind])
+        except (OSError, ValueError, KeyError):
+            raise TiebreakError(
+                f"{folder} has no record of the votes that it has seen; make it again"
+            ) from None
+    return frozenset(found)

@@ -1,0 +1,165 @@
+"""Nothing is fitted on, or told of, votes that were seen: in a world where labels are coin flips.
+
+All models are linear in random features of a vote, and there are nearly as many features as training votes: a teacher
+knows most of its training votes' labels by heart, and a student that copies teachers gets what they know by heart.
+No model can be better than the class shares on votes that it has not seen, so any log loss below log 3 is memory.
+"""
+
+import json
+import math
+from hashlib import blake2b
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from tiebreak.data.logits import by_vote, mean_over_orders, swap_answers, to_table
+from tiebreak.data.votes import LOCKBOX, read_table
+from tiebreak.evaluate import stages
+from tiebreak.evaluate.calibration import from_json
+from tiebreak.evaluate.ladder import fold_results
+from tiebreak.evaluate.measure import truth_of
+from tiebreak.evaluate.metrics import Bootstrap, log_loss
+from tiebreak.execute.task import run_task
+from tiebreak.execute.workspace import Workspace
+from tiebreak.model import classifier, merge
+from tiebreak.model.lora import HEAD, PREFIX, read_adapter, save_adapter
+from tiebreak.predict import parts
+from tiebreak.steps import average
+from tiebreak.train import fit
+from tiebreak.train.rows import labels_of
+
+VOTES, FEATURES, FOLDS = 1200, 400, 3
+CHANCE = math.log(3)
+RECIPE = {
+    "name": "by-heart",
+    "data": {"votes": ["votes.jsonl"]},
+    "models": {"teachers": {"llama": {"base": "base"}}, "student": {"base": "base"}},
+    "split": {"count": FOLDS, "lockbox_share": 0.2},
+    "compute": {"device": "cpu"},
+}
+
+
+def features(table: pa.Table) -> np.ndarray:
+    seeds = [
+        int.from_bytes(blake2b(vote.encode(), digest_size=8).digest()) for vote in table["id"].to_pylist()
+    ]
+    return np.stack([np.random.default_rng(seed).normal(size=FEATURES) for seed in seeds])
+
+
+def load(base: Path, lora, start: Path | None, *_) -> SimpleNamespace:
+    state = read_adapter(start)[0] if start else {PREFIX + HEAD: torch.zeros(3, FEATURES)}
+    return SimpleNamespace(weight=state[PREFIX + HEAD])
+
+
+def learn(model, table: pa.Table, prompt, training, runtime, seed, loss=None, teachers=None, weights=None):
+    """Least squares: a teacher learns labels, a student what its teacher says."""
+    target = 6 * (labels_of(table)[:, 0] - 1 / 3) if teachers is None else teachers[:, 0, 0]
+    model.weight = torch.from_numpy(np.linalg.lstsq(features(table), target, rcond=None)[0].T.copy()).float()
+    return [0.0]
+
+
+def say(model, table: pa.Table, prompt, max_tokens, name, fold, runtime) -> pa.Table:
+    z = (features(table) @ model.weight.numpy().T).astype(np.float32)
+    ids, split, origin = (table[column].to_pylist() * 2 for column in ("id", "split", "origin"))
+    orders = [0] * len(table) + [1] * len(table)
+    return to_table(ids, orders, np.concatenate([z, swap_answers(z)]), split, origin, name, fold)
+
+
+def keep(model, losses, lora, output: Path) -> None:
+    save_adapter({PREFIX + HEAD: model.weight}, lora, output / "adapter")
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with votes of pure chance; the steps' models are linear."""
+    monkeypatch.setattr(classifier, "load_adapted", load)
+    monkeypatch.setattr(fit, "fit", learn)
+    monkeypatch.setattr(fit, "keep", keep)
+    monkeypatch.setattr(parts, "score_in_parts", say)
+    monkeypatch.setattr(
+        average, "_merged", lambda base, state, *_: SimpleNamespace(weight=state[PREFIX + HEAD])
+    )
+    monkeypatch.setattr(merge, "save", lambda model, folder: folder.mkdir())
+    random = np.random.default_rng(0)
+    words = random.integers(10**9, size=(VOTES, 6)).astype(str)
+    votes = [
+        {
+            "id": f"v{n}",
+            "prompt": " ".join(words[n]),
+            "response_a": "yes",
+            "response_b": "no",
+            "winner": winner,
+        }
+        for n, winner in enumerate(random.choice(["model_a", "model_b", "tie"], VOTES).tolist())
+    ]
+    (tmp_path / "votes.jsonl").write_text("\n".join(map(json.dumps, votes)))
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "config.json").write_text("{}")
+    return tmp_path
+
+
+def run(world: Path, **sections: dict) -> Workspace:
+    """Everything up to the average."""
+    (world / "recipe.yaml").write_text(json.dumps(RECIPE | sections))
+    work = Workspace(world / "recipe.yaml")
+    for task in work.tasks:
+        if task.step_name not in ("quantize", "predict", "evaluate"):
+            run_task(work, task, lambda line: None, lambda: False, device="cpu")
+    return work
+
+
+MODES = {
+    "out of fold": {"logits": {"soft_labels": "out_of_fold"}, "average": {"method": "weighted"}},
+    "in sample": {"average": {"method": "weighted"}},
+    "in sample, nothing set aside": {"split": {"count": FOLDS, "lockbox_share": 0.2, "calibration_share": 0}},
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_no_figure_and_no_calibration_is_fooled_by_memory(world: Path, mode: str) -> None:
+    work = run(world, **MODES[mode])
+    rows = read_table(work.folder(work.find("split/votes")) / "rows.parquet")
+    truth = truth_of(rows)
+    others, every = ("fold1", "fold2"), ("fold0", "fold1", "fold2")
+    records = {task.id: work.manifest(task).learned_from for task in work.tasks if work.manifest(task)}
+    assert records["split/votes"] == ()
+    assert records["teach/llama-fold0"] == records["score/llama-fold0-1of1"] == others
+    assert records["distill/fold0"] == (every if mode == "out of fold" else others)
+    assert records["average/student"] == every
+    aside = every if "nothing set aside" in mode else ("calibration",)
+    assert work.manifest(work.find("distill/fold0")).fitted_on == aside[:1]
+    assert work.manifest(work.find("average/student")).fitted_on == tuple(sorted({*aside, *every}))
+    folders = {
+        step: [work.folder(t) for t in work.tasks if t.step_name == step] for step in ("score", "distill")
+    }
+    scored = stages.read([*folders["score"], *folders["distill"]])
+    found = fold_results(scored, truth, Bootstrap(20))
+    assert {row["log_loss"]["value"] > CHANCE for row in found if row["origin"] == "out_of_fold"} == {True}
+    by_heart = [row for row in found if row["origin"] != "out_of_fold"]
+    assert by_heart, "the world has memory"
+    assert max(row["log_loss"]["value"] for row in by_heart) < CHANCE - 0.05
+    assert any(row["origin"] == "through_teachers" for row in by_heart) == (mode == "out of fold")
+
+    # what is calibrated says of the lockbox that it knows nothing, or next to nothing
+    lockbox = truth.only(rows.filter(pa.compute.equal(rows["fold"], LOCKBOX))["id"].to_pylist())
+    for folder in folders["distill"]:
+        state = json.loads((folder / "calibration.json").read_text())
+        (said,) = (s for s in stages.read([folder], [state]) if s.split == "lockbox")
+        calibrated = log_loss(said.aligned(lockbox.ids).probabilities(True, True), lockbox.y_NC)
+        assert calibrated < CHANCE + 0.02, folder
+    made = work.folder(work.find("average/student"))
+    package = json.loads((made / "model" / "tiebreak.json").read_text())
+    model = SimpleNamespace(weight=read_adapter(made / "adapter")[0][PREFIX + HEAD])
+    table = rows.filter(pa.compute.equal(rows["fold"], LOCKBOX))
+    blank = pa.array([""] * len(table))
+    table = table.append_column("split", blank).append_column("origin", blank)
+    p = mean_over_orders(by_vote(say(model, table, None, None, "student", None, None))[1])
+    shipped = from_json(package["calibration"]).predict_proba(p)
+    assert log_loss(p, lockbox.y_NC) > CHANCE + 0.05, (
+        "before it is calibrated it is sure of what it does not know"
+    )
+    assert log_loss(shipped, lockbox.y_NC) < CHANCE + 0.02
