@@ -19,5 +19,7 @@ def made_up(count: int, seed: int = 0) -> pa.Table:
         z = np.array([gain, -gain, 0.3 - abs(gain) / 2])
         label = random.choice(3, p=np.exp(z) / np.exp(z).sum())
         answers = {"prompt": [prompt], "response_a": [a], "response_b": [b]}
-        votes.append({"id": f"v{n}", **answers} | dict(zip(("p_a", "p_b", "p_tie"), np.eye(3)[label], strict=True)))
+        votes.append(
+            {"id": f"v{n}", **answers} | dict(zip(("p_a", "p_b", "p_tie"), np.eye(3)[label], strict=True))
+        )
     return table_of(votes)

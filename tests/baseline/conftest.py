@@ -26,11 +26,12 @@ def votes() -> pa.Table:
 @pytest.fixture(scope="session")
 def odd_votes() -> pa.Table:
     """Unlabelled pairs as no one would write them; Arrow holds no lone surrogates, so they come as the readers leave them."""
-    clean = [[[t and t.encode("utf-8", "replace").decode() for t in side] for side in vote] for vote in ODD_TEXTS]
+    clean = [
+        [[t and t.encode("utf-8", "replace").decode() for t in side] for side in vote] for vote in ODD_TEXTS
+    ]
     return table_of(
         {"id": str(n), "prompt": p, "response_a": a, "response_b": b} for n, (p, a, b) in enumerate(clean)
     )
-
 
 
 @pytest.fixture(scope="session")

@@ -41,8 +41,23 @@ def test_long_files_are_seen_in_parts(votes, monkeypatch) -> None:
 def test_what_is_counted() -> None:
     plain = of("Name two rivers.", "The Nile. The Rhine.", "The Nile. The Rhine.")
     assert not plain.odd_NF.any()
-    for more in ("\n- x", "\n# x", "\n| x |", " **x**", " `x`", " ```x```", " 7", "?", "!", " sorry", " I can't", " may"):
-        assert of("Name two rivers.", "The Nile. The Rhine." + more, "The Nile. The Rhine.").odd_NF.any(), more
+    for more in (
+        "\n- x",
+        "\n# x",
+        "\n| x |",
+        " **x**",
+        " `x`",
+        " ```x```",
+        " 7",
+        "?",
+        "!",
+        " sorry",
+        " I can't",
+        " may",
+    ):
+        assert of("Name two rivers.", "The Nile. The Rhine." + more, "The Nile. The Rhine.").odd_NF.any(), (
+            more
+        )
 
 
 def test_an_answer_to_the_prompt_is_told_from_one_that_is_not() -> None:

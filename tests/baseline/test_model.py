@@ -24,7 +24,9 @@ def test_it_learns_what_the_votes_show(votes, baseline) -> None:
 
 def test_swapping_the_answers_swaps_the_probabilities_to_the_last_bit(votes, odd_votes, baseline) -> None:
     for table in (votes, odd_votes):
-        assert np.array_equal(baseline.predict_proba(swapped(table)), swap_answers(baseline.predict_proba(table)))
+        assert np.array_equal(
+            baseline.predict_proba(swapped(table)), swap_answers(baseline.predict_proba(table))
+        )
 
 
 def test_equal_answers_are_equally_likely(baseline, votes) -> None:

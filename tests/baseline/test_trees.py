@@ -12,7 +12,9 @@ def world():
     random = np.random.default_rng(0)
     x = random.normal(size=(400, 5))
     x[:, 4] = random.integers(3, size=400)
-    y = np.clip(np.round(x[:, 0] * x[:, 1] + 0.3 * x[:, 4] + random.normal(size=400) / 2), 0, 2).astype(np.int64)
+    y = np.clip(np.round(x[:, 0] * x[:, 1] + 0.3 * x[:, 4] + random.normal(size=400) / 2), 0, 2).astype(
+        np.int64
+    )
     return x, y, random.uniform(0.5, 2, size=400)
 
 

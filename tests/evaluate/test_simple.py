@@ -28,7 +28,9 @@ def test_the_last_rung_is_set_against_the_calibrated_baseline(world) -> None:
     ]  # fmt: skip
     bootstrap = Bootstrap(200)
     found = from_baseline(ladder, truth, bootstrap)
-    expected = difference(ladder[-1].predictions, ladder[2].predictions, truth.y_NC, bootstrap, truth.groups_N)
+    expected = difference(
+        ladder[-1].predictions, ladder[2].predictions, truth.y_NC, bootstrap, truth.groups_N
+    )
     assert found["change"] == {"value": expected.value, "low": expected.low, "high": expected.high}
     assert found["sentence"].startswith("The shipped judge is better than a model of word counts by 0.")
 

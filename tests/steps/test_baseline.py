@@ -32,7 +32,11 @@ def run(folder, fold=FOLDS):
     write_table(rows, folder / "rows.parquet")
     output = folder / "out"
     output.mkdir()
-    return rows, output, baseline.run(baseline.Settings(), {"rows": (folder,)}, output, Runtime("cpu", folder))
+    return (
+        rows,
+        output,
+        baseline.run(baseline.Settings(), {"rows": (folder,)}, output, Runtime("cpu", folder)),
+    )
 
 
 def test_it_learns_from_all_but_lockbox_and_calibration_side(tmp_path) -> None:

@@ -101,5 +101,8 @@ def _check(baseline: Baseline, written: int) -> None:
         if array.shape != (length,) or not np.isfinite(array).all():
             raise ValueError(f"{name} is not {length} finite numbers")
     numbers = (parts.trees.value_K, parts.trees.prior_C, np.array(parts.words.intercept_))
-    if not all(np.isfinite(array).all() for array in numbers) or parts.trees.feature_K.max(initial=0) >= odd + even:
+    if (
+        not all(np.isfinite(array).all() for array in numbers)
+        or parts.trees.feature_K.max(initial=0) >= odd + even
+    ):
         raise ValueError("trees name features that there are not, or values that are no numbers")
