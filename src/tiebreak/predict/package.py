@@ -58,7 +58,7 @@ class Package(BaseModel):
         if state is not None:
             try:
                 blend.from_json(state)
-                str.isascii(state["sha256"])
+                str.encode(state["sha256"])
             except (KeyError, TypeError, ValueError):
                 raise ValueError(f"{state} is no blend") from None
         return state
