@@ -363,7 +363,8 @@ def students(work: Workspace, ids: Sequence[str]) -> list[Array]:
 
 def shipped(work: Workspace, lockbox: pa.Table) -> Array:
     (model,) = stages.read([work.folder(work.find("predict/quantized"))])
-    verdict = Verdict.of(package.read(work.folder(work.find("quantize/student")) / "model"))
+    folder = work.folder(work.find("quantize/student")) / "model"
+    verdict = Verdict.of(package.read(folder), folder)
     return verdict.on(lockbox, model.aligned(lockbox["id"].to_pylist()).z_NOC)
 
 

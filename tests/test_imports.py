@@ -15,7 +15,7 @@ LAYERS = (
     {"cli"},
     {"execute"},
     {"pipeline", "steps"},
-    {"train", "quantize", "ensemble", "predict", "evaluate"},
+    {"train", "quantize", "ensemble", "predict", "evaluate", "baseline"},
     {"model", "data"},
     {"cards", "distributed", "environment", "estimate", "rates", "recipe", "recipe_file"},
     {"output", "runtime", "seen", "table"},

@@ -1,6 +1,7 @@
 """The whole recipe in order: nine steps, expanded over teachers and folds into tasks.
 
     votes, extra, preferences, test -> ingest -> split (2) -> rows with folds and a lockbox
+    rows -> baseline, a simple model to set the judge against
     preferences -> post_pretrain (1), for each teacher and the student
     each fold:  teach (3) -> score (4), for each teacher -> distill (5)
     average (6) -> quantize (7) -> predict (8) -> evaluate (9)
@@ -17,6 +18,7 @@ from tiebreak.errors import TiebreakError, nearest
 from tiebreak.recipe import Model, Recipe, Slice
 from tiebreak.steps import (
     average,
+    baseline,
     distill,
     evaluate,
     ingest,
@@ -31,6 +33,7 @@ from tiebreak.steps import (
 STEPS: tuple[ModuleType, ...] = (
     ingest,
     split,
+    baseline,
     post_pretrain,
     teach,
     score,
@@ -89,6 +92,8 @@ def tasks(recipe: Recipe) -> tuple[Task, ...]:
         ),
         {name: (task,) for name, task in ingested.items()},
     )
+    simple = _baseline(recipe, votes)
+    set_against = {"baseline": simple} if simple else {}
     pretrained = _post_pretrain(recipe, votes)
     teachers = _teach(recipe, votes, pretrained)
     logits = _score(recipe, votes, teachers)
@@ -97,7 +102,7 @@ def tasks(recipe: Recipe) -> tuple[Task, ...]:
         average,
         "student",
         average.Settings(average=recipe.average, prompt=recipe.prompt, tta=recipe.tta),
-        {"base": (_base(recipe.models.student),), "rows": (votes,), "students": students},
+        {"base": (_base(recipe.models.student),), "rows": (votes,), "students": students, **set_against},
     )
     quantized = Task(
         quantize,
@@ -122,6 +127,7 @@ def tasks(recipe: Recipe) -> tuple[Task, ...]:
             "averaged": predictions[:1],
             "quantized": predictions[1:],
             "model": (quantized,),
+            **set_against,
         }
         | test
         | ({"solution": (Source(recipe.data.solution),)} if recipe.data.solution else {}),
@@ -129,6 +135,7 @@ def tasks(recipe: Recipe) -> tuple[Task, ...]:
     return (
         *ingested.values(),
         votes,
+        *simple,
         *pretrained.values(),
         *teachers.values(),
         *(task for group in logits.values() for task in group),
@@ -157,6 +164,12 @@ def teacher_of(task: Task) -> str | None:
 
 def _base(model: Model) -> Source:
     return Source(model.base, model.revision, is_model=True)
+
+
+def _baseline(recipe: Recipe, votes: Task) -> tuple[Task, ...]:
+    if not recipe.baseline.enabled:
+        return ()
+    return (Task(baseline, "lexical", baseline.Settings(), {"rows": (votes,)}),)
 
 
 def _ingest(recipe: Recipe) -> dict[str, Task]:

@@ -24,6 +24,7 @@ Folds = Annotated[tuple[int, ...], Field(min_length=1)] | None
 STEPS = (
     "ingest",
     "split",
+    "baseline",
     "post_pretrain",
     "teach",
     "score",
@@ -213,6 +214,14 @@ class Split(Slice):
         return self
 
 
+class Baseline(Slice):
+    """Beside the steps: a model of word counts and plain features, trained on the same votes, which the report sets
+    the judge against.
+    """
+
+    enabled: bool = Field(True, description="false: no such model, no rung of it and no blend with it")
+
+
 class Teach(Slice):
     """Step 3: a teacher for each fold."""
 
@@ -301,6 +310,11 @@ class Average(Slice):
         "temperature",
         description="of the average, symmetric in the answers; best: the least cross-validated log loss",
     )
+    blend: Literal["auto", "none", "linear", "log", "matrix"] = Field(
+        "auto",
+        description="with the baseline, on the calibration side; auto: the best, if nested cross-validation says that "
+        "it clearly pays",
+    )
 
     @field_validator("method", mode="before")
     @classmethod
@@ -382,6 +396,7 @@ class Recipe(Slice):
     prompt: Prompt = Prompt()
     post_pretrain: PostPretrain = PostPretrain()
     split: Split = Split()
+    baseline: Baseline = Baseline()
     teach: Teach = Teach()
     logits: Logits = Logits()
     distill: Distill = Distill()

@@ -93,7 +93,7 @@ def test_certain_pairs_are_scored_once(judge, table) -> None:
 
 
 def test_rules_are_shipped_and_applied(judge, table) -> None:
-    without = Judge(judge.classifier, judge.package.model_copy(update={"rules": None}))
+    without = Judge(judge.classifier, judge.package.model_copy(update={"rules": None}), Path())
     found, plain = judge.predict(table), without.predict(table)
     ruled = kinds(table) != 0
     assert ruled.sum() == 9
@@ -105,5 +105,5 @@ def test_rules_are_shipped_and_applied(judge, table) -> None:
 def test_a_package_without_rules_or_share_is_read(tmp_path: Path) -> None:
     old = {"prompt": {}, "tta": {}, "calibration": {"temperature": 1.5}}
     (tmp_path / package.NAME).write_text(json.dumps(old))
-    verdict = Verdict.of(package.read(tmp_path))
+    verdict = Verdict.of(package.read(tmp_path), tmp_path)
     assert (verdict.rules, verdict.certain_from) == (None, None)

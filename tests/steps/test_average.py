@@ -16,11 +16,14 @@ from sklearn.base import clone
 from transformers import AutoModelForCausalLM
 
 from tiebreak import load
+from tiebreak.baseline import files
+from tiebreak.baseline import model as baseline_model
 from tiebreak.data import sides
 from tiebreak.data.logits import by_vote, softmax
 from tiebreak.data.orders import first_shown
 from tiebreak.data.votes import CALIBRATION, LOCKBOX, read_table, write_table
 from tiebreak.errors import TiebreakError
+from tiebreak.evaluate.blend import LogBlend
 from tiebreak.evaluate.calibration import CALIBRATORS
 from tiebreak.model.classifier import load_adapted
 from tiebreak.model.lora import PREFIX, adapter_state, read_adapter, save_adapter
@@ -28,7 +31,7 @@ from tiebreak.predict import package
 from tiebreak.predict.parts import score_in_parts
 from tiebreak.recipe import Average, Lora, Prompt, Tta
 from tiebreak.runtime import Runtime
-from tiebreak.steps import average
+from tiebreak.steps import average, baseline
 
 LORA = Lora(rank=2, alpha=4.0, dropout=0.0)
 FOLDS = 3
@@ -41,12 +44,18 @@ class World:
     inputs: dict[str, tuple[Path, ...]]
 
     def run(
-        self, method: str, name: str = "out", share: float = 1.0, calibration: str = "temperature", **runtime
+        self,
+        method: str,
+        name: str = "out",
+        share: float = 1.0,
+        calibration: str = "temperature",
+        blend: str = "auto",
+        **runtime,
     ) -> dict:
         output = self.folder / name
         output.mkdir()
         tta = Tta(max_tokens=256, share=share)
-        chosen = Average(method=method, calibration=calibration)
+        chosen = Average(method=method, calibration=calibration, blend=blend)
         settings = average.Settings(average=chosen, prompt=Prompt(), tta=tta)
         return average.run(
             settings, self.inputs, output, Runtime("cpu", self.folder / f"{name}-s", **runtime)
@@ -262,3 +271,41 @@ def test_votes_that_a_student_has_seen_calibrate_nothing(tmp_path: Path, with_si
     (world.inputs["students"][0] / "manifest.json").unlink()
     with pytest.raises(TiebreakError, match="no record of the votes"):
         world.run("exact", "again")
+
+
+@pytest.fixture
+def with_baseline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.setitem(baseline_model.TREES, "max_iter", 5)
+    world, folder = make(tmp_path, with_side=True), tmp_path / "baseline"
+    folder.mkdir()
+    made = baseline.run(
+        baseline.Settings(), {"rows": world.inputs["rows"]}, folder, Runtime("cpu", tmp_path / "s")
+    )
+    record(folder, *made["learned_from"], fitted_on=made["fitted_on"])
+    world.inputs["baseline"] = (folder,)
+    return world
+
+
+def test_a_blend_with_the_baseline_is_fitted_on_the_calibration_side_and_ships(with_baseline: World) -> None:
+    metrics = with_baseline.run("exact", "out", blend="log")
+    with_baseline.run("exact", "plain", blend="none")
+    folder, plain = (with_baseline.folder / name / "model" for name in ("out", "plain"))
+    assert metrics["blend"] == "log"
+    assert package.read(plain).blend is None
+    assert not (plain / files.NAME).exists()
+    side = with_baseline.rows.filter(pa.compute.equal(with_baseline.rows["fold"], CALIBRATION))
+    alone, simple = load(plain, device="cpu").predict(side), files.read(folder).predict_proba(side)
+    expected = LogBlend().fit(np.stack([alone, simple], axis=1), np.eye(3)[label(side)])
+    np.testing.assert_allclose(package.read(folder).blend["weights"], expected.weights_, rtol=1e-2)
+
+
+def test_a_baseline_that_does_not_clearly_pay_stays_behind(with_baseline: World) -> None:
+    metrics = with_baseline.run("exact")
+    assert metrics["blend"] == "none"  # twelve votes say nothing clearly
+    assert not (with_baseline.folder / "out" / "model" / files.NAME).exists()
+
+
+def test_a_baseline_that_has_seen_the_calibration_side_is_refused(with_baseline: World) -> None:
+    record(with_baseline.inputs["baseline"][0], "fold0", "calibration")
+    with pytest.raises(TiebreakError, match="needs votes that have not been seen, and calibration have"):
+        with_baseline.run("exact")

@@ -11,6 +11,7 @@ from models import votes
 from quantized import stored
 
 import tiebreak
+from tiebreak.baseline import files
 from tiebreak.data.votes import EXTRA, LOCKBOX, write_table
 from tiebreak.errors import Interrupted, TiebreakError
 from tiebreak.predict import package
@@ -90,6 +91,16 @@ def test_judge_predicts_with_the_packed_model(inputs, tmp_path):
     )
     assert np.abs(after - before).max() < 0.1
     assert before.std() > 0.1
+
+
+def test_a_baseline_that_ships_is_carried_over(inputs, tmp_path):
+    source = inputs["model"][0] / "model"
+    (source / files.NAME).write_bytes(b"arrays")
+    blend = {"way": "log", "weights": [1.0, 0.5], "sha256": files.digest(source)}
+    package.write(package.read(source).model_copy(update={"blend": blend}), source)
+    run(inputs, tmp_path / "out")
+    assert package.read(tmp_path / "out" / "model").blend == blend
+    assert (tmp_path / "out" / "model" / files.NAME).read_bytes() == b"arrays"
 
 
 def test_stops_between_layers(inputs, tmp_path):

@@ -56,6 +56,12 @@ def probability_columns(p_NC: NDArray[np.floating]) -> dict[str, pa.Array]:
     return {f"p_{label}": pa.array(p_NC[:, c]) for c, label in enumerate(LABELS)}
 
 
+def weights(votes: pa.Table) -> NDArray[np.float64]:
+    """How much each vote counts where models learn (n,)."""
+    weights_N: NDArray[np.float64] = votes["weight"].fill_null(1.0).to_numpy().astype(np.float64)
+    return weights_N
+
+
 def read_table(path: Path) -> pa.Table:
     """Votes from a Parquet file that this project wrote."""
     return pq.read_table(path)

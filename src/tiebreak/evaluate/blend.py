@@ -5,8 +5,8 @@ Every blend treats the answers alike, so P(A) and P(B) exchange to the last bit 
 Dimension letters: N rows, M models, C classes (a, b, tie).
 """
 
-from collections.abc import Sequence
-from typing import Self
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -56,6 +56,9 @@ class LinearBlend(EqualBlend):
                 break
         return self
 
+    def to_json(self) -> dict[str, Any]:
+        return {"way": "linear", "weights": self.weights_.tolist()}
+
 
 class LogBlend(BaseEstimator):  # type: ignore[misc]
     """softmax(sum_m w_m log p_m): the weighted geometric mean. Fitted: weights_ (models,).
@@ -71,6 +74,9 @@ class LogBlend(BaseEstimator):  # type: ignore[misc]
 
     def predict_proba(self, x_NMC: Array) -> Array:
         return softmax(weighted(self.weights_, np.log(np.maximum(x_NMC, CLIP))))
+
+    def to_json(self) -> dict[str, Any]:
+        return {"way": "log", "weights": self.weights_.tolist()}
 
 
 class MatrixBlend(BaseEstimator):  # type: ignore[misc]
@@ -95,6 +101,33 @@ class MatrixBlend(BaseEstimator):  # type: ignore[misc]
         for m, coef_CC in enumerate(self.coef_):
             z_NC = z_NC + product(log_NMC[:, m], coef_CC)
         return softmax(z_NC)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"way": "matrix", "coef": self.coef_.tolist(), "intercept": self.intercept_.tolist()}
+
+
+Blend = LinearBlend | LogBlend | MatrixBlend
+
+
+def from_json(state: Mapping[str, Any]) -> Blend:
+    """What `to_json` of a blend said. Raises ValueError, KeyError or TypeError for anything else."""
+    if state["way"] == "matrix":
+        matrix = MatrixBlend()
+        matrix.coef_, matrix.intercept_ = _numbers(state["coef"], 3), _numbers(state["intercept"], 1)
+        if matrix.coef_.shape[1:] != (3, 3) or matrix.intercept_.shape != (3,):
+            raise ValueError("a matrix blend has 3 x 3 numbers for each model and 3 beside them")
+        return matrix
+    weighted_blends: dict[str, LinearBlend | LogBlend] = {"linear": LinearBlend(), "log": LogBlend()}
+    blend = weighted_blends[state["way"]]
+    blend.weights_ = _numbers(state["weights"], 1)
+    return blend
+
+
+def _numbers(values: Any, dimensions: int) -> Array:
+    numbers = np.array(values, dtype=np.float64)
+    if numbers.ndim != dimensions or not np.isfinite(numbers).all():
+        raise ValueError(f"{values} is not {dimensions}-dimensional, or not of numbers")
+    return numbers
 
 
 def weighted(weights_M: Array, x_NMC: Array) -> Array:

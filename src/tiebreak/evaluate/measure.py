@@ -18,6 +18,7 @@ from tiebreak.evaluate.decomposition import brier_parts
 from tiebreak.evaluate.ladder import Rung, Truth, climb, fold_results, prior_rung, reliability, rungs, way
 from tiebreak.evaluate.metrics import Array, Bootstrap, log_loss
 from tiebreak.evaluate.selection import nested
+from tiebreak.evaluate.simple import STAGE, from_baseline
 from tiebreak.evaluate.stages import Scored, of_split
 
 
@@ -30,6 +31,7 @@ class Stages:
     average: Sequence[Scored]
     averaged: Sequence[Scored]
     quantized: Sequence[Scored]
+    baseline: Sequence[Scored] = ()
 
 
 def measure(
@@ -39,12 +41,14 @@ def measure(
     verdict: Callable[[pa.Table, Array], Array],
     bootstrap: Bootstrap,
     weight_folds: bool = False,
+    shipped: str = "as shipped",
 ) -> dict[str, Any]:
     """Measure all stages against `rows` (data.votes.ROWS_SCHEMA); votes without labels are left out.
 
     both_orders: the recipe's TTA. verdict: what ships, from votes and the quantised model's logits, which is
-    the last rung where rules or a partial TTA make it differ from the one before. weight_folds: blend the
-    students by 1 / log loss on votes that they have not seen too. Raises TiebreakError where logits are missing.
+    the last rung, called `shipped`, where rules, a partial TTA or a baseline make it differ from the one before.
+    weight_folds: blend the students by 1 / log loss on votes that they have not seen too. Raises TiebreakError where
+    logits are missing.
     """
     rows = rows.filter(pc.is_valid(rows["p_a"]))
     votes, fold_N = truth_of(rows), rows["fold"].to_numpy()
@@ -53,7 +57,7 @@ def measure(
     prior_C = votes.y_NC[fold_N >= 0].mean(axis=0)  # without extra votes, which are another population
     ladder = list(_rungs(stages, votes, lockbox, prior_C, both_orders, weight_folds)) if lockbox.ids else []
     if ladder:
-        ladder += _as_shipped(stages, lockbox_rows, verdict, ladder[-1])
+        ladder += _as_shipped(stages, lockbox_rows, verdict, ladder[-1], shipped)
     climbed = climb(ladder, lockbox, bootstrap)
     return {
         "lockbox_rows": len(lockbox.ids),
@@ -62,6 +66,7 @@ def measure(
         "confidence": bootstrap.confidence,
         "bootstrap_samples": bootstrap.samples,
         "ladder": climbed,
+        "from_baseline": from_baseline(ladder, lockbox, bootstrap),
         "folds": fold_results([*stages.teachers, *stages.students], votes, bootstrap),
         "calibration": _calibration(ladder, lockbox),
         **(_shipped(rows, lockbox, ladder[-1], stages, bootstrap) if ladder else {}),
@@ -82,6 +87,8 @@ def _rungs(
         return list(rungs(stage, aligned, both_orders, after))
 
     yield prior_rung(prior_C, len(lockbox.ids))
+    simple = [model.aligned(lockbox.ids) for model in of_split(stages.baseline, "lockbox")]
+    yield from rungs(STAGE, simple, both_orders=False, after="class prior")
     taught = "class prior"
     for name in dict.fromkeys(model.model for model in of_split(stages.teachers, "lockbox")):
         taught = f"teacher {name}"
@@ -138,13 +145,13 @@ def _by_unseen_loss(rung: Rung, students: Sequence[Scored], votes: Truth) -> Arr
 
 
 def _as_shipped(
-    stages: Stages, rows: pa.Table, verdict: Callable[[pa.Table, Array], Array], last: Rung
+    stages: Stages, rows: pa.Table, verdict: Callable[[pa.Table, Array], Array], last: Rung, stage: str
 ) -> Iterator[Rung]:
     """The lockbox votes as the shipped model judges them, if that is not what the last rung says already."""
     (model,) = of_split(stages.quantized, "lockbox")
     p_NC = verdict(rows, model.aligned(rows["id"].to_pylist()).z_NOC)
     if not np.array_equal(p_NC, last.predictions[0]):
-        yield Rung("as shipped", last.both_orders, last.calibrated, last.names, (p_NC,), last.stage)
+        yield Rung(stage, last.both_orders, last.calibrated, last.names, (p_NC,), last.stage)
 
 
 def _calibration(ladder: Sequence[Rung], lockbox: Truth) -> list[dict[str, Any]]:

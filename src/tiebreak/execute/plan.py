@@ -16,7 +16,7 @@ from tiebreak.execute.artifacts import (
 from tiebreak.execute.workspace import Workspace
 from tiebreak.pipeline import Task
 
-ALWAYS = ("ingest", "split")
+ALWAYS = ("ingest", "split", "baseline")
 """Steps that run when another one is chosen and they are missing."""
 
 

@@ -35,11 +35,13 @@ Pairs: TypeAlias = Path | str | pa.Table | Iterable[Mapping[str, Any]]
 class Judge:
     """P(A preferred), P(B preferred), P(tie) for pairs of answers. Made by `tiebreak.load`."""
 
-    def __init__(self, classifier: Classifier, shipped: package.Package, score_tokens: int = 16384) -> None:
+    def __init__(
+        self, classifier: Classifier, shipped: package.Package, folder: Path, score_tokens: int = 16384
+    ) -> None:
         self.classifier = classifier
         self.package = shipped
         self.score_tokens = score_tokens
-        self.verdict = Verdict.of(shipped)
+        self.verdict = Verdict.of(shipped, folder)
 
     def predict(
         self, pairs: Pairs, both: bool | None = None, report: Callable[..., None] = lambda *_, **__: None
@@ -140,7 +142,7 @@ def load_judge(
             raise TiebreakError(f"the model in {folder} is damaged or not whole: it has no {missing}")
         load_folder = int8.load_classifier if int8.is_quantized(folder) else load
         with current(device):
-            return Judge(load_folder(folder, precision, device), shipped, score_tokens)
+            return Judge(load_folder(folder, precision, device), shipped, folder, score_tokens)
     except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as error:
         raise TiebreakError(f"the model in {folder} is damaged or not whole: {error}") from None
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from tiebreak.errors import TiebreakError
+from tiebreak.evaluate import blend
 from tiebreak.recipe import Prompt, Tta
 
 NAME = "tiebreak.json"
@@ -30,6 +31,10 @@ class Package(BaseModel):
     rules: dict[str, Any] | None = Field(
         None, description="what votes without two different answers were given"
     )
+    blend: dict[str, Any] | None = Field(
+        None,
+        description="how the calibrated judge is blended with the folder's baseline.safetensors, and its sha256",
+    )
     provenance: dict[str, Any] = {}
 
     @field_validator("calibration")
@@ -45,6 +50,17 @@ class Package(BaseModel):
                 usable = False
         if not usable:
             raise ValueError(f"{state} is no calibration")
+        return state
+
+    @field_validator("blend")
+    @classmethod
+    def _blends(cls, state: dict[str, Any] | None) -> dict[str, Any] | None:
+        if state is not None:
+            try:
+                blend.from_json(state)
+                str.encode(state["sha256"])
+            except (KeyError, TypeError, ValueError):
+                raise ValueError(f"{state} is no blend") from None
         return state
 
 

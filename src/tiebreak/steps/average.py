@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tiebreak.predict.package import Package
     from tiebreak.recipe import Lora
 
-VERSION = 6
+VERSION = 7
 
 
 class Settings(Slice):
@@ -107,11 +107,14 @@ def run(
         "calibrated_on": sorted(sides.groups_of(said.votes)),
         "learned_from": sorted(seen.learned_from(folders)),
     }
-    shipped = _package(settings, said, training, made)
+    shipped, joined = _package(settings, said, training, made), dict[str, Any]()
+    if len(aside) and "baseline" in inputs:
+        simple, wanted = inputs["baseline"][0], settings.average.blend
+        shipped, joined = _join(shipped, said, wanted, simple, output / "model")
     package.write(shipped, output / "model")
     fitted_on = sorted(sides.groups_of(said.votes) | sides.groups_of(training))
     metrics = {"students": len(folders), "rank": lora.rank, "fitted_on": fitted_on}
-    return metrics | shipped.calibration | shipped.provenance
+    return metrics | shipped.calibration | shipped.provenance | joined
 
 
 def _merged(base: Path, state: "dict[str, Tensor]", lora: "Lora", device: str) -> "Classifier":
@@ -143,17 +146,51 @@ def _package(settings: Settings, said: Said, training: "pa.Table", made: dict[st
     )
 
 
-def _unseen(rows: "pa.Table", student: Path, split: str) -> "pa.Table":
-    """A student's logits of one split. Raises TiebreakError if it has learned from any of these votes."""
+def _join(
+    shipped: "Package", said: Said, wanted: str, baseline: Path, model: Path
+) -> "tuple[Package, dict[str, Any]]":
+    """The package, blended with the baseline where that pays on the calibration side, and what was found there."""
+    import shutil
+    from dataclasses import asdict
+
+    import numpy as np
+
+    from tiebreak.baseline import files
+    from tiebreak.data.logits import softmax
+    from tiebreak.data.orders import over_orders
+    from tiebreak.evaluate.calibration import from_json
+    from tiebreak.evaluate.joining import join
+    from tiebreak.evaluate.measure import truth_of
+
+    simple, truth = _said(said.votes, _unseen(said.votes, baseline, "calibration")), truth_of(said.votes)
+    position = {vote: n for n, vote in enumerate(simple.votes["id"].to_pylist())}
+    z_NC = simple.z_NOC[[position[vote] for vote in truth.ids], 0]
+    p_NC = over_orders(said.votes, said.z_NOC, shipped.tta, shipped.certain_from)
+    x_NMC = np.stack([from_json(shipped.calibration).predict_proba(p_NC), softmax(z_NC)], axis=1)
+    joining = join(x_NMC, truth.y_NC, truth.groups_N, wanted)
+    found: dict[str, Any] = {"blend": joining.name}
+    if joining.change:
+        found["blend_change"] = asdict(joining.change)
+    if joining.blend is None:
+        return shipped, found
+    shutil.copyfile(baseline / files.NAME, model / files.NAME)
+    blend = joining.blend.to_json() | {"sha256": files.digest(model)}
+    learned_from = sorted({*shipped.provenance["learned_from"], *seen.learned_from([baseline])})
+    provenance = shipped.provenance | {"learned_from": learned_from, "blended_with_baseline": joining.name}
+    return shipped.model_copy(update={"blend": blend, "provenance": provenance}), found
+
+
+def _unseen(rows: "pa.Table", model: Path, split: str) -> "pa.Table":
+    """A model's logits of one split. Raises TiebreakError if it has learned from any of these votes."""
     import pyarrow.compute as pc
 
     from tiebreak.data import sides
     from tiebreak.data.votes import read_table
 
-    logits = read_table(student / "logits.parquet")
+    logits = read_table(model / "logits.parquet")
     logits = logits.filter(pc.equal(logits["split"], split))
     groups = sides.groups_of(rows.filter(pc.is_in(rows["id"], value_set=logits["id"].combine_chunks())))
-    seen.require_unseen(groups, seen.learned_from([student]), "the average's calibration")
+    seen.require_unseen(groups, seen.learned_from([model]), "the average's calibration")
     return logits
 
 

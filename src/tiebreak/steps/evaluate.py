@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 VERSION = 6
 
-_MADE = ("teachers", "students", "average", "averaged", "quantized", "model")
+_MADE = ("teachers", "students", "average", "averaged", "quantized", "model", "baseline")
 Inputs = Mapping[str, tuple[Path, ...]]
 
 
@@ -44,24 +44,28 @@ def run(settings: Settings, inputs: Inputs, output: Path, runtime: Runtime) -> d
     from tiebreak.predict.package import read
     from tiebreak.predict.verdict import Verdict
 
-    made = [folder for name in _MADE for folder in inputs[name]]
+    made = [folder for name in _MADE for folder in inputs.get(name, ())]
     seen.require_unseen(["lockbox"], seen.learned_from(made) | seen.fitted_on(made), "the result")
     shipped = inputs["model"][0] / "model"
     package = read(shipped)
-    calibration = package.calibration
+    calibration, simple = package.calibration, inputs.get("baseline", ())
     scored = measure.Stages(
         teachers=stages.read(inputs["teachers"]),
         students=stages.read(inputs["students"], [_calibration(folder) for folder in inputs["students"]]),
         average=stages.read(inputs["average"]),
         averaged=stages.read(inputs["averaged"], [calibration]),
         quantized=stages.read(inputs["quantized"], [calibration]),
+        baseline=stages.read(simple, list(map(_calibration, simple))),
     )
     leaderboard = _submit(inputs, output)
     bootstrap = Bootstrap(settings.evaluate.bootstrap_samples, settings.evaluate.confidence, settings.seed)
     runtime.report("measuring", 0, 1, "ladders")
     rows = votes.read_table(inputs["rows"][0] / "rows.parquet")
-    verdict, weight_folds = Verdict.of(package), settings.evaluate.weight_folds
-    measured = measure.measure(rows, scored, package.tta.both_orders, verdict.on, bootstrap, weight_folds)
+    verdict, weight_folds = Verdict.of(package, shipped), settings.evaluate.weight_folds
+    name = "as shipped" if package.blend is None else "blended with the baseline, as shipped"
+    measured = measure.measure(
+        rows, scored, package.tta.both_orders, verdict.on, bootstrap, weight_folds, name
+    )
     _predict_lockbox(rows, scored.quantized, verdict, output)
     metrics = {"name": settings.name, "leaderboard_log_loss": leaderboard, **measured}
     (output / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")

@@ -101,8 +101,11 @@ def _change(rows: str, before_RC: Any, after_RC: Any) -> dict[str, float]:
 
 
 def _describe(source: Path, target: Path, done: dict[str, Any]) -> None:
-    """tiebreak.json of the source, with what was done to it."""
+    """tiebreak.json of the source, with what was done to it, and the baseline that ships beside it."""
+    from tiebreak.baseline import files
     from tiebreak.predict import package
 
     shipped = package.read(source)
+    if shipped.blend is not None:
+        shutil.copyfile(source / files.NAME, target / files.NAME)
     package.write(shipped.model_copy(update={"provenance": shipped.provenance | {"quantized": done}}), target)

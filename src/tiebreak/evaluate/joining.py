@@ -1,0 +1,59 @@
+"""Whether a judge and a baseline are worth shipping together, and how they are blended.
+
+Dimension letters: N votes, M models (judge, baseline), C classes (a, b, tie).
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, clone
+
+from tiebreak.evaluate.blend import PROMPTS_TO_FIT, Blend, LinearBlend, LogBlend, MatrixBlend
+from tiebreak.evaluate.metrics import Array, Bootstrap, Estimate, difference
+from tiebreak.evaluate.selection import Estimator, best, nested
+
+BLENDS: dict[str, Blend] = {"linear": LinearBlend(), "log": LogBlend(), "matrix": MatrixBlend()}
+"""By their names in the recipe, not fitted."""
+
+
+class Alone(BaseEstimator):  # type: ignore[misc]
+    """The first model by itself."""
+
+    def fit(self, x_NMC: Array, labels: ArrayLike) -> Self:
+        return self
+
+    def predict_proba(self, x_NMC: Array) -> Array:
+        alone_NC: Array = x_NMC[:, 0]
+        return alone_NC
+
+
+@dataclass(frozen=True)
+class Joining:
+    """A fitted blend by its name, or None to ship the judge alone; and the change in log loss from the judge alone
+    that nested cross-validation found, or None where it was not asked.
+    """
+
+    name: str = "none"
+    blend: Blend | None = None
+    change: Estimate | None = None
+
+
+def join(x_NMC: Array, labels: ArrayLike, groups_N: NDArray[np.integer], wanted: str) -> Joining:
+    """The blend of x (n, 2, 3), what judge and baseline say of votes that neither has learned from.
+
+    wanted: one of BLENDS, "none", or "auto": the one that cross-validates best, if choosing so by nested
+    cross-validation, shipping alone among the choices, lowers the log loss by a 95 % interval below 0.
+    """
+    if wanted in BLENDS:
+        return Joining(wanted, clone(BLENDS[wanted]).fit(x_NMC, labels))
+    if wanted == "none" or len(np.unique(groups_N)) < PROMPTS_TO_FIT:
+        return Joining()
+    ways: dict[str, Estimator] = {"none": Alone(), **BLENDS}
+    chosen_NC = nested(ways, x_NMC, labels, groups_N).predictions
+    change = difference([chosen_NC], [x_NMC[:, 0]], labels, Bootstrap(), groups_N)
+    name = best(ways, x_NMC, labels, groups_N)
+    if change.high >= 0 or name == "none":
+        return Joining(change=change)
+    return Joining(name, clone(BLENDS[name]).fit(x_NMC, labels), change)

@@ -1,0 +1,39 @@
+"""A baseline fitted once, and texts that should break nothing."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from simple import made_up
+
+from tiebreak.baseline.model import Baseline
+from tiebreak.data.votes import probabilities, table_of
+
+ODD_TEXTS = (
+    ([], [], []),
+    (["Hi"], [None], ["Hello"]),
+    (["Hi"], ["same"], ["same"]),
+    (["\ud800 lone"], ["\udfff\0"], ["ok \ud83d"]),
+    (["नमस्ते, क्या हाल है?", None], ["ठीक", ""], ["好的，谢谢。", "다음"]),
+    (["1", "2", "3"], ["```x```", "**b**\n# h\n- l\n| t |", "I can't"], ["?", "!", "\n" * 500]),
+)
+
+
+@pytest.fixture(scope="session")
+def votes() -> pa.Table:
+    return made_up(240)
+
+
+@pytest.fixture(scope="session")
+def odd_votes() -> pa.Table:
+    """Unlabelled pairs as no one would write them; Arrow holds no lone surrogates, so they come as the readers leave them."""
+    clean = [
+        [[t and t.encode("utf-8", "replace").decode() for t in side] for side in vote] for vote in ODD_TEXTS
+    ]
+    return table_of(
+        {"id": str(n), "prompt": p, "response_a": a, "response_b": b} for n, (p, a, b) in enumerate(clean)
+    )
+
+
+@pytest.fixture(scope="session")
+def baseline(votes) -> Baseline:
+    return Baseline().fit(votes, probabilities(votes), np.arange(len(votes)) // 2)

@@ -1,0 +1,81 @@
+import numpy as np
+from models import swapped
+
+from tiebreak.baseline.features import Text, features, texts
+from tiebreak.baseline.inputs import BUCKETS, Inputs
+from tiebreak.data.votes import table_of
+
+
+def of(prompt: str, a: str, b: str):
+    return features([Text([prompt])], [Text([a])], [Text([b])])
+
+
+def test_exchanged_answers_change_the_sign_of_odd_inputs_and_nothing_of_even_ones(votes, odd_votes) -> None:
+    for table in (votes, odd_votes):
+        stored, exchanged = Inputs.of(table), Inputs.of(swapped(table))
+        assert np.array_equal(exchanged.odd_NF, -stored.odd_NF)
+        assert np.array_equal(exchanged.even_NG, stored.even_NG)
+        assert (exchanged.odd_words + stored.odd_words).count_nonzero() == 0
+        assert (exchanged.even_words - stored.even_words).count_nonzero() == 0
+        assert np.array_equal(exchanged.dense(0), stored.dense(1))
+        assert np.isfinite(stored.dense(0)).all()
+
+
+def test_a_vote_is_seen_alike_in_any_company(votes, odd_votes) -> None:
+    for table in (votes.slice(0, 20), odd_votes):
+        whole = Inputs.of(table)
+        for n in range(len(table)):
+            alone = Inputs.of(table.slice(n, 1))
+            assert np.array_equal(alone.dense(0)[0], whole.dense(0)[n])
+            assert (alone.odd_words - whole.odd_words[[n]]).count_nonzero() == 0
+
+
+def test_long_files_are_seen_in_parts(votes, monkeypatch) -> None:
+    whole = Inputs.of(votes)
+    monkeypatch.setattr("tiebreak.baseline.inputs.VOTES_AT_ONCE", 100)
+    parts = Inputs.of(votes)
+    assert np.array_equal(parts.dense(0), whole.dense(0))
+    assert (parts.even_words - whole.even_words).count_nonzero() == 0
+
+
+def test_what_is_counted() -> None:
+    plain = of("Name two rivers.", "The Nile. The Rhine.", "The Nile. The Rhine.")
+    assert not plain.odd_NF.any()
+    for more in (
+        "\n- x",
+        "\n# x",
+        "\n| x |",
+        " **x**",
+        " `x`",
+        " ```x```",
+        " 7",
+        "?",
+        "!",
+        " sorry",
+        " I can't",
+        " may",
+    ):
+        assert of("Name two rivers.", "The Nile. The Rhine." + more, "The Nile. The Rhine.").odd_NF.any(), (
+            more
+        )
+
+
+def test_an_answer_to_the_prompt_is_told_from_one_that_is_not() -> None:
+    """Lengths, letters and marks are the same; only the relation to the prompt differs."""
+    found = of("Where is the silver river?", "The silver river is north.", "The golden tower is north.")
+    other = of("Where is the copper house?", "The silver river is north.", "The golden tower is north.")
+    assert not np.array_equal(found.odd_NF, other.odd_NF)
+
+
+def test_characters_without_spaces_between_words_are_words() -> None:
+    assert Text(["好的 ok नमस्ते"]).words[:3] == ["好", "的", "ok"]
+
+
+def test_a_missing_side_is_an_empty_text() -> None:
+    (text,) = texts(table_of([{}])["prompt"])
+    assert (text.text, text.words) == ("", [])
+
+
+def test_words_are_hashed_into_a_fixed_width(votes) -> None:
+    seen = Inputs.of(votes)
+    assert (seen.odd_words.shape, seen.even_words.shape) == ((240, BUCKETS), (240, 2 * BUCKETS))

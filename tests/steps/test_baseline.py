@@ -1,0 +1,76 @@
+"""The baseline's step: what it writes, and which votes it learns from."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from simple import made_up
+
+from tiebreak.baseline import files, model
+from tiebreak.baseline.model import Baseline
+from tiebreak.data import sides
+from tiebreak.data.logits import by_vote, softmax
+from tiebreak.data.votes import CALIBRATION, EXTRA, LOCKBOX, probabilities, read_table, weights, write_table
+from tiebreak.evaluate.calibration import TemperatureScaling
+from tiebreak.evaluate.measure import truth_of
+from tiebreak.evaluate.metrics import log_loss
+from tiebreak.runtime import Runtime
+from tiebreak.steps import baseline
+
+FOLDS = np.r_[np.arange(100) % 2, np.full(10, EXTRA), np.full(20, LOCKBOX), np.full(30, CALIBRATION)]
+
+
+@pytest.fixture(autouse=True)
+def _few_trees(monkeypatch) -> None:
+    monkeypatch.setitem(model.TREES, "max_iter", 5)
+
+
+def run(folder, fold=FOLDS):
+    votes = made_up(len(fold))
+    rows = votes.append_column("group", votes["id"]).append_column("fold", pa.array(fold, pa.int8()))
+    write_table(rows, folder / "rows.parquet")
+    output = folder / "out"
+    output.mkdir()
+    return (
+        rows,
+        output,
+        baseline.run(baseline.Settings(), {"rows": (folder,)}, output, Runtime("cpu", folder)),
+    )
+
+
+def test_it_learns_from_all_but_lockbox_and_calibration_side(tmp_path) -> None:
+    rows, output, metrics = run(tmp_path)
+    training = rows.slice(0, 110)
+    truth = truth_of(training)
+    expected = Baseline().fit(training, truth.y_NC, truth.groups_N, weights(training))
+    found = files.read(output)
+    assert metrics["votes"] == 110
+    assert metrics["out_of_fold_log_loss"] == log_loss(expected.out_of_fold_, truth.y_NC)
+    assert np.array_equal(found.predict_proba(rows), expected.predict_proba(rows))
+
+
+def test_logits_are_what_it_says_in_both_orders(tmp_path) -> None:
+    rows, output, _ = run(tmp_path)
+    logits = read_table(output / "logits.parquet")
+    assert set(logits["split"].to_pylist()) == {"calibration", "lockbox"}
+    for split, side in (("calibration", sides.calibration(rows)), ("lockbox", sides.lockbox(rows))):
+        ids, z = by_vote(logits.filter(pa.compute.equal(logits["split"], split)))
+        assert ids == side["id"].to_pylist()
+        assert np.array_equal(z[:, 0], z[:, 1])
+        np.testing.assert_allclose(softmax(z[:, 0]), files.read(output).predict_proba(side), atol=1e-6)
+
+
+def test_its_temperature_is_fitted_on_the_calibration_side(tmp_path) -> None:
+    rows, output, metrics = run(tmp_path)
+    aside = sides.calibration(rows)
+    expected = TemperatureScaling().fit(files.read(output).predict_proba(aside), probabilities(aside))
+    assert json.loads((output / "calibration.json").read_text()) == {"temperature": expected.temperature_}
+    assert metrics["temperature"] == expected.temperature_
+
+
+def test_without_a_calibration_side_it_is_calibrated_out_of_fold(tmp_path) -> None:
+    _, output, metrics = run(tmp_path, FOLDS[FOLDS != CALIBRATION])
+    # the blend was fitted there with a temperature of its own
+    assert metrics["temperature"] == pytest.approx(1, abs=1e-3)
+    assert set(read_table(output / "logits.parquet")["split"].to_pylist()) == {"lockbox"}
