@@ -22,7 +22,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -33,13 +33,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
 from machine import processor
+from tiebreak.evaluate.calibrated import calibration_error, calibration_test
 
 import tiebreak
+from tiebreak.baseline import files
+from tiebreak.baseline.inputs import Inputs
+from tiebreak.baseline.model import PARTS
 from tiebreak.data import sides
 from tiebreak.data.readers import read_all
 from tiebreak.data.votes import read_table, write_table
 from tiebreak.evaluate import stages
-from tiebreak.evaluate.calibration import TemperatureScaling
+from tiebreak.evaluate.calibration import TemperatureScaling, from_json
 from tiebreak.evaluate.ladder import Truth
 from tiebreak.evaluate.measure import truth_of
 from tiebreak.evaluate.metrics import (
@@ -76,7 +80,13 @@ Predictions = list[list[Array]]
 
 def recipe(tokens: int, votes: int, device: str) -> dict[str, Any]:
     """The preset `small` but for the split, step 1 and the budget of tokens."""
-    training = {"epochs": 2, "learning_rate": 1e-3, "rows_per_step": 64, "max_tokens": tokens, "warmup_steps": 20}
+    training = {
+        "epochs": 2,
+        "learning_rate": 1e-3,
+        "rows_per_step": 64,
+        "max_tokens": tokens,
+        "warmup_steps": 20,
+    }
     model = {"base": "base", "precision": "bf16" if device == "cuda" else "fp32"}
     return {
         "name": "pretrained",
@@ -145,11 +155,15 @@ def parts(seed: int, precisions: Sequence[str]) -> Iterator[Part]:
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("data", nargs="?", default=os.environ.get("TIEBREAK_TEST_DATA"), type=Path)
-    arguments.add_argument("--base", type=Path, required=True, help="folder of the pretrained model, or GGUF file")
+    arguments.add_argument(
+        "--base", type=Path, required=True, help="folder of the pretrained model, or GGUF file"
+    )
     arguments.add_argument("--work", type=Path, required=True, help="folder of what is being made")
     arguments.add_argument("--device", default="cuda", choices=("cpu", "cuda"))
     arguments.add_argument("--seeds", type=int, default=3)
-    arguments.add_argument("--precisions", nargs="*", default=[], help="of fp32, fp8: also train the first fold's teacher so")
+    arguments.add_argument(
+        "--precisions", nargs="*", default=[], help="of fp32, fp8: also train the first fold's teacher so"
+    )
     arguments.add_argument("--only", choices=("prepare", "precisions", "compare"), help="that part alone")
     arguments.add_argument("--peers", action="store_true")
     arguments.add_argument("--votes", type=int, default=-1, help="tries the script; measures nothing")
@@ -157,7 +171,9 @@ def main() -> None:
     arguments.add_argument("--write", action="store_true")
     chosen = arguments.parse_args()
     if chosen.data is None or not (chosen.data / PREFERENCES).is_file():
-        print(f"skipped: {chosen.data} holds no {PREFERENCES}; name the data as argument or in TIEBREAK_TEST_DATA")
+        print(
+            f"skipped: {chosen.data} holds no {PREFERENCES}; name the data as argument or in TIEBREAK_TEST_DATA"
+        )
         return
     if chosen.votes > 0 and chosen.write:
         sys.exit("--votes measures nothing, so there is nothing to --write")
@@ -234,7 +250,9 @@ def compare(chosen: argparse.Namespace, source_of: Mapping[str, str]) -> list[di
     found = []
     for name, predictions in arms.items():
         row = measured(predictions, truth, source_N)
-        row["change_from_tf_idf"] = asdict(difference(flat(predictions), words, truth.y_NC, BOOTSTRAP, truth.groups_N))
+        row["change_from_tf_idf"] = asdict(
+            difference(flat(predictions), words, truth.y_NC, BOOTSTRAP, truth.groups_N)
+        )
         found.append({"arm": name, "rows": len(lockbox), "calibration_rows": len(aside), **row})
     return found
 
@@ -252,7 +270,9 @@ def measured(predictions: Predictions, truth: Truth, source_N: Any) -> dict[str,
         "ece": float(np.mean([ece(p_NC, truth.y_NC) for p_NC in many])),
         **calibration_of(many, truth),
         "by_source": {
-            name: float(np.mean([log_loss(p_NC[source_N == name], truth.y_NC[source_N == name]) for p_NC in many]))
+            name: float(
+                np.mean([log_loss(p_NC[source_N == name], truth.y_NC[source_N == name]) for p_NC in many])
+            )
             for name in SOURCES
             if (source_N == name).any()
         },
@@ -266,8 +286,8 @@ def arms_of(chosen: argparse.Namespace, rows: pa.Table) -> Iterator[tuple[str, P
     seeds = range(chosen.seeds)
     prior_C = truth_of(sides.voted(rows)).y_NC.mean(axis=0)
     yield "class prior", [[prior_prediction(prior_C, len(lockbox))]]
-    yield from simple_arms(chosen.work, lockbox)
     plain = [Part(seed).workspace(chosen.work) for seed in seeds]
+    yield from simple_arms(plain[0], lockbox)
     yield "hard labels, one order", [said.of(work, "score", both=False) for work in plain]
     yield "hard labels", [said.of(work, "score") for work in plain]
     for name in chosen.precisions:
@@ -312,7 +332,20 @@ class Said:
         (model,) = stages.of_split(stages.read([work.folder(work.find("predict/quantized"))]), "lockbox")
         folder = work.folder(work.find("quantize/student")) / "model"
         z_NOC = model.aligned(self.lockbox["id"].to_pylist()).z_NOC
-        return predict(folder, self.lockbox, z_NOC, alone)
+        verdict = Verdict.of(package.read(folder), folder)
+        return (replace(verdict, joined=None) if alone else verdict).on(self.lockbox, z_NOC)
+
+
+def simple_arms(work: Workspace, lockbox: pa.Table) -> Iterator[tuple[str, Predictions]]:
+    """The parts of the baseline, and its calibrated blend."""
+    folder = work.folder(work.find("baseline/lexical"))
+    baseline = files.read(folder)
+    p_NMC = baseline.parts_.predict(Inputs.of(lockbox))
+    for m, part in enumerate(PARTS):
+        if part != "prior":
+            yield part, [[p_NMC[:, m]]]
+    calibration = from_json(json.loads((folder / "calibration.json").read_text()))
+    yield "baseline", [[calibration.predict_proba(baseline.predict_proba(lockbox))]]
 
 
 def peer_arms(file: Path, title: str, y_NC: Array) -> Iterator[tuple[str, Predictions]]:
@@ -323,6 +356,13 @@ def peer_arms(file: Path, title: str, y_NC: Array) -> Iterator[tuple[str, Predic
     yield f"peer: {title}, temperature", [[TemperatureScaling().fit(aside_NC, y_NC).predict_proba(p_NC)]]
 
 
+def calibration_of(many: Sequence[Array], truth: Truth) -> dict[str, Any]:
+    """The ECE's 95 % point were the models calibrated, and the p-value of the test that they are (the mean model's)."""
+    error = calibration_error(many, truth.y_NC, BOOTSTRAP, truth.groups_N)
+    tests = [calibration_test(p_NC, truth.y_NC, truth.groups_N).p for p_NC in many]
+    return {"ece_limit": error.limit, "calibration_p": float(np.median([p for p in tests if p is not None]))}
+
+
 def flat(predictions: Predictions) -> list[Array]:
     return [p_NC for seed in predictions for p_NC in seed]
 
@@ -331,7 +371,8 @@ def facts_of(chosen: argparse.Namespace, seconds: Mapping[str, float]) -> dict[s
     import torch
 
     peers = {
-        name: json.loads((chosen.work / "peers" / f"{name}.json").read_text()) for name in (PEERS if chosen.peers else ())
+        name: json.loads((chosen.work / "peers" / f"{name}.json").read_text())
+        for name in (PEERS if chosen.peers else ())
     }
     return {
         "base": chosen.base.name,
@@ -345,6 +386,38 @@ def facts_of(chosen: argparse.Namespace, seconds: Mapping[str, float]) -> dict[s
         **{name: version(name) for name in ("torch", "transformers", "scikit-learn")},
         "date": f"{date.today():%Y-%m-%d}",
     }
+
+
+def markdown(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    sources = list(rows[0]["by_source"])
+    lines = [
+        f"{rows[0]['rows']:,} lockbox votes, {rows[0]['calibration_rows']:,} votes to calibrate on\n",
+        "| arm | log loss (95 %, votes) | over seeds | from TF-IDF (95 %) | accuracy | ECE (calibrated: 95 % below) | "
+        f"{' | '.join(sources)} |",
+        "|" + "---|" * (6 + len(sources)),
+    ]
+    for row in rows:
+        loss = "{value:.4f} ({low:.4f} to {high:.4f})".format(**row["log_loss"])
+        change = "{value:+.4f} ({low:+.4f} to {high:+.4f})".format(**row["change_from_tf_idf"])
+        spread = "" if row["seed_spread"] is None else f"+- {row['seed_spread']:.4f}"
+        by_source = " | ".join(f"{row['by_source'][name]:.3f}" for name in sources)
+        lines.append(
+            f"| {row['arm']} | {loss} | {spread} | {change} | {row['accuracy']:.3f} | {row['ece']:.3f} "
+            f"({row['ece_limit']:.3f}) | {by_source} |"
+        )
+    return lines
+
+
+def page(table: str, facts: Mapping[str, Any]) -> str:
+    about = "\n".join(f"- {name}: {value}" for name, value in facts.items())
+    return f"""# Real votes, real weights
+
+    python benchmarks/pretrained.py DATA --base {facts["base"]} --work FOLDER --seeds {facts["seeds"]} --peers --write
+
+{about}
+
+{table}
+"""
 
 
 if __name__ == "__main__":
