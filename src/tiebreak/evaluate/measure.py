@@ -13,6 +13,7 @@ from tiebreak.data.votes import LABELS, probabilities
 from tiebreak.evaluate.augmentation import Said, trade
 from tiebreak.evaluate.bias import bias
 from tiebreak.evaluate.blend import PROMPTS_TO_FIT, WEIGHTINGS, shares, weighted
+from tiebreak.evaluate.conclusion import conclude
 from tiebreak.evaluate.decomposition import brier_parts
 from tiebreak.evaluate.ladder import Rung, Truth, climb, fold_results, prior_rung, reliability, rungs, way
 from tiebreak.evaluate.metrics import Array, Bootstrap, log_loss
@@ -55,6 +56,7 @@ def measure(
     climbed = climb(ladder, lockbox, bootstrap)
     return {
         "lockbox_rows": len(lockbox.ids),
+        "lockbox_prompts": len(np.unique(lockbox.groups_N)),
         **_headline(climbed),
         "prior": dict(zip(LABELS, prior_C.tolist(), strict=True)),
         "confidence": bootstrap.confidence,
@@ -62,7 +64,7 @@ def measure(
         "ladder": climbed,
         "folds": fold_results([*stages.teachers, *stages.students], votes, bootstrap),
         "calibration": _calibration(ladder, lockbox),
-        **(_shipped(rows, lockbox, ladder[-1], stages, bootstrap) if ladder else {}),
+        **(_shipped(rows, lockbox, ladder, stages, prior_C, bootstrap) if ladder else {"verdict": None}),
     }
 
 
@@ -149,18 +151,23 @@ def _calibration(ladder: Sequence[Rung], lockbox: Truth) -> list[dict[str, Any]]
 def _shipped(
     rows: pa.Table,
     lockbox: Truth,
-    rung: Rung,
+    ladder: Sequence[Rung],
     stages: Stages,
+    prior_C: Array,
     bootstrap: Bootstrap,
 ) -> dict[str, Any]:
-    """Bias of the shipped model, and what its augmentation buys."""
+    """The verdict on the shipped model, its bias, and what its augmentation buys."""
     (model,) = of_split(stages.quantized, "lockbox")
     said = sides.lockbox(rows), model.aligned(lockbox.ids).z_NOC
     augmentation: list[dict[str, Any]] = []
     if model.orders == 2:
         augmentation += trade(held_out(rows, stages.students), said, lockbox, bootstrap)
+    (prior_NC,), (p_NC,) = ladder[0].predictions, ladder[-1].predictions
+    leanings = bias(said[0], p_NC, said[1], prior_C, lockbox, bootstrap)
+    baseline = next((rung.predictions for rung in reversed(ladder) if rung.stage == "baseline"), ())
     return {
-        "bias": bias(said[0], rung.predictions[0], said[1], lockbox, bootstrap),
+        "verdict": asdict(conclude(p_NC, prior_NC, lockbox, leanings, bootstrap, baseline)),
+        "bias": leanings,
         "augmentation": augmentation,
     }
 
