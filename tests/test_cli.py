@@ -179,11 +179,20 @@ def test_evaluate_compares_two_files(tiebreak, tmp_path: Path) -> None:
     (tmp_path / "y.csv").write_text(header + "2,0,0,1\n1,1,0,0\n")
     code, out, err = tiebreak("evaluate", tmp_path / "p.csv", tmp_path / "y.csv", "--json")
     assert code == 0, err
-    rows = {row["metric"]: row for row in json.loads(out)}
+    rows = {row["metric"]: row for row in json.loads(out)["rows"] if row["predictions"].endswith("p.csv")}
     assert rows["log_loss"]["value"] == pytest.approx(0.6931471805599453)
     assert rows["accuracy"]["value"] == 1.0
     assert rows["log_loss"]["rows"] == 2
-    assert (rows["ece_when_calibrated"]["value"] > 0, rows["ece_when_calibrated"]["low"]) == (True, None)
+    assert rows["ece"]["value"] > 0
+    assert rows["calibration_p"]["value"] is rows["ece_limit"]["value"] is rows["log_loss"]["low"] is None, (
+        "2 votes"
+    )
+    (verdict,) = json.loads(out)["verdicts"]
+    assert (verdict["predictions"], verdict["use"]) == (str(tmp_path / "p.csv"), False)
+    code, out, _ = tiebreak("evaluate", tmp_path / "p.csv", tmp_path / "y.csv")
+    assert code == 0
+    assert "p.csv: Do not use" in out.splitlines()[0]
+    assert "\x1b[" not in out, "plain off a terminal"
 
 
 def test_evaluate_compares_several_files(tiebreak, tmp_path: Path) -> None:
@@ -194,8 +203,9 @@ def test_evaluate_compares_several_files(tiebreak, tmp_path: Path) -> None:
     files = [tmp_path / name for name in ("p.csv", "q.csv", "y.csv")]
     code, out, err = tiebreak("evaluate", *files, "--weights", "3,1", "--json")
     assert code == 0, err
-    losses = {row["predictions"]: row for row in json.loads(out) if row["metric"] == "log_loss"}
-    assert list(losses) == [str(files[0]), str(files[1]), "blend, equal weights", "blend, weights given"]
+    losses = {row["predictions"]: row for row in json.loads(out)["rows"] if row["metric"] == "log_loss"}
+    blends = ["blend, equal weights", "blend, weights given"]
+    assert list(losses) == [str(files[0]), str(files[1]), *blends, "class shares of these votes"]
     assert losses["blend, weights given"]["value"] == pytest.approx(-math.log((3 * 0.5 + 0.1) / 4))
     assert losses["blend, weights given"]["weights"] == [0.75, 0.25]
     code, out, err = tiebreak("evaluate", *files)

@@ -88,7 +88,7 @@ def sliced(
     names = {
         "turns": np.where(turns_N == 4, "4 or more", turns_N.astype(str)),
         "script": features.scripts(votes["prompt"]),
-        "answers": _sizes(sum(features.lengths(votes[f"response_{side}"]) for side in "ab")),
+        "answers": _sizes(features.lengths(votes["response_a"]) + features.lengths(votes["response_b"])),
     }
     return {by: slices(names_N, p_NC, prior_C, truth, bootstrap) for by, names_N in names.items()}
 

@@ -105,7 +105,7 @@ def _cause(test: CalibrationTest) -> str:
 
 def _weakest(slices: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Finding]:
     """The slice that gains least over the class shares, among kinds of slices that divide the votes."""
-    known = [(by, row) for by in SLICES for row in slices[by] if len(slices[by]) > 1]
+    known = [(by, row) for by in SLICES if len(slices.get(by, ())) > 1 for row in slices[by]]
     if not known:
         return []
     by, row = max(known, key=lambda item: float(item[1]["change"]["value"]))
@@ -119,11 +119,9 @@ def _weakest(slices: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Finding]
 
 def _headline(shares: Finding, simple: Sequence[Finding], calibration: Finding, votes: int) -> str:
     if not shares.holds:
-        reason = {
-            False: "worse than the class shares",
-            None: "not clearly better than the class shares",
-        }[shares.holds]
-        return f"Do not use: {reason} on {votes} votes."
+        untold = "not clearly better than" if shares.resolvable else "too few prompts to tell it from"
+        reason = "worse than" if shares.holds is False else untold
+        return f"Do not use: {reason} the class shares on {votes} votes."
     parts = ["Better than the class shares"]
     for finding in simple:
         better = {True: "better than", False: "worse than", None: "not clearly better than"}

@@ -13,6 +13,7 @@ from tiebreak.data.votes import LABELS, probabilities
 from tiebreak.evaluate.augmentation import Said, trade
 from tiebreak.evaluate.bias import bias
 from tiebreak.evaluate.blend import PROMPTS_TO_FIT, WEIGHTINGS, shares, weighted
+from tiebreak.evaluate.calibrated import calibration_test
 from tiebreak.evaluate.conclusion import conclude
 from tiebreak.evaluate.decomposition import brier_parts
 from tiebreak.evaluate.ladder import Rung, Truth, climb, fold_results, prior_rung, reliability, rungs, way
@@ -141,6 +142,7 @@ def _calibration(ladder: Sequence[Rung], lockbox: Truth) -> list[dict[str, Any]]
     return [
         {
             **way(rung),
+            "test": asdict(calibration_test(rung.predictions[0], lockbox.y_NC, lockbox.groups_N)),
             "brier_parts": asdict(brier_parts(rung.predictions[0], lockbox.y_NC)),
             "curves": reliability(rung.predictions[0], lockbox.y_NC),
         }
