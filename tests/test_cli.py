@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import sys
 from functools import partial
 from pathlib import Path
@@ -42,6 +43,7 @@ def test_plan_run_status(tiebreak, recipe: Path) -> None:
     code, out, err = tiebreak("run", recipe, "--json")
     assert code == 0
     assert len(json.loads(out)["done"]) == 5
+    assert json.loads(out)["verdict"] is None, "nothing was evaluated"
     assert "[5/5] join/all: done" in err
     code, out, _ = tiebreak("status", recipe.parent, "--json")
     assert {row["state"] for row in json.loads(out)} == {"done"}
@@ -243,9 +245,15 @@ def test_evaluate_takes_models_beside_files(tiebreak, tiny_run, tmp_path: Path) 
     assert tiebreak("predict", tiny_run.model, votes, "-o", file)[0] == 0
     code, out, err = tiebreak("evaluate", tiny_run.recipe, tiny_run.folder, file, votes, "--json")
     assert code == 0, err
-    losses = {row["predictions"]: row["value"] for row in json.loads(out) if row["metric"] == "log_loss"}
+    losses = {
+        row["predictions"]: row["value"] for row in json.loads(out)["rows"] if row["metric"] == "log_loss"
+    }
     assert list(losses)[:3] == [str(tiny_run.recipe), str(tiny_run.folder), str(file)]
     assert len({losses[name] for name in list(losses)[:3]}) == 1
+    shutil.copytree(tiny_run.folder, tmp_path / "again", symlinks=True)
+    code, out, err = tiebreak("run", tmp_path / "again")
+    assert code == 0, err
+    assert out.splitlines()[0] == tiny_run.summary["verdict"], "the verdict comes first"
     code, out, err = tiebreak("evaluate", tiny_run.model, votes, "--precision", "fp23")
     assert (code, "unknown precision 'fp23': did you mean 'fp32'" in err) == (2, True)
 
