@@ -34,5 +34,5 @@ def test_a_verdict_is_plain_text_off_a_terminal(capsys) -> None:
     show_verdict({"use": False, "headline": "Do not use: worse.", "findings": findings}, "p[1].csv")
     first, second, third = capsys.readouterr().out.splitlines()
     assert first == "p[1].csv: Do not use: worse."
-    assert second == f"  - {findings[0]['text']}".rstrip()
+    assert second.rstrip() == f"  - {findings[0]['text']}".rstrip()
     assert third == "  ? Calibration is not tested."
