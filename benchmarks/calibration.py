@@ -26,8 +26,9 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 
 from tiebreak.evaluate.blend import EqualBlend, LinearBlend, LogBlend, MatrixBlend
+from tiebreak.evaluate.calibrated import calibration_error
 from tiebreak.evaluate.calibration import MatrixScaling, TemperatureScaling, VectorScaling
-from tiebreak.evaluate.metrics import Array, Bootstrap, difference, ece, ece_when_calibrated, log_loss
+from tiebreak.evaluate.metrics import Array, Bootstrap, difference, log_loss
 from tiebreak.evaluate.selection import nested, out_of_fold, splits
 
 FOLDS = 5
@@ -152,6 +153,7 @@ def scored(
     model: str, method: str, p_NC: Array, base_NC: Array, labels: Array, chosen: tuple[str, ...] = ()
 ) -> dict[str, Any]:
     """Log loss, its paired change from `base`, and the calibration error with its bias."""
+    error = calibration_error([p_NC], labels, BOOTSTRAP)
     change = asdict(difference([p_NC], [base_NC], labels, BOOTSTRAP))
     row = {
         "model": model,
@@ -159,8 +161,8 @@ def scored(
         "rows": len(labels),
         "log_loss": round(log_loss(p_NC, labels), 6),
         "change": {key: round(value, 6) for key, value in change.items()},
-        "ece": round(ece(p_NC, labels), 5),
-        "ece_when_calibrated": round(ece_when_calibrated(p_NC), 5),
+        "ece": round(error.value, 5),
+        "ece_when_calibrated": round(error.when_calibrated, 5),
     }
     return row | ({"chosen": {name: chosen.count(name) for name in sorted(set(chosen))}} if chosen else {})
 

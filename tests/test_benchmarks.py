@@ -107,6 +107,17 @@ def test_the_page_of_quantising_says_how_it_was_made(monkeypatch: pytest.MonkeyP
     assert "{" not in page
 
 
+def test_coverage_is_counted_for_every_arm(script: Script) -> None:
+    *tables, line = script("coverage.py", "--small").strip().split("\n\n")
+    rows = json.loads(line)["rows"]
+    assert {row["arm"] for row in rows} == {"coverage", "size", "power"}
+    for row in rows:
+        assert row["per_cent"] in range(0, 101, 10) or row["arm"] == "power"
+        assert f"| {row['figure']} | {row['per_cent']:.1f} |" in "\n".join(tables)
+    covered = [row["per_cent"] for row in rows if row["arm"] != "power"]
+    assert sum(covered) / len(covered) > 80
+
+
 @pytest.mark.slow
 def test_every_rung_of_the_ladder_is_stood_on(script: Script, tmp_path: Path) -> None:
     arguments = ("--work", str(tmp_path), "--seeds", "2", "--votes", "240")

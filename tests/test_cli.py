@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import sys
 from functools import partial
 from pathlib import Path
@@ -42,6 +43,7 @@ def test_plan_run_status(tiebreak, recipe: Path) -> None:
     code, out, err = tiebreak("run", recipe, "--json")
     assert code == 0
     assert len(json.loads(out)["done"]) == 5
+    assert json.loads(out)["verdict"] is None, "nothing was evaluated"
     assert "[5/5] join/all: done" in err
     code, out, _ = tiebreak("status", recipe.parent, "--json")
     assert {row["state"] for row in json.loads(out)} == {"done"}
@@ -179,11 +181,20 @@ def test_evaluate_compares_two_files(tiebreak, tmp_path: Path) -> None:
     (tmp_path / "y.csv").write_text(header + "2,0,0,1\n1,1,0,0\n")
     code, out, err = tiebreak("evaluate", tmp_path / "p.csv", tmp_path / "y.csv", "--json")
     assert code == 0, err
-    rows = {row["metric"]: row for row in json.loads(out)}
+    rows = {row["metric"]: row for row in json.loads(out)["rows"] if row["predictions"].endswith("p.csv")}
     assert rows["log_loss"]["value"] == pytest.approx(0.6931471805599453)
     assert rows["accuracy"]["value"] == 1.0
     assert rows["log_loss"]["rows"] == 2
-    assert (rows["ece_when_calibrated"]["value"] > 0, rows["ece_when_calibrated"]["low"]) == (True, None)
+    assert rows["ece"]["value"] > 0
+    assert rows["calibration_p"]["value"] is rows["ece_limit"]["value"] is rows["log_loss"]["low"] is None, (
+        "2 votes"
+    )
+    (verdict,) = json.loads(out)["verdicts"]
+    assert (verdict["predictions"], verdict["use"]) == (str(tmp_path / "p.csv"), False)
+    code, out, _ = tiebreak("evaluate", tmp_path / "p.csv", tmp_path / "y.csv")
+    assert code == 0
+    assert "p.csv: Do not use" in out.splitlines()[0]
+    assert "\x1b[" not in out, "plain off a terminal"
 
 
 def test_evaluate_compares_several_files(tiebreak, tmp_path: Path) -> None:
@@ -194,8 +205,9 @@ def test_evaluate_compares_several_files(tiebreak, tmp_path: Path) -> None:
     files = [tmp_path / name for name in ("p.csv", "q.csv", "y.csv")]
     code, out, err = tiebreak("evaluate", *files, "--weights", "3,1", "--json")
     assert code == 0, err
-    losses = {row["predictions"]: row for row in json.loads(out) if row["metric"] == "log_loss"}
-    assert list(losses) == [str(files[0]), str(files[1]), "blend, equal weights", "blend, weights given"]
+    losses = {row["predictions"]: row for row in json.loads(out)["rows"] if row["metric"] == "log_loss"}
+    blends = ["blend, equal weights", "blend, weights given"]
+    assert list(losses) == [str(files[0]), str(files[1]), *blends, "class shares of these votes"]
     assert losses["blend, weights given"]["value"] == pytest.approx(-math.log((3 * 0.5 + 0.1) / 4))
     assert losses["blend, weights given"]["weights"] == [0.75, 0.25]
     code, out, err = tiebreak("evaluate", *files)
@@ -233,9 +245,15 @@ def test_evaluate_takes_models_beside_files(tiebreak, tiny_run, tmp_path: Path) 
     assert tiebreak("predict", tiny_run.model, votes, "-o", file)[0] == 0
     code, out, err = tiebreak("evaluate", tiny_run.recipe, tiny_run.folder, file, votes, "--json")
     assert code == 0, err
-    losses = {row["predictions"]: row["value"] for row in json.loads(out) if row["metric"] == "log_loss"}
+    losses = {
+        row["predictions"]: row["value"] for row in json.loads(out)["rows"] if row["metric"] == "log_loss"
+    }
     assert list(losses)[:3] == [str(tiny_run.recipe), str(tiny_run.folder), str(file)]
     assert len({losses[name] for name in list(losses)[:3]}) == 1
+    shutil.copytree(tiny_run.folder, tmp_path / "again", symlinks=True)
+    code, out, err = tiebreak("run", tmp_path / "again")
+    assert code == 0, err
+    assert out.splitlines()[0] == tiny_run.summary["verdict"], "the verdict comes first"
     code, out, err = tiebreak("evaluate", tiny_run.model, votes, "--precision", "fp23")
     assert (code, "unknown precision 'fp23': did you mean 'fp32'" in err) == (2, True)
 

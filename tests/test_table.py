@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tiebreak.table import show
+from tiebreak.table import show, show_verdict
 
 ROWS = [{"name": "a", "loss": 0.123456, "note": None}, {"name": "b", "loss": 2, "note": "x y"}]
 
@@ -24,3 +24,15 @@ def test_json_keeps_all_digits(capsys: pytest.CaptureFixture[str]) -> None:
 def test_without_rows_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     show([], as_json=False, nothing="nothing here")
     assert capsys.readouterr().out == "nothing here\n"
+
+
+def test_a_verdict_is_plain_text_off_a_terminal(capsys) -> None:
+    findings = [
+        {"holds": False, "text": "Worse than [bold]that[/bold] by " + "a lot " * 30},
+        {"holds": None, "text": "Calibration is not tested."},
+    ]
+    show_verdict({"use": False, "headline": "Do not use: worse.", "findings": findings}, "p[1].csv")
+    first, second, third = capsys.readouterr().out.splitlines()
+    assert first == "p[1].csv: Do not use: worse."
+    assert second.rstrip() == f"  - {findings[0]['text']}".rstrip()
+    assert third == "  ? Calibration is not tested."

@@ -32,7 +32,7 @@ from tiebreak.execute.workspace import Workspace
 from tiebreak.output import new_file
 from tiebreak.pipeline import Task
 from tiebreak.recipe import MAX_SEED, Prompt, Recipe
-from tiebreak.table import show
+from tiebreak.table import show, show_verdict
 
 app = typer.Typer(
     help="Learn from votes which of two answers people prefer: calibrated P(A), P(B), P(tie).",
@@ -220,8 +220,10 @@ def run(
 def _finish(work: Workspace, tasks: Sequence[Task], as_json: bool = False) -> None:
     """Run tasks here and say how it ended; failures exit with 2."""
     outcome = local.run(work, tasks, stop)
+    evaluated = not outcome.failed and "evaluate/report" in (*outcome.done, *outcome.fresh)
+    verdict = results.verdict(work) if evaluated else None
     if as_json:
-        print(json.dumps(asdict(outcome)))
+        print(json.dumps(asdict(outcome) | {"verdict": verdict}))
     if outcome.failed:
         print(
             f"not finished: {len(outcome.failed)} failed, {len(outcome.skipped)} others need them; "
@@ -229,7 +231,9 @@ def _finish(work: Workspace, tasks: Sequence[Task], as_json: bool = False) -> No
             file=sys.stderr,
         )
         raise typer.Exit(2)
-    if not as_json and "evaluate/report" in (*outcome.done, *outcome.fresh):
+    if not as_json and evaluated:
+        if verdict:
+            show_verdict(verdict)
         model = work.folder(work.find("evaluate/report")) / "model"
         print(f"report: {results.write_report(work)}\nmodel:  {model}")
 
@@ -325,11 +329,13 @@ def evaluate(
     precision: Precision = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Score models or predictions: log loss, accuracy, Brier score, calibration error, each with an interval.
+    """Score models or predictions: log loss, accuracy, Brier score, calibration; and give a verdict on each.
 
     Several are scored each and blended: with equal weights, with --weights, and with weights by nested
-    cross-validation. Changes of log loss are from the first. ece_when_calibrated is the calibration error that
-    perfectly calibrated predictions would have.
+    cross-validation. Changes of log loss are from the first. Last come the shares of the three answers among
+    these very votes, the best that can be said without a look at the texts. ece_when_calibrated is the
+    calibration error (ece) that calibrated predictions would have, ece_limit what it would stay below in 95 %
+    of cases, calibration_p the p-value of the test that they are.
     """
     from tiebreak.evaluate.against import against
     from tiebreak.evaluate.metrics import Bootstrap
@@ -338,10 +344,16 @@ def evaluate(
     found = against(predictions, labels, Bootstrap(samples, confidence), _weights(weights), say)
     rows = [
         {"predictions": scored.name, "metric": metric, **figure, "rows": scored.rows}
-        | ({"weights": _shown(scored.weights, as_json)} if len(found) > 1 else {})
+        | ({"weights": _shown(scored.weights, as_json)} if len(predictions) > 1 else {})
         for scored in found
         for metric, figure in scored.figures().items()
     ]
+    verdicts = [{"predictions": scored.name, **asdict(scored.verdict)} for scored in found if scored.verdict]
+    if as_json:
+        print(json.dumps({"rows": rows, "verdicts": verdicts}, indent=2))
+        return
+    for verdict in verdicts:
+        show_verdict(verdict, verdict["predictions"])
     show(rows, as_json)
 
 

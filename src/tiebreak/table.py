@@ -1,11 +1,15 @@
-"""Rows for people, as a table, or for programs, as JSON."""
+"""Rows for people, as a table, or for programs, as JSON; and a verdict in sentences."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+MARKS = {True: ("+", "green"), False: ("-", "red"), None: ("?", "yellow")}
+"""How a finding begins, and its colour, by whether what one hopes for holds."""
 
 
 def show(rows: Sequence[dict[str, Any]], as_json: bool, nothing: str = "") -> None:
@@ -22,6 +26,18 @@ def show(rows: Sequence[dict[str, Any]], as_json: bool, nothing: str = "") -> No
     for row in rows:
         table.add_row(*map(_cell, row.values()))
     Console().print(table)
+
+
+def show_verdict(verdict: Mapping[str, Any], about: str = "") -> None:
+    """Print a verdict (evaluate.conclusion, as a dict): its headline, and a line for each finding."""
+    console = Console()
+    style = "bold green" if verdict["use"] else "bold red"
+    console.print(
+        Text(f"{about}: {verdict['headline']}" if about else verdict["headline"], style), soft_wrap=True
+    )
+    for finding in verdict["findings"]:
+        mark, style = MARKS[finding["holds"]]
+        console.print(Text.assemble("  ", (mark, style), f" {finding['text']}"), soft_wrap=True)
 
 
 def _cell(value: Any) -> str:

@@ -41,8 +41,11 @@ def test_out_of_fold_takes_the_teacher_that_held_the_vote_out() -> None:
 
 def test_a_student_of_all_folds_learns_from_the_teacher_that_held_each_vote_out() -> None:
     logits = pa.concat_tables(
-        [scored("m", 1, ["v0", "v2", "v3"], ["v1"]), scored("m", 2, ["v0", "v1", "v3"], ["v2"])]
-        + [scored("m", 0, ["v1", "v2", "v3"], ["v0"])]
+        [
+            scored("m", 1, ["v0", "v2", "v3"], ["v1"]),
+            scored("m", 2, ["v0", "v1", "v3"], ["v2"]),
+            scored("m", 0, ["v1", "v2", "v3"], ["v0"]),
+        ]
     )
     kept, z_NOMC = stack(VOTES, choose(logits, "out_of_fold", None), ["m"])
     assert kept["id"].to_pylist() == ["v0", "v1", "v2", "v3"]

@@ -8,9 +8,10 @@ from tiebreak.data.groups import prompt_numbers
 from tiebreak.data.readers import read_whole
 from tiebreak.errors import TiebreakError
 from tiebreak.evaluate import submission
-from tiebreak.evaluate.against import against
+from tiebreak.evaluate.against import SHARES, against
 from tiebreak.evaluate.blend import LinearBlend
-from tiebreak.evaluate.metrics import Bootstrap, ece_when_calibrated, log_loss, summarise
+from tiebreak.evaluate.calibrated import calibration_error
+from tiebreak.evaluate.metrics import Bootstrap, log_loss, summarise
 from tiebreak.evaluate.selection import splits
 
 BOOTSTRAP = Bootstrap(40)
@@ -38,26 +39,27 @@ def votes(folder: Path, labels: list[int], prompt_of: int = 4) -> Path:
 def test_votes_are_matched_by_id_and_resampled_by_prompt(predicted, tmp_path):
     path, p = predicted
     labels = [n % 3 for n in range(40)]
-    (scored,) = against([path], votes(tmp_path, labels), BOOTSTRAP)
+    scored, _ = against([path], votes(tmp_path, labels), BOOTSTRAP)
     found = scored.metrics
     assert scored.rows == 40
     assert found["log_loss"].value == pytest.approx(log_loss(p, labels))
-    by_row = summarise([p], labels, BOOTSTRAP)["log_loss"]
-    assert (found["log_loss"].low, found["log_loss"].high) != (by_row.low, by_row.high)
+    by_prompt = summarise([p[::-1]], labels[::-1], BOOTSTRAP, np.arange(40)[::-1] // 4)
+    assert found["log_loss"] == by_prompt["log_loss"]
+    assert found["log_loss"].low is None, "ten prompts"
 
 
 def test_a_solution_of_soft_labels(predicted, tmp_path):
     path, p = predicted
     y = np.random.default_rng(1).dirichlet([1, 1, 1], size=40)
     submission.write([str(n) for n in range(40)], y, tmp_path / "solution.csv")
-    (scored,) = against([path], tmp_path / "solution.csv", BOOTSTRAP)
+    scored, _ = against([path], tmp_path / "solution.csv", BOOTSTRAP)
     assert scored.rows == 40
     assert scored.metrics["log_loss"].value == pytest.approx(log_loss(p, y))
 
 
 def test_predictions_may_cover_more_than_the_labels(predicted, tmp_path):
     path, p = predicted
-    (scored,) = against([path], votes(tmp_path, [0, 1, 2]), BOOTSTRAP)
+    scored, _ = against([path], votes(tmp_path, [0, 1, 2]), BOOTSTRAP)
     assert scored.rows == 3
     assert scored.metrics["accuracy"].value == pytest.approx((p[:3].argmax(axis=1) == [0, 1, 2]).mean())
 
@@ -97,7 +99,7 @@ def test_several_files_are_scored_each_and_blended(three, tmp_path):
 
 def test_weights_by_nested_cv_are_fitted_without_the_prompt_they_score(three, tmp_path):
     files, x, labels = three
-    scored = against(files, votes(tmp_path, labels.tolist()), BOOTSTRAP)[-1]
+    scored = against(files, votes(tmp_path, labels.tolist()), BOOTSTRAP)[-2]
     prompts = prompt_numbers(read_whole(tmp_path / "votes.jsonl", "votes"))  # in the file's order
     assert len(set(prompts)) == 100
     p = np.empty((400, 3))
@@ -112,7 +114,7 @@ def test_weights_by_nested_cv_are_fitted_without_the_prompt_they_score(three, tm
 
 def test_too_few_prompts_to_fit_weights_leave_that_blend_out(predicted, tmp_path):
     found = against([predicted[0]] * 2, votes(tmp_path, [n % 3 for n in range(36)]), BOOTSTRAP)
-    assert [scored.weights for scored in found] == [None, None, (0.5, 0.5)]
+    assert [scored.weights for scored in found] == [None, None, (0.5, 0.5), None]
 
 
 @pytest.mark.parametrize("weights", [[1], [1, -1], [0, 0], [1, float("nan")]])
@@ -163,13 +165,31 @@ def test_labels_are_read_whole_or_not_at_all(predicted, tmp_path):
         against([predicted[0]], labels, BOOTSTRAP)
 
 
-def test_the_calibration_error_comes_with_its_bias(predicted, tmp_path):
-    path, p = predicted
-    (scored,) = against([path], votes(tmp_path, [n % 3 for n in range(40)]), BOOTSTRAP)
-    figures = scored.figures()
-    bias = pytest.approx(ece_when_calibrated(p[::-1]))
-    assert figures["ece_when_calibrated"] == {"value": bias, "low": None, "high": None}
-    assert figures["ece"]["low"] <= figures["ece"]["value"] <= figures["ece"]["high"]
+def test_calibration_comes_with_what_calibrated_predictions_would_show(three, tmp_path):
+    files, x, labels = three
+    truth = votes(tmp_path, labels.tolist())
+    figures = against([files[1]], truth, BOOTSTRAP)[0].figures()
+    prompts = prompt_numbers(read_whole(truth, "votes"))  # in the file's order
+    expected = calibration_error([x[::-1, 1]], labels[::-1], BOOTSTRAP, prompts)
+    for name in ("when_calibrated", "limit", "p"):
+        assert figures[f"ece_{name}"] == {"value": getattr(expected, name), "low": None, "high": None}
+    assert figures["ece"]["value"] > expected.limit
+    assert figures["calibration_p"]["value"] < 0.001
+
+
+def test_the_class_shares_of_these_votes_come_last(three, tmp_path):
+    files, x, labels = three
+    found = against(files, votes(tmp_path, labels.tolist()), BOOTSTRAP)
+    shares = np.bincount(labels) / 400
+    prior = np.tile(shares, (400, 1))
+    last = found[-1]
+    assert (last.name, last.verdict) == (SHARES, None)
+    assert last.metrics["log_loss"].value == pytest.approx(log_loss(prior, labels))
+    for scored, m in zip(found[:3], range(3), strict=True):
+        expected = log_loss(x[:, m], labels) - log_loss(prior, labels)
+        assert scored.metrics["change_from_shares"].value == pytest.approx(expected)
+    assert found[0].verdict.use
+    assert found[2].verdict.headline.startswith("Do not use: worse than the class shares")
 
 
 def test_numbers_that_are_no_probabilities_are_refused(predicted, tmp_path):

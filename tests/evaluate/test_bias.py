@@ -9,6 +9,7 @@ from tiebreak.evaluate.metrics import Bootstrap, log_loss
 
 N = 240
 BOOTSTRAP = Bootstrap(60)
+PRIOR = np.array([0.4, 0.4, 0.2])
 
 
 def truth(y: np.ndarray) -> Truth:
@@ -66,9 +67,11 @@ def test_leanings_are_sliced_by_how_many_times_more(random):
 def test_slices_equal_scores_of_their_rows(random):
     p, y = random.dirichlet([1, 1, 1], size=N), random.integers(3, size=N)
     names = np.array(["big"] * 150 + ["small"] * 70 + ["too small"] * 20)
-    big, small = bias.slices(names, p, truth(y), BOOTSTRAP)
+    big, small = bias.slices(names, p, PRIOR, truth(y), BOOTSTRAP)
     assert (big["name"], big["rows"], small["name"], small["rows"]) == ("big", 150, "small", 70)
     assert small["log_loss"]["value"] == pytest.approx(log_loss(p[150:220], y[150:220]))
+    change = log_loss(p[150:220], y[150:220]) - log_loss(np.tile(PRIOR, (70, 1)), y[150:220])
+    assert small["change"]["value"] == pytest.approx(change)
     assert small["tie_gap"]["value"] == pytest.approx(p[150:220, 2].mean() - (y[150:220] == 2).mean())
 
 
@@ -77,7 +80,7 @@ def test_slices_of_few_prompts_are_left_out(random):
     p, y = random.dirichlet([1, 1, 1], size=N), random.integers(3, size=N)
     names = np.repeat(["many", "few"], N // 2)
     few = Truth([str(n) for n in range(N)], np.eye(3)[y], np.r_[np.arange(N // 2), N + np.arange(N // 2) % 3])
-    (many,) = bias.slices(names, p, few, BOOTSTRAP)
+    (many,) = bias.slices(names, p, PRIOR, few, BOOTSTRAP)
     assert (many["name"], many["rows"]) == ("many", N // 2)
 
 
@@ -104,9 +107,22 @@ def test_whole_report_on_votes_without_models(random):
         for n in range(N)
     ]
     p, y = random.dirichlet([1, 1, 1], size=N), random.integers(3, size=N)
-    found = bias.bias(table_of(pairs), p, np.log(p)[:, None], truth(y), BOOTSTRAP)
+    found = bias.bias(table_of(pairs), p, np.log(p)[:, None], PRIOR, truth(y), BOOTSTRAP)
     assert found["position"] is None
     assert found["models"] == found["model_pairs"] == []
     assert {item["name"] for item in found["turns"]} == {"1", "2", "3", "4 or more"}
     assert [item["name"] for item in found["script"]] == ["Latin"]
     assert found["formatting"][0]["rows"] == N
+    assert {item["name"] for item in found["answers"]} == {"under 500 characters"}
+
+
+def test_answers_are_sliced_by_the_length_of_both(random):
+    pairs = [
+        {"prompt": ["why?"], "response_a": ["x" * (n // 60) * 1000], "response_b": ["y" * 500]}
+        for n in range(N)
+    ]
+    found = bias.sliced(
+        table_of(pairs), random.dirichlet([1, 1, 1], size=N), PRIOR, truth(np.zeros(N, int)), BOOTSTRAP
+    )
+    rows = {item["name"]: item["rows"] for item in found["answers"]}
+    assert rows == {"500 to 2,000 characters": 120, "2,000 to 5,000 characters": 120}

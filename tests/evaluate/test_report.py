@@ -1,12 +1,14 @@
 import copy
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 from scipy.stats import binomtest
 
 from tiebreak.evaluate import card, plots, report
+from tiebreak.evaluate.calibrated import calibration_test
 from tiebreak.evaluate.calibration import from_json
 from tiebreak.evaluate.ladder import Truth, climb, prior_rung, reliability, rungs
 from tiebreak.evaluate.metrics import Bootstrap
@@ -23,6 +25,14 @@ def measured() -> dict:
     return {
         "name": "a <b>bold</b> run",
         "lockbox_rows": 80,
+        "lockbox_prompts": 80,
+        "verdict": {
+            "use": False,
+            "headline": "Do not use: worse than the class shares on 80 votes.",
+            "findings": [
+                {"about": "class shares", "holds": False, "text": "Worse than the <i>class</i> shares."}
+            ],
+        },
         "prior_log_loss": np.log(3),
         "leaderboard_log_loss": None,
         "prior": {"a": 0.3, "b": 0.3, "tie": 0.4},
@@ -35,6 +45,7 @@ def measured() -> dict:
                 "stage": "quantised",
                 "both_orders": False,
                 "calibrated": False,
+                "test": asdict(calibration_test(ladder[1].predictions[0], truth.y_NC)),
                 "curves": reliability(ladder[1].predictions[0], truth.y_NC),
                 "brier_parts": {"miscalibration": 0.01, "discrimination": 0.02, "uncertainty": 0.6},
             }
@@ -52,6 +63,35 @@ def test_numbers_of_the_ladder_are_printed(measured):
     for rung in measured["ladder"]:
         for metric, digits in (("log_loss", 4), ("accuracy", 3), ("brier", 4), ("ece", 3)):
             assert f"<td>{rung[metric]['value']:.{digits}f}<small>" in page
+        assert (
+            f"<td>{rung['ece']['when_calibrated']:.3f}<small>up to {rung['ece']['limit']:.3f}</small>" in page
+        )
+
+
+def test_the_verdict_comes_before_all_else(measured):
+    page = report.render(measured)
+    body = page[page.index("</h1>") :]
+    assert (
+        body.index('class="verdict bad"')
+        < body.index("Do not use: worse than")
+        < body.index("<p>On 80 votes")
+    )
+    assert "Worse than the &lt;i&gt;class&lt;/i&gt; shares." in page
+    assert 'class="verdict' not in report.render(measured | {"verdict": None})
+
+
+def test_figures_without_intervals_are_shown_without(measured):
+    bare = copy.deepcopy(measured)
+    for rung in bare["ladder"]:
+        for name in ("log_loss", "accuracy", "brier", "change"):
+            rung.get(name, {}).update(low=None, high=None)
+        rung["ece"].update(when_calibrated=None, limit=None, p=None)
+    bare["closed"] = {"value": 0.7, "low": None, "high": None}
+    bare["best_possible_log_loss"] = 0.9
+    page = report.render(bare)
+    assert "None" not in page
+    assert "nan" not in page
+    assert f"<td>{bare['ladder'][1]['log_loss']['value']:.4f}</td>" in page
 
 
 def test_what_may_be_added_is_shown(measured):
@@ -103,6 +143,13 @@ def test_intervals_are_drawn_in_proportion():
     assert (dots[0] - left) / (right - left) == pytest.approx(1 / 3, abs=1e-2)
     assert (dots[1] - left) / (right - left) == pytest.approx(2 / 3, abs=1e-2)
     assert (mark - left) / (right - left) == pytest.approx(1 / 6, abs=1e-2)
+
+
+def test_an_estimate_without_an_interval_is_a_dot_alone():
+    estimate = {"value": 1.0, "low": None, "high": None}
+    drawing = ET.fromstring(str(plots.intervals([("one", estimate), ("two", estimate | {"value": 2.0})])))
+    assert len(list(drawing.iter("circle"))) == 2
+    assert not [line for line in drawing.iter("line") if line.get("class") == "interval"]
 
 
 def test_long_names_are_drawn_in_lines_about_their_dot():

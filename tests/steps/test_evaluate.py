@@ -3,12 +3,14 @@
 import csv
 import json
 import re
+import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import scipy.stats
 import sklearn.metrics
 import yaml
 from models import record
@@ -226,7 +228,8 @@ def test_a_change_is_from_a_rung_that_is_like_it(tmp_path):
     draws = Bootstrap(50).means((loss[1] - loss[0])[:, None], lockbox // 2)
     change = found["quantised"]["change"]
     assert change["value"] == pytest.approx((loss[1] - loss[0]).mean(), abs=1e-6)
-    assert [change["low"], change["high"]] == pytest.approx(np.quantile(draws, [0.025, 0.975]), abs=1e-6)
+    half = scipy.stats.t.ppf(0.975, 29) * draws.std() * np.sqrt(30 / 29)
+    assert [change["low"], change["high"]] == pytest.approx([change["value"] - half, change["value"] + half])
 
 
 def test_students_are_blended_equally_and_by_nested_cross_validation(tmp_path):
@@ -331,6 +334,33 @@ def test_report_is_whole_and_self_contained(inputs, tmp_path):
     assert not re.search(r"""(src|href)=|url\(|@import|https?://""", page)
 
 
+def test_a_judge_that_loses_is_not_to_be_used_in_report_and_card(tmp_path):
+    w = world(tmp_path, lockbox=200)
+    w.z = -w.z  # the judge has learned the opposite
+    metrics = run(build(w, orders=2), tmp_path / "out")
+    verdict = metrics["verdict"]
+    shares, calibration, *_ = verdict["findings"]
+    assert not verdict["use"]
+    assert verdict["headline"] == "Do not use: worse than the class shares on 200 votes."
+    assert (shares["about"], shares["holds"], calibration["holds"]) == ("class shares", False, False)
+    change = metrics["final_log_loss"] - metrics["prior_log_loss"]
+    assert shares["change"]["value"] == pytest.approx(change)
+    assert 0 < shares["resolvable"] < change
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.index(verdict["headline"]) < page.index("<p>On 200 votes")
+    card = (tmp_path / "out" / "model" / "README.md").read_text()
+    assert f"**{verdict['headline']}**" in card
+
+
+def test_a_stage_of_several_models_has_their_spread(inputs, tmp_path):
+    for rung in run(inputs, tmp_path / "out")["ladder"]:
+        if rung["models"] > 1:
+            losses = [fold["log_loss"] for fold in rung["folds"]]
+            assert rung["spread"] == pytest.approx(statistics.stdev(losses))
+        else:
+            assert "spread" not in rung
+
+
 def test_card_and_weights_ship_together(inputs, tmp_path):
     metrics = run(inputs, tmp_path / "out")
     shipped, source = tmp_path / "out" / "model", inputs["model"][0] / "model"
@@ -368,6 +398,7 @@ def test_an_empty_lockbox_is_said_not_hidden(tmp_path):
     assert metrics["ladder"] == []
     assert metrics["folds"]
     assert "The lockbox is empty" in (tmp_path / "out" / "report.html").read_text()
+    assert metrics["verdict"] is None
     assert "no lockbox votes" in (tmp_path / "out" / "model" / "README.md").read_text()
 
 

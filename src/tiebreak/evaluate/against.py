@@ -1,6 +1,6 @@
 """Models, and predictions in files, against labels in another file: what `tiebreak evaluate` prints."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,18 @@ from tiebreak.data.groups import prompt_numbers
 from tiebreak.data.votes import probabilities
 from tiebreak.errors import TiebreakError
 from tiebreak.evaluate import submission
+from tiebreak.evaluate.bias import sliced
 from tiebreak.evaluate.blend import PROMPTS_TO_FIT, WEIGHTINGS, best_weights, shares, weighted
-from tiebreak.evaluate.metrics import Array, Bootstrap, Estimate, difference, ece_when_calibrated, summarise
+from tiebreak.evaluate.calibrated import CalibrationError, calibration_error, calibration_test
+from tiebreak.evaluate.conclusion import Conclusion, conclude
+from tiebreak.evaluate.ladder import Truth
+from tiebreak.evaluate.metrics import Array, Bootstrap, Estimate, difference, prior_prediction, summarise
 from tiebreak.evaluate.selection import nested
 
 SUM_TOLERANCE = 0.02
 """Probabilities rounded to two digits add up to 1 within this; they are scaled to 1, as the competition does."""
+
+SHARES = "class shares of these votes"
 
 Say = Callable[[Sequence[Path], pa.Table], Array]
 """From models and votes (data.votes.SCHEMA) to what each model says of them, (n, models, 3)."""
@@ -29,21 +35,29 @@ Say = Callable[[Sequence[Path], pa.Table], Array]
 class Scored:
     """Predictions of one model, of one file or of a blend: METRICS with intervals.
 
-    Where there are several, `metrics` also has log_loss_change, the paired difference from the first.
-    ece_when_calibrated: the bias of `metrics["ece"]`. weights: of what a blend is made of, None for no blend.
+    Where there are several, `metrics` also has log_loss_change, the paired difference from the first; but for the
+    class shares change_from_shares, that from them. calibrated: the p-value of the calibration test. weights: of
+    what a blend is made of, None for no blend. verdict: None for the class shares.
     """
 
     name: str
     rows: int
     metrics: dict[str, Estimate]
-    ece_when_calibrated: float
+    ece: CalibrationError
+    calibrated: float | None
     weights: tuple[float, ...] | None = None
+    verdict: Conclusion | None = None
 
     def figures(self) -> dict[str, dict[str, Any]]:
-        """Value, low and high of every figure; the bias of the calibration error has no interval."""
-        bias = {"value": self.ece_when_calibrated, "low": None, "high": None}
+        """Value, low and high of every figure; those of calibration have no interval."""
+        of_ece = asdict(self.ece)
+        plain = {
+            "ece": of_ece.pop("value"),
+            **{f"ece_{name}": value for name, value in of_ece.items()},
+            "calibration_p": self.calibrated,
+        }
         found = {name: asdict(estimate) for name, estimate in self.metrics.items()}
-        return found | {"ece_when_calibrated": bias}
+        return found | {name: {"value": value, "low": None, "high": None} for name, value in plain.items()}
 
 
 @dataclass(frozen=True)
@@ -66,7 +80,8 @@ def against(
 ) -> list[Scored]:
     """Each model and file of predictions, and of several their blends: with equal weights, with `weights` where
     given, and with weights chosen and fitted by nested cross-validation, each vote by weights that its prompt
-    had no part in. The weights shown for the last are fitted on all votes; it needs PROMPTS_TO_FIT prompts.
+    had no part in. The weights shown for those are fitted on all votes; it needs PROMPTS_TO_FIT prompts. Last come
+    the class shares of these very labels, which no model can know beforehand.
 
     predictions: what `submission.read` takes and, where `say` can ask them, folders of models and recipes.
     labels: the same as a file of predictions or, as models need, any file of votes; those with nearly the
@@ -78,16 +93,55 @@ def against(
         raise TiebreakError(f"{labels} has no labelled votes")
     given = None if weights is None else shares(weights, len(predictions))
     x_NMC = _said(predictions, labelled, say)
-    y_NC, groups_N = labelled.y_NC, labelled.groups_N
+    shares_C = labelled.y_NC.mean(axis=0)
+    shares_NC = prior_prediction(shares_C, len(labelled.ids))
     found: list[Scored] = []
     for name, p_NC, weights_M in _arms(predictions, x_NMC, labelled, given):
-        metrics = summarise([p_NC], y_NC, bootstrap, groups_N)
-        if found:
-            change = difference([p_NC], [x_NMC[:, 0]], y_NC, bootstrap, groups_N)
-            metrics["log_loss_change"] = change
-        shown = None if weights_M is None else tuple(weights_M.tolist())
-        found.append(Scored(name, len(y_NC), metrics, ece_when_calibrated(p_NC), shown))
-    return found
+        more = {"log_loss_change": x_NMC[:, 0]} if found else {}
+        metrics = _changes(p_NC, more | {"change_from_shares": shares_NC}, labelled, bootstrap)
+        verdict = _verdict(p_NC, shares_C, labelled, bootstrap)
+        found.append(_scored(name, p_NC, metrics, labelled, bootstrap, weights_M, verdict))
+    more = {"log_loss_change": x_NMC[:, 0]} if len(predictions) > 1 else {}
+    changes = _changes(shares_NC, more, labelled, bootstrap)
+    return [*found, _scored(SHARES, shares_NC, changes, labelled, bootstrap)]
+
+
+def _scored(
+    name: str,
+    p_NC: Array,
+    changes: dict[str, Estimate],
+    labelled: "_Labels",
+    bootstrap: Bootstrap,
+    weights_M: Array | None = None,
+    verdict: Conclusion | None = None,
+) -> Scored:
+    against = labelled.y_NC, bootstrap, labelled.groups_N
+    return Scored(
+        name,
+        len(p_NC),
+        summarise([p_NC], *against) | changes,
+        calibration_error([p_NC], *against),
+        calibration_test(p_NC, labelled.y_NC, labelled.groups_N).p,
+        None if weights_M is None else tuple(weights_M.tolist()),
+        verdict,
+    )
+
+
+def _changes(
+    p_NC: Array, others: Mapping[str, Array], labelled: "_Labels", bootstrap: Bootstrap
+) -> dict[str, Estimate]:
+    """The paired change of log loss from each of `others`, by its name."""
+    return {
+        name: difference([p_NC], [other_NC], labelled.y_NC, bootstrap, labelled.groups_N)
+        for name, other_NC in others.items()
+    }
+
+
+def _verdict(p_NC: Array, shares_C: Array, labelled: "_Labels", bootstrap: Bootstrap) -> Conclusion:
+    groups_N = np.arange(len(p_NC)) if labelled.groups_N is None else labelled.groups_N
+    truth = Truth(labelled.ids, labelled.y_NC, groups_N)
+    slices = sliced(labelled.votes, p_NC, shares_C, truth, bootstrap) if labelled.votes else {}
+    return conclude(p_NC, prior_prediction(shares_C, len(p_NC)), truth, slices, bootstrap)
 
 
 def _arms(

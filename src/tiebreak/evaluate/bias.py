@@ -9,7 +9,7 @@ Dimension letters: N votes, O orders, C classes (a, b, tie).
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -19,32 +19,32 @@ from numpy.typing import NDArray
 from tiebreak.data.logits import softmax
 from tiebreak.evaluate import features
 from tiebreak.evaluate.ladder import Truth
-from tiebreak.evaluate.metrics import Array, Bootstrap, row_hit, row_log_loss
+from tiebreak.evaluate.metrics import MIN_GROUPS, Array, Bootstrap, prior_prediction, row_hit, row_log_loss
 
-MIN_PROMPTS = 30
-"""Slices of fewer prompts are left out: the bootstrap draws prompts, and of few its intervals are too narrow."""
+CHARACTERS = (500, 2000, 5000)
+"""Where slices by the length of both answers together begin."""
 
 TIMES_MORE = ("up to 1.5 times", "1.5 to 3 times", "over 3 times")
 
 MAX_SLICES = 40
 
 
-def bias(votes: pa.Table, p_NC: Array, z_NOC: Array, truth: Truth, bootstrap: Bootstrap) -> dict[str, Any]:
+def bias(
+    votes: pa.Table, p_NC: Array, z_NOC: Array, prior_C: Array, truth: Truth, bootstrap: Bootstrap
+) -> dict[str, Any]:
     """All of it for votes (data.votes.SCHEMA) in the order of `truth`.
 
     p_NC: the probabilities that ship. z_NOC: raw logits in both orders, swap undone; with one order there
-    is no word on position.
+    is no word on position. prior_C: the class shares that slices are compared with.
     """
     length = _advantage(*(features.lengths(votes[f"response_{side}"]) for side in "ab"))
     marks = _advantage(*(features.marks(votes[f"response_{side}"]) for side in "ab"))
-    turns = np.minimum(features.turns(votes["prompt"]), 4)
     a_N, b_N = (np.array([name or "" for name in votes[f"model_{side}"].to_pylist()]) for side in "ab")
     return {
         "position": position(z_NOC, truth, bootstrap) if z_NOC.shape[1] == 2 else None,
         "length": leanings(length, p_NC, truth, bootstrap),
         "formatting": leanings(marks, p_NC, truth, bootstrap),
-        "turns": slices(np.where(turns == 4, "4 or more", turns.astype(str)), p_NC, truth, bootstrap),
-        "script": slices(features.scripts(votes["prompt"]), p_NC, truth, bootstrap),
+        **sliced(votes, p_NC, prior_C, truth, bootstrap),
         "models": models(a_N, b_N, p_NC, truth, bootstrap),
         "model_pairs": model_pairs(a_N, b_N, p_NC, truth, bootstrap),
     }
@@ -80,10 +80,29 @@ def leanings(advantage_N: Array, p_NC: Array, truth: Truth, bootstrap: Bootstrap
     return sorted(found, key=lambda item: TIMES_MORE.index(item["name"]))
 
 
-def slices(names_N: NDArray[Any], p_NC: Array, truth: Truth, bootstrap: Bootstrap) -> list[dict[str, Any]]:
-    """Log loss, accuracy and the gap in P(tie) of each named slice, the largest first."""
+def sliced(
+    votes: pa.Table, p_NC: Array, prior_C: Array, truth: Truth, bootstrap: Bootstrap
+) -> dict[str, list[dict[str, Any]]]:
+    """Slices by turns, by the script of the prompt and by the length of the answers."""
+    turns_N = np.minimum(features.turns(votes["prompt"]), 4)
+    names = {
+        "turns": np.where(turns_N == 4, "4 or more", turns_N.astype(str)),
+        "script": features.scripts(votes["prompt"]),
+        "answers": _sizes(features.lengths(votes["response_a"]) + features.lengths(votes["response_b"])),
+    }
+    return {by: slices(names_N, p_NC, prior_C, truth, bootstrap) for by, names_N in names.items()}
+
+
+def slices(
+    names_N: NDArray[Any], p_NC: Array, prior_C: Array, truth: Truth, bootstrap: Bootstrap
+) -> list[dict[str, Any]]:
+    """Log loss, its paired change from the class shares (3,), accuracy and the gap in P(tie) of each named
+    slice, the largest first.
+    """
+    loss_N = row_log_loss(p_NC, truth.y_NC)
     columns = {
-        "log_loss": row_log_loss(p_NC, truth.y_NC),
+        "log_loss": loss_N,
+        "change": loss_N - row_log_loss(prior_prediction(prior_C, len(p_NC)), truth.y_NC),
         "accuracy": row_hit(p_NC, truth.y_NC),
         "tie_gap": p_NC[:, 2] - truth.y_NC[:, 2],
     }
@@ -140,17 +159,20 @@ def _slice(
 
 def _means(columns: dict[str, Array], groups_N: NDArray[np.int64], bootstrap: Bootstrap) -> dict[str, Any]:
     """The mean of each column with its interval."""
-    values_NM = np.stack(list(columns.values()), axis=1)
-    draws_SM = bootstrap.means(values_NM, groups_N)
-    return {
-        name: asdict(bootstrap.percentile(float(values_NM[:, m].mean()), draws_SM[:, m]))
-        for m, name in enumerate(columns)
-    }
+    estimates = bootstrap.estimates(np.stack(list(columns.values()), axis=1), groups_N)
+    return {name: asdict(estimate) for name, estimate in zip(columns, estimates, strict=True)}
 
 
 def _lead(p_NC: Array) -> Array:
     """P(a) - P(b)."""
     return p_NC[:, 0] - p_NC[:, 1]
+
+
+def _sizes(characters_N: NDArray[np.int64]) -> NDArray[Any]:
+    starts = [f"{start:,}" for start in CHARACTERS]
+    between = [f"{low} to {high} characters" for low, high in pairwise(starts)]
+    names = np.array([f"under {starts[0]} characters", *between, f"{starts[-1]} characters or more"])
+    return names[np.searchsorted(CHARACTERS, characters_N, side="right")]
 
 
 def _advantage(a_N: NDArray[np.int64], b_N: NDArray[np.int64]) -> Array:
@@ -163,5 +185,5 @@ def _named(names_N: NDArray[Any], groups_N: NDArray[np.int64]) -> Iterator[tuple
     names, counts = np.unique(names_N, return_counts=True)
     for name in names[np.argsort(-counts, kind="stable")]:
         rows_N = names_N == name
-        if name != "" and len(np.unique(groups_N[rows_N])) >= MIN_PROMPTS:
+        if name != "" and len(np.unique(groups_N[rows_N])) >= MIN_GROUPS:
             yield str(name), rows_N

@@ -32,14 +32,10 @@ def closed(
 ) -> Closed:
     """Measure predictions (n, 3) between the prior's and the truth's, all resampled together."""
     columns_N3 = np.stack([row_log_loss(x_NC, labels) for x_NC in (prior_NC, p_NC, true_NC)], axis=1)
-    draws_S3 = bootstrap.means(columns_N3, groups_N)
-    mean_3 = columns_N3.mean(axis=0)
-    return Closed(
-        truth=bootstrap.percentile(float(mean_3[2]), draws_S3[:, 2]),
-        share=bootstrap.percentile(float(_share(mean_3[None])[0]), _share(draws_S3)),
-    )
+    truth, share = bootstrap.estimates(columns_N3, groups_N, _truth_and_share)
+    return Closed(truth, share)
 
 
-def _share(means_S3: Array) -> Array:
-    share_S: Array = (means_S3[:, 0] - means_S3[:, 1]) / (means_S3[:, 0] - means_S3[:, 2])
-    return share_S
+def _truth_and_share(means_S3: Array) -> Array:
+    prior_S, model_S, truth_S = means_S3.T
+    return np.stack([truth_S, (prior_S - model_S) / (prior_S - truth_S)], axis=1)

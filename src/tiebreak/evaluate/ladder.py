@@ -1,6 +1,7 @@
 """The ladder: what each stage of the recipe scores on the lockbox, and each fold on its own rows.
 
-Every result is a plain dict, ready for JSON; an estimate is {"value", "low", "high"}.
+Every result is a plain dict, ready for JSON; an estimate is {"value", "low", "high"}, a calibration error what
+`calibrated.CalibrationError` holds. spread: the standard deviation of a rung's models, in log loss.
 """
 
 import math
@@ -11,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tiebreak.evaluate.calibrated import calibration_error
 from tiebreak.evaluate.metrics import (
     Array,
     Bootstrap,
     accuracy,
     bin_of,
     difference,
-    ece_when_calibrated,
     log_loss,
     prior_prediction,
     summarise,
@@ -148,18 +149,19 @@ def _wilson(share: float, rows: int, z: float = 1.96) -> tuple[float, float]:
 
 
 def _described(rung: Rung, truth: Truth, bootstrap: Bootstrap) -> dict[str, Any]:
-    summary = summarise(rung.predictions, truth.y_NC, bootstrap, truth.groups_N)
+    scored = rung.predictions, truth.y_NC, bootstrap, truth.groups_N
     described = {
         **way(rung),
         "models": len(rung.predictions),
-        **{name: asdict(estimate) for name, estimate in summary.items()},
-        "ece_when_calibrated": float(np.mean([ece_when_calibrated(p_NC) for p_NC in rung.predictions])),
+        **{name: asdict(estimate) for name, estimate in summarise(*scored).items()},
+        "ece": asdict(calibration_error(*scored)),
     }
     if len(rung.names) > 1:
         described["folds"] = [
             {"name": name, "log_loss": log_loss(p_NC, truth.y_NC), "accuracy": accuracy(p_NC, truth.y_NC)}
             for name, p_NC in zip(rung.names, rung.predictions, strict=True)
         ]
+        described["spread"] = float(np.std([fold["log_loss"] for fold in described["folds"]], ddof=1))
     return described
 
 

@@ -14,12 +14,16 @@ from tiebreak.errors import TiebreakError
 from tiebreak.evaluate.augmentation import Said, trade
 from tiebreak.evaluate.bias import bias
 from tiebreak.evaluate.blend import PROMPTS_TO_FIT, WEIGHTINGS, shares, weighted
+from tiebreak.evaluate.calibrated import calibration_test
+from tiebreak.evaluate.conclusion import conclude
 from tiebreak.evaluate.decomposition import brier_parts
 from tiebreak.evaluate.ladder import Rung, Truth, climb, fold_results, prior_rung, reliability, rungs, way
 from tiebreak.evaluate.metrics import Array, Bootstrap, log_loss
 from tiebreak.evaluate.selection import nested
-from tiebreak.evaluate.simple import STAGE, from_baseline
 from tiebreak.evaluate.stages import Scored, of_split
+
+BASELINE = "baseline"
+"""The stage of the simple model's rung."""
 
 
 @dataclass(frozen=True)
@@ -61,15 +65,15 @@ def measure(
     climbed = climb(ladder, lockbox, bootstrap)
     return {
         "lockbox_rows": len(lockbox.ids),
+        "lockbox_prompts": len(np.unique(lockbox.groups_N)),
         **_headline(climbed),
         "prior": dict(zip(LABELS, prior_C.tolist(), strict=True)),
         "confidence": bootstrap.confidence,
         "bootstrap_samples": bootstrap.samples,
         "ladder": climbed,
-        "from_baseline": from_baseline(ladder, lockbox, bootstrap),
         "folds": fold_results([*stages.teachers, *stages.students], votes, bootstrap),
         "calibration": _calibration(ladder, lockbox),
-        **(_shipped(rows, lockbox, ladder[-1], stages, bootstrap) if ladder else {}),
+        **(_shipped(rows, lockbox, ladder, stages, prior_C, bootstrap) if ladder else {"verdict": None}),
     }
 
 
@@ -88,7 +92,7 @@ def _rungs(
 
     yield prior_rung(prior_C, len(lockbox.ids))
     simple = [model.aligned(lockbox.ids) for model in of_split(stages.baseline, "lockbox")]
-    yield from rungs(STAGE, simple, both_orders=False, after="class prior")
+    yield from rungs(BASELINE, simple, both_orders=False, after="class prior")
     taught = "class prior"
     for name in dict.fromkeys(model.model for model in of_split(stages.teachers, "lockbox")):
         taught = f"teacher {name}"
@@ -160,6 +164,7 @@ def _calibration(ladder: Sequence[Rung], lockbox: Truth) -> list[dict[str, Any]]
     return [
         {
             **way(rung),
+            "test": asdict(calibration_test(rung.predictions[0], lockbox.y_NC, lockbox.groups_N)),
             "brier_parts": asdict(brier_parts(rung.predictions[0], lockbox.y_NC)),
             "curves": reliability(rung.predictions[0], lockbox.y_NC),
         }
@@ -170,18 +175,23 @@ def _calibration(ladder: Sequence[Rung], lockbox: Truth) -> list[dict[str, Any]]
 def _shipped(
     rows: pa.Table,
     lockbox: Truth,
-    rung: Rung,
+    ladder: Sequence[Rung],
     stages: Stages,
+    prior_C: Array,
     bootstrap: Bootstrap,
 ) -> dict[str, Any]:
-    """Bias of the shipped model, and what its augmentation buys."""
+    """The verdict on the shipped model, its bias, and what its augmentation buys."""
     (model,) = of_split(stages.quantized, "lockbox")
     said = sides.lockbox(rows), model.aligned(lockbox.ids).z_NOC
     augmentation: list[dict[str, Any]] = []
     if model.orders == 2:
         augmentation += trade(joined(rows, stages.average), said, lockbox, bootstrap)
+    (prior_NC,), (p_NC,) = ladder[0].predictions, ladder[-1].predictions
+    leanings = bias(said[0], p_NC, said[1], prior_C, lockbox, bootstrap)
+    baseline = next((rung.predictions for rung in reversed(ladder) if rung.stage == BASELINE), ())
     return {
-        "bias": bias(said[0], rung.predictions[0], said[1], lockbox, bootstrap),
+        "verdict": asdict(conclude(p_NC, prior_NC, lockbox, leanings, bootstrap, baseline)),
+        "bias": leanings,
         "augmentation": augmentation,
     }
 

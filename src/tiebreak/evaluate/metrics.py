@@ -1,16 +1,18 @@
-"""Log loss, accuracy, Brier score and calibration error, with bootstrap intervals.
+"""Log loss, accuracy and Brier score with intervals, and the calibration error.
 
-Dimension letters: N rows, C classes (a, b, tie), S resamples, M means, B bins, G groups.
+Dimension letters: N rows, C classes (a, b, tie), S resamples, M means, K figures, B bins, G groups.
 
-Every figure here is a function of means over rows. One set of resampled means therefore gives all the
-intervals, and two predictions resampled with the same seed are compared on the same resamples.
+Every figure with an interval is a function of means over rows. An interval is of the rows that were drawn,
+and of no other source of chance: the models are given.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtri, stdtrit
 
 CLIP = 1e-15
 """Probabilities below this count as this in the log loss (the competition's own rule)."""
@@ -18,18 +20,28 @@ CLIP = 1e-15
 BINS = 15
 """Bins of the calibration error, as in Guo et al. 2017."""
 
-METRICS = ("log_loss", "accuracy", "brier", "ece")
+METRICS = ("log_loss", "accuracy", "brier")
+
+MIN_GROUPS = 30
+"""Of fewer groups of rows nothing is concluded: no interval, no test."""
+
+POWER = 0.8
+"""The probability with which a difference that counts as resolvable is found."""
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure and the ends of its confidence interval."""
+    """A figure and the ends of its confidence interval; None where there are fewer than MIN_GROUPS groups."""
 
     value: float
-    low: float
-    high: float
+    low: float | None = None
+    high: float | None = None
+
+
+def _themselves(means_SM: Array) -> Array:
+    return means_SM
 
 
 @dataclass(frozen=True)
@@ -46,7 +58,7 @@ class Bootstrap:
         With `groups_N` (any integers) rows of one group, such as the votes on one prompt, are drawn
         together: the cluster bootstrap (Cameron, Gelbach and Miller 2008) of a ratio of sums.
         """
-        sums_GM, sizes_G = _by_group(values_NM, groups_N)
+        sums_GM, sizes_G = group_sums(values_NM, groups_N)
         columns = np.column_stack([sums_GM, sizes_G])
         random = np.random.default_rng(self.seed)
         count = len(sizes_G)
@@ -59,20 +71,36 @@ class Bootstrap:
         means: Array = drawn[:, :-1] / drawn[:, -1:]
         return means
 
-    def percentile(self, value: float, draws_S: Array) -> Estimate:
-        """The percentile interval."""
-        low, high = self._quantiles(draws_S)
-        return Estimate(value, low, high)
+    def estimates(
+        self,
+        values_NM: Array,
+        groups_N: NDArray[np.integer] | None = None,
+        of: Callable[[Array], Array] = _themselves,
+    ) -> list[Estimate]:
+        """The means of the columns, or the figures (S, K) that `of` makes of means (S, M), with intervals.
 
-    def basic(self, value: float, draws_S: Array) -> Estimate:
-        """The basic interval, 2 value - quantile, not below 0: for figures that resampling biases upwards."""
-        low, high = self._quantiles(draws_S)
-        return Estimate(value, max(0.0, 2 * value - high), max(0.0, 2 * value - low))
+        An interval is the figure -+ t standard errors, which are the standard deviation of the resampled
+        figures, of Student's t with a degree of freedom a group less one. Percentiles of the resamples are
+        too narrow for some hundred groups (benchmarks/coverage.py).
+        """
+        value_K = of(values_NM.mean(axis=0)[None])[0]
+        groups = len(values_NM) if groups_N is None else len(np.unique(groups_N))
+        if groups < MIN_GROUPS:
+            return [Estimate(float(value)) for value in value_K]
+        error_K = of(self.means(values_NM, groups_N)).std(axis=0) * math.sqrt(groups / (groups - 1))
+        half_K = stdtrit(groups - 1, (1 + self.confidence) / 2) * error_K
+        return [Estimate(float(v), float(v - h), float(v + h)) for v, h in zip(value_K, half_K, strict=True)]
 
-    def _quantiles(self, draws_S: Array) -> tuple[float, float]:
-        tail = (1 - self.confidence) / 2
-        low, high = np.quantile(draws_S, [tail, 1 - tail])
-        return float(low), float(high)
+
+def resolvable(change: Estimate, confidence: float) -> float | None:
+    """The true difference that an interval as wide as this one leaves 0 out for with a probability of POWER.
+
+    (z of the confidence + z of POWER) standard errors; None where there is no interval.
+    """
+    if change.low is None or change.high is None:
+        return None
+    z = ndtri([(1 + confidence) / 2, POWER])
+    return float((change.high - change.low) / 2 * z.sum() / z[0])
 
 
 def targets(labels: ArrayLike, classes: int = 3) -> Array:
@@ -140,20 +168,9 @@ def ece(p_NC: Array, labels: ArrayLike, bins: int = BINS, equal_mass: bool = Tru
     """Expected calibration error of the most probable class (Guo et al. 2017, arXiv:1706.04599).
 
     sum over bins of (rows in bin / n) |accuracy - mean confidence|. The absolute value makes it biased
-    upwards: a perfectly calibrated prediction scores above 0, see `ece_when_calibrated`.
+    upwards: a perfectly calibrated prediction scores above 0, see `calibrated.calibration_error`.
     """
-    return float(np.abs(_gaps(p_NC, labels, bins, equal_mass).mean(axis=0)).sum())
-
-
-def ece_when_calibrated(p_NC: Array, bins: int = BINS, draws: int = 100, seed: int = 0) -> float:
-    """The mean ECE that these very probabilities would get were they perfectly calibrated: its bias.
-
-    The top class is drawn right with its own probability, `draws` times.
-    """
-    top_N = p_NC.max(axis=1)
-    in_bin_NB = np.eye(bins)[bin_of(top_N, bins)]
-    hit_DN = np.random.default_rng(seed).random((draws, len(top_N))) < top_N
-    return float(np.abs((hit_DN - top_N) @ in_bin_NB).sum(axis=1).mean() / len(top_N))
+    return float(np.abs(gaps(p_NC, labels, bins, equal_mass).mean(axis=0)).sum())
 
 
 def prior_prediction(prior_C: ArrayLike, rows: int) -> Array:
@@ -168,13 +185,8 @@ def summarise(
     groups_N: NDArray[np.integer] | None = None,
 ) -> dict[str, Estimate]:
     """METRICS with intervals: each the mean over `predictions` (n, 3) of several models on the same rows."""
-    columns_NM = np.concatenate([_columns(p_NC, labels) for p_NC in predictions], axis=1)
-    value_4 = _from_means(columns_NM.mean(axis=0)[None], len(predictions))[0]
-    draws_S4 = _from_means(bootstrap.means(columns_NM, groups_N), len(predictions))
-    return {
-        name: (bootstrap.basic if name == "ece" else bootstrap.percentile)(float(value_4[m]), draws_S4[:, m])
-        for m, name in enumerate(METRICS)
-    }
+    scores_N3 = np.mean([_scores(p_NC, labels) for p_NC in predictions], axis=0)
+    return dict(zip(METRICS, bootstrap.estimates(scores_N3, groups_N), strict=True))
 
 
 def difference(
@@ -186,7 +198,8 @@ def difference(
 ) -> Estimate:
     """Log loss of `predictions` less that of `others`, paired by row; each the mean over its models."""
     gain_N = _mean_loss(predictions, labels) - _mean_loss(others, labels)
-    return bootstrap.percentile(float(gain_N.mean()), bootstrap.means(gain_N[:, None], groups_N)[:, 0])
+    (change,) = bootstrap.estimates(gain_N[:, None], groups_N)
+    return change
 
 
 def _mean_loss(predictions: Sequence[Array], labels: ArrayLike) -> Array:
@@ -194,22 +207,12 @@ def _mean_loss(predictions: Sequence[Array], labels: ArrayLike) -> Array:
     return losses
 
 
-def _columns(p_NC: Array, labels: ArrayLike) -> Array:
-    """What METRICS are means of: loss, hit, Brier and one gap a bin, (n, 3 + BINS). Bins stay fixed."""
-    return np.column_stack(
-        [row_log_loss(p_NC, labels), row_hit(p_NC, labels), row_brier(p_NC, labels), _gaps(p_NC, labels)]
-    )
+def _scores(p_NC: Array, labels: ArrayLike) -> Array:
+    """METRICS of each row (n, 3)."""
+    return np.column_stack([row_log_loss(p_NC, labels), row_hit(p_NC, labels), row_brier(p_NC, labels)])
 
 
-def _from_means(means_SM: Array, models: int) -> Array:
-    """METRICS (S, 4) from resampled means of `_columns`, averaged over the models."""
-    per_model = means_SM.reshape(len(means_SM), models, 3 + BINS)
-    ece_Sm1 = np.abs(per_model[..., 3:]).sum(axis=-1, keepdims=True)
-    scores: Array = np.concatenate([per_model[..., :3], ece_Sm1], axis=-1).mean(axis=1)
-    return scores
-
-
-def _gaps(p_NC: Array, labels: ArrayLike, bins: int = BINS, equal_mass: bool = True) -> Array:
+def gaps(p_NC: Array, labels: ArrayLike, bins: int = BINS, equal_mass: bool = True) -> Array:
     """(n, bins): confidence less hit in the row's own bin, 0 elsewhere."""
     confidence_N = p_NC.max(axis=1)
     gap_NB = np.zeros((len(p_NC), bins))
@@ -218,7 +221,7 @@ def _gaps(p_NC: Array, labels: ArrayLike, bins: int = BINS, equal_mass: bool = T
     return gap_NB
 
 
-def _by_group(values_NM: Array, groups_N: NDArray[np.integer] | None) -> tuple[Array, Array]:
+def group_sums(values_NM: Array, groups_N: NDArray[np.integer] | None) -> tuple[Array, Array]:
     """Sums (G, M) and sizes (G,) of the groups; without groups each row is its own."""
     if groups_N is None:
         return values_NM, np.ones(len(values_NM))

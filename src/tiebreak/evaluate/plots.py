@@ -2,7 +2,7 @@
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup, escape
@@ -13,10 +13,12 @@ ROW = 30
 
 
 def intervals(
-    rows: Sequence[tuple[str, dict[str, float]]], marks: Sequence[tuple[str, float]] = (), unit: str = ""
+    rows: Sequence[tuple[str, Mapping[str, Any]]],
+    marks: Sequence[tuple[str, float]] = (),
+    unit: str = "",
 ) -> Markup:
-    """A dot and an interval for each labelled estimate, with vertical lines at `marks`."""
-    ends = [row[key] for _, row in rows for key in ("low", "high")] + [value for _, value in marks]
+    """A dot and, where it has one, an interval for each labelled estimate; vertical lines at `marks`."""
+    ends = [end for _, row in rows for end in row.values() if end is not None] + [value for _, value in marks]
     low, high = min(ends), max(ends)
     pad = (high - low or 1.0) * 0.06
     low, high = low - pad, high + pad
@@ -33,11 +35,14 @@ def intervals(
         )
     for n, (name, row) in enumerate(rows):
         y = 22 + ROW * (n + 0.5)
+        bar = span = ""
+        if row["low"] is not None:
+            bar = f'<line class="interval" x1="{x(row["low"])}" x2="{x(row["high"])}" y1="{y}" y2="{y}"/>'
+            span = f" ({row['low']:.4f} to {row['high']:.4f})"
         parts.append(
             f'<text text-anchor="end">{_lines(name, LABELS - 12, y + 4)}</text>'
-            f'<line class="interval" x1="{x(row["low"])}" x2="{x(row["high"])}" y1="{y}" y2="{y}"/>'
-            f'<circle class="dot" cx="{x(row["value"])}" cy="{y}" r="4.5"><title>{escape(name)}: '
-            f"{row['value']:.4f} ({row['low']:.4f} to {row['high']:.4f})</title></circle>"
+            f'{bar}<circle class="dot" cx="{x(row["value"])}" cy="{y}" r="4.5"><title>{escape(name)}: '
+            f"{row['value']:.4f}{span}</title></circle>"
         )
     return _svg(WIDTH, height, parts)
 

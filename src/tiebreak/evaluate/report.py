@@ -7,6 +7,7 @@ from typing import Any
 import jinja2
 
 from tiebreak.evaluate import plots
+from tiebreak.evaluate.metrics import MIN_GROUPS
 
 CLASS_NAMES = ("P(A)", "P(B)", "P(tie)")
 
@@ -31,6 +32,7 @@ def render(metrics: Mapping[str, Any]) -> str:
         class_names=CLASS_NAMES,
         label=label,
         number=number,
+        min_groups=MIN_GROUPS,
         value_is_table=lambda value: isinstance(value, Mapping) and bool(value),
     )
 

@@ -41,6 +41,7 @@ def demo(folder: Path, votes: int, seed: int, stop: Stop) -> dict[str, Any]:
     return {
         "seconds": round(time.monotonic() - began, 1),
         **{name: metrics[name] for name in (*HEADLINE, *STAGES, "closed")},
+        "verdict": metrics["verdict"] and metrics["verdict"]["headline"],
         "report": str(page),
         "model": str(folder.resolve() / "model"),
     }

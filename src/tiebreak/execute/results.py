@@ -68,6 +68,12 @@ def read_metrics(folder: Path) -> dict[str, Any]:
     return metrics
 
 
+def verdict(work: Workspace) -> dict[str, Any] | None:
+    """The verdict on a run's judge (evaluate.conclusion); None if its lockbox is empty."""
+    found: dict[str, Any] | None = read_metrics(evaluated(work))["verdict"]
+    return found
+
+
 def facts(work: Workspace) -> dict[str, Any]:
     """What a run took, and where it was made: seconds of each task, machines, versions, from its manifests."""
     found = [manifest for task in work.tasks if (manifest := work.manifest(task))]
