@@ -53,7 +53,7 @@ def share(part_N: Floats, whole_N: Floats, group_N: Numbers) -> Share:
     if prompts < FEWEST_PROMPTS:
         return Share(value, math.nan, math.nan, votes, prompts)
     worth = _worth(part_N, whole_N, np.unique(group_N[counted_N], return_inverse=True)[1])
-    low, high = _wilson(value, worth * (_Z / quantile(prompts)) ** 2)
+    low, high = _wilson(value, worth * (_Z / float(quantile(prompts))) ** 2)
     return Share(value, low, high, votes, prompts)
 
 

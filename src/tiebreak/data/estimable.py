@@ -50,19 +50,19 @@ def _separated(contrast_KF: Any, both_seen_K: Flags) -> Flags:
     Directions keep the contrasts of two outcomes that were both seen; a contrast is raised by any amount, and
     counted up to 1 (Konis, thesis, Oxford 2007).
     """
-    free_FD = _spaces(contrast_KF[both_seen_K])[1]
-    raised_KD = contrast_KF @ free_FD
-    rows = np.flatnonzero((np.abs(raised_KD) > _TOLERANCE).any(axis=1))
+    kept_KF, parameters = contrast_KF[both_seen_K], contrast_KF.shape[1]
+    moved_K = np.abs(contrast_KF @ _spaces(kept_KF)[1]).max(axis=1, initial=0.0) > _TOLERANCE
     found_K = np.zeros(len(both_seen_K), dtype=bool)
-    if len(rows):
-        directions = free_FD.shape[1]
+    if moved := int(moved_K.sum()):
         raised = linprog(
-            np.r_[np.zeros(directions), -np.ones(len(rows))],
-            A_ub=sparse.hstack([-sparse.csr_array(raised_KD[rows]), sparse.eye_array(len(rows))]),
-            b_ub=np.zeros(len(rows)),
-            bounds=[(None, None)] * directions + [(0, 1)] * len(rows),
+            np.r_[np.zeros(parameters), -np.ones(moved)],
+            A_ub=sparse.hstack([-contrast_KF[moved_K], sparse.eye_array(moved)]),
+            b_ub=np.zeros(moved),
+            A_eq=sparse.hstack([kept_KF, sparse.csr_array((kept_KF.shape[0], moved))]),
+            b_eq=np.zeros(kept_KF.shape[0]),
+            bounds=[(None, None)] * parameters + [(0, 1)] * moved,
         )
-        found_K[rows] = raised.x[directions:] > 0.5
+        found_K[moved_K] = raised.x[parameters:] > 0.5
     return found_K
 
 

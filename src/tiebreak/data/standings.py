@@ -16,6 +16,8 @@ from tiebreak.data.clustered import FEWEST_PROMPTS, Share
 WIDEST_MARGIN = 200
 """Elo points: a model whose interval is wider to either side is not ranked (200 are odds of three to one)."""
 
+_ONE_SIDE = "always shown {}, so {} cannot be told from the position's effect"
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -63,7 +65,7 @@ def standings(p_NC: Floats, model_N2: Ints, weight_N: Floats, group_N: Ints, nam
     models.sort(key=lambda model: (model.why_apart != "", np.nan_to_num(-model.elo, nan=np.inf)))
     if np.isfinite(fitted.advantage_):
         return Standings(models, fitted.advantage_, fitted.advantage_margin_)
-    return Standings(models, why_unknown=_why_unknown(models, model_N2, why_not, names))
+    return Standings(models, why_unknown=_why_unknown(model_N2, list(why_not), names))
 
 
 def _from_its_side(p_NC: Floats, model_N2: Ints, model: int) -> tuple[Floats, NDArray[np.bool_]]:
@@ -77,3 +79,40 @@ def _too_little(prompts: float, margin: float) -> str:
     if prompts < FEWEST_PROMPTS:
         return f"in fewer than {FEWEST_PROMPTS} prompts"
     return f"interval wider than ± {WIDEST_MARGIN} Elo" if margin > WIDEST_MARGIN else ""
+
+
+def _unplaced(p_NC: Floats, model_N2: Ints, placed_M: NDArray[np.bool_]) -> dict[int, str]:
+    """Why each model that is not placed cannot be compared with those that are."""
+    met = sparse.csr_array((np.ones(len(model_N2)), tuple(model_N2.T)), shape=(len(placed_M), len(placed_M)))
+    part_M = connected_components(met, directed=False)[1]
+    reasons = {}
+    for m in np.setdiff1d(model_N2, np.flatnonzero(placed_M)).tolist():
+        won, lost, _ = _from_its_side(p_NC, model_N2, m)[0].sum(axis=0)
+        votes = int((model_N2 == m).sum())
+        if placed_M.any() and part_M[m] not in part_M[placed_M]:
+            reasons[m] = "never compared with the others, nor through a third"
+        elif votes in (won, lost):
+            reasons[m] = "won every vote" if won else "lost every vote"
+        elif side := _only_side(model_N2, m):
+            reasons[m] = _ONE_SIDE.format(side, "its strength")
+        else:
+            reasons[m] = "no votes for and against it, as a comparison with the others needs"
+    return reasons
+
+
+def _only_side(model_N2: Ints, model: int) -> str:
+    """The side that a model was always shown on, if there is one."""
+    first, second = (model_N2 == model).sum(axis=0).tolist()
+    return "" if first and second else "first" if first else "second"
+
+
+def _why_unknown(model_N2: Ints, unplaced: list[int], names: list[str]) -> str:
+    """Why position's worth cannot be told."""
+    for side in ("first", "second"):
+        found = [names[m] for m in unplaced if _only_side(model_N2, m) == side]
+        if len(found) == 1:
+            return f"{found[0]} was {_ONE_SIDE.format(side, 'its strength')}"
+        if found:
+            several = f" and {len(found) - 3} more" * (len(found) > 3)
+            return f"{', '.join(found[:3])}{several} were {_ONE_SIDE.format(side, 'their strength')}"
+    return "the votes do not tell it from the strengths of the models"

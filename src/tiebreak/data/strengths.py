@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.special import softmax
 
 from tiebreak.data.clustered import FEWEST_PROMPTS, effective, quantile
 from tiebreak.data.estimable import estimable, scatter
@@ -52,8 +53,8 @@ class Strengths:
 def fit(model_N2: Ints, p_NC: Floats, weight_N: Floats, group_N: Ints, models: int) -> Strengths:
     """Fit strengths to votes: numbers of their models, probabilities of a, b, tie, weights and groups."""
     pair_P2, which_N = np.unique(model_N2, axis=0, return_inverse=True)
-    index_P4 = np.column_stack([pair_P2, np.broadcast_to([models, models + 1], pair_P2.shape)])
-    mass_PC = np.stack([np.bincount(which_N, weight_N * p_N) for p_N in p_NC.T], axis=1)
+    index_P4: Ints = np.column_stack([pair_P2, np.broadcast_to([models, models + 1], pair_P2.shape)])
+    mass_PC: Floats = np.stack([np.bincount(which_N, weight_N * p_N) for p_N in p_NC.T], axis=1)
     allowed_PC, basis_FR = estimable(index_P4, _FEATURES, mass_PC > 0, models + 2)
     theta_F, p_PC, inverse_FF = _maximum(index_P4, mass_PC, allowed_PC, basis_FR)
     score_N4 = (weight_N[:, None] * (p_NC - p_PC[which_N])) @ _FEATURES
@@ -76,7 +77,9 @@ def fit(model_N2: Ints, p_NC: Floats, weight_N: Floats, group_N: Ints, models: i
     )
 
 
-def _maximum(index_P4: Ints, mass_PC: Floats, allowed_PC: Flags, basis_FR: Floats) -> tuple[Floats, Floats, Floats]:
+def _maximum(
+    index_P4: Ints, mass_PC: Floats, allowed_PC: Flags, basis_FR: Floats
+) -> tuple[Floats, Floats, Floats]:
     """The maximum (F,) of the likelihood in the span of the basis, its probabilities (P, C) and the inverse
     information (F, F).
     """
@@ -94,8 +97,8 @@ def _maximum(index_P4: Ints, mass_PC: Floats, allowed_PC: Flags, basis_FR: Float
 
 def _probabilities(theta_F: Floats, index_P4: Ints, allowed_PC: Flags) -> Floats:
     z_PC = np.where(allowed_PC, theta_F[index_P4] @ _FEATURES.T, -np.inf)
-    p_PC: Floats = np.exp(z_PC - z_PC.max(axis=1, keepdims=True))
-    return p_PC / p_PC.sum(axis=1, keepdims=True)
+    p_PC: Floats = softmax(z_PC, axis=1)
+    return p_PC
 
 
 def _derivatives(p_PC: Floats, index_P4: Ints, mass_PC: Floats, parameters: int) -> tuple[Floats, Floats]:
@@ -126,11 +129,13 @@ def _prompts(model_N2: Ints, weight_N: Floats, group_N: Ints, models: int) -> Fl
     places = (number_N.repeat(2), model_N2.ravel())
     weight_GM = sparse.csr_array((weight_N.repeat(2), places), shape=(int(number_N.max()) + 1, models))
     sums_M, squares_M = weight_GM.sum(axis=0), weight_GM.power(2).sum(axis=0)
-    return np.round(np.divide(sums_M**2, squares_M, out=np.zeros(models), where=squares_M > 0), 6)
+    prompts_M: Floats = np.divide(sums_M**2, squares_M, out=np.zeros(models), where=squares_M > 0).round(6)
+    return prompts_M
 
 
 def _placed(unknown_MM: Floats, prompts_M: Floats) -> Flags:
     """The largest set of models whose differences can be told; of equally large ones the one in most prompts.
+    Empty if no two models can be compared.
 
     unknown_MM: the projection on what cannot be told; a difference can be where it vanishes.
     """
@@ -138,7 +143,7 @@ def _placed(unknown_MM: Floats, prompts_M: Floats) -> Flags:
     like_MM = square_M[:, None] + square_M - 2 * unknown_MM < 1e-6
     like_MM &= (prompts_M > 0) & (prompts_M > 0)[:, None]
     best = np.lexsort([like_MM @ prompts_M, like_MM.sum(axis=1)])[-1]
-    placed_M: Flags = like_MM[best]
+    placed_M: Flags = like_MM[best] & (like_MM[best].sum() > 1)
     return placed_M
 
 
@@ -150,5 +155,5 @@ def _about_mean(placed_M: Flags, prompts_M: Floats) -> Floats:
     enough_M = placed_M & (prompts_M >= FEWEST_PROMPTS)
     centre_M = enough_M if enough_M.sum() > 1 else placed_M
     contrast_MF = np.eye(len(placed_M), len(placed_M) + 2)
-    contrast_MF[:, : len(placed_M)] -= centre_M / centre_M.sum()
+    contrast_MF[:, : len(placed_M)] -= centre_M / max(centre_M.sum(), 1)
     return contrast_MF

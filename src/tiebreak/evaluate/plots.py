@@ -42,8 +42,11 @@ def intervals(
     return _svg(WIDTH, height, parts)
 
 
-def reliability(bins: Sequence[dict[str, float]], name: str) -> Markup:
-    """Observed share against mean probability, one dot a bin, with the diagonal of perfect calibration."""
+def reliability(bins: Sequence[dict[str, Any]], name: str) -> Markup:
+    """Observed share against mean probability, one dot a bin, with the diagonal of perfect calibration.
+
+    A bin whose `low` is None has no interval.
+    """
     size, left, top = 220, 38, 8
 
     def x(value: float) -> float:
@@ -64,8 +67,11 @@ def reliability(bins: Sequence[dict[str, float]], name: str) -> Markup:
     parts.append(f'<polyline class="line" points="{points}"/>')
     for b in bins:
         px, share = x(b["probability"]), b["share"]
+        if b["low"] is not None:
+            parts.append(
+                f'<line class="interval" x1="{px}" x2="{px}" y1="{y(b["low"])}" y2="{y(b["high"])}"/>'
+            )
         parts.append(
-            f'<line class="interval" x1="{px}" x2="{px}" y1="{y(b["low"])}" y2="{y(b["high"])}"/>'
             f'<circle class="dot" cx="{px}" cy="{y(share)}" r="3.5"><title>{escape(name)}: predicted '
             f"{b['probability']:.3f}, observed {share:.3f}, {b['rows']:g} rows</title></circle>"
         )

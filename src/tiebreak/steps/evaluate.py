@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tiebreak.evaluate.stages import Scored
     from tiebreak.predict.verdict import Verdict
 
-VERSION = 5
+VERSION = 6
 
 Inputs = Mapping[str, tuple[Path, ...]]
 
