@@ -219,5 +219,5 @@ def _share(part: Share) -> str:
     if not part.votes:
         return "no votes"
     if not part.has_interval:
-        return f"{part.value:.1%} (of {part.prompts:.0f} prompts)"
+        return f"{part.value:.1%} (prompts: {part.prompts:.0f})"
     return f"{part.value:.1%} ({part.low:.1%} to {part.high:.1%})"

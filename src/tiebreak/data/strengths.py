@@ -64,7 +64,7 @@ def fit(model_N2: Ints, p_NC: Floats, weight_N: Floats, group_N: Ints, models: i
     unknown_FF = np.eye(models + 2) - basis_FR @ basis_FR.T
     placed_M = _placed(unknown_FF[:models, :models], prompts_M)
     contrast_MF = _about_mean(placed_M, prompts_M)
-    error_M = np.sqrt(np.einsum("mf,fg,mg->m", contrast_MF, covariance_FF, contrast_MF).clip(0))
+    error_M = np.sqrt((contrast_MF @ covariance_FF * contrast_MF).sum(axis=1).clip(0))
     told = unknown_FF[-1, -1] < 1e-6
     error = np.sqrt(covariance_FF[-1, -1]) * quantile(effective(weight_N, group_N))
     return Strengths(
@@ -87,12 +87,12 @@ def _maximum(
     for _ in range(_STEPS):
         p_PC = _probabilities(theta_F, index_P4, allowed_PC)
         gradient_F, information_FF = _derivatives(p_PC, index_P4, mass_PC, len(theta_F))
-        inverse_FF = basis_FR @ np.linalg.inv(basis_FR.T @ information_FF @ basis_FR) @ basis_FR.T
-        step_F = inverse_FF @ gradient_F
+        information_RR = basis_FR.T @ information_FF @ basis_FR
+        step_F = basis_FR @ np.linalg.solve(information_RR, basis_FR.T @ gradient_F)
         if np.abs(step_F).max(initial=0.0) < 1e-9:
             break
         theta_F += step_F / max(1.0, np.abs(step_F).max())
-    return theta_F, p_PC, inverse_FF
+    return theta_F, p_PC, basis_FR @ np.linalg.inv(information_RR) @ basis_FR.T
 
 
 def _probabilities(theta_F: Floats, index_P4: Ints, allowed_PC: Flags) -> Floats:
