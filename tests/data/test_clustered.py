@@ -69,7 +69,7 @@ def test_effective_groups():
 def test_intervals_cover_as_often_as_they_say_where_votes_on_a_prompt_depend(p, sizes):
     rng = np.random.default_rng(1)
     covered, by_binomial = [], []
-    for _ in range(600):
+    for _ in range(400):
         size = rng.choice(sizes, 300)
         group = np.repeat(np.arange(300), size)
         hit = (rng.random(len(group)) < rng.beta(2 * p, 2 * (1 - p), 300)[group]).astype(float)  # ICC 1/3

@@ -17,7 +17,9 @@ def davidson(gap, log_tie, advantage):
 def fit(models, p, weights=None, groups=None, count=None):
     weights = np.ones(len(p)) if weights is None else weights
     groups = np.arange(len(p)) if groups is None else groups
-    return strengths.fit(np.asarray(models), np.asarray(p, float), weights, groups, count or np.max(models) + 1)
+    return strengths.fit(
+        np.asarray(models), np.asarray(p, float), weights, groups, count or np.max(models) + 1
+    )
 
 
 def all_pairs(models):
@@ -58,7 +60,7 @@ def test_intervals_cover_the_truth_as_often_as_they_say(shared):
     rng = np.random.default_rng(0)
     true = np.array([0.5, 0.2, 0.0, -0.3, -0.4])
     covered, alone = [], []
-    for _ in range(120):
+    for _ in range(60):
         pairs, p, groups = votes(rng, 200, 4, true, shared)
         fitted = fit(pairs, p, groups=groups)
         covered += list(np.abs(fitted.elo_ - strengths.ELO * true) <= fitted.margin_)
@@ -74,12 +76,12 @@ def test_errors_are_those_of_the_cluster_bootstrap():
     pairs, p, groups = votes(rng, 300, 3, np.array([0.4, 0.0, -0.4]), 0.8)
     fitted = fit(pairs, p, groups=groups)
     draws = []
-    for _ in range(300):
+    for _ in range(150):
         times = np.bincount(rng.integers(0, 300, 300), minlength=300)[groups].astype(float)
         again = fit(pairs[times > 0], p[times > 0], times[times > 0], groups[times > 0])
         draws.append([*again.elo_, again.advantage_])
     margins = [*fitted.margin_, fitted.advantage_margin_]
-    assert 1.96 * np.std(draws, axis=0) == pytest.approx(np.array(margins), rel=0.12)
+    assert 1.96 * np.std(draws, axis=0) == pytest.approx(np.array(margins), rel=0.15)
 
 
 def test_votes_that_only_repeat_others_of_their_group_change_nothing():
@@ -131,7 +133,10 @@ def test_strength_and_position_of_a_model_that_is_always_first():
     fitted = fit(pairs, np.eye(3)[rng.integers(0, 3, 200)])
     assert fitted.placed_.tolist() == [False, True, True, True]
     assert np.isnan(fitted.advantage_)
-    others = fit(np.concatenate([pairs, [[1, 2], [2, 1], [1, 2], [2, 1]]]), np.eye(3)[[*rng.integers(0, 3, 200), 0, 1, 1, 0]])
+    others = fit(
+        np.concatenate([pairs, [[1, 2], [2, 1], [1, 2], [2, 1]]]),
+        np.eye(3)[[*rng.integers(0, 3, 200), 0, 1, 1, 0]],
+    )
     assert others.placed_.all(), "votes among the others tell what position is worth"
     assert np.isfinite(others.advantage_)
 

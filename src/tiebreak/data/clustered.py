@@ -80,7 +80,7 @@ def _worth(part_N: NDArray[np.float64], whole_N: NDArray[np.float64], group_N: N
     all_votes, groups = total**2 / (whole_N @ whole_N), effective(whole_N, group_N)
     residual_G = np.bincount(group_N, part_N - value * whole_N)
     variance = (residual_G @ residual_G) / total**2 * len(residual_G) / (len(residual_G) - 1)
-    linearised = value * (1 - value) / variance if variance > 0 else groups
+    linearised = value * (1 - value) / variance if variance > 0 else math.inf
     within = _correlation(part_N / whole_N, group_N)
     by_kish = 1 / (within / groups + (1 - within) / all_votes)
     return float(np.clip(min(linearised, by_kish), groups, max(groups, all_votes)))
