@@ -119,6 +119,13 @@ def test_coverage_is_counted_for_every_arm(script: Script) -> None:
 
 
 @pytest.mark.slow
+def test_coverage_of_the_data_card_at_a_tiny_size(script: Script) -> None:
+    *_, line = script("coverage_card.py", "--small").strip().split("\n\n")
+    rows = json.loads(line)["rows"]
+    assert {row["arm"] for row in rows} == {"shares", "elo", "dots"}
+    assert all(row["per_cent"] is None or 0 <= row["per_cent"] <= 100 for row in rows)
+
+
 def test_every_rung_of_the_ladder_is_stood_on(script: Script, tmp_path: Path) -> None:
     arguments = ("--work", str(tmp_path), "--seeds", "2", "--votes", "240")
     table, line = script("ladder.py", *arguments).strip().split("\n\n")[-2:]

@@ -2,12 +2,12 @@ import io
 import json
 import math
 
-import numpy as np
 import pytest
 from rich.console import Console
 
-from tiebreak.data import card_view, rates
+from tiebreak.data import card_view
 from tiebreak.data.card import FRAME_TOKENS, check
+from tiebreak.data.standings import WIDEST_MARGIN
 from tiebreak.errors import TiebreakError
 
 
@@ -44,7 +44,7 @@ def test_counts_of_a_small_set(tmp_path):
     assert card.longer_wins.votes == 19
     assert card.tokens["prompt"]["max"] <= 7
     assert card.duplicates == 0
-    assert [model.name for model in card.models] == ["n", "m"] or [m.name for m in card.models] == ["m", "n"]
+    assert {model.name for model in card.standings.models} == {"m", "n"}
     json.dumps(card.as_dict(), allow_nan=False)
 
 
@@ -56,8 +56,10 @@ def test_repeated_pairs_count_once_in_either_order(tmp_path):
     card = check({"votes": [write(tmp_path / "votes", votes)]})
     assert card.duplicates == 4
     assert (card.disagreement.repeated, card.disagreement.contradicted) == (2, 1)
-    # of the 12 + 2 ordered pairs of votes, those among the first three and the last two agree
-    assert card.disagreement.agreement == pytest.approx((6 + 2) / (12 + 2))
+    assert card.disagreement.votes == 6
+    # 6 of the 12 ordered pairs of votes on the first agree and both on the second; each pair counts once
+    assert card.disagreement.agreement.value == pytest.approx((6 / 12 + 1) / 2)
+    assert not card.disagreement.agreement.has_interval
 
 
 def test_planted_overlap_between_files(tmp_path):
@@ -85,7 +87,7 @@ def test_a_set_without_labels_or_models_has_a_card(tmp_path):
     records = [{name: vote(n)[name] for name in ("prompt", "response_a", "response_b")} for n in range(3)]
     card = check({"test": [write(tmp_path / "test", records)]})
     assert card.labelled == 0
-    assert card.models == []
+    assert card.standings.models == []
     assert math.isnan(card.a_wins.value)
     assert card.as_dict()["a_wins"]["value"] is None
     assert "Labels" not in card_view.html(card)
@@ -116,26 +118,80 @@ def test_terminal_and_page_say_the_same_and_text_stays_text(tmp_path):
     assert (tmp_path / "card.html").read_text() == page
 
 
-def test_wilson_interval():
-    # Newcombe 1998, table I: 81 of 263
-    part = rates.share(81, 263)
-    assert (part.low, part.high) == pytest.approx((0.2553, 0.3662), abs=1e-4)
-
-
-def test_length_bins_hold_every_vote_once():
-    rng = np.random.default_rng(0)
-    lengths = rng.integers(0, 50, (500, 2))
-    p = np.eye(3)[rng.integers(0, 3, 500)]
-    bins = rates.length_bins(p, lengths)
-    assert sum(b.a_wins.votes for b in bins) == round(p[:, :2].sum())
-    mirrored = rates.length_bins(p[:, [1, 0, 2]], lengths[:, ::-1])
-    assert rates.longer_wins(p, lengths) == rates.longer_wins(p[:, [1, 0, 2]], lengths[:, ::-1])
-    assert bins[0].a_wins.value == pytest.approx(1 - mirrored[-1].a_wins.value, abs=0.05)
-
-
 def test_the_card_of_real_votes(shared_data):
     card = check({"votes": [shared_data / "lmsys/train.csv"]})
     assert card.votes == 999
     assert [round(999 * card.labels[name].value) for name in ("a", "b", "tie")] == [352, 352, 295]
     assert card.longer_wins.low > 0.5
-    assert card.models[0].elo > card.models[-1].elo
+    ranked = [model for model in card.standings.models if not model.why_apart]
+    assert ranked[0].elo > ranked[-1].elo
+    assert max(model.margin for model in ranked) <= WIDEST_MARGIN
+    assert len(ranked) < len(card.standings.models)
+    assert abs(card.standings.advantage) < card.standings.margin
+
+
+def shown(card, width=100):
+    console = Console(file=io.StringIO(), width=width)
+    console.print(card_view.terminal(card))
+    return console.file.getvalue()
+
+
+def test_repeated_votes_narrow_no_interval_and_say_what_voters_cost(tmp_path):
+    once = [vote(n, ("model_a", "model_b", "tie")[n % 3]) for n in range(60)]
+    thrice = [record | {"id": f"{record['id']}-{k}"} for record in once for k in range(3)]
+    one = check({"votes": [write(tmp_path / "once", once)]})
+    three = check({"votes": [write(tmp_path / "thrice", thrice)]})
+    for name, found in three.labels.items():
+        assert (found.low, found.high) == pytest.approx((one.labels[name].low, one.labels[name].high))
+    assert (three.a_wins.low, three.a_wins.votes) == (pytest.approx(one.a_wins.low), one.a_wins.votes)
+    assert [m.votes for m in three.standings.models] == [3 * m.votes for m in one.standings.models]
+    assert (three.disagreement.agreement.value, three.disagreement.noise) == (1, 0)
+    assert "chance that two votes on such a pair agree" in shown(three)
+    assert "chance that two votes" not in shown(one)
+
+
+def test_near_duplicate_prompts_count_as_one(tmp_path):
+    question = "How do I bake a loaf of sourdough bread at home without a scale?"
+    votes = [vote(n, prompt=question + " Thx" * (n % 2)) for n in range(100)]
+    card = check({"votes": [write(tmp_path / "votes", votes)]})
+    assert not card.labels["a"].has_interval
+    assert "100.0% (prompts: 1)" in shown(card)
+    assert "nan" not in shown(card)
+
+
+def test_a_baseline_that_is_always_first_is_no_position_bias(tmp_path):
+    winners = ("model_a", "model_a", "model_a", "model_b", "tie")
+    votes = [vote(n, winners[n % 5], model_a="baseline", model_b=f"m{n % 2}") for n in range(100)]
+    card = check({"votes": [write(tmp_path / "votes", votes)]})
+    assert card.standings.advantage is None
+    assert [m.name for m in card.standings.models if m.why_apart] == ["baseline"]
+    text = " ".join(shown(card).split())
+    assert "position bias" not in text
+    assert (
+        "baseline was always shown first, so its strength cannot be told from the position's effect" in text
+    )
+    json.dumps(card.as_dict(), allow_nan=False)
+    assert card.as_dict()["standings"]["models"][-1]["elo"] is None
+
+
+def test_position_bias_is_told_from_strength_where_models_are_named(tmp_path):
+    sides = {"model_a": "m", "model_b": "n"}
+    by_strength = [vote(n, "model_a" if n % 5 else "model_b", **sides) for n in range(100)] + [
+        vote(n, "model_b" if n % 5 else "model_a", model_a="n", model_b="m") for n in range(100, 120)
+    ]
+    by_position = [vote(n, "model_a" if n % 5 else "model_b", **sides) for n in range(100)] + [
+        vote(n, "model_a" if n % 5 else "model_b", model_a="n", model_b="m") for n in range(100, 200)
+    ]
+    assert "position" not in " ".join(
+        card_view.warnings(check({"votes": [write(tmp_path / "a", by_strength)]}))
+    )
+    assert "position bias: side A is worth +2" in shown(
+        check({"votes": [write(tmp_path / "b", by_position)]})
+    )
+
+
+@pytest.mark.parametrize("width", [60, 100])
+def test_the_card_keeps_to_the_terminal(tmp_path, width):
+    votes = [vote(n, ("model_a", "model_b")[n % 2], model_a=f"a-long-model-name-{n % 7}") for n in range(90)]
+    text = shown(check({"votes": [write(tmp_path / "votes", votes)]}), width)
+    assert max(map(len, text.splitlines())) <= width

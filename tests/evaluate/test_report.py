@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
+from tiebreak.data.clustered import share
 from tiebreak.evaluate import card, plots, report
 from tiebreak.evaluate.calibrated import calibration_test
 from tiebreak.evaluate.calibration import from_json
@@ -46,7 +47,7 @@ def measured() -> dict:
                 "both_orders": False,
                 "calibrated": False,
                 "test": asdict(calibration_test(ladder[1].predictions[0], truth.y_NC)),
-                "curves": reliability(ladder[1].predictions[0], truth.y_NC),
+                "curves": reliability(ladder[1].predictions[0], truth.y_NC, truth.groups_N),
                 "brier_parts": {"miscalibration": 0.01, "discrimination": 0.02, "uncertainty": 0.6},
             }
         ],
@@ -182,20 +183,28 @@ def test_reliability_equals_brute_force():
     p, y = random.dirichlet([1, 1, 1], size=500), np.eye(3)[random.integers(3, size=500)]
     edges = np.quantile(p[:, 2], np.linspace(0, 1, 11))
     inside = (p[:, 2] > edges[3]) & (p[:, 2] <= edges[4])
-    fourth = reliability(p, y)[2][3]
+    fourth = reliability(p, y, np.arange(500))[2][3]
     assert fourth["rows"] == inside.sum()
     assert fourth["probability"] == pytest.approx(p[inside, 2].mean())
     assert fourth["share"] == pytest.approx(y[inside, 2].mean())
+    alone = share(y[inside, 2], np.ones(inside.sum()), np.arange(inside.sum()))
+    assert (fourth["low"], fourth["high"]) == (alone.low, alone.high)
     by_scipy = binomtest(int(y[inside, 2].sum()), int(inside.sum())).proportion_ci(0.95, method="wilson")
-    assert (fourth["low"], fourth["high"]) == pytest.approx((by_scipy.low, by_scipy.high), abs=1e-4)
+    assert (fourth["low"], fourth["high"]) == pytest.approx((by_scipy.low, by_scipy.high), abs=0.01)
 
 
-def test_the_interval_of_a_share_of_none_or_all_has_a_width():
-    p, y = np.tile([0.2, 0.3, 0.5], (20, 1)), np.eye(3)[np.full(20, 2)]
-    none, _, every = (curve[0] for curve in reliability(p, y))
-    by_scipy = binomtest(0, 20).proportion_ci(0.95, method="wilson")
-    assert (none["low"], none["high"]) == pytest.approx((0, by_scipy.high), abs=1e-4)
-    assert (every["low"], every["high"]) == pytest.approx((1 - by_scipy.high, 1), abs=1e-4)
+def test_rows_of_one_prompt_narrow_no_interval_and_few_prompts_have_none():
+    random = np.random.default_rng(2)
+    p, y = random.dirichlet([1, 1, 1], size=400), np.eye(3)[random.integers(3, size=400)]
+    once = reliability(p, y, np.arange(400))
+    twice = reliability(np.repeat(p, 2, axis=0), np.repeat(y, 2, axis=0), np.repeat(np.arange(400), 2))
+    for alone, repeated in zip(once[0], twice[0], strict=True):
+        assert repeated["rows"] == 2 * alone["rows"]
+        assert (repeated["low"], repeated["high"]) == pytest.approx((alone["low"], alone["high"]))
+    few = reliability(p, y, np.arange(400) % 10)
+    assert {(b["low"], b["high"]) for b in few[0]} == {(None, None)}
+    drawing = ET.fromstring(str(plots.reliability(few[0], "P(A)")))
+    assert not [line for line in drawing.iter("line") if line.get("class") == "interval"]
 
 
 def test_no_template_is_left_unrendered(measured):

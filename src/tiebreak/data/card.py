@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tiebreak.data import groups, rates, readers, sources, strengths
+from tiebreak.data import groups, rates, readers, sources
+from tiebreak.data.clustered import Share, share
 from tiebreak.data.facts import Facts, token_counts
-from tiebreak.data.rates import Disagreement, LengthBin, Share
+from tiebreak.data.rates import Disagreement, LengthBin
 from tiebreak.data.scripts import SCRIPTS
+from tiebreak.data.standings import Standings, standings
 from tiebreak.data.truncation import keep_lengths
 from tiebreak.data.votes import LABELS
 from tiebreak.recipe import Prompt, Role
@@ -53,19 +55,12 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class Model:
-    """A model: votes it is in, share won among its decisive ones, Bradley-Terry strength in Elo points."""
-
-    name: str
-    votes: int
-    wins: Share
-    elo: float
-    error: float
-
-
-@dataclass(frozen=True)
 class Card:
-    """Everything `tiebreak check` says about data. Shares are of all votes, unless said otherwise."""
+    """Everything `tiebreak check` says about data.
+
+    labels: shares of all votes. a_wins, longer_wins, length_bins and standings take the votes on one pair of
+    answers as one. Intervals take the votes on one group of prompts together.
+    """
 
     files: list[File]
     votes: int
@@ -73,8 +68,6 @@ class Card:
     labels: dict[str, Share]
     a_wins: Share
     longer_wins: Share
-    advantage_of_a: float | None
-    advantage_error: float | None
     length_bins: list[LengthBin]
     tokens: dict[str, dict[str, int]]
     tokens_are_estimated: bool
@@ -83,7 +76,7 @@ class Card:
     scripts: dict[str, float]
     missing_answers: int
     identical_answers: int
-    models: list[Model]
+    standings: Standings
     duplicates: int
     groups: int
     largest_group: int
@@ -113,12 +106,13 @@ def check(
     if not reading.facts:
         raise readers.no_votes(order, rejects_of(reading.files.values()))
     facts = Facts.joined(reading.facts)
-    labelled = np.isfinite(facts.p).all(axis=1)
+    labelled_N: Any = np.isfinite(facts.p).all(axis=1)
+    labelled, group_N = facts.only(labelled_N), _groups(prompts)[labelled_N]
     sizes = prompts.group_sizes()
     return Card(
         files=[_with_prompts(reading.files[name], prompts) for name in prompts.rows],
         votes=len(facts),
-        labelled=int(labelled.sum()),
+        labelled=len(labelled),
         multi_turn=float((facts.turns > 1).mean()),
         scripts=_scripts(facts.script),
         missing_answers=int(facts.missing.sum()),
@@ -130,8 +124,8 @@ def check(
         tokens=_quantiles(facts.tokens),
         tokens_are_estimated=tokenizer is None,
         budgets=[_budget(facts.tokens, tokens, prompt or Prompt()) for tokens in budgets],
-        **_about_labels(facts, labelled),
-        **_about_models(facts, labelled, list(reading.models)),
+        standings=_standings(labelled, group_N, list(reading.models)),
+        **_about_labels(labelled, group_N),
     )
 
 
@@ -216,39 +210,30 @@ def _budget(tokens_N3: NDArray[np.int64], max_tokens: int, prompt: Prompt) -> Bu
     return Budget(max_tokens, len(long_N3) / len(tokens_N3), gone / max(int(tokens_N3.sum()), 1))
 
 
-def _about_labels(facts: Facts, labelled: Any) -> dict[str, Any]:
-    p_NC, lengths = facts.p[labelled], facts.tokens[labelled, 1:]
-    totals = p_NC.sum(axis=0, dtype=np.float64)
+def _groups(prompts: groups.Prompts) -> NDArray[np.int64]:
+    """The number of each row's group, over all files and in their order."""
+    together = replace(prompts, rows={"all": np.concatenate(list(prompts.rows.values()))})
+    return np.unique(together.groups("all"), return_inverse=True)[1]
+
+
+def _about_labels(facts: Facts, group_N: NDArray[np.int64]) -> dict[str, Any]:
+    p_NC, lengths = facts.p.astype(np.float64), facts.tokens[:, 1:]
+    weight_N = rates.pair_weights(facts.pair)
     return {
-        "labels": {label: rates.share(total, len(p_NC)) for label, total in zip(LABELS, totals, strict=True)},
-        "a_wins": rates.a_wins(p_NC),
-        "longer_wins": rates.longer_wins(p_NC, lengths),
-        "length_bins": rates.length_bins(p_NC, lengths),
-        "disagreement": rates.disagreement(facts.pair[labelled], facts.turned[labelled], p_NC),
+        "labels": {
+            label: share(p_N, np.ones(len(p_N)), group_N) for label, p_N in zip(LABELS, p_NC.T, strict=True)
+        },
+        "a_wins": rates.a_wins(p_NC, weight_N, group_N),
+        "longer_wins": rates.longer_wins(p_NC, lengths, weight_N, group_N),
+        "length_bins": rates.length_bins(p_NC, lengths, weight_N, group_N),
+        "disagreement": rates.disagreement(facts.pair, facts.turned, p_NC, group_N),
     }
 
 
-def _about_models(facts: Facts, labelled: Any, names: list[str]) -> dict[str, Any]:
-    known = labelled & (facts.models >= 0).all(axis=1) & (facts.models[:, 0] != facts.models[:, 1])
-    p_NC, model_N2 = facts.p[known].astype(np.float64), facts.models[known]
-    if not len(p_NC):
-        return {"models": [], "advantage_of_a": None, "advantage_error": None}
-    pair_P2, which_N = np.unique(model_N2, axis=0, return_inverse=True)
-    votes_PC = np.stack([np.bincount(which_N, p_NC[:, c]).astype(float) for c in range(3)], axis=1)
-    fitted = strengths.fit(pair_P2[:, 0], pair_P2[:, 1], votes_PC, len(names))
-    models = [
-        Model(name, *_won(p_NC, model_N2, m), elo=float(fitted.elo_[m]), error=float(fitted.error_[m]))
-        for m, name in enumerate(names)
-        if (model_N2 == m).any()
-    ]
-    return {
-        "models": sorted(models, key=lambda model: -model.elo),
-        "advantage_of_a": fitted.advantage_,
-        "advantage_error": fitted.advantage_error_,
-    }
-
-
-def _won(p_NC: NDArray[np.float64], model_N2: NDArray[np.int64], model: int) -> tuple[int, rates.Share]:
-    """Votes a model is in, and the share it won of those that are no ties."""
-    first, second = p_NC[model_N2[:, 0] == model], p_NC[model_N2[:, 1] == model]
-    return len(first) + len(second), rates.a_wins(np.concatenate([first, second[:, [1, 0, 2]]]))
+def _standings(facts: Facts, group_N: NDArray[np.int64], names: list[str]) -> Standings:
+    known_N: NDArray[np.bool_] = (facts.models >= 0).all(axis=1) & (facts.models[:, 0] != facts.models[:, 1])
+    if not known_N.any():
+        return Standings([])
+    known = facts.only(known_N)
+    weight_N = rates.pair_weights(known.pair)
+    return standings(known.p.astype(np.float64), known.models, weight_N, group_N[known_N], names)

@@ -11,10 +11,12 @@ from rich.table import Table
 from rich.text import Text
 
 from tiebreak.data.card import Card
+from tiebreak.data.clustered import FEWEST_PROMPTS, Share
 from tiebreak.data.groups import THRESHOLD
-from tiebreak.data.rates import Share
+from tiebreak.data.standings import Model
 
 _TERMINAL_ROWS = 20
+_WORTH = "what side A is worth, models being equal"
 
 _templates = jinja2.Environment(
     loader=jinja2.PackageLoader("tiebreak.data"), autoescape=True, undefined=jinja2.StrictUndefined
@@ -23,12 +25,15 @@ _templates = jinja2.Environment(
 
 @dataclass(frozen=True)
 class Section:
-    """A table with a heading; the first column is text, the others are figures. note: how to read it."""
+    """A table with a heading; the first column is text, the others are figures, but for the last if it says so.
+    note: how to read it.
+    """
 
     title: str
     columns: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
     note: str = ""
+    last_is_text: bool = False
 
 
 def terminal(card: Card) -> Group:
@@ -38,8 +43,9 @@ def terminal(card: Card) -> Group:
         rows = section.rows[:_TERMINAL_ROWS]
         hidden = len(section.rows) - len(rows)
         table = Table(box=None, pad_edge=False)
+        texts = (0, len(section.columns) - 1) if section.last_is_text else (0,)
         for n, column in enumerate(section.columns):
-            table.add_column(column, justify="right" if n else "left", overflow="fold")
+            table.add_column(column, justify="left" if n in texts else "right", overflow="fold")
         for row in rows:
             table.add_row(*map(Text, row))
         parts += [Text(f"\n{section.title}", style="bold"), table]
@@ -73,15 +79,27 @@ def warnings(card: Card) -> Iterator[str]:
             yield f"{file.name}: {sum(file.rejects.values()):,} of {file.records:,} records cannot be used"
     for one, other, rows in card.overlaps:
         yield f"{rows:,} rows of {one} ask what {other} asks"
-    if card.a_wins.votes and not card.a_wins.low <= 0.5 <= card.a_wins.high:
-        yield f"position bias: A wins {_share(card.a_wins)} of the votes that are no ties"
-    if card.longer_wins.votes and card.longer_wins.low > 0.5:
+    yield from _position(card)
+    if card.longer_wins.low > 0.5:
         yield f"length bias: the longer answer wins {_share(card.longer_wins)} of the votes that are no ties"
     if card.disagreement.contradicted:
         yield f"{card.disagreement.contradicted:,} pairs were voted on more than once with different labels"
     for budget in card.budgets[:1]:
         if budget.rows_cut > 0.05:
             yield f"{budget.rows_cut:.1%} of the rows are longer than {budget.max_tokens} tokens"
+
+
+def _position(card: Card) -> Iterator[str]:
+    """Whether side A has an advantage: beside the models' strengths where models are named."""
+    found = card.standings
+    if found.why_unknown:
+        yield f"what position is worth cannot be told: {found.why_unknown}"
+    elif found.advantage is not None and found.margin is not None:
+        if abs(found.advantage) > found.margin:
+            worth = _points(found.advantage, found.margin)
+            yield f"position bias: side A is worth {worth}, models being equal"
+    elif card.a_wins.low > 0.5 or card.a_wins.high < 0.5:
+        yield f"position bias: A wins {_share(card.a_wins)} of the votes that are no ties"
 
 
 def sections(card: Card) -> Iterator[Section]:
@@ -93,8 +111,8 @@ def sections(card: Card) -> Iterator[Section]:
     if card.labelled:
         yield from _labels(card)
     yield from _texts(card)
-    if card.models:
-        yield _models(card)
+    if card.standings.models:
+        yield from _models(card.standings.models)
     yield _repeats(card)
     if card.overlaps:
         rows = [(one, other, f"{n:,}") for one, other, n in card.overlaps]
@@ -112,12 +130,19 @@ def _files(card: Card) -> Section:
 
 def _labels(card: Card) -> Iterator[Section]:
     rows = [(name, _share(part)) for name, part in card.labels.items()]
-    yield Section("Labels", ("label", "share"), rows, f"{card.labelled:,} labelled votes; 95 % intervals.")
+    note = (
+        f"{card.labelled:,} labelled votes. 95 % intervals take the votes on one prompt, or on nearly the same, "
+        f"together; there is none for what fewer than {FEWEST_PROMPTS} prompts tell (Kish's effective number of them)."
+    )
+    yield Section("Labels", ("label", "share"), rows, note)
     bias = [("A wins", _share(card.a_wins)), ("the longer answer wins", _share(card.longer_wins))]
-    if card.advantage_of_a is not None and card.advantage_error is not None:
-        worth = f"{card.advantage_of_a:+.0f} ± {1.96 * card.advantage_error:.0f} Elo"
-        bias.append(("what side A is worth, models being equal", worth))
-    yield Section("Bias, among votes that are no ties", ("", "share"), bias)
+    found = card.standings
+    if found.advantage is not None and found.margin is not None:
+        bias.append((_WORTH, _points(found.advantage, found.margin)))
+    elif found.why_unknown:
+        bias.append((_WORTH, "cannot be told"))
+    note = "Several votes on one pair of answers count as one, here and for models."
+    yield Section("Bias, among votes that are no ties", ("", "share"), bias, note)
     bins = [
         (
             f"{b.low:+.1f} to {b.high:+.1f}",
@@ -147,30 +172,52 @@ def _texts(card: Card) -> Iterator[Section]:
     yield Section("Scripts of the prompts", ("script", "votes"), scripts)
 
 
-def _models(card: Card) -> Section:
-    rows = [
-        (m.name, f"{m.votes:,}", _share(m.wins), f"{m.elo:+.0f} ± {1.96 * m.error:.0f}") for m in card.models
+def _models(models: Sequence[Model]) -> Iterator[Section]:
+    ranked = [
+        (m.name, f"{m.votes:,}", _share(m.wins), _points(m.elo, m.margin)) for m in models if not m.why_apart
     ]
     note = "Bradley-Terry strengths with ties (Davidson 1970) about their mean, position accounted for."
-    return Section("Models", ("model", "votes", "wins of decisive votes", "Elo"), rows, note)
+    if ranked:
+        yield Section("Models", ("model", "votes", "wins of decisive votes", "strength"), ranked, note)
+    apart = [(m.name, f"{m.votes:,}", _share(m.wins), m.why_apart) for m in models if m.why_apart]
+    if apart:
+        columns = ("model", "votes", "wins of decisive votes", "why")
+        yield Section("Models that are not ranked", columns, apart, last_is_text=True)
 
 
 def _repeats(card: Card) -> Section:
     again = card.disagreement
-    agreement = "none repeats" if again.agreement is None else f"{again.agreement:.1%}"
     rows = [
         ("groups of equal or nearly equal prompts", f"{card.groups:,}"),
         ("votes in the largest group", f"{card.largest_group:,}"),
-        ("votes on a pair that another vote is on", f"{card.duplicates:,}"),
-        ("pairs with several votes", f"{again.repeated:,}"),
-        ("of these with different labels", f"{again.contradicted:,}"),
-        ("chance that two votes on a pair agree", agreement),
         ("votes with more than one turn", f"{card.multi_turn:.1%}"),
         ("votes with an empty answer", f"{card.missing_answers:,}"),
         ("votes with identical answers", f"{card.identical_answers:,}"),
+        ("votes on a pair that another vote is on", f"{card.duplicates:,}"),
+        ("pairs with several votes", f"{again.repeated:,}"),
     ]
-    return Section("Repetition and oddities", ("", "votes"), rows)
+    if again.noise is None:
+        return Section("Repetition and oddities", ("", "votes"), rows)
+    low = "" if again.noise_low is None else f" ({again.noise_low:.2f} at 95 % confidence)"
+    rows += [
+        ("of these with different labels", f"{again.contradicted:,}"),
+        ("chance that two votes on such a pair agree", _share(again.agreement)),
+        ("log loss that voters cost on them, at least", f"{again.noise:.2f}{low}"),
+    ]
+    note = (
+        "No prediction has a lower expected log loss where voters disagree so often; how they vote on pairs with "
+        "one vote is not known."
+    )
+    return Section("Repetition and oddities", ("", "votes"), rows, note)
+
+
+def _points(value: float, margin: float) -> str:
+    return f"{value:+.0f} ± {margin:.0f} Elo"
 
 
 def _share(part: Share) -> str:
-    return f"{part.value:.1%} ({part.low:.1%} to {part.high:.1%})" if part.votes else "no votes"
+    if not part.votes:
+        return "no votes"
+    if not part.has_interval:
+        return f"{part.value:.1%} (prompts: {part.prompts:.0f})"
+    return f"{part.value:.1%} ({part.low:.1%} to {part.high:.1%})"

@@ -67,6 +67,10 @@ class Facts:
         """All of them, one after the other; at least one is needed."""
         return cls(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)))
 
+    def only(self, rows: Flags) -> "Facts":
+        """Those of some rows."""
+        return Facts(*(getattr(self, f.name)[rows] for f in fields(self)))
+
     def __len__(self) -> int:
         return len(self.pair)
 

@@ -10,20 +10,12 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from tiebreak.data.clustered import Share, share
+
 Floats = NDArray[np.floating]
+Ints = NDArray[np.int64]
 
-_Z = 1.959964
 _LENGTH_EDGES = np.array([-1, -0.6, -0.3, -0.1, 0.1, 0.3, 0.6, 1])
-
-
-@dataclass(frozen=True)
-class Share:
-    """A share of some votes with its 95 % interval (Wilson 1927); NaN where there are none."""
-
-    value: float
-    low: float
-    high: float
-    votes: int
 
 
 @dataclass(frozen=True)
@@ -40,60 +32,80 @@ class LengthBin:
 class Disagreement:
     """Pairs that were voted on more than once, in either order.
 
-    contradicted: those with different labels. agreement: the chance that two votes on a pair agree, taken
-    over all pairs of votes; None if no pair repeats.
+    votes: those on such pairs. contradicted: pairs with different labels. agreement: the chance that two votes
+    on a pair agree, each pair counting once. noise: the log loss that this alone costs, `least_entropy` at the
+    agreement; noise_low: at the upper end of its interval. None where no pair repeats, or without an interval.
     """
 
     repeated: int
+    votes: int
     contradicted: int
-    agreement: float | None
+    agreement: Share
+    noise: float | None
+    noise_low: float | None
 
 
-def share(successes: float, votes: float) -> Share:
-    """Successes out of votes; soft labels make both fractional."""
-    if votes <= 0:
-        return Share(math.nan, math.nan, math.nan, 0)
-    votes = float(votes)
-    p, z2 = float(successes) / votes, _Z**2
-    middle = (p + z2 / (2 * votes)) / (1 + z2 / votes)
-    half = _Z * math.sqrt(p * (1 - p) / votes + z2 / (4 * votes**2)) / (1 + z2 / votes)
-    return Share(p, middle - half, middle + half, round(votes))
+def pair_weights(pair_N: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """A weight for each vote, by which the votes on one pair count as one."""
+    _, which_N, votes_P = np.unique(pair_N, return_inverse=True, return_counts=True)
+    weights: NDArray[np.float64] = 1 / votes_P[which_N]
+    return weights
 
 
-def a_wins(p_NC: Floats) -> Share:
+def a_wins(p_NC: Floats, weight_N: Floats, group_N: Ints) -> Share:
     """How often A wins among the votes that are no ties."""
-    a, b, _ = p_NC.sum(axis=0, dtype=np.float64) if len(p_NC) else (0.0, 0.0, 0.0)
-    return share(a, a + b)
+    return share(weight_N * p_NC[:, 0], weight_N * (p_NC[:, 0] + p_NC[:, 1]), group_N)
 
 
-def longer_wins(p_NC: Floats, length_N2: NDArray[np.int64]) -> Share:
+def longer_wins(p_NC: Floats, length_N2: Ints, weight_N: Floats, group_N: Ints) -> Share:
     """How often the longer answer wins among the votes that are no ties."""
     gap_N = length_N2[:, 0] - length_N2[:, 1]
     p_NC = np.where(gap_N[:, None] < 0, p_NC[:, [1, 0, 2]], p_NC)
-    return a_wins(p_NC[gap_N != 0])
+    return a_wins(p_NC, weight_N * (gap_N != 0), group_N)
 
 
-def length_bins(p_NC: Floats, length_N2: NDArray[np.int64]) -> list[LengthBin]:
+def length_bins(p_NC: Floats, length_N2: Ints, weight_N: Floats, group_N: Ints) -> list[LengthBin]:
     """How often A wins by how much longer it is."""
     a_N, b_N = length_N2.T
     gap_N = (a_N - b_N) / np.maximum(a_N + b_N, 1)
     bin_N = np.clip(np.searchsorted(_LENGTH_EDGES, gap_N, side="right") - 1, 0, len(_LENGTH_EDGES) - 2)
     bins = []
     for k, (low, high) in enumerate(pairwise(_LENGTH_EDGES.tolist())):
-        inside = p_NC[bin_N == k]
-        ties = float(inside[:, 2].mean()) if len(inside) else math.nan
-        bins.append(LengthBin(low, high, a_wins(inside), ties))
+        inside_N = weight_N * (bin_N == k)
+        ties = float(inside_N @ p_NC[:, 2] / inside_N.sum()) if inside_N.any() else math.nan
+        bins.append(LengthBin(low, high, a_wins(p_NC, inside_N, group_N), ties))
     return bins
 
 
-def disagreement(pair_N: NDArray[np.uint64], turned_N: NDArray[np.bool_], p_NC: Floats) -> Disagreement:
+def disagreement(
+    pair_N: NDArray[np.uint64], turned_N: NDArray[np.bool_], p_NC: Floats, group_N: Ints
+) -> Disagreement:
     """How far the hard labels of repeated pairs agree, exchanged answers put right."""
     label_N = np.where(turned_N[:, None], p_NC[:, [1, 0, 2]], p_NC).argmax(axis=1)
-    _, which_N = np.unique(pair_N, return_inverse=True)
-    counts_PC = np.bincount(which_N * 3 + label_N, minlength=3 * (which_N.max(initial=-1) + 1)).reshape(-1, 3)
-    counts_PC = counts_PC[counts_PC.sum(axis=1) > 1]
+    _, first_P, which_N = np.unique(pair_N, return_index=True, return_inverse=True)
+    counts_PC = np.bincount(which_N * 3 + label_N, minlength=3 * len(first_P)).reshape(-1, 3)
     votes_P = counts_PC.sum(axis=1)
-    together = (votes_P * (votes_P - 1)).sum()
-    agreeing = (counts_PC * (counts_PC - 1)).sum()
-    contradicted = int(((counts_PC > 0).sum(axis=1) > 1).sum())
-    return Disagreement(len(counts_PC), contradicted, float(agreeing / together) if together else None)
+    several_P = votes_P > 1
+    counts_PC, votes_P, group_P = counts_PC[several_P], votes_P[several_P], group_N[first_P[several_P]]
+    agree_P = (counts_PC * (counts_PC - 1)).sum(axis=1) / (votes_P * (votes_P - 1))
+    agreement = share(agree_P, np.ones(len(agree_P)), group_P)
+    return Disagreement(
+        repeated=len(votes_P),
+        votes=int(votes_P.sum()),
+        contradicted=int(((counts_PC > 0).sum(axis=1) > 1).sum()),
+        agreement=agreement,
+        noise=least_entropy(agreement.value) if len(votes_P) else None,
+        noise_low=least_entropy(agreement.high) if agreement.has_interval else None,
+    )
+
+
+def least_entropy(agreement: float) -> float:
+    """The least mean entropy, in nats, of three labels of which two independent draws agree that often.
+
+    No prediction has a lower expected log loss. The bound is convex and the agreement of two draws is
+    estimated without bias, so few votes a pair do no harm, as they do to the entropy of their shares, which
+    is too low. (Harremoes and Topsoe, IEEE Transactions on Information Theory 47, 2001: the lines through
+    certainty, two equal labels and three.)
+    """
+    two, three = math.log(2), math.log(3)
+    return max(0.0, 2 * two * (1 - agreement), two + 6 * (three - two) * (0.5 - agreement))

@@ -4,7 +4,6 @@ Every result is a plain dict, ready for JSON; an estimate is {"value", "low", "h
 `calibrated.CalibrationError` holds. spread: the standard deviation of a rung's models, in log loss.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiebreak.evaluate.calibrated import calibration_error
+from tiebreak.data.clustered import share
 from tiebreak.evaluate.metrics import (
     Array,
     Bootstrap,
@@ -124,28 +124,26 @@ def fold_results(models: Sequence[Scored], truth: Truth, bootstrap: Bootstrap) -
     return results
 
 
-def reliability(p_NC: Array, y_NC: Array) -> list[list[dict[str, float]]]:
-    """For each class the bins of a reliability diagram: mean probability, observed share with a 95 %
-    interval (Wilson 1927), rows.
+def reliability(p_NC: Array, y_NC: Array, groups_N: NDArray[np.int64]) -> list[list[dict[str, float | None]]]:
+    """For each class the bins of a reliability diagram: mean probability, observed share, rows.
+
+    The share's 95 % interval takes the rows of a group together; None for too few groups (data.clustered).
     """
-    return [list(_curve(p_N, y_N)) for p_N, y_N in zip(p_NC.T, y_NC.T, strict=True)]
+    return [list(_curve(p_N, y_N, groups_N)) for p_N, y_N in zip(p_NC.T, y_NC.T, strict=True)]
 
 
-def _curve(p_N: Array, y_N: Array) -> Iterator[dict[str, float]]:
+def _curve(p_N: Array, y_N: Array, groups_N: NDArray[np.int64]) -> Iterator[dict[str, float | None]]:
     bins = bin_of(p_N, CURVE_BINS)
     for b in np.unique(bins):
         inside = bins == b
-        share, rows = float(y_N[inside].mean()), int(inside.sum())
-        low, high = _wilson(share, rows)
-        probability = float(p_N[inside].mean())
-        yield {"probability": probability, "share": share, "low": low, "high": high, "rows": rows}
-
-
-def _wilson(share: float, rows: int, z: float = 1.96) -> tuple[float, float]:
-    centre = share + z**2 / (2 * rows)
-    half = z * math.sqrt(share * (1 - share) / rows + (z / (2 * rows)) ** 2)
-    scale = 1 + z**2 / rows
-    return (centre - half) / scale, (centre + half) / scale
+        seen = share(y_N[inside], np.ones(inside.sum()), groups_N[inside])
+        yield {
+            "probability": float(p_N[inside].mean()),
+            "share": seen.value,
+            "low": seen.low if seen.has_interval else None,
+            "high": seen.high if seen.has_interval else None,
+            "rows": seen.votes,
+        }
 
 
 def _described(rung: Rung, truth: Truth, bootstrap: Bootstrap) -> dict[str, Any]:

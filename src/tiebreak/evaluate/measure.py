@@ -166,7 +166,7 @@ def _calibration(ladder: Sequence[Rung], lockbox: Truth) -> list[dict[str, Any]]
             **way(rung),
             "test": asdict(calibration_test(rung.predictions[0], lockbox.y_NC, lockbox.groups_N)),
             "brier_parts": asdict(brier_parts(rung.predictions[0], lockbox.y_NC)),
-            "curves": reliability(rung.predictions[0], lockbox.y_NC),
+            "curves": reliability(rung.predictions[0], lockbox.y_NC, lockbox.groups_N),
         }
         for rung in (*raw, *ladder[-1:])
     ]

@@ -19,7 +19,7 @@ def intervals(
 ) -> Markup:
     """A dot and, where it has one, an interval for each labelled estimate; vertical lines at `marks`."""
     ends = [end for _, row in rows for end in row.values() if end is not None] + [value for _, value in marks]
-    low, high = min(ends), max(ends)
+    low, high = float(min(ends)), float(max(ends))
     pad = (high - low or 1.0) * 0.06
     low, high = low - pad, high + pad
     height = ROW * len(rows) + 58
@@ -47,8 +47,11 @@ def intervals(
     return _svg(WIDTH, height, parts)
 
 
-def reliability(bins: Sequence[dict[str, float]], name: str) -> Markup:
-    """Observed share against mean probability, one dot a bin, with the diagonal of perfect calibration."""
+def reliability(bins: Sequence[dict[str, Any]], name: str) -> Markup:
+    """Observed share against mean probability, one dot a bin, with the diagonal of perfect calibration.
+
+    A bin whose `low` is None has no interval.
+    """
     size, left, top = 220, 38, 8
 
     def x(value: float) -> float:
@@ -69,8 +72,11 @@ def reliability(bins: Sequence[dict[str, float]], name: str) -> Markup:
     parts.append(f'<polyline class="line" points="{points}"/>')
     for b in bins:
         px, share = x(b["probability"]), b["share"]
+        if b["low"] is not None:
+            parts.append(
+                f'<line class="interval" x1="{px}" x2="{px}" y1="{y(b["low"])}" y2="{y(b["high"])}"/>'
+            )
         parts.append(
-            f'<line class="interval" x1="{px}" x2="{px}" y1="{y(b["low"])}" y2="{y(b["high"])}"/>'
             f'<circle class="dot" cx="{px}" cy="{y(share)}" r="3.5"><title>{escape(name)}: predicted '
             f"{b['probability']:.3f}, observed {share:.3f}, {b['rows']:g} rows</title></circle>"
         )
