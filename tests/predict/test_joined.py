@@ -106,5 +106,5 @@ def test_without_its_file_or_with_another_one_the_judge_does_not_load(folder) ->
 def test_a_blend_that_is_none_is_refused(folder, blend) -> None:
     path = folder / package.NAME
     path.write_text(json.dumps(json.loads(path.read_text()) | {"blend": blend}))
-    with pytest.raises(TiebreakError, match="damaged: blend: .* is no blend"):
+    with pytest.raises(TiebreakError, match=r"damaged: blend: .* is no blend"):
         tiebreak.load(folder, device="cpu")
