@@ -32,7 +32,7 @@ class SymmetricLogistic(BaseEstimator):  # type: ignore[misc]
         odd_used, even_used = np.unique(odd_NF.indices), np.unique(even_NG.indices)  # the others stay at 0
         self.odd_, self.even_ = np.zeros(odd_NF.shape[1]), np.zeros(even_NG.shape[1])
         odd_NF, even_NG = odd_NF[:, odd_used], even_NG[:, even_used]
-        odd_FN, even_GN = odd_NF.T.tocsr(), even_NG.T.tocsr()
+        odd_FN, even_GN = odd_NF.T, even_NG.T
         split, total = len(odd_used), weights_N.sum()
 
         def objective(theta_K: Array) -> tuple[float, Array]:
