@@ -33,7 +33,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
 from machine import processor
-from tiebreak.evaluate.calibrated import calibration_error, calibration_test
 
 import tiebreak
 from tiebreak.baseline import files
@@ -43,6 +42,7 @@ from tiebreak.data import sides
 from tiebreak.data.readers import read_all
 from tiebreak.data.votes import read_table, write_table
 from tiebreak.evaluate import stages
+from tiebreak.evaluate.calibrated import calibration_error, calibration_test
 from tiebreak.evaluate.calibration import TemperatureScaling, from_json
 from tiebreak.evaluate.ladder import Truth
 from tiebreak.evaluate.measure import truth_of

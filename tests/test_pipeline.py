@@ -83,6 +83,13 @@ def test_chosen_folds_alone_are_there() -> None:
     assert ids(tasks, "distill") == ["fold3"]
 
 
+def test_the_baseline_is_set_against_what_is_made_or_left_out() -> None:
+    readers = [task.id for task in graph("published") if "baseline" in task.inputs]
+    assert readers == ["average/student", "evaluate/report"]
+    tasks = graph("published", baseline={"enabled": False})
+    assert not any(task.step_name == "baseline" or "baseline" in task.inputs for task in tasks)
+
+
 def test_without_preference_pairs_there_is_no_post_pretraining() -> None:
     for changes in ({"data": {"votes": ["v.csv"]}}, {"post_pretrain": {"enabled": False}}):
         tasks = graph("published", **changes)

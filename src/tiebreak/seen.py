@@ -25,12 +25,15 @@ def fitted_on(folders: Iterable[Path]) -> Groups:
     return _recorded(folders, "fitted_on")
 
 
-def require_unseen(groups: Iterable[str], seen: Groups, what: str) -> None:
-    """Raises TiebreakError if any of the groups that `what` needs has been seen."""
+ASIDE = "set votes aside with --set split.calibration_share=0.1"
+
+
+def require_unseen(groups: Iterable[str], seen: Groups, what: str, remedy: str = ASIDE) -> None:
+    """Raises TiebreakError, with the remedy, if any of the groups that `what` needs has been seen."""
     if known := sorted(seen.intersection(groups)):
         raise TiebreakError(
             f"{what} needs votes that have not been seen, and {', '.join(known)} have, directly or through "
-            "teachers; set votes aside with --set split.calibration_share=0.1"
+            f"teachers; {remedy}"
         )
 
 

@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 from simple import made_up
 
+from tiebreak.baseline import model
 from tiebreak.baseline.model import Baseline
 from tiebreak.data.votes import probabilities, table_of
 
@@ -36,4 +37,6 @@ def odd_votes() -> pa.Table:
 
 @pytest.fixture(scope="session")
 def baseline(votes) -> Baseline:
-    return Baseline().fit(votes, probabilities(votes), np.arange(len(votes)) // 2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(model.TREES, "max_iter", 20)
+        return Baseline().fit(votes, probabilities(votes), np.arange(len(votes)) // 2)

@@ -63,7 +63,7 @@ def test_classes_that_do_not_occur_are_unlikely_and_no_error(votes, kinds, monke
     y = np.eye(3)[np.random.default_rng(0).choice(kinds, size=100)]
     found = Baseline().fit(votes.slice(0, 100), y, np.arange(100)).predict_proba(votes.slice(0, 100))
     assert np.isfinite(found).all()
-    assert found[:, kinds[0]].mean() > 0.4
+    assert found[:, 2].mean() > 0.3 if 2 in kinds else found[:, 2].mean() < 0.2
 
 
 def test_weights_and_soft_labels_count(votes, monkeypatch) -> None:

@@ -198,6 +198,34 @@ def test_ladder_has_every_stage_in_order(inputs, tmp_path):
     assert metrics["augmentation"][-1]["realised"] == 1
 
 
+def test_the_baseline_has_its_rungs_and_what_ships_is_set_against_it(tmp_path):
+    w = world(tmp_path)
+    inputs, folder, said = build(w, orders=2), tmp_path / "baseline", w.logits("baseline", None, seed=30)
+    said["z"] = np.repeat(said["z"][:, :1] / 8, 2, axis=1)  # it knows little, and the same in both orders
+    write_logits(w, folder, said, {"lockbox": w.rows(LOCKBOX)})
+    (folder / "calibration.json").write_text('{"temperature": 0.5}')
+    record(folder, "fold0", "fold1", "extra", fitted_on=("calibration",))
+    metrics = run(inputs | {"baseline": (folder,)}, tmp_path / "out")
+    labels = [report.label(rung) for rung in metrics["ladder"]]
+    assert labels[:3] == ["class prior", "baseline", "baseline, calibrated"]
+    found = metrics["ladder"][2]["log_loss"]["value"]
+    assert found == pytest.approx(by_hand(w, said, both=False, temperature=0.5), abs=1e-6)
+    change = metrics["from_baseline"]["change"]
+    assert change["value"] == pytest.approx(metrics["final_log_loss"] - found, abs=1e-9)
+    assert change["high"] < 0
+    for page in ("report.html", "model/README.md"):
+        assert metrics["from_baseline"]["sentence"] in (tmp_path / "out" / page).read_text()
+    record(folder, "fold0", "lockbox")
+    with pytest.raises(TiebreakError, match="lockbox"):
+        run(inputs | {"baseline": (folder,)}, tmp_path / "again")
+
+
+def test_without_a_baseline_nothing_is_set_against_it(inputs, tmp_path):
+    metrics = run(inputs, tmp_path / "out")
+    assert metrics["from_baseline"] is None
+    assert "word counts" not in (tmp_path / "out" / "report.html").read_text()
+
+
 def test_a_change_is_from_a_rung_that_is_like_it(tmp_path):
     w = world(tmp_path)
     found = {report.label(rung): rung for rung in run(build(w, orders=2), tmp_path / "out")["ladder"]}

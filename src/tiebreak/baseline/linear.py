@@ -29,8 +29,11 @@ class SymmetricLogistic(BaseEstimator):  # type: ignore[misc]
 
     def fit(self, odd_NF: csr_array, even_NG: csr_array, y_NC: Array, weights_N: Array) -> Self:
         """Fit on soft labels (n, 3) by L-BFGS; the loss is convex."""
-        odd_FN, even_GN = odd_NF.T.tocsr(), even_NG.T.tocsr()
-        split, total = odd_NF.shape[1], weights_N.sum()
+        odd_used, even_used = np.unique(odd_NF.indices), np.unique(even_NG.indices)  # the others stay at 0
+        self.odd_, self.even_ = np.zeros(odd_NF.shape[1]), np.zeros(even_NG.shape[1])
+        odd_NF, even_NG = odd_NF[:, odd_used], even_NG[:, even_used]
+        odd_FN, even_GN = odd_NF.T, even_NG.T
+        split, total = len(odd_used), weights_N.sum()
 
         def objective(theta_K: Array) -> tuple[float, Array]:
             flat_K = np.append(theta_K[:-1], 0.0)  # the intercept goes unpenalised
@@ -48,10 +51,11 @@ class SymmetricLogistic(BaseEstimator):  # type: ignore[misc]
             )
             return loss / total, (gradient_K + self.penalty * flat_K) / total
 
-        start_K = np.zeros(split + even_NG.shape[1] + 1)
+        start_K = np.zeros(split + len(even_used) + 1)
         options = {"maxiter": self.max_iter, "gtol": 1e-5}
         theta_K = minimize(objective, start_K, jac=True, method="L-BFGS-B", options=options).x
-        self.odd_, self.even_, self.intercept_ = theta_K[:split], theta_K[split:-1], float(theta_K[-1])
+        self.odd_[odd_used], self.even_[even_used] = theta_K[:split], theta_K[split:-1]
+        self.intercept_ = float(theta_K[-1])
         return self
 
     def predict_proba(self, odd_NF: csr_array, even_NG: csr_array) -> Array:

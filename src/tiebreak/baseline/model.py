@@ -31,7 +31,9 @@ PARTS = ("prior", "words", "trees")
 FOLDS = 3
 """Of prompts, whose out-of-fold predictions the blend's weights are fitted on."""
 
-PENALTY = 2.0
+PENALTY = 3.0
+"""Of the logistic regression's coefficients."""
+
 DENSE_SCALE = 0.1
 """Features are this over their spread beside words, which have a norm of one."""
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tiebreak.evaluate.calibrated import calibration_error
 from tiebreak.data.clustered import share
+from tiebreak.evaluate.calibrated import calibration_error
 from tiebreak.evaluate.metrics import (
     Array,
     Bootstrap,
