@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tiebreak.evaluate.calibrated import CalibrationTest, calibration_test
+from tiebreak.evaluate.calibration import TEMPERATURES
 from tiebreak.evaluate.ladder import Truth
 from tiebreak.evaluate.metrics import MIN_GROUPS, Array, Bootstrap, Estimate, difference, log_loss, resolvable
 
@@ -87,13 +88,15 @@ def _calibration(p_NC: Array, truth: Truth) -> Finding:
         text = f"Calibration is not tested: fewer than {MIN_GROUPS} prompts."
         return Finding("calibration", None, text, test=test)
     if test.p >= SIGNIFICANT:
-        text = f"No sign of miscalibration (p = {test.p:.2g})."
+        text = f"No sign of miscalibration ({_p(test.p)})."
         return Finding("calibration", True, text, test=test)
-    return Finding("calibration", False, f"Not calibrated (p = {test.p:.2g}): {_cause(test)}.", test=test)
+    return Finding("calibration", False, f"Not calibrated ({_p(test.p)}): {_cause(test)}.", test=test)
 
 
 def _cause(test: CalibrationTest) -> str:
     match test.worst:
+        case "sharpness" if test.temperature >= TEMPERATURES[1]:
+            return "these votes do not follow its probabilities at all"
         case "sharpness":
             sure = "too sure" if test.temperature > 1 else "not sure enough"
             return f"{sure} of itself, a temperature of {test.temperature:.2f} would fit these votes"
@@ -140,3 +143,7 @@ def _is_below_zero(change: Estimate) -> bool | None:
 def _shown(change: Estimate) -> str:
     interval = "" if change.low is None else f" ({change.low:+.4f} to {change.high:+.4f})"
     return f"{change.value:+.4f}{interval}"
+
+
+def _p(value: float) -> str:
+    return f"p = {value:.2g}" if value >= 1e-4 else "p < 0.0001"

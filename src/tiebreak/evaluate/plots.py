@@ -18,8 +18,10 @@ def intervals(
     unit: str = "",
 ) -> Markup:
     """A dot and, where it has one, an interval for each labelled estimate; vertical lines at `marks`."""
-    ends = [end for _, row in rows for end in row.values() if end is not None] + [value for _, value in marks]
-    low, high = float(min(ends)), float(max(ends))
+    ends: list[float] = [end for _, row in rows for end in row.values() if end is not None] + [
+        value for _, value in marks
+    ]
+    low, high = min(ends), max(ends)
     pad = (high - low or 1.0) * 0.06
     low, high = low - pad, high + pad
     height = ROW * len(rows) + 58
