@@ -10,12 +10,13 @@ kept         all other marks. The vowel signs of Devanagari, Tamil or Thai are l
              words. So are nukta, dakuten, hamza and the jamo of a Hangul syllable.
 look-alikes  letters that look like a Latin one become it, in upper and lower case alike, so that a text in one
              script stays what it is (a choice of Unicode's confusables, UTS #39; digits are no letters).
-operators    + = < > | ~ ^ and signs of money are words; - * / % & # are next to a digit or between single
+operators    + = < > | ~ ^ and signs of money stay; - * / % & # do next to a digit or between single
              letters, and # after one. 1+1 is not 1-1, but well-known is well known.
 """
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 from tiebreak.data.dialog import Turns
 
@@ -26,11 +27,22 @@ _DROPPED_MARKS = re.compile(
     "\u180b-\u180d\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef]"  # variation selectors
 )
 _FOLDED = str.maketrans(
-    "авсеніјкморѕтхуԁԛԝһӏ" + "αβεηικορτυνχζ" + "ɡɑıđłøħŧօսհ" + "ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡʏᴢ" + "‐‑‒–—−" + "×∗÷⁄∕",  # noqa: RUF001
-    "abcehijkmopstxydqwhl" + "abehikoptuvxz" + "gaidlohtouh" + "abcdefghijklmnoprstuvwyz" + "------" + "**///",
+    "авсеніјкморѕтхуԁԛԝһӏ"
+    + "αβεηικορτυνχζ"
+    + "ɡɑıđłøħŧօսհ"
+    + "ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡʏᴢ"
+    + "‐‑‒–—−"
+    + "×∗÷⁄∕",
+    "abcehijkmopstxydqwhl"
+    + "abehikoptuvxz"
+    + "gaidlohtouh"
+    + "abcdefghijklmnoprstuvwyz"
+    + "------"
+    + "**///",
     "\u115f\u1160\u3164\uffa0\U0001f3fb\U0001f3fc\U0001f3fd\U0001f3fe\U0001f3ff",  # fillers, skin tones
-) | {ord(digit): f" ^ {n}" for n, digit in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")}
+) | {ord(digit): f"^{n}" for n, digit in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")}
 _ENDS = ".!?:;\n\r\u2028\u2029。！？：；।؟۔"
+_GLUE = "\0"
 _PUNCTUATION = "-*/%&#"
 _SIGN = re.compile(r"[-*/%&#+=<>|~^$]")
 
@@ -47,11 +59,18 @@ def sentences(turn: str | None) -> list[str]:
     if not text.isascii():
         text = unicodedata.normalize("NFC", text)
     text = _SIGN.sub(_sign, text.translate(_LETTERS))
-    return [" ".join(words) for part in text.split("\n") if (words := part.split())]
+    return [_joined(words) for part in text.split("\n") if (words := part.split())]
+
+
+def _joined(words: Sequence[str]) -> str:
+    text = " ".join(words)
+    return (
+        text.replace(f" {_GLUE}", "").replace(f"{_GLUE} ", "").replace(_GLUE, "") if _GLUE in text else text
+    )
 
 
 def _sign(found: re.Match[str]) -> str:
-    """The sign as a word where it is an operator, a space where it is punctuation."""
+    """The sign where it is an operator, with no space around; a space where it is punctuation."""
     sign, text = found[0], found.string
     if sign in _PUNCTUATION:
         before = text[max(found.start() - 3, 0) : found.start()].rstrip(" ")
@@ -60,7 +79,7 @@ def _sign(found: re.Match[str]) -> str:
             variable = before[-1:].isalpha() and not before[-2:-1].isalpha()
             if not (variable and (sign == "#" or (after[:1].isalpha() and not after[1:2].isalpha()))):
                 return " "
-    return f" {sign} "
+    return _GLUE + sign + _GLUE
 
 
 class _Letters(dict[int, str]):
@@ -80,7 +99,7 @@ def _letter(character: str) -> str:
     if kind[0] in "LMN" or _SIGN.match(character):
         return character
     if kind in ("Sm", "Sc"):
-        return f" {character} "
+        return _GLUE + character + _GLUE
     return "" if kind == "Cf" else " "
 
 

@@ -12,7 +12,6 @@ links none of them.
 
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from hashlib import blake2b
 from itertools import accumulate, chain
 
 import numpy as np
@@ -20,9 +19,9 @@ from numpy.typing import NDArray
 
 from tiebreak.data.dialog import Turns
 
-PROMPT_BYTES, ANSWERS_BYTES = 12, 200
+PROMPT_BYTES, ANSWERS_BYTES = 18, 200
 DIFFERENT_BYTES = 12
-"""How many of the 256 a pair of answers must have: a repeated word is no text."""
+"""Of the first ANSWERS_BYTES: a repeated word is no text."""
 MANY = 20
 ENDS = 8
 """Ends of a prompt that are looked at: after each of its first sentences or lines, and each of its last."""
@@ -34,18 +33,18 @@ Said = Sequence[Sequence[str]]
 
 
 class Parts:
-    """Hashes of the parts of one file's votes, each with the number of the prompt."""
+    """Hashes of the parts of one file's votes, each followed by the number of the prompt."""
 
     def __init__(self) -> None:
-        self._own = array("Q")
-        self._ends = array("Q")
+        self._own = array("q")
+        self._ends = array("q")
 
     def add(self, prompt: int, said: Said, answers: tuple[Turns, Turns] | None) -> None:
         """Take the parts of a vote."""
         for part in chain(_beginnings(said), _pair(*answers) if answers else ()):
-            self._own.extend((digest(part), prompt))
+            self._own.extend((hash(part), prompt))
         for part in _ends(said):
-            self._ends.extend((digest(part), prompt))
+            self._ends.extend((hash(part), prompt))
 
     @staticmethod
     def links(files: Collection["Parts"]) -> NDArray[np.int64]:
@@ -53,20 +52,15 @@ class Parts:
 
         An end counts where it is also a beginning or a whole.
         """
-        own = np.concatenate([np.array(file._own, np.uint64) for file in files]).reshape(-1, 2)
-        ends = np.concatenate([np.array(file._ends, np.uint64) for file in files]).reshape(-1, 2)
+        own = np.concatenate([np.array(file._own, np.int64) for file in files]).reshape(-1, 2)
+        ends = np.concatenate([np.array(file._ends, np.int64) for file in files]).reshape(-1, 2)
         parts = np.concatenate([own, ends[np.isin(ends[:, 0], own[:, 0])]])
         parts = parts[np.lexsort((parts[:, 1], parts[:, 0]))]
         parts = parts[(np.diff(parts, axis=0, prepend=parts[-1:]) != 0).any(axis=1)]
         part = np.cumsum(np.diff(parts[:, 0], prepend=parts[:1, 0]) != 0)
         few = np.bincount(part)[part] <= MANY
         linked = few[1:] & (part[1:] == part[:-1])
-        return np.stack([parts[:-1, 1][linked], parts[1:, 1][linked]], axis=1).astype(np.int64)
-
-
-def digest(part: bytes) -> int:
-    """64 bits that stand for it."""
-    return int.from_bytes(blake2b(part, digest_size=8).digest(), "little")
+        return np.stack([parts[:-1, 1][linked], parts[1:, 1][linked]], axis=1)
 
 
 def _beginnings(said: Said) -> Iterator[bytes]:
@@ -76,9 +70,10 @@ def _beginnings(said: Said) -> Iterator[bytes]:
 
 def _ends(said: Said) -> Iterator[bytes]:
     """What is left of the first turn, and of all of them, without their first sentences."""
-    for parts in [said[0], [*chain.from_iterable(said)]][: len(said)] if said else ():
+    for turns in {1, len(said)}:
+        parts = [*chain.from_iterable(said[:turns])]
         cuts = range(1, len(parts))
-        yield from _enough(" ".join(parts[cut:]) for cut in sorted({*cuts[:ENDS], *cuts[-ENDS:]}))
+        yield from _enough(" ".join(parts[cut:]) for cut in {*cuts[:ENDS], *cuts[-ENDS:]})
 
 
 def _enough(texts: Iterable[str]) -> Iterator[bytes]:
@@ -89,5 +84,5 @@ def _pair(a: Turns, b: Turns) -> Iterator[bytes]:
     """Both answers without case and spacing, in either order, if they say enough."""
     texts = ("\n".join(filter(None, answer)).encode("utf-8", "replace") for answer in (a, b))
     pair = b"\0".join(sorted({text.translate(_LOWER, _SPACING) for text in texts}))
-    if len(pair) >= ANSWERS_BYTES and len(set(pair)) >= DIFFERENT_BYTES:
+    if len(pair) >= ANSWERS_BYTES and len(set(pair[:ANSWERS_BYTES])) >= DIFFERENT_BYTES:
         yield pair

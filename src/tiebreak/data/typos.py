@@ -10,8 +10,8 @@ digits, operators, and signs that stand for a syllable, a word or, as in Arabic,
 """
 
 import re
-from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ LETTERS = 4
 SHORTEST, LONGEST = 12, 64
 """Characters of a text that is compared."""
 
-_WORD = re.compile(rf"(?<!\S)[a-z\u0370-\u052f]{{{LETTERS},}}(?!\S)")
+_WORD = re.compile(rf"(?<!\S)[a-z\u0370-\u052f]{{{LETTERS - 1},}}(?!\S)")
 
 
 def one_letter_apart(texts: Sequence[str]) -> NDArray[np.int64]:
@@ -28,25 +28,40 @@ def one_letter_apart(texts: Sequence[str]) -> NDArray[np.int64]:
 
     Of texts that differ in the same letter those that follow each other are paired, so that all are connected.
     """
-    number = {text: n for n, text in enumerate(texts) if SHORTEST <= len(text) <= LONGEST}
-    hidden, owner = array("q"), array("q")
-    pairs: list[tuple[int, int]] = []
-    for text, n in number.items():
-        for at in _letters(text):
-            before, letter, after = text[:at], text[at], text[at + 1 :]
-            hidden.append(hash((before, after)))
-            owner.append(n)
-            for other in (before + after, before + after[:1] + letter + after[1:]):
-                if number.get(other, n) != n:
-                    pairs.append((n, number[other]))
-    hidden_H, owner_H = np.frombuffer(hidden, np.int64), np.frombuffer(owner, np.int64)
-    order_H = np.argsort(hidden_H, kind="stable")
-    meet = np.flatnonzero(np.diff(hidden_H[order_H]) == 0)
-    pairs += zip(owner_H[order_H[meet]].tolist(), owner_H[order_H[meet + 1]].tolist(), strict=True)
-    return np.unique(np.sort(np.array(pairs, np.int64).reshape(-1, 2), axis=1), axis=0)
+    short = [n for n, text in enumerate(texts) if SHORTEST <= len(text) <= LONGEST]
+    words = ((n, *word.span()) for n in short for word in _WORD.finditer(texts[n]))
+    alike = np.unique(_met((_hidden(texts[n], start, end), n) for n, start, end in words))
+    number = {texts[n]: n for n in alike.tolist()}
+    changed = _met((_hidden(text, at, at + 1), n) for text, n in number.items() for at, _ in _letters(text))
+    slips = [
+        (n, number[slip]) for text, n in number.items() for slip in _slips(text) if number.get(slip, n) != n
+    ]
+    pairs = np.concatenate([changed, np.array(slips, np.int64).reshape(-1, 2)])
+    return np.unique(np.sort(pairs, axis=1), axis=0)
 
 
-def _letters(text: str) -> Iterator[int]:
-    """Where the letters are that count."""
+def _met(hashes: Iterable[tuple[int, int]]) -> NDArray[np.int64]:
+    """Numbers that follow each other among those with the same hash, shape (pairs, 2)."""
+    found = np.fromiter(chain.from_iterable(hashes), np.int64).reshape(-1, 2)
+    found = found[np.argsort(found[:, 0], kind="stable")]
+    same = np.flatnonzero(np.diff(found[:, 0]) == 0)
+    return np.stack([found[same, 1], found[same + 1, 1]], axis=1)
+
+
+def _hidden(text: str, start: int, end: int) -> int:
+    return hash((text[:start], text[end:]))
+
+
+def _slips(text: str) -> Iterator[str]:
+    """The text without one of its letters, and with two of them exchanged."""
+    for at, end in _letters(text):
+        yield text[:at] + text[at + 1 :]
+        if at + 1 < end:
+            yield text[:at] + text[at + 1] + text[at] + text[at + 2 :]
+
+
+def _letters(text: str) -> Iterator[tuple[int, int]]:
+    """Where the letters are that count, and where their word ends."""
     for word in _WORD.finditer(text):
-        yield from range(*word.span())
+        if word.end() - word.start() >= LETTERS:
+            yield from ((at, word.end()) for at in range(*word.span()))

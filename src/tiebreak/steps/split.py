@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tiebreak.data.groups import Prompts
 
-VERSION = 6
+VERSION = 7
 
 
 class Settings(Slice):
