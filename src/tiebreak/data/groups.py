@@ -8,7 +8,7 @@ blank prompt says nothing, there the answers are compared.
 """
 
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
@@ -127,8 +127,24 @@ def _compare(files: Mapping[str, Iterable[tuple[Turns, Answers | None]]]) -> Pro
                 texts.append(text[: minhash.LONGEST])
             parts[name].add(found[-1], said, answers)
         rows[name] = np.array(found, dtype=np.int64)
-    similar = minhash.similar_pairs(texts, minhash.sketches(texts), THRESHOLD)
-    return Prompts(list(number), rows, np.concatenate([similar, typos.one_letter_apart(texts)]), parts)
+    return Prompts(
+        list(number), rows, np.concatenate([_similar(texts), typos.one_letter_apart(texts)]), parts
+    )
+
+
+def _similar(texts: Sequence[str]) -> Ints:
+    """Pairs of similar texts, without short ones of other numbers: 2+12 is not 2+1."""
+    pairs = minhash.similar_pairs(texts, minhash.sketches(texts), THRESHOLD)
+    alike = [
+        max(len(texts[a]), len(texts[b])) > typos.LONGEST or _digits(texts[a]) == _digits(texts[b])
+        for a, b in pairs.tolist()
+    ]
+    same: Ints = pairs[np.array(alike, dtype=bool)]
+    return same
+
+
+def _digits(text: str) -> str:
+    return "".join(filter(str.isdigit, text))
 
 
 def _firsts(count: int, *links: Ints) -> Ints:
@@ -136,5 +152,5 @@ def _firsts(count: int, *links: Ints) -> Ints:
     from_, to = np.concatenate(links).T
     graph = coo_array((np.ones(len(to), bool), (from_, to)), shape=(count, count))
     component = connected_components(graph, directed=False)[1]
-    first: Ints = np.unique(component, return_index=True)[1]
-    return first[component]
+    first: Ints = np.unique(component, return_index=True)[1][component]
+    return first

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from tiebreak.data.dialog import Turns
 
 _DROPPED_MARKS = re.compile(
-    "[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f"  # diacritics
+    "[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f"  # diacritics
     "\u0610-\u061a\u064b-\u0652\u0656-\u065f\u0670\u06d6-\u06ed\u08d3-\u08ff"  # harakat
     "\u0591-\u05c7"  # Hebrew points
     "\u180b-\u180d\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef]"  # variation selectors
@@ -86,8 +86,9 @@ class _Letters(dict[int, str]):
     """What each character becomes, found when it is first met: a newline where a sentence may end."""
 
     def __missing__(self, code: int) -> str:
-        form = "NFKC" if unicodedata.category(chr(code))[0] == "S" else "NFKD"
-        parts = _DROPPED_MARKS.sub("", unicodedata.normalize(form, chr(code).translate(_FOLDED)))
+        character = chr(code).translate(_FOLDED)
+        symbol = unicodedata.category(chr(code))[0] == "S"  # ≠ is not = with a stroke through it
+        parts = _DROPPED_MARKS.sub("", unicodedata.normalize("NFKC" if symbol else "NFKD", character))
         letters = map(_letter, parts.casefold().translate(_FOLDED))
         return self.setdefault(code, unicodedata.normalize("NFC", "".join(letters)))
 
