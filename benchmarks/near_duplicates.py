@@ -85,7 +85,7 @@ FIRST_TURNS: dict[str, Disguise] = {
     "combining marks": inserted("\u0301\u0308\u0323\u0336\u0489"),
     "accents": replaced("aceinouyAEO", "áçéïñöúýÀÊÕ", 0.5),
     "Cyrillic look-alikes": replaced("aceopxyiABCEHKMOPTX", "асеорхуіАВСЕНКМОРТХ", 0.5),
-    "Greek look-alikes": replaced("oviABEHIKNOPTXYZ", "ονιΑΒΕΗΙΚΝΟΡΤΧΥΖ", 0.5),
+    "Greek look-alikes": replaced("oviABEHIKOPTXYZ", "ονιΑΒΕΗΙΚΟΡΤΧΥΖ", 0.5),
     "full width": replaced("abcdefghijklmnop", "ａｂｃｄｅｆｇｈｉｊｋｌｍｎｏｐ", 0.5),
     "a system prompt in front": lambda random, text: random.choice(SYSTEM) + text,
 }
@@ -118,7 +118,10 @@ def first(vote: Vote) -> str:
     return vote.prompt[0] or ""
 
 
-REFUSALS = "I'm sorry, but I can't assist with that request.", "I apologize, but I cannot help you with this."
+REFUSALS = (
+    "I'm sorry, but I can't assist with that request. Please ask me about something else, and I will gladly help.",
+    "I apologize, but as an AI language model I cannot help you with this, because it may be against the rules.",
+)
 WORDS = (
     "दिन दान दीन",
     "काम कम कमी",

@@ -3,7 +3,7 @@
 Only comparison sees this form; texts themselves stay as they are. Compatibility forms (full width, ligatures:
 NFKC) and case are folded as in Unicode's caseless matching. Besides:
 
-dropped      format characters (category Cf: zero width, soft hyphen, bidi, tags), variation selectors, fillers
+dropped      format characters (category Cf: zero width, soft hyphen, bidi, tags), variation selectors, fillers,
              and skin tones; the diacritics of Latin, Greek and Cyrillic, with the tones of Vietnamese, because
              many people do not type them; Arabic harakat and Hebrew points, which are aids to reading.
 kept         all other marks. The vowel signs of Devanagari, Tamil or Thai are letters: दिन, दान and दीन are three
@@ -26,21 +26,24 @@ _DROPPED_MARKS = re.compile(
     "\u0591-\u05c7"  # Hebrew points
     "\u180b-\u180d\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef]"  # variation selectors
 )
-_FOLDED = str.maketrans(
-    "авсеніјкморѕтхуԁԛԝһӏ"
-    + "αβεηικορτυνχζ"
-    + "ɡɑıđłøħŧօսհ"
-    + "ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡʏᴢ"
-    + "‐‑‒–—−"
-    + "×∗÷⁄∕",
-    "abcehijkmopstxydqwhl"
-    + "abehikoptuvxz"
-    + "gaidlohtouh"
-    + "abcdefghijklmnoprstuvwyz"
-    + "------"
-    + "**///",
-    "\u115f\u1160\u3164\uffa0\U0001f3fb\U0001f3fc\U0001f3fd\U0001f3fe\U0001f3ff",  # fillers, skin tones
-) | {ord(digit): f"^{n}" for n, digit in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")}
+_FOLDED = (
+    str.maketrans(
+        "авсеніјкморѕтхуԁԛԝһӏ"
+        + "αβεηικορτυνχζ"
+        + "ɡɑıđłøħŧօսհ"
+        + "ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡʏᴢ"
+        + "‐‑‒–—−"
+        + "×∗÷⁄∕",
+        "abcehijkmopstxydqwhl"
+        + "abehikoptuvxz"
+        + "gaidlohtouh"
+        + "abcdefghijklmnoprstuvwyz"
+        + "------"
+        + "**///",
+        "\u0640\u115f\u1160\u3164\uffa0\U0001f3fb\U0001f3fc\U0001f3fd\U0001f3fe\U0001f3ff",  # tatweel, fillers, skin tones
+    )
+    | {ord(digit): f"^{n}" for n, digit in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")}
+)
 _ENDS = ".!?:;\n\r\u2028\u2029。！？：；।؟۔"
 _GLUE = "\0"
 _PUNCTUATION = "-*/%&#"

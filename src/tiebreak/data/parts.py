@@ -5,11 +5,12 @@ conversation and its first turn. It is linked to one that ends alike where that 
 front is then a system prompt or an earlier turn. And it is linked to one whose answers are the same, in either
 order.
 
-What many say is no sign of a copy: a greeting, two refusals. So a part of a prompt has at least PROMPT_BYTES, a
-pair of answers at least ANSWERS_BYTES and DIFFERENT_BYTES, in UTF-8, and what more than MANY prompts have in common
-links none of them.
+What many say is no sign of a copy: a greeting, Yes and No. So a part of a prompt has at least PROMPT_BYTES, a pair
+of answers at least ANSWERS_BYTES and DIFFERENT_BYTES (UTF-8 without spaces); two refusals are no pair; and what
+more than MANY prompts have in common links none of them.
 """
 
+import re
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import accumulate, chain
@@ -19,13 +20,16 @@ from numpy.typing import NDArray
 
 from tiebreak.data.dialog import Turns
 
-PROMPT_BYTES, ANSWERS_BYTES = 18, 200
+PROMPT_BYTES, ANSWERS_BYTES = 18, 120
 DIFFERENT_BYTES = 12
 """Of the first ANSWERS_BYTES: a repeated word is no text."""
 MANY = 20
 ENDS = 8
 """Ends of a prompt that are looked at: after each of its first sentences or lines, and each of its last."""
 
+_REFUSAL = re.compile(
+    rb"(?:i(?:'|\xe2\x80\x99|a)?m)?sorry|i(?:must)?apologi[sz]e|asanai|ican(?:no|'|\xe2\x80\x99)t|unfortunately"
+)
 _LOWER, _SPACING = bytes(range(256)).lower(), b" \t\r\n"
 
 Said = Sequence[Sequence[str]]
@@ -83,6 +87,9 @@ def _enough(texts: Iterable[str]) -> Iterator[bytes]:
 def _pair(a: Turns, b: Turns) -> Iterator[bytes]:
     """Both answers without case and spacing, in either order, if they say enough."""
     texts = ("\n".join(filter(None, answer)).encode("utf-8", "replace") for answer in (a, b))
-    pair = b"\0".join(sorted({text.translate(_LOWER, _SPACING) for text in texts}))
-    if len(pair) >= ANSWERS_BYTES and len(set(pair[:ANSWERS_BYTES])) >= DIFFERENT_BYTES:
+    said = sorted({text.translate(_LOWER, _SPACING) for text in texts})
+    pair = b"\0".join(said)
+    if len(pair) < ANSWERS_BYTES or all(map(_REFUSAL.match, said)):
+        return
+    if len(set(pair[:ANSWERS_BYTES])) >= DIFFERENT_BYTES:
         yield pair
