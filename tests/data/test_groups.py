@@ -1,7 +1,7 @@
 from collections import defaultdict
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tiebreak.data import groups
@@ -108,7 +108,7 @@ def test_prompts_recur_across_the_real_files(shared_data):
             shared = [groups.normalise(p) in exact[other] for p in tables[one]["prompt"].to_pylist()]
             reported = prompts.also_in(one, other)
             assert reported[shared].all(), (one, other)
-    assert prompts.also_in("pandalm_human", "tulu_human_eval").sum() == 892
+    assert prompts.also_in("pandalm_human", "tulu_human_eval").sum() == 891
     near_only = prompts.also_in("llmbar", "llmeval2_human")
     assert near_only.sum() > sum(
         groups.normalise(p) in exact["llmeval2_human"] for p in tables["llmbar"]["prompt"].to_pylist()
@@ -166,12 +166,14 @@ ASKED = st.tuples(
 )
 
 
+@settings(deadline=None, max_examples=25)
 @given(st.lists(ASKED, min_size=1, max_size=12), st.randoms(use_true_random=False))
 def test_the_order_of_rows_does_not_matter_to_what_is_together(asked, random):
     shuffled = random.sample(asked, len(asked))
     assert partition(asked) == partition(shuffled)
 
 
+@settings(deadline=None, max_examples=25)
 @given(st.lists(ASKED, min_size=1, max_size=8), st.lists(ASKED, max_size=8))
 def test_appended_rows_only_join_groups(asked, more):
     def named(asked):

@@ -1,7 +1,7 @@
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tiebreak.data.normalise import normalise, sentences
@@ -82,6 +82,7 @@ def test_a_turn_is_cut_where_a_sentence_or_a_line_ends():
     assert sentences(None) == sentences(" \n") == []
 
 
+@settings(deadline=None)
 @given(
     st.text("abcxyzABCXYZ 123"),
     st.lists(st.tuples(st.integers(0, 40), st.sampled_from("\u0301\u0338\u200b\u00ad\u202e\ufe0f"))),
@@ -93,6 +94,7 @@ def test_signs_put_into_a_text_do_not_matter(text, signs):
     assert sentences(disguised) == sentences(text)
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(max_codepoint=0x24F)))
 def test_form_and_case_do_not_matter(text):
     for other in (unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text), text.upper()):
