@@ -189,3 +189,12 @@ def test_a_base_model_reads_nothing_of_the_lockbox(monkeypatch: pytest.MonkeyPat
         assert made["loss"] < 6.0, "below ln 512, what a random model has"
         assert make() == made, "what is there is kept"
         assert classifier.load(tmp_path / family).head_trained is False
+
+
+def test_near_duplicates_are_found_by_their_disguise(script: Script) -> None:
+    *_, line = script("near_duplicates.py", "--small").strip().split("\n\n")
+    rows = {row["kind"]: row for row in json.loads(line)["rows"]}
+    for row in rows.values():
+        assert row["after"] >= row["before"] if row["of"] == "disguise" else row["after"] == 0, row
+    for kind in ("combining marks", "accents", "a system prompt in front", "one more turn"):
+        assert rows[kind]["after"] == 1 > rows[kind]["before"]

@@ -1,4 +1,8 @@
+from collections import defaultdict
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tiebreak.data import groups
 from tiebreak.data.readers import read_all
@@ -21,6 +25,8 @@ def compare(**prompts):
         QUESTION + " Thanks.",
         QUESTION.replace("Could you please explain", "Can you please explain"),
         QUESTION.replace("photosynthesis", "photosyntesis"),
+        QUESTION.replace("a", "а").replace("e", "é"),
+        "\u200b".join(QUESTION),
     ],
 )
 def test_the_same_question_in_other_clothes_is_one_group(same):
@@ -33,6 +39,9 @@ def test_the_same_question_in_other_clothes_is_one_group(same):
     [
         ("What is the capital of France?", "What is the capital of Spain?"),
         ("Write a poem about the sea.", "Write a poem about the moon."),
+        ("What is 12 + 1?", "What is 12 + 10?"),
+        ("What is 1+1?", "What is 1-1?"),
+        ("यह दिन है", "यह दान है"),
         ("?", "!"),
         ("", "a"),
     ],
@@ -125,3 +134,71 @@ def test_a_number_for_each_group_of_prompts():
     votes = [{"prompt": [text], "response_a": ["x"], "response_b": ["y"]} for text in asked]
     one, other, third = groups.prompt_numbers(table_of(votes))
     assert one == third != other
+
+
+def partition(asked):
+    """Which votes are together, whatever their groups are called."""
+    batch = table_of({"prompt": p, "response_a": [a], "response_b": [b]} for p, a, b in asked)
+    names = groups.compare_votes({"votes": batch.to_batches()}).groups("votes")
+    members = defaultdict(set)
+    for vote, name in zip(asked, names, strict=True):
+        members[name].add(repr(vote))
+    return set(map(frozenset, members.values()))
+
+
+ASKED = st.tuples(
+    st.lists(
+        st.sampled_from(
+            [
+                QUESTION,
+                QUESTION.replace("é", "e"),
+                "Why is the sky blue?",
+                "Why is the sky bleu?",
+                "Hi",
+                "So be it. Why is the sky blue?",
+            ]
+        ),
+        min_size=1,
+        max_size=3,
+    ),
+    *[st.sampled_from(["Yes.", "Because " + QUESTION, "I do not know, but this is what others say of it."])]
+    * 2,
+)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(ASKED, min_size=1, max_size=12), st.randoms(use_true_random=False))
+def test_the_order_of_rows_does_not_matter_to_what_is_together(asked, random):
+    shuffled = random.sample(asked, len(asked))
+    assert partition(asked) == partition(shuffled)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(ASKED, min_size=1, max_size=8), st.lists(ASKED, max_size=8))
+def test_appended_rows_only_join_groups(asked, more):
+    def named(asked):
+        batch = table_of({"prompt": p, "response_a": [a], "response_b": [b]} for p, a, b in asked)
+        return groups.compare_votes({"votes": batch.to_batches()}).groups("votes")
+
+    before, after = named(asked), named(asked + more)
+    joined = dict(zip(before, after, strict=False))
+    assert [joined[name] for name in before] == after[: len(asked)], "no group is cut"
+    assert all(name in before for name in after[: len(asked)]), "a group keeps the name of its first prompt"
+
+
+def test_other_files_lend_a_file_no_links():
+    a, b = (
+        "An answer that goes on for quite a while, " * 3,
+        "Another that is no shorter than this one is. " * 3,
+    )
+    files = {
+        "votes": [(QUESTION, a, b), ("Why is the sky blue?", "x", "y")],
+        "extra": [("Why is the sky blue?", b, a)],
+    }
+    tables = {
+        name: table_of({"prompt": [p], "response_a": [a], "response_b": [b]} for p, a, b in votes)
+        for name, votes in files.items()
+    }
+    prompts = groups.compare_votes({name: table.to_batches() for name, table in tables.items()})
+    assert len(set(prompts.groups("votes"))) == 2
+    assert prompts.also_in("votes", "extra").tolist() == [True, True]

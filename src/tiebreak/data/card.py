@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from tiebreak.data import groups, rates, readers, sources
@@ -102,7 +103,7 @@ def check(
     """
     reading = _Reading(tokenizer)
     order = _named([(role, path) for role, paths in files.items() for path in sources.expand(paths)])
-    prompts = groups.compare({name: reading.prompts(name, *source) for name, source in order.items()})
+    prompts = groups.compare_votes({name: reading.votes(name, *source) for name, source in order.items()})
     if not reading.facts:
         raise readers.no_votes(order, rejects_of(reading.files.values()))
     facts = Facts.joined(reading.facts)
@@ -130,7 +131,7 @@ def check(
 
 
 class _Reading:
-    """One pass over files: yields the prompts, keeps the facts."""
+    """One pass over files: yields the votes, keeps the facts."""
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase | None") -> None:
         self.tokenizer = tokenizer
@@ -138,7 +139,7 @@ class _Reading:
         self.models: dict[str, int] = {}
         self.files: dict[str, File] = {}
 
-    def prompts(self, name: str, role: Role, path: Path) -> Iterator[list[str | None]]:
+    def votes(self, name: str, role: Role, path: Path) -> Iterator[pa.RecordBatch]:
         records = votes = 0
         kinds: Counter[str] = Counter()
         for batch in readers.read([path], role):
@@ -148,7 +149,7 @@ class _Reading:
             if batch.votes.num_rows:
                 tokens = token_counts(batch.votes, self.tokenizer)
                 self.facts.append(Facts.of(batch.votes, tokens, self.models))
-            yield from groups.questions(batch.votes)
+            yield batch.votes
         self.files[name] = File(role, name, records, votes, dict(kinds.most_common()), 0)
 
 

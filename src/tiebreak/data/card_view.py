@@ -116,7 +116,10 @@ def sections(card: Card) -> Iterator[Section]:
     yield _repeats(card)
     if card.overlaps:
         rows = [(one, other, f"{n:,}") for one, other, n in card.overlaps]
-        note = f"Equal prompts, or at least {THRESHOLD:.0%} of 5-character shingles in common, or a chain of these."
+        note = (
+            f"Prompts or answers that a split keeps together: equal ones, at least {THRESHOLD:.0%} of 5-character "
+            "shingles in common, other signs of a copy, or a chain of these."
+        )
         yield Section("Overlap between files", ("file", "has prompts of", "rows"), rows, note)
 
 

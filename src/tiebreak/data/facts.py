@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tiebreak.data.groups import normalise
+from tiebreak.data.normalise import normalise
 from tiebreak.data.scripts import SCRIPTS, script
 from tiebreak.recipe import Prompt
 
