@@ -108,7 +108,7 @@ def _nothing_left(folder: Path) -> Iterator[None]:
 def _make_votes(folder: Path, votes: int, seed: int) -> None:
     from tiebreak.data import synthetic
 
-    synthetic.write(folder, votes, seed)
+    synthetic.write(folder, votes, seed, synthetic.DEMO)
 
 
 def _with_data(text: str, votes: Sequence[Path], preferences: Sequence[Path]) -> str:
