@@ -172,7 +172,9 @@ def test_neither_words_nor_their_overlap_tell_of_the_relation():
         for p, x, y in zip(prompts, a, b, strict=True)
     ]
     lexical = sparse.hstack([counts.transform(a) - counts.transform(b), counts.transform(prompts), shared])
-    products = sparse.hstack([difference.multiply(column) for column in asked.transform(prompts).T.toarray()[..., None]])
+    products = sparse.hstack(
+        [difference.multiply(column) for column in asked.transform(prompts).T.toarray()[..., None]]
+    )
     d = np.concatenate([log_odds(table)[0] for table in tables])
     of = {name: fitted(x.tocsr(), d) for name, x in (("lexical", lexical), ("products", products))}
     assert of["lexical"] < 0.02

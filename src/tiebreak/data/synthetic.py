@@ -104,7 +104,7 @@ class World:
     relation: float = 0.0
 
 
-DEMO = World(relation=0.4)
+DEMO = World(relation=0.6)
 """Of the demo: a model of word counts cannot come near the best possible."""
 
 RANDOM_VOTE = (0.35, 0.34, 0.31)
@@ -141,7 +141,10 @@ def generate(votes: int, seed: int, world: World | None = None) -> pa.Table:
 
 
 def preferences(pairs: int, seed: int, world: World | None = None) -> pa.Table:
-    """Pairs of the same world: id, prompt, chosen, rejected, as text; one turn, no ties, no chance."""
+    """Pairs of the same world: id, prompt, chosen, rejected, as text; one turn.
+
+    They are easier to learn from than real ones: no ties, no chance, and judges who like what the voters like.
+    """
     world = world or World()
     drawn = _draw(pairs, np.random.default_rng(seed), world, multi_turn=0.0)
     a_wins = pa.array(drawn.liking_N["a"] >= drawn.liking_N["b"])
@@ -278,11 +281,17 @@ def _prompts(topic_T: Ints, wish_T: Ints, closed_T: NDArray[np.bool_], rng: np.r
 
 
 def _with_stance(prompt_T: pa.Array, rng: np.random.Generator) -> tuple[pa.Array, Floats]:
-    """`How would Ada explain oven and soup? As a list. Name faults.`, and -1 for faults, 1 for merits."""
+    """`How would Ada explain oven and soup? As a list. Name faults, losses, errors, losses and faults.`
+
+    And -1 for faults, 1 for merits. It is said so often that tiny models, whose attention is flat at first, see it.
+    """
     merits_T = rng.integers(2, size=len(prompt_T))
-    words = [f" Name {word}." for stance in STANCES for word in stance]
-    chosen_T = merits_T * len(STANCES[0]) + rng.integers(len(STANCES[0]), size=len(prompt_T))
-    return pc.binary_join_element_wise(prompt_T, _take(words, chosen_T), ""), 2.0 * merits_T - 1
+    words = [word for stance in STANCES for word in stance]
+    parts = [
+        _take([start + word for word in words], merits_T * len(STANCES[0]) + rng.integers(3, size=len(prompt_T)))
+        for start in (" Name ", ", ", ", ", ", ", " and ")
+    ]
+    return pc.binary_join_element_wise(prompt_T, *parts, ".", ""), 2.0 * merits_T - 1
 
 
 @cache
