@@ -288,7 +288,9 @@ def _with_stance(prompt_T: pa.Array, rng: np.random.Generator) -> tuple[pa.Array
     merits_T = rng.integers(2, size=len(prompt_T))
     words = [word for stance in STANCES for word in stance]
     parts = [
-        _take([start + word for word in words], merits_T * len(STANCES[0]) + rng.integers(3, size=len(prompt_T)))
+        _take(
+            [start + word for word in words], merits_T * len(STANCES[0]) + rng.integers(3, size=len(prompt_T))
+        )
         for start in (" Name ", ", ", ", ", ", ", " and ")
     ]
     return pc.binary_join_element_wise(prompt_T, *parts, ".", ""), 2.0 * merits_T - 1
