@@ -15,8 +15,9 @@ P(A) : P(B) : P(tie) = exp(d/2) : exp(-d/2) : v, where v is larger for yes-or-no
 answers have to be read; nothing else in the text tells.
 
 The relation is between texts: half of the prompts ask for merits and half for faults, in words that no answer has
-and that are as long either way, so neither an answer's words, nor the prompt's, nor their overlap or lengths say
-anything of it. It takes the product of one prompt word and the answers' grades.
+and that are as long either way. So neither an answer's words, nor the prompt's, nor their overlap or lengths say
+which answer it favours; the product of the prompt's word and the answers' grades does. (What a prompt asks for may
+tell of ties: where relation and quality are at odds, answers are nearer to each other.)
 
 Dimension letters: N votes, T turns (of all votes), S sentences (of all turns).
 """
