@@ -193,8 +193,8 @@ def prepare(folder: Path, seed: int, count: int) -> None:
     votes = read_table(folder / "data" / "votes.parquet")
     texts = list(islice(_texts(votes.slice(0, count // 4)), 20_000))
     (folder / "models").mkdir(exist_ok=True)
-    tiny.make(folder / "models" / "llama", "llama", texts, seed, hidden=96, layers=3)
-    tiny.make(folder / "models" / "gemma", "gemma2", texts, seed)
+    tiny.make(folder / "models" / "llama", "llama", texts, seed, hidden=96, layers=3, initializer_range=0.06)
+    tiny.make(folder / "models" / "gemma", "gemma2", texts, seed, initializer_range=0.06)
     (folder / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
 
 
