@@ -288,9 +288,10 @@ def _with_stance(prompt_T: pa.Array, rng: np.random.Generator) -> tuple[pa.Array
     """
     merits_T = rng.integers(2, size=len(prompt_T))
     words = [word for stance in STANCES for word in stance]
+    variants = len(STANCES[0])
     parts = [
         _take(
-            [start + word for word in words], merits_T * len(STANCES[0]) + rng.integers(3, size=len(prompt_T))
+            [start + word for word in words], merits_T * variants + rng.integers(variants, size=len(prompt_T))
         )
         for start in (" Name ", ", ", ", ", ", ", " and ")
     ]
@@ -338,8 +339,8 @@ def _answers(
         + world.formatting * format_T
         + world.length * verbosity_T
     )
-    relation_T = relation_weight(world) * stance_T * quality_T if world.relation else 0.0
-    return texts_T, math.sqrt(1 - world.relation) * others_T + relation_T
+    weight = relation_weight(world) if world.relation else 0.0
+    return texts_T, math.sqrt(1 - world.relation) * others_T + weight * stance_T * quality_T
 
 
 def _drift(topic_T: Ints, rng: np.random.Generator) -> Ints:
