@@ -10,6 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from scipy import sparse
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.linear_model import Ridge
 
 from tiebreak.data import groups, synthetic
 from tiebreak.data.synthetic import World
@@ -18,6 +21,7 @@ from tiebreak.data.votes import SCHEMA
 GRADE = {word: grade - 1 for grade, words in enumerate(synthetic.GRADES) for word in words}
 TOPIC = {noun: topic for topic, nouns in enumerate(synthetic.TOPICS) for noun in nouns}
 TRUE = ("true_a", "true_b", "true_tie")
+COLUMNS = ("prompt", "response_a", "response_b")
 
 
 def matrix(table, columns):
@@ -25,7 +29,14 @@ def matrix(table, columns):
 
 
 def words(text):
-    return text.replace(".", " ").replace("?", " ").split()
+    return text.translate(str.maketrans(".?,", "   ")).split()
+
+
+def stance(prompt):
+    """-1 where a prompt asks for faults, 1 for merits, 0 for neither."""
+    asked = {n for n, names in enumerate(synthetic.STANCES) for word in words(prompt) if word in names}
+    assert len(asked) <= 1
+    return 2 * asked.pop() - 1 if asked else 0
 
 
 def liking(prompt, answer, world):
@@ -34,10 +45,13 @@ def liking(prompt, answer, world):
     about = {TOPIC[word] for word in words(answer) if word in TOPIC}
     sentences = answer.count(".")
     is_list = answer.startswith("- ")
-    total = world.quality * sum(GRADE.get(word, 0) for word in words(answer))
+    quality = sum(GRADE.get(word, 0) for word in words(answer))
+    total = world.quality * quality
     total -= world.topic * (about != {asked})
     total += world.formatting * is_list * (1.0 if "As a list" in prompt else 0.3)
-    return total + world.length * sentences * (-1 if "In short" in prompt else 1)
+    total += world.length * sentences * (-1 if "In short" in prompt else 1)
+    relation = synthetic.relation_weight(world) * stance(prompt) * quality
+    return math.sqrt(1 - world.relation) * total + relation
 
 
 def truth(vote, world):
@@ -54,7 +68,7 @@ def truth(vote, world):
     ]
 
 
-@pytest.mark.parametrize("world", [World(), World(noise=0.3, multi_turn=0.5, position=1.0)])
+@pytest.mark.parametrize("world", [World(), World(noise=0.3, multi_turn=0.5, position=1.0, relation=0.6)])
 def test_the_truth_is_what_the_text_says(world):
     table = synthetic.generate(500, seed=1, world=world)
     expected = [truth(vote, world) for vote in table.to_pylist()]
@@ -113,16 +127,77 @@ def test_every_effect_moves_the_truth():
         assert not np.allclose(matrix(other, TRUE), matrix(base, TRUE))
 
 
-def test_the_chosen_answer_pleases_more():
-    table = synthetic.preferences(500, seed=9)
+def log_odds(table):
+    """d of each vote, and whether its prompt asks for merits (1) or faults (-1)."""
+    p = matrix(table, TRUE)
+    return np.log(p[:, 0] / p[:, 1]), np.array([stance(prompt[0]) for prompt in table["prompt"].to_pylist()])
+
+
+@pytest.mark.parametrize("share", [0.2, 0.6, 1.0])
+def test_the_relation_has_its_share_of_the_variance(share):
+    """d = rest + relation, and the relation alone changes its sign with the prompt's stance."""
+    world = World(relation=share, position=0.0, multi_turn=0.0)
+    d, asked = log_odds(synthetic.generate(20_000, seed=21, world=world))
+    rest, _ = log_odds(synthetic.generate(20_000, seed=21, world=replace(world, relation=0.0)))
+    relation = d - math.sqrt(1 - share) * rest
+    assert relation.var() / d.var() == pytest.approx(share, abs=0.02)
+    assert d.var() == pytest.approx(rest.var(), rel=0.04)
+    assert abs(np.corrcoef(relation, rest)[0, 1]) < 0.03
+    assert abs(asked.mean()) < 0.03
+
+
+def test_without_a_relation_all_else_is_the_same():
+    plain, related = (synthetic.generate(300, 22, World(relation=share)) for share in (0.0, 0.5))
+    for column in ("response_a", "response_b", "model_a", "model_b"):
+        assert plain[column].equals(related[column])
+    for without, asked in zip(plain["prompt"].to_pylist(), related["prompt"].to_pylist(), strict=True):
+        assert [turn.split(" Name ")[0] for turn in asked] == without
+        assert all(stance(turn) == 0 for turn in without)
+    assert plain.equals(synthetic.generate(300, 22, World()))
+
+
+def test_neither_words_nor_their_overlap_tell_of_the_relation():
+    """Of a world of the relation alone: word counts of A less B, the prompt's, both, overlap and lengths are as
+    good as the class shares on new votes; with the products of the prompt's words, they are not.
+    """
+    world = World(relation=1.0, position=0.0, multi_turn=0.0)
+    tables = [synthetic.generate(votes, seed, world) for votes, seed in ((4000, 23), (2000, 24))]
+    prompts, a, b = ([turns[0] for table in tables for turns in table[c].to_pylist()] for c in COLUMNS)
+    counts = CountVectorizer(ngram_range=(1, 2), min_df=3).fit(prompts + a + b)
+    grades = CountVectorizer(vocabulary=sorted(GRADE))
+    difference = grades.transform(a) - grades.transform(b)
+    asked = CountVectorizer(vocabulary=[word for names in synthetic.STANCES for word in names])
+    shared = [
+        [len(set(words(p)) & set(words(x))) - len(set(words(p)) & set(words(y))), len(x) - len(y), len(p)]
+        for p, x, y in zip(prompts, a, b, strict=True)
+    ]
+    lexical = sparse.hstack([counts.transform(a) - counts.transform(b), counts.transform(prompts), shared])
+    products = sparse.hstack(
+        [difference.multiply(column) for column in asked.transform(prompts).T.toarray()[..., None]]
+    )
+    d = np.concatenate([log_odds(table)[0] for table in tables])
+    of = {name: fitted(x.tocsr(), d) for name, x in (("lexical", lexical), ("products", products))}
+    assert of["lexical"] < 0.02
+    assert of["products"] > 0.95
+
+
+def fitted(x, d, training=4000):
+    """R2 on the later votes of a ridge regression on the earlier ones."""
+    return Ridge(alpha=30.0).fit(x[:training], d[:training]).score(x[training:], d[training:])
+
+
+@pytest.mark.parametrize("world", [World(), synthetic.DEMO])
+def test_the_chosen_answer_pleases_more(world):
+    table = synthetic.preferences(500, seed=9, world=world)
     assert table.column_names == ["id", "prompt", "chosen", "rejected"]
     for pair in table.to_pylist():
-        chosen, rejected = (liking(pair["prompt"], pair[side], World()) for side in ("chosen", "rejected"))
+        chosen, rejected = (liking(pair["prompt"], pair[side], world) for side in ("chosen", "rejected"))
         assert chosen >= rejected - 1e-9
 
 
-def test_prompts_are_too_different_to_form_large_groups():
-    table = synthetic.generate(4000, seed=10)
+@pytest.mark.parametrize("world", [World(), synthetic.DEMO])
+def test_prompts_are_too_different_to_form_large_groups(world):
+    table = synthetic.generate(4000, seed=10, world=world)
     names = groups.compare({"votes": iter(table["prompt"].to_pylist())}).groups("votes")
     sizes = np.unique(names, return_counts=True)[1]
     assert len(sizes) > 3500

@@ -8,17 +8,25 @@ sentences, each about a thing and each good, plain or poor. How much an answer p
     formatting  a list, above all where the prompt wishes for one
     length      sentences, which count against an answer where the prompt wishes for few words
     position    the first answer's advantage
+    relation    good sentences where the prompt asks for merits, poor ones where it asks for faults
 
 and the vote follows Davidson's model of paired comparison with ties (JASA 65, 1970): for a difference d,
 P(A) : P(B) : P(tie) = exp(d/2) : exp(-d/2) : v, where v is larger for yes-or-no questions. Prompt and both
 answers have to be read; nothing else in the text tells.
+
+The relation is between texts: half of the prompts ask for merits and half for faults, in words that no answer has
+and that are as long either way. So neither an answer's words, nor the prompt's, nor their overlap or lengths say
+which answer it favours; the product of the prompt's word and the answers' grades does. (What a prompt asks for may
+tell of ties: where relation and quality are at odds, answers are nearer to each other.)
 
 Dimension letters: N votes, T turns (of all votes), S sentences (of all turns).
 """
 
 import csv
 import io
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +64,8 @@ ASKS = (("How would", "explain"), ("Why does", "prefer"), ("What would", "do wit
 CLOSED = (("Should", "choose"), ("Can", "mix"), ("Does", "need"))
 WISHES = ("?", "? As a list.", "? In short.")
 NO_WISH, LIST, BRIEF = range(3)
+STANCES = (("faults", "errors", "losses"), ("merits", "assets", "values"))
+"""What a prompt of a world with a relation asks for, where poor sentences please and where good ones do."""
 PEOPLE = tuple(
     "Ada,Ben,Cleo,Dan,Eva,Finn,Gus,Hana,Ivan,June,Kurt,Lena,Milo,Nora,Otto,Pia,Quinn,Rosa,Sam,Tara,"
     "Uma,Vera,Wes,Xena,Yuri,Zoe,Abel,Bea,Carl,Dora,Emil,Faye,Glen,Hope,Iris,Jack,Kim,Leo,Mona,Ned".split(",")
@@ -76,7 +86,9 @@ class World:
     strength: the best model's advantage in quality over the average one. drift: share of answers that drift.
     multi_turn: share of votes with two turns.
     noise: share of votes cast at random, as RANDOM_VOTE. At 0 the best possible log loss is about 0.79; at
-    0.3 it is about 0.95, as hard as real arena votes.
+    0.3 it is about 0.96.
+    relation: share of the variance of d, position aside, that the relation has; the effects above have the rest,
+    scaled so that the variance stays. At 0 no prompt asks for merits or faults.
     """
 
     quality: float = 0.85
@@ -90,7 +102,11 @@ class World:
     drift: float = 0.3
     multi_turn: float = 0.06
     noise: float = 0.0
+    relation: float = 0.0
 
+
+DEMO = World(relation=0.6)
+"""Of the demo: a model of word counts cannot come near the best possible."""
 
 RANDOM_VOTE = (0.35, 0.34, 0.31)
 """P(A), P(B), P(tie) of a vote cast at random."""
@@ -126,7 +142,10 @@ def generate(votes: int, seed: int, world: World | None = None) -> pa.Table:
 
 
 def preferences(pairs: int, seed: int, world: World | None = None) -> pa.Table:
-    """Pairs of the same world: id, prompt, chosen, rejected, as text; one turn, no ties, no chance."""
+    """Pairs of the same world: id, prompt, chosen, rejected, as text; one turn.
+
+    They are easier to learn from than real ones: no ties, no chance, and judges who like what the voters like.
+    """
     world = world or World()
     drawn = _draw(pairs, np.random.default_rng(seed), world, multi_turn=0.0)
     a_wins = pa.array(drawn.liking_N["a"] >= drawn.liking_N["b"])
@@ -216,12 +235,16 @@ def _draw(votes: int, rng: np.random.Generator, world: World, multi_turn: float)
     wish_T = rng.choice(3, size=len(vote_T), p=[0.5, 0.25, 0.25])
     closed_N = rng.random(votes) < 0.4
     prompt_T = _prompts(topic_T, wish_T, closed_N[vote_T], rng)
+    stance_T = np.zeros(len(vote_T))
+    if world.relation:
+        asked = rng.spawn(1)[0]  # so that all else is the same whatever the share
+        prompt_T, stance_T = _with_stance(prompt_T, asked)
     model_N = _two_models(votes, rng)
     strength = world.strength * np.linspace(-1, 1, len(MODELS))
     answers: dict[str, pa.Array] = {}
     liking: dict[str, Floats] = {}
     for side, model in model_N.items():
-        texts_T, liking_T = _answers(topic_T, wish_T, strength[model][vote_T], world, rng)
+        texts_T, liking_T = _answers(topic_T, wish_T, stance_T, strength[model][vote_T], world, rng)
         answers[side] = pa.ListArray.from_arrays(offsets, texts_T)
         liking[side] = np.bincount(vote_T, weights=liking_T, minlength=votes).astype(np.float64)
     names = pa.array(MODELS)
@@ -258,8 +281,44 @@ def _prompts(topic_T: Ints, wish_T: Ints, closed_T: NDArray[np.bool_], rng: np.r
     return pc.binary_join_element_wise(*parts, "")
 
 
+def _with_stance(prompt_T: pa.Array, rng: np.random.Generator) -> tuple[pa.Array, Floats]:
+    """`How would Ada explain oven and soup? As a list. Name faults, losses, errors, losses and faults.`
+
+    And -1 for faults, 1 for merits. It is said so often that tiny models, whose attention is flat at first, see it.
+    """
+    merits_T = rng.integers(2, size=len(prompt_T))
+    words = [word for stance in STANCES for word in stance]
+    variants = len(STANCES[0])
+    parts = [
+        _take(
+            [start + word for word in words], merits_T * variants + rng.integers(variants, size=len(prompt_T))
+        )
+        for start in (" Name ", ", ", ", ", ", ", " and ")
+    ]
+    return pc.binary_join_element_wise(prompt_T, *parts, ".", ""), 2.0 * merits_T - 1
+
+
+@cache
+def relation_weight(world: World) -> float:
+    """Of one more sentence of the stance that is asked for, in units of d."""
+    others = replace(world, relation=0.0)
+    grades = replace(others, quality=1.0, topic=0.0, formatting=0.0, length=0.0)
+    return math.sqrt(world.relation) * _spread(others) / _spread(grades)
+
+
+def _spread(world: World) -> float:
+    """The standard deviation of d, position aside, over many votes of one turn."""
+    liking = _draw(100_000, np.random.default_rng(0), world, multi_turn=0.0).liking_N
+    return float((liking["a"] - liking["b"]).std())
+
+
 def _answers(
-    topic_T: Ints, wish_T: Ints, strength_T: Floats, world: World, rng: np.random.Generator
+    topic_T: Ints,
+    wish_T: Ints,
+    stance_T: Floats,
+    strength_T: Floats,
+    world: World,
+    rng: np.random.Generator,
 ) -> tuple[pa.Array, Floats]:
     """One answer for each turn, and how much it pleases."""
     n = len(topic_T)
@@ -274,13 +333,14 @@ def _answers(
     quality_T = np.bincount(turn_S, weights=grade_S - 1.0, minlength=n)
     format_T = is_list_T * np.where(wish_T == LIST, 1.0, 0.3)
     verbosity_T = length_T * np.where(wish_T == BRIEF, -1.0, 1.0)
-    liking_T = (
+    others_T = (
         world.quality * quality_T
         - world.topic * drifts_T
         + world.formatting * format_T
         + world.length * verbosity_T
     )
-    return texts_T, liking_T
+    weight = relation_weight(world) if world.relation else 0.0
+    return texts_T, math.sqrt(1 - world.relation) * others_T + weight * stance_T * quality_T
 
 
 def _drift(topic_T: Ints, rng: np.random.Generator) -> Ints:

@@ -108,7 +108,7 @@ def _nothing_left(folder: Path) -> Iterator[None]:
 def _make_votes(folder: Path, votes: int, seed: int) -> None:
     from tiebreak.data import synthetic
 
-    synthetic.write(folder, votes, seed)
+    synthetic.write(folder, votes, seed, synthetic.DEMO)
 
 
 def _with_data(text: str, votes: Sequence[Path], preferences: Sequence[Path]) -> str:
@@ -152,4 +152,4 @@ def _make_models(folder: Path, recipe: Recipe, texts: Sequence[str], seed: int) 
     models = (*recipe.models.teachers.values(), recipe.models.student)
     for base in sorted({model.base for model in models} & _TINY_FAMILIES.keys()):
         (folder / base).parent.mkdir(parents=True, exist_ok=True)
-        tiny.make(folder / base, _TINY_FAMILIES[base], texts, seed)  # type: ignore[arg-type]
+        tiny.make(folder / base, _TINY_FAMILIES[base], texts, seed, initializer_range=0.06)  # type: ignore[arg-type]
