@@ -55,22 +55,20 @@ def check(classifier: Classifier, budget: int, training: bool) -> None:
 
 
 def _disagreement(classifier: Classifier, budget: int, training: bool) -> str:
-    """What the kernels do worst; nothing if they are right."""
-    wrong: list[Part] = []
+    """What the kernels do wrong first; nothing if they are right."""
     try:
-        for part in compared(classifier, documents_of(classifier), budget, training):
-            if not excess(part) <= 0:  # true of NaN, too
-                wrong.append(part)
+        parts = list(compared(classifier, documents_of(classifier), budget, training))
     except (torch.cuda.OutOfMemoryError, TiebreakError):
         raise
     except Exception as error:  # a compiler may raise anything
         return f"raise {type(error).__name__}: {next(iter(str(error).splitlines()), '')[:200]}"
-    if not wrong:
-        return ""
-    worst = max(wrong, key=excess)
+    return next((_said(part) for part in parts if not excess(part) <= 0), "")  # NaN is no number at most 0
+
+
+def _said(part: Part) -> str:
     return (
-        f"are {worst.kernels:.2g} from fp32 in {worst.kind} {worst.number} ({worst.tensor}), where plain 16 bits are "
-        f"{worst.plain:.2g}"
+        f"are {part.kernels:.2g} from fp32 in {part.kind} {part.number} ({part.tensor}), where plain 16 bits are "
+        f"{part.plain:.2g}"
     )
 
 
