@@ -6,65 +6,26 @@ from typing import Any
 
 import pytest
 import torch
+from kernels import Kernel, build, kernel
 from models import FOR_KERNELS, base
 from torch import Tensor
 
 from tiebreak.data.packing import pack
 from tiebreak.errors import TiebreakError
 from tiebreak.model import check as checking
-from tiebreak.model import classifier as loading
-from tiebreak.model import stream, ways
+from tiebreak.model import ways
 from tiebreak.model.classifier import Classifier
-from tiebreak.model.lora import HEAD, adapted_layers
-from tiebreak.recipe import Lora
+from tiebreak.model.lora import HEAD
 
 flash = pytest.importorskip("tiebreak.model.flash", exc_type=ImportError, reason="Triton is not installed")
-
-LORA = Lora(rank=16, alpha=32, dropout=0.1)
-Kernel = Callable[..., tuple[Tensor, None]]
-
-
-def kernel(
-    leak: int = 0, ahead: int = 0, capped: bool = True, scaled: float = 1.0, whole_gradient: bool = True
-) -> Kernel:
-    """Attention over tiles in fp32, rounded at its ends; a document may see so many tokens of the one before it."""
-
-    def attend(
-        q_THE: Tensor, k_TKE: Tensor, v_TKE: Tensor, queries_N5: Tensor, keys_N5: Tensor,
-        scale: float, cap: float, window: int,
-    ) -> tuple[Tensor, None]:  # fmt: skip
-        seen_TT = torch.zeros(len(q_THE), len(q_THE), dtype=torch.bool)
-        for first, stop, own, prefix, prefix_stop in queries_N5.tolist():
-            for row in range(first, min(first + 128, stop)):
-                seen = [*range(prefix, prefix_stop), *range(max(0, own - leak), min(row + 1 + ahead, stop))]
-                seen_TT[row, seen[-window:]] = True
-        groups = q_THE.shape[1] // k_TKE.shape[1]
-        q, k, v = q_THE.float(), k_TKE.float(), v_TKE.float()
-        k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
-        scores = torch.einsum("qhe,khe->hqk", q, k) * scale * scaled
-        scores = torch.tanh(scores / cap) * cap if cap and capped else scores
-        scores = scores.masked_fill(~seen_TT, -torch.inf)
-        total = scores.logsumexp(-1, keepdim=True)
-        p = (scores - (total if whole_gradient else total.detach())).exp()
-        return torch.einsum("hqk,khe->qhe", p, v).to(q_THE.dtype), None
-
-    return attend
 
 
 def failing(*_: Any) -> tuple[Tensor, None]:
     raise RuntimeError("no such instruction\nand a long trace")
 
 
-def build(family: str, kind: str = "dense", dtype: torch.dtype = torch.bfloat16) -> Classifier:
-    if kind == "nf4":
-        pytest.importorskip("bitsandbytes")
-    folder = base(family, FOR_KERNELS)
-    model, _ = stream.load(folder, loading._config(folder), dtype, "cpu", kind, LORA, seed=3)
-    ours = loading._classifier(folder, model, False, "cpu", 3)
-    for _, layer in adapted_layers(model):
-        layer.lora_B.data.normal_(std=0.05)
-    ours.fixed = True
-    return ours
+def made(family: str, kind: str = "dense", dtype: torch.dtype = torch.bfloat16) -> Classifier:
+    return build(base(family, FOR_KERNELS), kind, dtype)
 
 
 @pytest.fixture
@@ -88,7 +49,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("family", ["llama", "gemma2"])
 def test_right_kernels_are_kept(checked, family, dtype, kind, caplog) -> None:
-    ours = checked(build(family, kind, dtype), kernel())
+    ours = checked(made(family, kind, dtype), kernel())
     assert ours.fixed, warnings(caplog)
     assert ours.checked
     assert all(p.grad is None for p in ours.model.parameters())
@@ -108,7 +69,7 @@ WRONG = {
 @pytest.mark.parametrize("kind", ["dense", "fp8", "nf4"])
 @pytest.mark.parametrize("wrong", WRONG)
 def test_a_wrong_kernel_is_left(checked, wrong, kind, caplog) -> None:
-    ours = checked(build("gemma2" if "cap" in wrong else "llama", kind), kernel(**WRONG[wrong]))
+    ours = checked(made("gemma2" if "cap" in wrong else "llama", kind), kernel(**WRONG[wrong]))
     assert not ours.fixed
     (warning,) = warnings(caplog)
     assert "from fp32 in attention 0" in warning
@@ -118,24 +79,24 @@ def test_a_wrong_kernel_is_left(checked, wrong, kind, caplog) -> None:
 
 @pytest.mark.parametrize("wrong", sorted(set(WRONG) - {"forgets a term of the gradient"}))
 def test_a_wrong_kernel_does_not_score_either(checked, wrong) -> None:
-    ours = build("gemma2" if "cap" in wrong else "llama")
+    ours = made("gemma2" if "cap" in wrong else "llama")
     assert not checked(ours, kernel(**WRONG[wrong]), training=False).fixed
 
 
 def test_right_kernels_score(checked) -> None:
-    assert checked(build("llama"), kernel(), training=False).fixed
+    assert checked(made("llama"), kernel(), training=False).fixed
 
 
 @pytest.mark.slow
 def test_the_kernels_themselves_are_kept(checked, caplog) -> None:
     """In Triton's interpreter, which knows no bf16, unless there is a GPU."""
-    ours = checked(build("llama", dtype=torch.float16), flash.flash)
+    ours = checked(made("llama", dtype=torch.float16), flash.flash)
     assert ours.fixed, warnings(caplog)
 
 
 def test_massive_activations_do_no_harm(checked, caplog) -> None:
     """Two channels that dwarf the others: 16 bits say little of the whole model's gradients."""
-    ours, exact = build("llama"), build("llama", dtype=torch.float32)
+    ours, exact = made("llama"), made("llama", dtype=torch.float32)
     for model in (ours.model, exact.model):
         model.get_input_embeddings().weight.data[:, :2] *= 2000
     gradients = []
@@ -149,31 +110,31 @@ def test_massive_activations_do_no_harm(checked, caplog) -> None:
     plain, true = gradients
     assert (plain - true).norm() > 0.5 * true.norm()
     assert checked(ours, kernel()).fixed, warnings(caplog)
-    again = build("llama")
+    again = made("llama")
     again.model.get_input_embeddings().weight.data[:, :2] *= 2000
     assert not checked(again, kernel(scaled=1.02)).fixed
 
 
 def test_a_kernel_that_raises_is_left_with_one_warning(checked, caplog) -> None:
-    assert not checked(build("llama"), failing).fixed
+    assert not checked(made("llama"), failing).fixed
     (warning,) = warnings(caplog)
     assert "RuntimeError: no such inst" in warning
     assert "trace" not in warning
 
 
 def test_a_classifier_is_compared_once(checked) -> None:
-    ours = checked(build("llama"), kernel(), training=False)
+    ours = checked(made("llama"), kernel(), training=False)
     assert checked(ours, failing, training=False).fixed
 
 
 def test_without_a_tokenizer_tokens_are_random(checked) -> None:
-    ours = build("llama")
+    ours = made("llama")
     ours.tokenizer = None
     assert checked(ours, kernel(), training=False).fixed
 
 
 def test_no_numbers_are_no_agreement(checked, caplog) -> None:
-    assert not checked(build("llama"), lambda *a: (a[0] * float("nan"), None), training=False).fixed
+    assert not checked(made("llama"), lambda *a: (a[0] * float("nan"), None), training=False).fixed
     assert "are nan from fp32" in warnings(caplog)[0]
 
 
@@ -182,10 +143,10 @@ def test_a_backward_that_fails_ends_a_training_with_spread_weights(checked, monk
         raise RuntimeError("out of shared memory")
 
     monkeypatch.setattr(torch.autograd, "grad", failing_backward)
-    assert not checked(build("llama"), kernel()).fixed
+    assert not checked(made("llama"), kernel()).fixed
     monkeypatch.setattr(ways.distributed, "shards", lambda: True)
     with pytest.raises(TiebreakError, match=r"raise RuntimeError in a backward, .*compute.shard_model=false"):
-        checked(build("llama"), kernel())
+        checked(made("llama"), kernel())
 
 
 def test_a_massive_row_does_not_hide_the_others() -> None:
