@@ -15,15 +15,18 @@ from unittest import mock
 
 import numpy as np
 import torch
+from kernels import build, kernel
 from models import votes
 from safetensors.numpy import load_file
 
 from tiebreak import distributed
 from tiebreak.data import sides
+from tiebreak.data.packing import Packed
 from tiebreak.data.prompt import tokenize
 from tiebreak.errors import Interrupted
-from tiebreak.model.classifier import load, load_adapted
+from tiebreak.model.classifier import Classifier, load, load_adapted
 from tiebreak.model.lora import adapter_state
+from tiebreak.model.ways import Part, compared
 from tiebreak.predict import parts
 from tiebreak.predict.scorer import both_orders, score
 from tiebreak.recipe import Lora, Prompt, Training
@@ -127,6 +130,30 @@ def interrupted(
     except Interrupted:
         return True
     return False
+
+
+def judged(base: Path, kind: str) -> list[Part]:
+    """What the check of kernels sees, of right ones."""
+    torch.manual_seed(0)
+    ours = build(base, kind)
+    ours.model.train()
+    documents = [np.arange(length, dtype=np.int32) for length in (60, 40, 9)]
+    with mock.patch("tiebreak.model.flash.flash", kernel()):
+        return list(compared(ours, documents, 128, training=True))
+
+
+def short_of_memory(base: Path, folder: Path, short: int, number: int) -> Trained:
+    """`train`, where the process `short` has too little memory for its forward of that number."""
+    forward, seen = Classifier.logits, [0]
+
+    def logits(self: Classifier, batch: Packed) -> torch.Tensor:
+        seen[0] += 1
+        if distributed.rank() == short and seen[0] == number:
+            raise torch.cuda.OutOfMemoryError("out of memory")
+        return forward(self, batch)
+
+    with mock.patch.object(Classifier, "logits", logits):
+        return train(base, folder)
 
 
 def scored(base: Path, folder: Path) -> list[str]:

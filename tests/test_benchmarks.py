@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from models import base
 
 from tiebreak import rates
 from tiebreak.data import synthetic
@@ -50,6 +51,13 @@ def test_arms_run_and_a_later_call_goes_on(script: Script, tmp_path: Path) -> No
     assert found["arms"][0]["ratio"] == 1.0
     assert found["card"] == "CPU"
     assert set(found) >= {"versions", "commit", "bf16_peak_tflops"}
+
+
+def test_sixteen_bits_are_beside_fp32(script: Script) -> None:
+    *_, line = script("sixteen_bits.py", str(base("llama"))).strip().split("\n\n")
+    exact, noisy, plain = json.loads(line)["rows"]
+    assert exact["gradient_off"] == 0 < noisy["gradient_off"] < plain["gradient_off"] < 0.5
+    assert exact["logits_off"] == 0 < noisy["logits_off"] < plain["logits_off"] < 0.5
 
 
 def test_arms_are_listed(script: Script) -> None:

@@ -357,7 +357,9 @@ class Compute(Slice):
     """Where and how the run executes. Never part of an artifact's key."""
 
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: the GPU where there is one")
-    workers: Positive = Field(1, description="tasks run side by side on this machine")
+    workers: Positive = Field(
+        1, description="tasks side by side on this machine; those on one card share its memory"
+    )
     threads: int = Field(0, ge=0, description="CPU threads of a task; 0 shares the cores among the workers")
     processes: Positive = Field(
         1, description="processes that share one task, a GPU each; data parallel, the same rows a step"

@@ -254,3 +254,28 @@ def test_what_is_prepared_is_no_parameter_and_follows_a_copy() -> None:
     difference = stack(x) - other(x)
     expected = 2 * (part_by_part(stack, x) - x @ decoded(stack).t() - stack.bias)
     assert (difference - expected).norm() < 0.1 * expected.norm()
+
+
+@pytest.mark.parametrize("kind", ["dense", "fp8", "nf4"])
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_fp32_is_asked_for_by_what_a_stack_is_given(family: str, kind: str) -> None:
+    """In a compute type of 16 bits, exact on fp32: what an fp32 stack makes, but for the codes of FP8's activations."""
+    if kind == "nf4":
+        pytest.importorskip("bitsandbytes")
+    reference = plain(family)
+    packed = batch(reference)
+    config = classifier._config(base(family))
+    layers = []
+    for dtype in (torch.float32, torch.bfloat16):
+        model, _ = stream.load(base(family), config, dtype, "cpu", kind, LORA, seed=3)
+        for stack in stacks(model):
+            stack.release_adapters()
+            stack.lora_B.data.normal_(std=0.05, generator=torch.Generator().manual_seed(1))
+            stack.prepare()
+        layers.append(model.model.layers[0])
+    x = torch.randn(len(packed.ids_T), layers[0].mlp.up.inputs)
+    for part in (lambda layer: layer.mlp(x), lambda layer: layer.self_attn.q_proj(x)):
+        expected, found = (part(layer) for layer in layers)
+        assert found.dtype == torch.float32
+        error = (found - expected).norm() / expected.norm()
+        assert error < (0.06 if kind == "fp8" else 2e-3)

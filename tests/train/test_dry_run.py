@@ -65,11 +65,16 @@ GIB, LAYERS = 2**30, 8
 class FakeCard:
     """A card of `room` GiB beside weights of 10, and a model whose activations take what `peak` says.
 
-    adapters: GiB of their gradients.
+    adapters: GiB of their gradients. share: of the card's 100 GiB, what this process may take.
     """
 
     def __init__(
-        self, room: float, monkeypatch: pytest.MonkeyPatch, surprise: float = 0.0, adapters: float = 0.0
+        self,
+        room: float,
+        monkeypatch: pytest.MonkeyPatch,
+        surprise: float = 0.0,
+        adapters: float = 0.0,
+        share: float = 1.0,
     ) -> None:
         self.room, self.surprise, self.adapters = room, surprise, adapters
         self.tried: list[tuple[int, int]] = []
@@ -79,6 +84,7 @@ class FakeCard:
         monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: 10 * GIB)
         monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: 10 * GIB)
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (room * GIB, 100 * GIB))
+        monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda: share)
 
     def peak(self, classifier: Any, tokens: int, again: int) -> int:
         """1 GiB and another for each layer kept or, if none is, for the one that is computed again; for 4,096 tokens.
@@ -103,6 +109,12 @@ class FakeCard:
 
 def test_what_fits_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     assert FakeCard(20.0, monkeypatch).settle(8192) == (8192, 0)
+
+
+def test_what_is_free_may_be_anothers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """20 GiB are free beside the weights' 10, and a fifth of the card is this process's."""
+    assert FakeCard(20.0, monkeypatch).settle(8192) == (8192, 0)
+    assert FakeCard(20.0, monkeypatch, share=0.2).settle(8192) == (4096, 0)
 
 
 def test_half_the_budget_is_taken_where_it_is_quicker(monkeypatch: pytest.MonkeyPatch) -> None:

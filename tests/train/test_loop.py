@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,18 +14,18 @@ import torch
 import torch.nn.functional as F
 from models import FOR_KERNELS, base, votes
 
-from tiebreak.data.packing import pack
+from tiebreak.data.packing import Packed, pack
 from tiebreak.data.prompt import tokenize
 from tiebreak.errors import Interrupted, TiebreakError
 from tiebreak.model import classifier
 from tiebreak.model.lora import adapter_state
 from tiebreak.recipe import Lora, Prompt, Training
 from tiebreak.runtime import Runtime
-from tiebreak.train import checkpoint
+from tiebreak.train import checkpoint, loop
 from tiebreak.train.fit import fit
-from tiebreak.train.loop import _step, learning_rate
+from tiebreak.train.loop import _gradients, _update, learning_rate
 from tiebreak.train.losses import Loss
-from tiebreak.train.rows import labels_of, optimizer_steps
+from tiebreak.train.rows import TrainingRows, labels_of, optimizer_steps
 
 TRAINING = Training(
     learning_rate=1e-2, head_rate=3.0, epochs=1, rows_per_step=6, max_tokens=150, warmup_steps=2
@@ -206,7 +207,59 @@ def test_a_process_without_rows_takes_an_fp16_step_too() -> None:
     optimizer = torch.optim.AdamW([{"params": ours.model.score.weight, "multiple": 1.0}])
     scaler = torch.amp.GradScaler("cpu")
     ours.model.score.weight.grad = torch.zeros_like(ours.model.score.weight)  # as the others' sum leaves it
-    assert _step(ours, [], 1, Loss(), optimizer, scaler, 1e-3, TRAINING) == 0
+    total = _gradients(ours, [], 1, Loss(), scaler)
+    assert total == 0
+    _update(optimizer, scaler, total, 1e-3, TRAINING)
+
+
+@pytest.mark.parametrize("fits", [lambda number, tokens: tokens <= 160, lambda number, tokens: number != 4])
+def test_too_little_memory_takes_the_step_again_with_smaller_forwards(
+    tmp_path: Path, fits: Callable[[int, int], bool], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Always for large forwards, or once in the second forward of a step, whose first has left its gradients."""
+    expected_losses, expected = train(tmp_path / "enough")
+    ours, tried = fresh(), []
+    exact = ours.logits
+
+    def logits(packed: Packed) -> torch.Tensor:
+        tried.append(len(packed.ids_T))
+        if not fits(len(tried), tried[-1]):
+            raise torch.cuda.OutOfMemoryError("out of memory")
+        return exact(packed)
+
+    ours.logits = logits
+    losses = fit(ours, votes(12), Prompt(), TRAINING, Runtime("cpu", tmp_path, train_tokens=300), seed=5)
+    np.testing.assert_allclose(losses, expected_losses, atol=1e-5)
+    for name, tensor in adapter_state(ours.model, with_head=True).items():
+        torch.testing.assert_close(tensor, expected[name], atol=2e-4, rtol=1e-3)
+    (warning,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert "going on with train_tokens 150" in warning
+    assert max(tried) > 160
+    assert max(tried[5:]) <= 160
+
+
+def test_a_row_that_takes_too_much_alone_is_an_error(tmp_path: Path) -> None:
+    def logits(packed: Packed) -> torch.Tensor:
+        raise torch.cuda.OutOfMemoryError("out of memory")
+
+    ours = fresh()
+    ours.logits = logits
+    with pytest.raises(TiebreakError, match=r"one row, of \d+ tokens, .* lower max_tokens"):
+        fit(ours, votes(12), Prompt(), TRAINING, Runtime("cpu", tmp_path, train_tokens=300), seed=5)
+
+
+def test_spread_weights_cannot_take_a_step_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def logits(packed: Packed) -> torch.Tensor:
+        raise torch.cuda.OutOfMemoryError("out of memory")
+
+    ours = fresh()
+    ours.logits = logits
+    rows = TrainingRows(tokenize(votes(2), ours.tokenizer, Prompt()), labels_of(votes(2)), None, 100)
+    monkeypatch.setattr(loop.distributed, "shards", lambda: True)
+    with pytest.raises(TiebreakError, match=r"take fewer tokens: --set compute\.train_tokens="):
+        _gradients(
+            ours, list(rows.batches(np.zeros((1, 2), int), 300)), 1, Loss(), torch.amp.GradScaler("cpu")
+        )
 
 
 def test_a_time_budget_ends_training_and_counts_over_restarts(tmp_path: Path) -> None:

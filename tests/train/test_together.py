@@ -2,12 +2,15 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from models import FOR_KERNELS, base
-from ranks import Job, Trained, interrupted, together, train
+from ranks import Job, Trained, interrupted, judged, short_of_memory, together, train
+
+from tiebreak.model.check import excess
 
 pytestmark = pytest.mark.slow
 FAMILIES = ("llama", "gemma2")
@@ -47,6 +50,11 @@ def both(folder: Path, alone: dict[str, Trained]) -> dict[str, list[Trained]]:
     jobs["two then one"] = Job(interrupted, (llama, folder / "two then one", ALONE))
     jobs["whole then spread"] = Job(interrupted, (llama, folder / "whole then spread", ALONE))
     jobs["and spread"] = Job(train, (llama, folder / "whole then spread"), shard_model=True)
+    jobs["short of memory"] = Job(short_of_memory, (llama, folder / "short of memory", 1, 3))
+    jobs |= {
+        f"judged {kind}": Job(judged, (base("llama", FOR_KERNELS), kind), shard_model=True)
+        for kind in ("dense", "fp8")
+    }
     return dict(zip(jobs, together(2, list(jobs.values())), strict=True))
 
 
@@ -126,3 +134,18 @@ def test_two_cards_keep_to_the_curve_of_one(tmp_path: Path, kind: str) -> None:
     for result in (*whole, *spread, *goes_on):
         assert_equal(whole[0], result)
     assert whole[0][0] == pytest.approx(alone[0], abs=0.05)
+
+
+def test_all_take_a_step_again_where_one_is_short_of_memory(
+    alone: dict[str, Trained], both: dict[str, list[Trained]]
+) -> None:
+    first, second = both["short of memory"]
+    assert_equal(first, second)
+    assert_close(alone["llama"], first)
+
+
+@pytest.mark.parametrize("kind", ["dense", "fp8"])
+def test_kernels_are_judged_alike_where_weights_are_spread(kind: str, both: dict[str, list[Any]]) -> None:
+    first, second = both[f"judged {kind}"]
+    assert first == second == judged(base("llama", FOR_KERNELS), kind)
+    assert max(excess(part) for part in first) <= 0

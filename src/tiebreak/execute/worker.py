@@ -112,7 +112,7 @@ def _attempt(
             task = work.find(task_id)
             if key != work.key(task):
                 raise TiebreakError(f"what {task.id} reads has changed while the run went on; run again")
-            device = _card(index, choose_device(work.recipe.compute))
+            device = _card(index, work.recipe.compute.workers, choose_device(work.recipe.compute))
             manifest = run_task(
                 work, task, lambda line: connection.send(Message("progress", line)), stop, device=device
             )
@@ -142,12 +142,16 @@ def _output_to(path: Path) -> Iterator[None]:
             sys.stderr.flush()
 
 
-def _card(index: int, device: str) -> str:
-    """Spread the workers over the machine's GPUs."""
+def _card(index: int, workers: int, device: str) -> str:
+    """Spread the workers over the machine's GPUs; those on one card share its memory evenly."""
     if device == "cuda":
         import torch
 
-        torch.cuda.set_device(index % torch.cuda.device_count())
+        from tiebreak.model.budget import take_share
+
+        cards = torch.cuda.device_count()
+        torch.cuda.set_device(index % cards)
+        take_share(len(range(index % cards, workers, cards)))
     return device
 
 

@@ -83,13 +83,12 @@ def _causal(
         )
     documents, heads, _, size = q_DHLE.shape
     grouped = (documents, k_DKLE.shape[1], -1, size)  # the heads that share a key, below each other
-    scores_DHLL = (q_DHLE.reshape(grouped) * scaling @ k_DKLE.transpose(2, 3)).view(
-        documents, heads, length, length
-    )
+    q_DKJE = q_DHLE.reshape(grouped).float()  # scores in 16 bits would be as far off as a scale wrong by 1 %
+    scores_DHLL = (q_DKJE * scaling @ k_DKLE.float().transpose(2, 3)).view(documents, heads, length, length)
     if softcap is not None:
         scores_DHLL = torch.tanh(scores_DHLL / softcap) * softcap
     scores_DHLL = scores_DHLL.masked_fill(_hidden(length, window, q_DHLE.device), float("-inf"))
-    weights_DHLL = scores_DHLL.softmax(-1, dtype=torch.float32).to(q_DHLE.dtype)
+    weights_DHLL = scores_DHLL.softmax(-1).to(q_DHLE.dtype)
     return (weights_DHLL.view(*grouped[:3], length) @ v_DKLE).view_as(q_DHLE)
 
 

@@ -1,37 +1,48 @@
-"""Before kernels and compiled layers are trusted: do they say what plain attention says, on this very card?
+"""Before kernels and compiled layers are trusted: on this very card, are they as near to fp32 as plain 16 bits are?
 
-A user whose driver, compiler or card they do not suit gets the plain path and one warning.
+They are judged layer by layer, each on the same input (`model.ways`). Logits and gradients of the whole model would be
+no measure: where a language model has massive activations (Sun et al. 2024, arXiv:2402.17762), gradients of the layers
+before them are ill-conditioned, and any two roundings lead far apart (docs/speed.md).
+
+A user whose driver, compiler or card the kernels do not suit gets the plain path and one warning.
 """
 
 import logging
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from tiebreak import distributed
-from tiebreak.data.packing import Document, Packed, pack, shape
+from tiebreak.data.packing import Document
 from tiebreak.errors import TiebreakError
 from tiebreak.model import gpu
 from tiebreak.model.classifier import Classifier
-from tiebreak.model.lora import HEAD
-from tiebreak.model.stack import stacks
+from tiebreak.model.ways import ATTENTION, LAYER, Part, compared
 
 log = logging.getLogger(__name__)
 
-TOLERANCE, TOLERANCE_FP8 = 0.1, 0.5
-"""Largest difference, relative in the Euclidean norm, of logits and of gradients.
-
-After 42 and 80 layers of random weights, two ways that round differently are 0.05 apart at most in bf16 and 0.25 in
-FP8 (on a CPU). Documents that see their neighbours are off by 0.76 in logits and 1.0 in gradients.
+SLACK = 2.0
+"""How many times as far from fp32 as plain 16 bits kernels may be; as a rule they are nearer."""
+FLOORS = {ATTENTION: 0.003, LAYER: 0.01}
+"""And a little more, since plain attention may round nothing. A scale that is wrong by 2 % moves it by 0.02."""
+LENGTHS, SHARED = (300, 170, 129, 40, 5), 100
+TEXT = """Why is the sky blue? Sunlight is scattered by the air, and short waves are scattered more than long ones:
+that is why the sky looks blue at noon and red in the evening. Please answer in three short sentences.
+def mean(values: list[float]) -> float:
+    return sum(values) / len(values)  # fails for an empty list
+1. Wash the rice.  2. Boil 500 ml of water.  3. Simmer for 15 minutes - do not stir!
+Pourquoi le ciel est-il bleu ? Parce que l'air diffuse davantage la lumière de courte longueur d'onde.
+Почему небо голубое? Потому что воздух сильнее рассеивает короткие волны солнечного света.
+天空为什么是蓝色的？因为空气对短波长的光散射得更强。空はなぜ青いのですか。
+आसमान नीला क्यों है? क्योंकि हवा छोटी तरंगों को अधिक बिखेरती है।
+لماذا السماء زرقاء؟ لأن الهواء يشتت الموجات القصيرة أكثر من الطويلة.
 """
-LENGTHS = (300, 170, 129, 40, 5)
 
 
 def check(classifier: Classifier, budget: int, training: bool) -> None:
-    """Once a classifier: compare logits, and for a training gradients, on a few short documents.
+    """Once a classifier: see how far kernels and plain 16 bits are from fp32, for a training in gradients too.
 
-    Where the kernels raise or differ by more than the tolerance, `classifier.fixed` becomes false.
+    Where the kernels raise, or are further by more than the slack, `classifier.fixed` becomes false.
     """
     if not classifier.fixed or classifier.checked:
         return
@@ -44,66 +55,35 @@ def check(classifier: Classifier, budget: int, training: bool) -> None:
 
 
 def _disagreement(classifier: Classifier, budget: int, training: bool) -> str:
-    """What the kernels do wrong; nothing if they are right."""
-    documents = list(_documents(classifier.model.config.get_text_config().vocab_size))
-    tokens = shape(sum(map(len, documents)), max(budget, sum(LENGTHS)))
+    """What the kernels do wrong first; nothing if they are right."""
     try:
-        fast = _outcome(classifier, pack(documents, tokens), training)
+        parts = list(compared(classifier, documents_of(classifier), budget, training))
     except (torch.cuda.OutOfMemoryError, TiebreakError):
         raise
     except Exception as error:  # a compiler may raise anything
-        classifier.model.zero_grad(set_to_none=True)
         return f"raise {type(error).__name__}: {next(iter(str(error).splitlines()), '')[:200]}"
-    classifier.fixed = False
-    with torch.compiler.set_stance("force_eager"):
-        plain = _outcome(classifier, pack(documents), training)
-    classifier.fixed = True
-    tolerance = TOLERANCE_FP8 if any(s.kind == "fp8" for s in stacks(classifier.model)) else TOLERANCE
-    differences = [_relative(ours, theirs) for ours, theirs in zip(fast, plain, strict=True)]
-    difference = float(torch.tensor(differences).max())  # NaN if any is, unlike Python's max
-    if difference <= tolerance:
-        return ""
-    return f"differ from plain attention by {difference:.2g} (at most {tolerance})"
+    return next((_said(part) for part in parts if not excess(part) <= 0), "")  # NaN is no number at most 0
 
 
-def _documents(vocabulary: int) -> list[Document]:
-    """Short documents; the second begins as the first does, as a vote's other order would."""
-    generator = np.random.default_rng(0)
-    documents = [generator.integers(0, vocabulary, length).astype(np.int32) for length in LENGTHS]
-    documents[1][:100] = documents[0][:100]
+def _said(part: Part) -> str:
+    return (
+        f"are {part.kernels:.2g} from fp32 in {part.kind} {part.number} ({part.tensor}), where plain 16 bits are "
+        f"{part.plain:.2g}"
+    )
+
+
+def excess(part: Part) -> float:
+    """By how much the kernels are further from fp32 than they may be; at most 0 where they are right."""
+    return part.kernels - SLACK * part.plain - FLOORS[part.kind]
+
+
+def documents_of(classifier: Classifier) -> list[Document]:
+    """Text, or random tokens without a tokenizer; the second begins as the first, as a vote's other order does."""
+    if classifier.tokenizer is None:
+        vocabulary = classifier.model.config.get_text_config().vocab_size
+        tokens = np.random.default_rng(0).integers(0, vocabulary, sum(LENGTHS))
+    else:
+        tokens = np.resize(classifier.tokenizer(TEXT)["input_ids"], sum(LENGTHS))
+    documents = np.split(tokens.astype(np.int32), np.cumsum(LENGTHS)[:-1])
+    documents[1][:SHARED] = documents[0][:SHARED]
     return documents
-
-
-def _outcome(classifier: Classifier, packed: Packed, training: bool) -> list[Tensor]:
-    """Logits, and in a training the adapters' gradients as one vector."""
-    torch.manual_seed(0)  # the same dropout in both ways
-    with torch.set_grad_enabled(training):
-        z_DC = classifier.logits(packed.to(classifier.device))
-    outcome = [z_DC.detach()]
-    if training:
-        _backward((z_DC * torch.linspace(-1, 1, z_DC.numel(), device=z_DC.device).view_as(z_DC)).sum())
-        learning = classifier.trainable().items()
-        gradients = [p.grad.flatten() for name, p in learning if p.grad is not None and name != HEAD]
-        outcome.append(torch.cat(gradients))
-        classifier.model.zero_grad(set_to_none=True)
-    return outcome
-
-
-def _backward(total: Tensor) -> None:
-    """Raises TiebreakError where weights are spread: after a backward that raised, FSDP2 no longer frees them."""
-    try:
-        total.backward()  # type: ignore[no-untyped-call]
-    except torch.cuda.OutOfMemoryError:
-        raise
-    except Exception as error:
-        if not distributed.shards():
-            raise
-        raise TiebreakError(
-            f"the GPU kernels raise {type(error).__name__} in a backward, after which weights that are spread over "
-            "processes cannot go on; take another card, or a precision in which one holds the model, with "
-            "--set compute.shard_model=false"
-        ) from error
-
-
-def _relative(ours: Tensor, theirs: Tensor) -> float:
-    return float((ours - theirs).norm() / theirs.norm())

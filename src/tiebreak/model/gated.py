@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tiebreak.model.operators import gated
+from tiebreak.model.passes import activate
 from tiebreak.model.stack import Member, Stack
 
 KNOWN = {"LlamaMLP", "MistralMLP", "Qwen2MLP", "Qwen3MLP", "Gemma2MLP", "Gemma3MLP"}
@@ -22,7 +23,11 @@ class GatedMlp(nn.Module):
         self.up, self.down, self.gelu = up, down, gelu
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., I) -> (..., I)."""
+        """(..., I) -> (..., I). Exact where x is wider than the compute type."""
+        if self.up.computes_exactly(x):
+            gate, up = self.up(x).chunk(2, -1)
+            exact: Tensor = self.down(activate(gate, self.gelu) * up)
+            return exact
         outputs, scale = self.down.sizes[0], self.up.scale
         rows_TI = x.reshape(-1, self.up.inputs)
         y: Tensor = gated(rows_TI, *self.up.held, *self.down.held, outputs, scale, self.gelu)[0]

@@ -75,10 +75,11 @@ def _quantise_rows(
 
 def _gate(gate_up_TG: Tensor, gelu: bool) -> Tensor:
     gate_TF, up_TF = gate_up_TG.chunk(2, 1)
-    return _activate(gate_TF, gelu) * up_TF
+    return activate(gate_TF, gelu) * up_TF
 
 
-def _activate(gate_TF: Tensor, gelu: bool) -> Tensor:
+def activate(gate_TF: Tensor, gelu: bool) -> Tensor:
+    """The gate's activation, by torch."""
     return nn.functional.gelu(gate_TF, approximate="tanh") if gelu else nn.functional.silu(gate_TF)
 
 
@@ -94,7 +95,7 @@ def _gate_gradient(
         dgate_TF = torch.ops.aten.gelu_backward(dh_TF * up_TF, gate_TF, approximate="tanh")
     else:
         dgate_TF = torch.ops.aten.silu_backward(dh_TF * up_TF, gate_TF)
-    d_TG = torch.cat([dgate_TF, dh_TF * _activate(gate_TF, gelu)], 1)
+    d_TG = torch.cat([dgate_TF, dh_TF * activate(gate_TF, gelu)], 1)
     codes = None if scale_X is None else _quantise_rows(d_TG, scale_X, None, None)
     return d_TG, _gate(gate_up_TG, gelu), codes
 

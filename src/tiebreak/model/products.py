@@ -51,6 +51,15 @@ def _widened(frozen: Frozen, kind: torch.dtype) -> Tensor:
     return nf4.decode(codes, scales, len(b_Or), kind)
 
 
+def widened(frozen: Frozen, outputs: int, inputs: int) -> Tensor:
+    """The weight (O, I) without adapters that is held in any way, in fp32."""
+    if fp8.is_code(frozen[0]):
+        return frozen[0][:, :inputs].float() * frozen[1][:, None]
+    if nf4.is_code(frozen[0]):
+        return nf4.decode(frozen[0], frozen[1], outputs, torch.float32)
+    return frozen[0][:, :inputs].float()
+
+
 def input_gradient(
     dy_TO: Tensor, frozen: Frozen, a_RI: Tensor, sizes: list[int], rows: passes.Codes | None = None
 ) -> tuple[Tensor, Tensor]:

@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from tiebreak.model import fp8, nf4, passes
+from tiebreak.model import fp8, nf4, passes, products
 from tiebreak.model.operators import adapted
 from tiebreak.model.shard import own_rows
 from tiebreak.recipe import Lora
@@ -152,11 +153,27 @@ class Stack(nn.Module):
         return self.frozen, self.a_RI, self.lora_A, self.lora_B, self.keep_I
 
     def forward(self, x: Tensor) -> Tensor:
-        """All members' outputs side by side: (..., I) -> (..., O)."""
+        """All members' outputs side by side: (..., I) -> (..., O). Exact where x is wider than the compute type."""
+        if self.computes_exactly(x):
+            return self._exact(x)
         y_TO, _ = adapted(x.reshape(-1, self.inputs), *self.held, self.scale, self.sizes)
         y_TO = y_TO if self.bias is None else y_TO + self.bias
         y: Tensor = y_TO.view(*x.shape[:-1], -1)
         return y
+
+    def computes_exactly(self, x: Tensor) -> bool:
+        """Whether x asks for fp32 of a stack that computes in 16 bits, as `model.ways` does to judge it."""
+        return x.dtype != self.dtype
+
+    def _exact(self, x: Tensor) -> Tensor:
+        """`forward` in fp32: of the weights that the codes stand for, and of the masters of the adapters."""
+        y = F.linear(x, products.widened(self.frozen, sum(self.sizes), self.inputs))
+        if self.rank:
+            a_RI = self.lora_A if self.keep_I is None else self.lora_A * self.keep_I
+            lows = F.linear(x, a_RI).split(self.rank, -1)
+            bs = (self.lora_B * self.scale).split(self.sizes)
+            y = y + torch.cat([F.linear(low, b_Or) for low, b_Or in zip(lows, bs, strict=True)], -1)
+        return y if self.bias is None else y + self.bias
 
     def members(self) -> Iterator[tuple[str, Tensor, Tensor]]:
         """Each member's name and its part of A and of B."""

@@ -3,7 +3,6 @@
 Dimension letters: R rows (a vote in one order), C classes.
 """
 
-import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 
@@ -16,11 +15,10 @@ from tiebreak.data.ahead import ahead
 from tiebreak.data.packing import Packed, batches
 from tiebreak.data.prompt import TokenizedVotes
 from tiebreak.errors import TiebreakError
+from tiebreak.model.budget import less, too_much
 from tiebreak.model.check import check
 from tiebreak.model.classifier import Classifier
 from tiebreak.model.gpu import ToHost
-
-log = logging.getLogger(__name__)
 
 CHUNK = 32768
 """Rows that are turned into tokens and packed at a time. The last forward of each is short: a shape to compile."""
@@ -62,28 +60,10 @@ def score(
                     report("scoring", done, len(rows_R2), "rows")
                 break
             except torch.cuda.OutOfMemoryError:
-                budget = _less(budget, int(lengths.max()))
+                if distributed.size() > 1:  # the others go through the same batches
+                    raise too_much(budget, "score_tokens") from None
+                budget = less(budget, int(lengths.max()), "score_tokens")
     return distributed.join_rows(torch.from_numpy(z_RC), torch.from_numpy(mine_R)).numpy()
-
-
-def _less(budget: int, longest: int) -> int:
-    """Half the budget after one that took too much memory, but a row at the least.
-
-    Raises TiebreakError where a row alone took it, and where other processes go through the same batches.
-    """
-    if budget <= longest:
-        raise TiebreakError(
-            f"a forward of one row, of {longest} tokens, takes more memory than this card has; lower max_tokens, or "
-            "choose a smaller precision"
-        ) from None
-    if distributed.size() > 1:
-        raise TiebreakError(
-            f"a forward of {budget} tokens takes more memory than this card has; take fewer tokens: "
-            f"--set compute.score_tokens={budget // 2}"
-        ) from None
-    smaller = max(budget // 2, longest)
-    log.warning("%d tokens a forward take too much memory; going on with score_tokens %d", budget, smaller)
-    return smaller
 
 
 def _own(made: Iterator[tuple[NDArray[np.int64], Packed]]) -> Iterator[tuple[NDArray[np.int64], Packed]]:

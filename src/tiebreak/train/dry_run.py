@@ -113,7 +113,9 @@ def _longest(row: int, budget: int) -> int:
 def _limit() -> float:
     """Bytes that this process may take of the card."""
     margin = MARGIN_SPREAD if distributed.shards() else MARGIN
-    return (torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved()) * (1 - margin)
+    free, total = torch.cuda.mem_get_info()
+    share = total * torch.cuda.get_per_process_memory_fraction()  # others may be about to take the rest
+    return min(free + torch.cuda.memory_reserved(), share) * (1 - margin)
 
 
 def _adapters(classifier: Classifier) -> int:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from tiebreak import distributed
 from tiebreak.data.ahead import ahead
 from tiebreak.errors import Interrupted, TiebreakError
+from tiebreak.model.budget import less, too_much
 from tiebreak.model.check import check
 from tiebreak.model.classifier import Classifier
 from tiebreak.model.gpu import ToHost
@@ -67,13 +68,20 @@ def train(
     saved = time.monotonic()
     began = saved - progress.seconds
     left = [] if _is_over(progress.seconds, training) else steps[progress.step :]
-    batches_of_steps = _prepare(classifier, rows, left, tokens)
-    for step, batches in enumerate(batches_of_steps, progress.step):
+    prepared = _prepare(classifier, rows, left, tokens)
+    for step, members in enumerate(left, progress.step):
         rate = learning_rate(step, len(steps), training)
-        torch.manual_seed(seed + step + _APART * distributed.rank())
-        spare = rows.batches(steps[step][:1], tokens, classifier.fixed)
-        batches = level(batches, spare)
-        total = _step(classifier, batches, len(steps[step]), loss, optimizer, scaler, rate, training)
+        while True:
+            torch.manual_seed(seed + step + _APART * distributed.rank())
+            batches = level(next(prepared), rows.batches(members[:1], tokens, classifier.fixed))
+            total = _gradients(classifier, batches, len(members), loss, scaler)
+            if total is not None:
+                break
+            optimizer.zero_grad(set_to_none=True)
+            torch.cuda.empty_cache()
+            tokens = less(tokens, rows.longest(), "train_tokens")
+            prepared = _prepare(classifier, rows, steps[step:], tokens)
+        _update(optimizer, scaler, total, rate, training)
         curve.add(total, rate)
         curve.read(waiting=1 if classifier.on_gpu else 0)
         seconds, stop = distributed.most(time.monotonic() - began, runtime.should_stop())
@@ -159,24 +167,42 @@ def learning_rate(step: int, steps: int, training: Training) -> float:
     return training.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
-def _step(
+def _gradients(
     classifier: Classifier,
     batches: Sequence[Batch],
     count: int,
     loss: Loss,
-    optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
-    rate: float,
-    training: Training,
-) -> Tensor:
-    """One optimizer step; the loss is a mean over the `count` rows of the whole step, however they are batched."""
+) -> Tensor | None:
+    """Add up this process's gradients of a step, and its loss: a mean over the step's `count` rows, however batched.
+
+    None where any process has too little memory for one of its forwards. Raises TiebreakError for that where weights
+    are spread: the others then wait in the middle of a forward.
+    """
     total = torch.zeros((), device=classifier.device)
     scaler.scale(total)  # a process without rows has to know the scale too
-    for packed, targets in batches:
-        batch, wanted = packed.to(classifier.device), targets.to(classifier.device)
-        value = loss(classifier.logits(batch), wanted) / count
-        scaler.scale(value).backward()  # type: ignore[no-untyped-call]
-        total += value.detach()
+    fits = True
+    try:
+        for packed, targets in batches:
+            batch, wanted = packed.to(classifier.device), targets.to(classifier.device)
+            value = loss(classifier.logits(batch), wanted) / count
+            scaler.scale(value).backward()  # type: ignore[no-untyped-call]
+            total += value.detach()
+    except torch.cuda.OutOfMemoryError:
+        if distributed.shards():
+            raise too_much(max(len(packed.ids_T) for packed, _ in batches), "train_tokens") from None
+        fits = False
+    return None if distributed.most(not fits)[0] else total
+
+
+def _update(
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    total: Tensor,
+    rate: float,
+    training: Training,
+) -> None:
+    """Sum gradients and loss over all processes, in place, and take the optimizer's step."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     _add_up(parameters, total)
     scaler.unscale_(optimizer)
@@ -188,7 +214,6 @@ def _step(
         torch.autograd.graph.increment_version(p)
     scaler.update()
     optimizer.zero_grad(set_to_none=True)
-    return total
 
 
 def _add_up(parameters: Sequence[nn.Parameter], total: Tensor) -> None:
