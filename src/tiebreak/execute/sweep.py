@@ -101,7 +101,11 @@ def sweep(found: Sequence[Arm], fold: int, stop: Stop) -> list[Tried]:
     """
     from tiebreak.evaluate.metrics import Bootstrap, difference, summarise
 
-    failures = {arm.overrides: why for arm in found if (why := _make(arm, len(found), stop))}
+    failures: dict[tuple[str, ...], str] = {}
+    for n, arm in enumerate(found, 1):
+        print(f"value {n} of {len(found)}: {' '.join(arm.overrides)}", file=sys.stderr)
+        outcome = local.run(arm.work, arm.needed(), stop)
+        failures |= {arm.overrides: f"{task}: {why}" for task, why in outcome.failed.items()}
     made = [arm for arm in found if arm.overrides not in failures]
     if not made:
         raise TiebreakError(f"no value could be tried; the first failed: {next(iter(failures.values()))}")
@@ -162,13 +166,6 @@ def _arm(work: Workspace, overrides: tuple[str, ...], fold: int, step: Step) -> 
 
 def _keys(arm: Arm) -> tuple[str, ...]:
     return tuple(arm.work.key(task) for task in arm.targets)
-
-
-def _make(arm: Arm, of: int, stop: Stop) -> str:
-    """Run what is missing; returns why it failed, if it did."""
-    print(f"{' '.join(arm.overrides)} (of {of})", file=sys.stderr)
-    outcome = local.run(arm.work, arm.needed(), stop)
-    return next((f"{task}: {why}" for task, why in outcome.failed.items()), "")
 
 
 def _said(arm: Arm, fold: int) -> "tuple[list[NDArray[np.float64]], Truth]":
