@@ -257,11 +257,11 @@ def try_values(
     """
     stop.install()
     tried = sweep.sweep(sweep.arms(_workspace(recipe, set_), key, values, fold, step), fold, stop)
-    rows = [arm.row() for arm in tried]
     if as_json:
+        rows = [one.row() for one in tried]
         print(json.dumps({"rows": rows, "choose": sweep.best(tried).overrides}, indent=2))
     else:
-        show(rows, as_json)
+        show([one.shown() for one in tried], as_json=False)
         print(f"choose: {sweep.advice(tried)}")
 
 

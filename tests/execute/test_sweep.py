@@ -91,6 +91,10 @@ def test_advice_names_the_best_and_what_is_not_told_apart() -> None:
         "a": "5", "log_loss": None, "log_loss_low": None, "log_loss_high": None,
         "change": None, "change_low": None, "change_high": None, "failed": "out of memory",
     }  # fmt: skip
+    assert tried[3].shown() == {"value": "a=5", "log_loss": "", "change": "out of memory"}
+    one = sweep.Tried(("teach.training.learning_rate=1.5e-4", "b.c=2"), Estimate(0.9, 0.85, 0.95))
+    assert one.shown()["value"] == "learning_rate=1.5e-4, c=2"
+    assert one.shown()["log_loss"] == "0.9000 (0.8500 to 0.9500)"
 
 
 @pytest.mark.slow

@@ -66,6 +66,17 @@ class Tried:
         }
         return values | ends | {"failed": self.failed}
 
+    def shown(self) -> dict[str, str]:
+        """The same for people."""
+        values = ", ".join(
+            override[override.rfind(".", 0, override.index("=")) + 1 :] for override in self.overrides
+        )
+        return {
+            "value": values,
+            "log_loss": _text(self.log_loss),
+            "change": _text(self.change) or self.failed,
+        }
+
 
 def arms(
     work: Workspace, keys: Sequence[str], values: Sequence[str], fold: int, step: Step | None = None
@@ -105,7 +116,8 @@ def sweep(found: Sequence[Arm], fold: int, stop: Stop) -> list[Tried]:
     for n, arm in enumerate(found, 1):
         print(f"value {n} of {len(found)}: {' '.join(arm.overrides)}", file=sys.stderr)
         outcome = local.run(arm.work, arm.needed(), stop)
-        failures |= {arm.overrides: f"{task}: {why}" for task, why in outcome.failed.items()}
+        if outcome.failed:
+            failures[arm.overrides] = "; ".join(f"{task}: {why}" for task, why in outcome.failed.items())
     made = [arm for arm in found if arm.overrides not in failures]
     if not made:
         raise TiebreakError(f"no value could be tried; the first failed: {next(iter(failures.values()))}")
@@ -144,6 +156,10 @@ def advice(tried: Sequence[Tried]) -> str:
     others = "; ".join(" ".join(one.overrides) for one in close)
     flags = " ".join(f"--set {shlex.quote(override)}" for override in chosen.overrides)
     return flags + (f"  (not told apart from {others})" if close else "")
+
+
+def _text(found: "Estimate | None") -> str:
+    return f"{found.value:.4f} ({found.low:.4f} to {found.high:.4f})" if found else ""
 
 
 def _words(text: str) -> Iterator[str]:
