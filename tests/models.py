@@ -13,7 +13,7 @@ import pyarrow as pa
 from tiebreak.data.votes import table_of
 from tiebreak.model import tiny
 
-FAMILIES = ("llama", "qwen2", "gemma2")
+FAMILIES = ("llama", "qwen2", "qwen3", "gemma2")
 TEXT = "why is the sky blue red good answer long short because light water never always code list"
 WORDS = TEXT.split()
 

@@ -31,8 +31,9 @@ def test_every_task_comes_after_what_it_reads(preset: str) -> None:
 @pytest.mark.parametrize("preset", presets())
 def test_every_step_is_there_and_is_a_step(preset: str) -> None:
     tasks = graph(preset)
-    assert {task.step for task in tasks} == set(pipeline.STEPS)
-    assert tuple(dict.fromkeys(task.step_name for task in tasks)) == STEPS
+    left_out = {"post_pretrain"} if preset == "small" else set()
+    assert {task.step for task in tasks} <= set(pipeline.STEPS)
+    assert list(dict.fromkeys(task.step_name for task in tasks)) == [s for s in STEPS if s not in left_out]
     for task in tasks:
         assert isinstance(task.step.VERSION, int)
         assert isinstance(task.settings, task.step.Settings)

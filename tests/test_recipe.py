@@ -25,8 +25,15 @@ def test_every_preset_is_a_recipe(name: str) -> None:
     assert recipe_file.parse(yaml.safe_load(preset_text(name)), name).name == name
 
 
-def test_there_are_the_four_presets() -> None:
-    assert presets() == ["one-gpu", "published", "sc4000", "tiny"]
+def test_there_are_these_presets() -> None:
+    assert presets() == ["modern", "modern-small", "one-gpu", "published", "sc4000", "small", "tiny"]
+
+
+@pytest.mark.parametrize("name", sorted({*presets()} - {"published", "tiny"}))
+def test_lora_has_more_than_the_published_learning_rate(name: str) -> None:
+    made = recipe_file.parse(yaml.safe_load(preset_text(name)), name)
+    assert made.teach.training.learning_rate >= 1e-4
+    assert made.distill.training.learning_rate >= 2e-4
 
 
 def test_published_has_the_published_numbers() -> None:

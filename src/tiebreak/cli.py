@@ -18,14 +18,14 @@ from rich.console import Console
 from tiebreak import __version__, recipe_file
 from tiebreak.cards import named
 from tiebreak.errors import Interrupted, TiebreakError
-from tiebreak.execute import local, results, scratch, turn
+from tiebreak.execute import local, results, scratch, sweep, turn
 from tiebreak.execute.cluster import Cluster
 from tiebreak.execute.demo import demo as run_demo
 from tiebreak.execute.finding import Finding
 from tiebreak.execute.plan import plan as plan_tasks
 from tiebreak.execute.plan import select
 from tiebreak.execute.signals import Stop
-from tiebreak.execute.start import FEWEST_VOTES, RECIPE, SYNTHETIC_VOTES, start
+from tiebreak.execute.start import FEWEST_VOTES, RECIPE, SYNTHETIC_VOTES, presets, start
 from tiebreak.execute.status import status as status_of
 from tiebreak.execute.task import full_disk_is_clear, run_task, use_threads
 from tiebreak.execute.workspace import Workspace
@@ -89,7 +89,7 @@ def main() -> None:
 @app.command()
 def init(
     name: Annotated[Path, typer.Argument(help="A new folder.")],
-    preset: Annotated[str, typer.Option(help="tiny, sc4000, published or one-gpu.")] = "tiny",
+    preset: Annotated[str, typer.Option(help=f"One of {', '.join(presets())}.")] = "tiny",
     votes: Annotated[list[Path] | None, typer.Option(help="A file of votes; may be given again.")] = None,
     preferences: Annotated[list[Path] | None, typer.Option(help="Preference pairs for step 1.")] = None,
     synthetic: Annotated[
@@ -236,6 +236,37 @@ def _finish(work: Workspace, tasks: Sequence[Task], as_json: bool = False) -> No
             show_verdict(verdict)
         model = work.folder(work.find("evaluate/report")) / "model"
         print(f"report: {results.write_report(work)}\nmodel:  {model}")
+
+
+@app.command(name="sweep")
+def try_values(
+    recipe: RecipeFile,
+    key: Annotated[
+        list[str], typer.Option(help="A key of the recipe, such as teach.training.learning_rate.")
+    ],
+    values: Annotated[
+        list[str], typer.Option(help="Its values, such as 1e-4,3e-4. Several keys: each its own.")
+    ],
+    fold: Annotated[int, typer.Option(help="The fold to train.")] = 0,
+    step: Annotated[
+        Literal["teach", "distill"] | None,
+        typer.Option(help="Whose models to compare; by the keys if not given."),
+    ] = None,
+    set_: Sets = None,
+    as_json: AsJson = False,
+) -> None:
+    """Try values of recipe keys on one fold and choose by log loss on votes that its models have not seen.
+
+    change is the paired difference from the best. A run with the chosen values takes up what was made here.
+    """
+    stop.install()
+    tried = sweep.sweep(sweep.arms(_workspace(recipe, set_), key, values, fold, step), fold, stop)
+    if as_json:
+        rows = [one.row() for one in tried]
+        print(json.dumps({"rows": rows, "choose": sweep.best(tried).overrides}, indent=2))
+    else:
+        show([one.shown() for one in tried], as_json=False)
+        print(f"choose: {sweep.advice(tried)}")
 
 
 @app.command()

@@ -121,9 +121,11 @@ class Lora(Slice):
 
 
 class Model(Slice):
-    """A pretrained decoder: a hub id, or a folder relative to the recipe's."""
+    """A pretrained decoder: a hub id, or a folder or GGUF file relative to the recipe's."""
 
-    base: str = Field(description="hub id or folder")
+    base: str = Field(
+        description="hub id or folder; or a GGUF file, a path or OWNER/NAME/FILE.gguf, whose weights are taken up in bf16"
+    )
     revision: str | None = Field(None, description="branch, tag or commit of a hub model; null for main")
     precision: Literal["auto", "fp32", "bf16", "fp16", "nf4", "fp8"] = Field(
         "auto", description="of the frozen weights; auto chooses by the card"

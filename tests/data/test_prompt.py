@@ -26,7 +26,7 @@ def test_reads_as_published(family: str) -> None:
         'User question:\n"""why\nis the sky"""\nAnswer A:\n"""blue\nred"""\nAnswer B:\n"""good answer"""\n'
     )
     assert row[-1] == tokenizer.eos_token_id
-    assert (row[0] == tokenizer.bos_token_id) == (family != "qwen2")
+    assert (row[0] == tokenizer.bos_token_id) == (family not in ("qwen2", "qwen3"))
     assert (row == tokenizer.eos_token_id).sum() == 1
 
 

@@ -1,11 +1,14 @@
 """Keys change with what changes a result, and with nothing else; sources are found or missed clearly."""
 
 import shutil
+import stat
 from pathlib import Path
 from types import SimpleNamespace
 
 import fakes
+import gguf_files
 import pytest
+from models import base
 
 from tiebreak.errors import TiebreakError
 from tiebreak.execute import workspace
@@ -141,3 +144,32 @@ def test_a_data_set_that_was_read_once_keeps_its_commit_offline(
     monkeypatch.setattr("huggingface_hub.HfApi.repo_info", lambda *_, **__: pytest.fail("asked the hub"))
     assert Workspace(recipe, (), fakes.tasks).fingerprint(source) == before
     assert before == f"hub:owner/votes@{'0' * 40}:train"
+
+
+def test_a_gguf_file_becomes_a_model_folder_once(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the run, named and keyed by the file's content, readable as the umask says; made again for other content."""
+    pytest.importorskip("gguf", reason="the extra gguf is not installed")
+    file = gguf_files.write(base("llama"), recipe.parent / "tiny.gguf")
+    source = Source("tiny.gguf", is_model=True)
+    work = Workspace(recipe, (), fakes.tasks)
+    assert work.local(source) == file
+    folder = work.resolve(source)
+    assert folder.parent == work.run_dir / "models"
+    assert folder.name.startswith("tiny-")
+    assert work.fingerprint(source) == content_fingerprint(file)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o644}
+    made = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert work.resolve(source) == folder
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == made
+    monkeypatch.setattr("tiebreak.model.gguf.convert", lambda _, to: to.mkdir())
+    file.write_bytes(file.read_bytes() + b"more")
+    again = Workspace(recipe, (), fakes.tasks).resolve(source)
+    assert again != folder
+
+
+def test_a_gguf_file_that_is_refused_leaves_no_folder(recipe: Path) -> None:
+    (recipe.parent / "tiny.gguf").write_bytes(b"GGUF")
+    work = Workspace(recipe, (), fakes.tasks)
+    with pytest.raises(TiebreakError, match=r"tiny\.gguf as GGUF: it breaks off"):
+        work.resolve(Source("tiny.gguf", is_model=True))
+    assert [path.name for path in (work.run_dir / "models").iterdir()] == [".lock"]

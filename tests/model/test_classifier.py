@@ -33,24 +33,30 @@ def test_a_plain_folder_scores_in_fp8():
     assert 0 < (rough - exact).abs().mean() < 0.1 * exact.std()
 
 
-@pytest.fixture
-def reward_model(tmp_path: Path) -> Path:
-    """A folder whose score head has one output, as a reward model's has."""
-    model = AutoModelForSequenceClassification.from_pretrained(base("llama"), num_labels=1)
+@pytest.fixture(
+    params=[("a reward",), ("entailment", "neutral", "contradiction")], ids=["reward", "entailment"]
+)
+def of_another_task(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A folder with a trained score head of a task that is not ours, which may have as many classes."""
+    labels = dict(enumerate(request.param))
+    model = AutoModelForSequenceClassification.from_pretrained(
+        base("qwen3"), num_labels=len(labels), id2label=labels
+    )
     model.save_pretrained(tmp_path)
-    AutoTokenizer.from_pretrained(base("llama")).save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(base("qwen3")).save_pretrained(tmp_path)
     return tmp_path
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp8"])
-def test_a_head_of_another_shape_is_not_taken(reward_model: Path, precision: str) -> None:
+def test_a_head_of_another_task_is_not_taken(of_another_task: Path, precision: str) -> None:
     for loaded in (
-        load(reward_model, precision),
-        load_adapted(reward_model, Lora(rank=4), None, precision, "cpu"),
+        load(of_another_task, precision),
+        load_adapted(of_another_task, Lora(rank=4), None, precision, "cpu"),
     ):
         assert not loaded.head_trained
         assert loaded.model.score.weight.shape == (3, 32)
-        assert loaded.logits(pack(documents("llama", 2))).shape == (2, 3)
+        assert not torch.equal(loaded.model.score.weight, stored_head(of_another_task))
+        assert loaded.logits(pack(documents("qwen3", 2))).shape == (2, 3)
 
 
 def test_processes_that_hold_a_model_differently_are_refused(monkeypatch) -> None:

@@ -40,6 +40,10 @@ def put(cache: Path) -> Path:
         ("name", False),
         ("a/b/c", False),
         ("../x/y", False),
+        ("owner/name/model.Q4_0.gguf", True),
+        ("owner/name/quantised/model.gguf", True),
+        ("models/model.gguf", False),
+        ("../x/model.gguf", False),
     ],
 )
 def test_what_can_be_a_hub_id(text: str, is_id: bool) -> None:
@@ -186,3 +190,41 @@ def test_no_tokenizer_is_one_line(cache: Path, tmp_path: Path, monkeypatch: pyte
     ):
         with pytest.raises(TiebreakError, match=message):
             hub.tokenizer(location)
+
+
+def test_a_gguf_file_of_the_hub_is_looked_up_by_itself(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    location, folder = "owner/name/deep/model.gguf", put(cache)
+    assert hub.commit(location) == COMMIT
+    assert hub.cached(location) is None
+    siblings = [SimpleNamespace(rfilename=name, size=7) for name in ("deep/model.gguf", "model.safetensors")]
+    monkeypatch.setattr("huggingface_hub.HfApi.auth_check", lambda *_: None)
+    monkeypatch.setattr(
+        "huggingface_hub.HfApi.model_info", lambda *_, **__: SimpleNamespace(siblings=siblings, sha=COMMIT)
+    )
+    assert hub.look(None, location) == (7, {})
+    with pytest.raises(TiebreakError, match=r"owner/name has no file 'other\.gguf' on the hub"):
+        hub.look(None, "owner/name/other.gguf")
+    (folder / "deep").mkdir()
+    (folder / "deep" / "model.gguf").touch()
+    assert hub.cached(location) == hub.download(location) == folder / "deep" / "model.gguf"
+
+
+def test_a_gguf_file_that_the_hub_does_not_have_is_named(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(cache)
+
+    def missing(*_: object, **__: object) -> None:
+        raise _refused(errors.RemoteEntryNotFoundError)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", missing)
+    with pytest.raises(TiebreakError, match=r"owner/name has no file 'model.gguf' on the hub: see https://"):
+        hub.download("owner/name/model.gguf")
+
+
+def test_offline_a_gguf_file_says_what_to_run(cache: Path) -> None:
+    put(cache)
+    with pytest.raises(
+        TiebreakError, match=r"where there is internet, run: hf download owner/name model\.gguf$"
+    ):
+        hub.download("owner/name/model.gguf")

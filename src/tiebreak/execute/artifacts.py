@@ -128,12 +128,12 @@ def records(folder: Path) -> dict[str, FileRecord]:
 
 def seal(folder: Path, manifest: Manifest) -> None:
     """Make an artifact complete: write its manifest, then drop what only an unfinished task needs."""
-    _share(folder)
+    share(folder)
     write_atomically(folder / MANIFEST, manifest.model_dump_json(indent=2))
     drop_leftovers(folder)
 
 
-def _share(folder: Path) -> None:
+def share(folder: Path) -> None:
     """Let whom the umask allows read the payload: safetensors writes files for their owner alone."""
     mask = os.umask(0)
     os.umask(mask)

@@ -74,7 +74,7 @@ class Preflight:
     def _known(self, name: str, model: Model) -> _Known:
         """Look at a model here, in the cache, or on the hub. Raises TiebreakError if it cannot be had."""
         folder = self.work.local(Source(model.base, model.revision, is_model=True))
-        if folder and (missing := hub.lacking(folder)):
+        if folder and folder.is_dir() and (missing := hub.lacking(folder)):
             raise TiebreakError(f"{folder} is not complete: it has no {missing}; copy or download it again")
         to_fetch, config = hub.look(folder, model.base, model.revision)
         return _Known(name, model, _shape(config), to_fetch)
@@ -117,9 +117,11 @@ class Preflight:
                 yield Finding("warning" if needed > 0.8 * free else "ok", f"disk {folder}", text)
 
     def _to_write(self, models: list[_Known]) -> int:
-        """Bytes of adapters and their checkpoints, of the averaged and the quantised model."""
+        """Bytes of adapters and their checkpoints, of the averaged and the quantised model, of GGUF files converted."""
         shapes = {known.name.rpartition(".")[2]: known for known in models if known.shape}
-        written, checkpoints = 0, 0
+        from_gguf = {k.model.base: k.shape for k in models if k.shape and k.model.base.endswith(hub.GGUF)}
+        written = sum(2 * (shape.matrices + shape.embeddings) for shape in from_gguf.values())
+        checkpoints = 0
         for task in self._waiting:
             known = shapes.get(teacher_of(task) or "student")
             if known is None or known.shape is None:

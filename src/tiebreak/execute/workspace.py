@@ -22,7 +22,9 @@ from tiebreak.execute.artifacts import (
     Manifest,
     digest,
     file_digest,
+    lock,
     read_manifest,
+    share,
     write_atomically,
 )
 from tiebreak.model import hub
@@ -123,23 +125,36 @@ class Workspace:
             if not (path / "config.json").is_file():
                 raise TiebreakError(f"{path} is not a model folder: it has no config.json")
             return path
+        if path.suffix == hub.GGUF and path.is_file():
+            return path
         if not hub.is_id(source.location):
             raise TiebreakError(
                 f"no model folder {source.location!r}: looked for {path}, as {self.path} says. "
-                "A model is a folder with config.json or a hub id of the form owner/name"
+                "A model is a folder with config.json, a .gguf file, or on the hub owner/name or owner/name/file.gguf"
             )
         return None
 
     def resolve(self, source: Source) -> Path:
-        """A source as a local path; a hub model is downloaded if it is not in the cache yet.
+        """A source as a local path; a hub model is downloaded if it is not in the cache yet, a GGUF file converted.
 
         A data set of the hub stays a location, pinned to its commit.
         """
-        if path := self.local(source):
-            return path
+        path = self.local(source)
         if data := located(Path(source.location)):
             return Path(f"hub:{data.name}@{hub.commit(data.name, data.revision, 'dataset')}:{data.split}")
-        return hub.download(source.location, source.revision)
+        path = path or hub.download(source.location, source.revision)
+        return self._converted(path, source) if source.is_model and path.is_file() else path
+
+    def _converted(self, file: Path, source: Source) -> Path:
+        """A GGUF file as a model folder, made once a run: <run_dir>/models/NAME-KEY."""
+        from tiebreak.model import gguf
+
+        folder = self.run_dir / "models" / f"{file.stem}-{digest(self.fingerprint(source))[:8]}"
+        with lock(folder.parent):
+            if not folder.is_dir():
+                gguf.convert(file, folder)
+                share(folder)
+        return folder
 
     def anchored(self) -> dict[str, Any]:
         """The whole recipe as a tree that may lie anywhere: relative locations made absolute."""
@@ -193,9 +208,9 @@ class Workspace:
 
 def content_fingerprint(path: Path, whole: bool = True) -> str:
     """A hash over a file or the visible files of a folder; of large ones only pieces unless `whole`."""
-    if path.is_file():
-        return file_digest(path)
     read = file_digest if whole else _sampled_digest
+    if path.is_file():
+        return read(path)
     files = sorted(file.relative_to(path) for file in path.rglob("*") if file.is_file())
     visible = (file for file in files if not any(part.startswith(".") for part in file.parts))
     return digest([[file.as_posix(), read(path / file)] for file in visible])

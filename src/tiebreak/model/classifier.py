@@ -184,6 +184,8 @@ def _classifier(folder: Path, model: PreTrainedModel, has_head: bool, device: st
     for stack in stacks(model):
         stack.release_adapters()
     model.config.pad_token_id = tokenizer.pad_token_id = padding_token(tokenizer)
+    # a head of three classes may be that of another task, such as entailment
+    has_head = has_head and tuple(AutoConfig.from_pretrained(folder).id2label.values()) == LABELS
     if has_head:
         head = stored_head(folder)
     else:

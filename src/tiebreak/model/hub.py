@@ -20,15 +20,23 @@ if TYPE_CHECKING:
 
 Kind = Literal["model", "dataset"]
 
+GGUF = ".gguf"
 WANTED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 
 
 def is_id(location: str) -> bool:
-    """Could this be a hub id, `owner/name`?"""
-    return re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", location) is not None
+    """Could this be a hub id, `owner/name`, or a GGUF file there, `owner/name/file.gguf`?"""
+    repo, _ = parts(location)
+    return re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(?<!\.gguf)", repo) is not None
 
 
-def commit(repo: str, revision: str | None = None, kind: Kind = "model") -> str:
+def parts(location: str) -> tuple[str, str | None]:
+    """The hub's repository, and the GGUF file in it where one is named."""
+    found = re.fullmatch(r"([^/]+/[^/]+)/(.+\.gguf)", location)
+    return (found[1], found[2]) if found else (location, None)
+
+
+def commit(location: str, revision: str | None = None, kind: Kind = "model") -> str:
     """The full commit that a revision of a model or data set means (default: its main branch).
 
     What the hub says is noted in the cache and holds from then on, offline too.
@@ -39,6 +47,7 @@ def commit(repo: str, revision: str | None = None, kind: Kind = "model") -> str:
         return wanted
     from huggingface_hub import HfApi
 
+    repo, _ = parts(location)
     ref = _home(repo, kind) / "refs" / wanted
     if ref.is_file():
         return ref.read_text(encoding="utf-8").strip()
@@ -50,37 +59,48 @@ def commit(repo: str, revision: str | None = None, kind: Kind = "model") -> str:
     return found
 
 
-def download(repo: str, revision: str | None = None) -> Path:
-    """The local folder of a model: config, safetensors and tokenizer, fetched where the cache lacks them.
-
-    Raises TiebreakError if the model is gated, unknown, or out of reach.
+def download(location: str, revision: str | None = None) -> Path:
+    """The local folder of a model: config, safetensors and tokenizer, fetched where the cache lacks them; or its
+    GGUF file. Raises TiebreakError if the model is gated, unknown, or out of reach.
     """
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import hf_hub_download, snapshot_download
 
+    repo, file = parts(location)
     found = commit(repo, revision)
-    with _clear_errors(repo, revision or "main"):
+    with _clear_errors(repo, revision or "main", file=file):
+        if file:
+            return Path(hf_hub_download(repo, file, revision=found))
         folder = snapshot_download(repo, revision=found, allow_patterns=WANTED, ignore_patterns=["*/*"])
     return Path(folder)
 
 
-def look(folder: Path | None, repo: str, revision: str | None = None) -> tuple[int, dict[str, Any]]:
-    """Bytes of a model that are still to be fetched, and its config.json.
+def look(place: Path | None, location: str, revision: str | None = None) -> tuple[int, dict[str, Any]]:
+    """Bytes of a model that are still to be fetched, and its config.json, which is empty for a GGUF file on the hub.
 
-    From its folder, else from the cache, else from the hub: then it raises as `download` does.
+    From its folder or file, else from the cache, else from the hub: then it raises as `download` does.
     """
-    folder = folder or cached(repo, revision)
+    folder = place or cached(location, revision)
     if folder is None:
-        return remote(repo, revision)
+        return remote(location, revision)
+    if folder.suffix == GGUF and folder.is_file():
+        from tiebreak.model import gguf
+
+        return 0, gguf.config(folder)
     return 0, json.loads((folder / "config.json").read_text(encoding="utf-8"))
 
 
 def tokenizer(location: str) -> "PreTrainedTokenizerBase":
-    """The tokenizer of a model folder or hub id. Raises TiebreakError if there is none to be had."""
+    """The tokenizer of a model folder, GGUF file or hub id. Raises TiebreakError if there is none to be had."""
     from transformers import AutoTokenizer
 
-    is_here = Path(location).is_dir()
+    is_file = location.endswith(GGUF) and Path(location).is_file()
+    is_here = is_file or Path(location).is_dir()
     if not is_here and not is_id(location):
         raise TiebreakError(f"no model folder at {location}, and it is no hub id (OWNER/NAME)")
+    if is_file or parts(location)[1]:
+        from tiebreak.model import gguf
+
+        return gguf.tokenizer(Path(location) if is_file else download(location))
     revision = "main" if is_here else commit(location)  # says at once that the hub is out of reach
     try:
         loaded: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(location, revision=revision)
@@ -108,12 +128,17 @@ def _home(repo: str, kind: Kind = "model") -> Path:
     return cache() / repo_folder_name(repo_id=repo, repo_type=kind)
 
 
-def cached(repo: str, revision: str | None = None) -> Path | None:
-    """The local folder of a model whose weights are all in the cache; asks nobody. None if any is missing."""
+def cached(location: str, revision: str | None = None) -> Path | None:
+    """The local folder, or GGUF file, of a model whose weights are all in the cache; asks nobody. None if any is
+    missing.
+    """
+    repo, file = parts(location)
     home = _home(repo)
     ref = home / "refs" / (revision or "main")
     name = ref.read_text(encoding="utf-8").strip() if ref.is_file() else revision or "main"
     folder = home / "snapshots" / name
+    if file:
+        return folder / file if (folder / file).is_file() else None
     return folder if folder.is_dir() and lacking(folder) is None else None
 
 
@@ -137,16 +162,22 @@ def lacking(folder: Path) -> str | None:
     return None if any(folder.glob("*.safetensors")) else "model.safetensors"
 
 
-def remote(repo: str, revision: str | None = None) -> tuple[int, dict[str, Any]]:
-    """What the hub has of a model: bytes to download, and its config.json.
+def remote(location: str, revision: str | None = None) -> tuple[int, dict[str, Any]]:
+    """What the hub has of a model: bytes to download, and its config.json; of a GGUF file the bytes alone.
 
     Asks for access to the files themselves: a gated model's page is open to all. Raises as `download` does.
     """
     from huggingface_hub import HfApi, hf_hub_download
 
+    repo, file = parts(location)
     with _clear_errors(repo, revision or "main"):
         HfApi().auth_check(repo)
         info = HfApi().model_info(repo, revision=revision or "main", files_metadata=True)
+        if file:
+            sizes = {entry.rfilename: entry.size or 0 for entry in info.siblings or ()}
+            if file not in sizes:
+                raise _no_file(repo, file)
+            return sizes[file], {}
         files = [file for file in info.siblings or () if "/" not in file.rfilename]
         wanted = (f for f in files if any(fnmatch(f.rfilename, pattern) for pattern in WANTED))
         config = Path(hf_hub_download(repo, "config.json", revision=info.sha))
@@ -154,12 +185,16 @@ def remote(repo: str, revision: str | None = None) -> tuple[int, dict[str, Any]]
 
 
 @contextmanager
-def _clear_errors(repo: str, revision: str, kind: Kind = "model") -> Iterator[None]:
+def _clear_errors(repo: str, revision: str, kind: Kind = "model", file: str | None = None) -> Iterator[None]:
     import httpx
     from huggingface_hub import errors
 
     page = f"https://huggingface.co/{'datasets/' if kind == 'dataset' else ''}{repo}"
-    mend = "tiebreak run RECIPE --steps ingest" if kind == "dataset" else f"hf download {repo}"
+    mend = (
+        "tiebreak run RECIPE --steps ingest"
+        if kind == "dataset"
+        else f"hf download {repo} {file or ''}".rstrip()
+    )
     try:
         yield
     except errors.GatedRepoError:
@@ -178,3 +213,11 @@ def _clear_errors(repo: str, revision: str, kind: Kind = "model") -> Iterator[No
             f"no {repo!r} here, none in the hub's local cache, and the hub is out of reach; "
             f"where there is internet, run: {mend}"
         ) from None
+    except errors.EntryNotFoundError:
+        raise _no_file(repo, file or "config.json") from None
+
+
+def _no_file(repo: str, file: str) -> TiebreakError:
+    return TiebreakError(
+        f"{repo} has no file {file!r} on the hub: see https://huggingface.co/{repo}/tree/main"
+    )

@@ -1,7 +1,7 @@
 """Tiny random decoders of the real families, tokenizers trained on the votes: for the demo and the tests.
 
-They differ from the real ones in size alone: special tokens, grouped-query attention, Qwen2's biases and
-Gemma-2's soft-caps, head size and sliding window are the families' own.
+They differ from the real ones in size alone: special tokens, grouped-query attention, Qwen2's biases, Qwen3's
+norms and head size, and Gemma-2's soft-caps, head size and sliding window are the families' own.
 """
 
 import shutil
@@ -19,11 +19,12 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedTokenizerFast,
     Qwen2Config,
+    Qwen3Config,
 )
 
 from tiebreak.data.prompt import TEMPLATES
 
-Family = Literal["llama", "qwen2", "gemma2"]
+Family = Literal["llama", "qwen2", "qwen3", "gemma2"]
 MAX_POSITIONS = 8192
 
 
@@ -43,11 +44,12 @@ class _Specials:
 SPECIALS = {
     "llama": _Specials("<|begin_of_text|>", "<|eot_id|>", pad=None),
     "qwen2": _Specials(None, "<|im_end|>", pad="<|endoftext|>"),
+    "qwen3": _Specials(None, "<|im_end|>", pad="<|endoftext|>"),
     "gemma2": _Specials("<bos>", "<eos>", pad="<pad>", unk="<unk>"),
 }
 
 WORDS = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-"""Where Llama 3 and Qwen2 cut before merging (English contractions aside)."""
+"""Where Llama 3 and Qwen cut before merging (English contractions aside)."""
 
 
 def make(
@@ -75,6 +77,8 @@ def make(
         for name, parameter in model.named_parameters():
             if name.endswith(".bias"):  # zero by default, which would hide a bias that gets lost
                 torch.nn.init.normal_(parameter, std=initializer_range)
+            elif name.endswith(("q_norm.weight", "k_norm.weight")):  # one by default
+                torch.nn.init.normal_(parameter, mean=1.0, std=initializer_range)
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     model.save_pretrained(partial)
@@ -109,6 +113,10 @@ def _config(
         return LlamaConfig(**shape)
     if family == "qwen2":
         return Qwen2Config(**shape)
+    if family == "qwen3":
+        return Qwen3Config(
+            **shape, head_dim=2 * hidden // heads
+        )  # wider than hidden / heads, as in Qwen3-0.6B
     head = 3 * hidden // (2 * heads)  # wider than hidden / heads, as in Gemma-2
     return Gemma2Config(
         **shape,
@@ -152,9 +160,9 @@ def _tokenizer(family: Family, texts: Iterable[str], vocab: int) -> PreTrainedTo
 
 
 def _by_bytes(family: Family) -> tuple[Tokenizer, list[str], list[str]]:
-    """A tokenizer to train, its alphabet, and its reserved tokens: Llama 3 and Qwen2."""
+    """A tokenizer to train, its alphabet, and its reserved tokens: Llama 3 and Qwen."""
     backend = Tokenizer(models.BPE())
-    if family == "qwen2":
+    if family in ("qwen2", "qwen3"):
         backend.normalizer = normalizers.NFC()
     backend.pre_tokenizer = pre_tokenizers.Sequence(
         [

@@ -1,0 +1,208 @@
+"""GGUF files (llama.cpp's format) as plain model folders: weights dequantised, once, and the tokenizer beside them.
+
+An extra: pip install 'tiebreak[gguf]'. transformers reads the weights. It says nothing of what it leaves out, such
+as a scaling of rotary frequencies, and takes BOS for EOS in Llama's tokenizers: so files of which it would make
+another model are refused here, and the tokenizer is built here.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from shutil import rmtree
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from tiebreak.errors import TiebreakError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedTokenizerFast
+
+ARCHITECTURES = ("llama", "qwen2", "qwen3")
+"""Those that are known to become the same model."""
+CUTS = ("gpt-2", "llama-bpe", "qwen2", "smollm")
+"""The ways of cutting a text before BPE that are known here, as tokenizer.ggml.pre names them."""
+
+_CONTROL, _USER_DEFINED = 3, 4
+_INSTEAD = "name the model's own folder or hub id instead"
+
+
+def convert(file: Path, folder: Path) -> None:
+    """Write a model folder in bf16; it appears whole, under its name, or not at all.
+
+    Takes memory for about four bytes a weight. Raises TiebreakError where the extra is missing, the file is damaged,
+    or its model is not one that is read whole.
+    """
+    import torch
+    from safetensors.torch import save_file
+    from transformers import AutoModelForCausalLM
+
+    from tiebreak.model.classifier import quiet
+
+    source = _Model(file)
+    tokenizer, config = source.tokenizer(), source.config()
+    with (
+        _readable(file),
+        quiet(),
+        TemporaryDirectory() as alone,
+    ):  # with nothing else that transformers could take up
+        (Path(alone) / "model.gguf").symlink_to(file.resolve())
+        model, report = AutoModelForCausalLM.from_pretrained(
+            alone, gguf_file="model.gguf", config=config, dtype=torch.bfloat16, output_loading_info=True
+        )
+    weights = {name: weight.detach().contiguous() for name, weight in model.named_parameters()}
+    taken = weights.keys() - report["missing_keys"]
+    if not len(taken) == len(weights) == len(source.tensors):
+        raise TiebreakError(
+            f"{file} holds {len(source.tensors)} weights, of which transformers takes {len(taken)} for a model of "
+            f"{len(weights)}; {_INSTEAD}"
+        )
+    partial = folder.with_name(f".{folder.name}-{os.getpid()}")
+    partial.mkdir(parents=True, exist_ok=True)
+    try:
+        config.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+        save_file(weights, partial / "model.safetensors", metadata={"format": "pt"})
+        partial.rename(folder)
+    finally:
+        rmtree(partial, ignore_errors=True)
+
+
+def config(file: Path) -> dict[str, Any]:
+    """What the folder's config.json will say. Raises as `convert` does."""
+    return dict(_Model(file).config().to_dict())
+
+
+def tokenizer(file: Path) -> "PreTrainedTokenizerFast":
+    """The file's tokenizer. Raises as `convert` does."""
+    return _Model(file).tokenizer()
+
+
+class _Model:
+    """All of a GGUF file but its weights. Raises as `convert` does."""
+
+    def __init__(self, file: Path) -> None:
+        from tiebreak.model import gguf_header
+
+        if missing := [name for name in ("gguf", "accelerate") if find_spec(name) is None]:
+            raise TiebreakError(f"GGUF files need {' and '.join(missing)}: pip install 'tiebreak[gguf]'")
+        self.file = file
+        with _readable(file):
+            header = gguf_header.read(file)
+        self._fields, self.tensors = header.fields, header.tensors
+        self.architecture: str = self._fields.get("general.architecture", "")
+        if self.architecture not in ARCHITECTURES:
+            raise TiebreakError(
+                f"{file} holds a model of the architecture {self.architecture!r}; {', '.join(ARCHITECTURES)} are "
+                f"read as GGUF; {_INSTEAD}"
+            )
+        scaling = self._fields.get(f"{self.architecture}.rope.scaling.type", "none")
+        if scaling != "none" or any(name.startswith("rope_") for name in self.tensors):
+            raise TiebreakError(
+                f"{file} scales its rotary frequencies (as Llama 3.1 does), which transformers drops; {_INSTEAD}"
+            )
+
+    def config(self) -> "PreTrainedConfig":
+        """The decoder's configuration; every key that makes its shape has to be there."""
+        from transformers import AutoConfig
+
+        fields, own = self._fields, f"{self.architecture}."
+        with _readable(self.file):
+            heads, hidden = fields[own + "attention.head_count"], fields[own + "embedding_length"]
+            found: PreTrainedConfig = AutoConfig.for_model(
+                self.architecture,
+                architectures=[f"{self.architecture.capitalize()}ForCausalLM"],
+                dtype="bfloat16",
+                vocab_size=len(fields["tokenizer.ggml.tokens"]),
+                hidden_size=hidden,
+                intermediate_size=fields[own + "feed_forward_length"],
+                num_hidden_layers=fields[own + "block_count"],
+                num_attention_heads=heads,
+                num_key_value_heads=fields.get(own + "attention.head_count_kv", heads),
+                head_dim=fields.get(own + "attention.key_length", hidden // heads),
+                max_position_embeddings=fields[own + "context_length"],
+                rms_norm_eps=fields[own + "attention.layer_norm_rms_epsilon"],
+                rope_parameters={
+                    "rope_type": "default",
+                    "rope_theta": fields.get(own + "rope.freq_base", 10_000.0),
+                },
+                tie_word_embeddings="output.weight" not in self.tensors,
+                **{f"{role}_token_id": n for role, n in self._specials().items()},
+            )
+        return found
+
+    def _specials(self) -> dict[str, int]:
+        """The ids of the special tokens that the file names, by role."""
+        names = {"bos": "bos", "eos": "eos", "pad": "padding", "unk": "unknown"}
+        ids = {role: self._fields.get(f"tokenizer.ggml.{name}_token_id") for role, name in names.items()}
+        return {role: n for role, n in ids.items() if n is not None}
+
+    def tokenizer(self) -> "PreTrainedTokenizerFast":
+        """Byte-level BPE from vocabulary and merges, with the special tokens that the file names."""
+        from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
+        from transformers import PreTrainedTokenizerFast
+
+        fields = self._fields
+        kind, cut = fields.get("tokenizer.ggml.model"), fields.get("tokenizer.ggml.pre")
+        if kind != "gpt2" or cut not in CUTS:
+            raise TiebreakError(
+                f"{self.file} has a tokenizer ({kind}, {cut}) that is not known to be read right; {_INSTEAD}"
+            )
+        with _readable(self.file):
+            tokens, kinds = fields["tokenizer.ggml.tokens"], fields["tokenizer.ggml.token_type"]
+            merges = [tuple(merge.split(" ")) for merge in fields["tokenizer.ggml.merges"]]
+            vocabulary = {token: n for n, token in enumerate(tokens)}
+            backend = Tokenizer(models.BPE(vocabulary, merges, ignore_merges=cut == "llama-bpe"))
+            if cut == "qwen2":
+                backend.normalizer = normalizers.NFC()
+            backend.pre_tokenizer = _cutting(cut)
+            backend.decoder = decoders.ByteLevel()
+            backend.add_tokens(
+                [
+                    AddedToken(token, special=kind == _CONTROL, normalized=False)
+                    for token, kind in zip(tokens, kinds, strict=True)
+                    if kind in (_CONTROL, _USER_DEFINED)
+                ]
+            )
+            ids = self._specials()
+            if "bos" in ids and fields.get("tokenizer.ggml.add_bos_token", cut == "llama-bpe"):
+                bos = tokens[ids["bos"]]
+                backend.post_processor = processors.TemplateProcessing(
+                    single=f"{bos} $A", pair=f"{bos} $A {bos}:1 $B:1", special_tokens=[(bos, ids["bos"])]
+                )
+            return PreTrainedTokenizerFast(
+                tokenizer_object=backend,
+                padding_side="right",
+                clean_up_tokenization_spaces=False,
+                model_max_length=fields[f"{self.architecture}.context_length"],
+                **{f"{role}_token": tokens[n] for role, n in ids.items()},
+            )
+
+
+def _cutting(name: str) -> Any:
+    """The tokenizers pre-tokenizer of one of `CUTS` (llama.cpp's llm_tokenizer_bpe has the patterns)."""
+    from tokenizers import Regex, pre_tokenizers
+
+    if name in ("gpt-2", "smollm"):
+        by_words = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        digits = [pre_tokenizers.Digits(individual_digits=True)] if name == "smollm" else []
+        return pre_tokenizers.Sequence([*digits, by_words])
+    number = r"\p{N}{1,3}" if name == "llama-bpe" else r"\p{N}"
+    pattern = (
+        rf"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|{number}"
+        r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    )
+    words = pre_tokenizers.Split(Regex(pattern), "isolated")
+    return pre_tokenizers.Sequence([words, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+
+
+@contextmanager
+def _readable(file: Path) -> Iterator[None]:
+    """Whatever reading a file of others' making throws, said clearly; tokenizers raises bare Exceptions."""
+    try:
+        yield
+    except TiebreakError:
+        raise
+    except Exception as error:
+        raise TiebreakError(f"cannot read {file} as GGUF: {error or type(error).__name__}") from None
