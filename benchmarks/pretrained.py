@@ -13,6 +13,7 @@ FOLDER/peers. Prints a table, then one line of JSON; --write puts them beside th
 """
 
 import argparse
+import fcntl
 import json
 import os
 import platform
@@ -72,6 +73,7 @@ PREFERENCES = "pairs/hh_rlhf_test.parquet"
 BOOTSTRAP = Bootstrap(1000)
 RESULTS = Path(__file__).parent / "results"
 FOLDS = 3
+ONLY = ("prepare", "shipped", "others", "compare")
 PEERS = {"trainer": "transformers Trainer", "trl": "TRL RewardTrainer", "pairjudge": "pairjudge"}
 
 Predictions = list[list[Array]]
@@ -100,7 +102,7 @@ def recipe(tokens: int, votes: int, device: str) -> dict[str, Any]:
             "training": training | {"epochs": 1, "learning_rate": 3e-4},
         },
         "teach": {"training": training},
-        "logits": {"max_tokens": tokens, "soft_labels": "out_of_fold"},
+        "logits": {"max_tokens": tokens, "soft_labels": "out_of_fold", "subset_rows": 64},
         "distill": {"training": training, "average_orders": True},
         "quantize": {"group": 32, "max_tokens": tokens},
         "tta": {"max_tokens": 2 * tokens},
@@ -142,14 +144,16 @@ def precision(seed: int, name: str) -> Part:
     return Part(seed, (f"models.teachers.student.precision={name}", "teach.folds=[0]"), "teach,score")
 
 
-def parts(seed: int, precisions: Sequence[str]) -> Iterator[Part]:
-    """Everything that is trained with one seed, what matters most first."""
-    yield Part(seed)
-    yield Part(seed, (ONE,))
-    yield Part(seed, (STEP_1,), "post_pretrain,teach,score")
-    if seed == 0:
-        yield Part(seed, (IN_SAMPLE,), "distill")
-    yield from (precision(seed, name) for name in precisions)
+def shipped_parts(seed: int) -> list[Part]:
+    """What ships: a student a fold, averaged; and one student of all folds."""
+    return [Part(seed), Part(seed, (ONE,))]
+
+
+def other_parts(seed: int, precisions: Sequence[str]) -> list[Part]:
+    """What that is compared with."""
+    step_1 = Part(seed, (STEP_1,), "post_pretrain,teach,score")
+    in_sample = Part(seed, (IN_SAMPLE, "logits.subset_rows=-1"), "score,distill")
+    return [step_1, *[in_sample][seed:], *(precision(seed, name) for name in precisions)]
 
 
 def main() -> None:
@@ -164,7 +168,9 @@ def main() -> None:
     arguments.add_argument(
         "--precisions", nargs="*", default=[], help="of fp32, fp8: also train the first fold's teacher so"
     )
-    arguments.add_argument("--only", choices=("prepare", "precisions", "compare"), help="that part alone")
+    arguments.add_argument(
+        "--only", choices=ONLY, help="that part alone, so that two cards may share the work"
+    )
     arguments.add_argument("--peers", action="store_true")
     arguments.add_argument("--votes", type=int, default=-1, help="tries the script; measures nothing")
     arguments.add_argument("--tokens", type=int, default=1024)
@@ -178,13 +184,12 @@ def main() -> None:
     if chosen.votes > 0 and chosen.write:
         sys.exit("--votes measures nothing, so there is nothing to --write")
     source_of = prepare(chosen)
-    if chosen.only == "prepare":
-        return
-    seconds = {} if chosen.only == "compare" else train(chosen)
-    if chosen.only == "precisions":
+    if chosen.only in (None, "shipped", "others"):
+        train(chosen)
+    if chosen.only not in (None, "compare"):
         return
     rows = compare(chosen, source_of)
-    facts = facts_of(chosen, seconds)
+    facts = facts_of(chosen)
     table = "\n".join(markdown(rows))
     line = json.dumps({"benchmark": "pretrained", **facts, "rows": rows})
     print(table, line, sep="\n\n")
@@ -214,20 +219,17 @@ def prepare(chosen: argparse.Namespace) -> dict[str, str]:
     elif not base.exists():
         shutil.copytree(chosen.base, base)
     (work / "recipe.yaml").write_text(yaml.safe_dump(made), encoding="utf-8")
-    run([Part(0, (), "ingest,split,baseline")], work)
+    run([Part(0, (), "ingest,split")], work)
     return {vote: name for name, table in tables.items() for vote in table["id"].to_pylist()}
 
 
-def train(chosen: argparse.Namespace) -> dict[str, float]:
-    """Run every part, the seeds side by side; seconds by seed."""
-    began = time.monotonic()
-    if chosen.only == "precisions":
-        work = [[precision(seed, name) for name in chosen.precisions] for seed in range(chosen.seeds)]
-    else:
-        work = [list(parts(seed, chosen.precisions)) for seed in range(chosen.seeds)]
-    with ThreadPoolExecutor(len(work) if chosen.device == "cuda" else 1) as threads:
-        list(threads.map(lambda some: run(some, chosen.work), work))
-    return {"training and scoring": round(time.monotonic() - began, 1)}
+def train(chosen: argparse.Namespace) -> None:
+    """Run the parts, the seeds side by side, and note how long each took."""
+    seeds = range(chosen.seeds)
+    shipped = [shipped_parts(seed) for seed in seeds] if chosen.only != "others" else []
+    others = [other_parts(seed, chosen.precisions) for seed in seeds] if chosen.only != "shipped" else []
+    with ThreadPoolExecutor(len(seeds) if chosen.device == "cuda" else 1) as threads:
+        list(threads.map(lambda some: run(some, chosen.work), [*shipped, *others]))
 
 
 def run(some: Iterable[Part], folder: Path) -> None:
@@ -236,7 +238,21 @@ def run(some: Iterable[Part], folder: Path) -> None:
     for part in some:
         began = time.monotonic()
         subprocess.run(part.command(folder), check=True, env=environment)
-        print(f"{part}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+        note(
+            folder / "seconds.json",
+            f"seed {part.seed} {' '.join((*part.overrides, part.steps))}".strip(),
+            began,
+        )
+
+
+def note(file: Path, name: str, began: float) -> None:
+    """Add what a part took, unless it was there already, to a file of seconds by name."""
+    with file.open("a+") as opened:
+        fcntl.flock(opened, fcntl.LOCK_EX)
+        opened.seek(0)
+        seconds = {name: round(time.monotonic() - began, 1)} | json.loads(opened.read() or "{}")
+        opened.truncate(0)
+        opened.write(json.dumps(seconds))
 
 
 def compare(chosen: argparse.Namespace, source_of: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -245,6 +261,13 @@ def compare(chosen: argparse.Namespace, source_of: Mapping[str, str]) -> list[di
     rows = read_table(first.folder(first.find("split/votes")) / "rows.parquet")
     lockbox, aside = sides.lockbox(rows), sides.calibration(rows)
     arms = dict(arms_of(chosen, rows))
+    every = {
+        f"{name}/{seed}/{n}": p_NC
+        for name, said in arms.items()
+        for seed, many in enumerate(said)
+        for n, p_NC in enumerate(many)
+    }
+    np.savez_compressed(chosen.work / "lockbox.npz", **every)
     truth, source_N = truth_of(lockbox), np.array([source_of[vote] for vote in lockbox["id"].to_pylist()])
     words = flat(arms["words"])
     found = []
@@ -296,7 +319,7 @@ def arms_of(chosen: argparse.Namespace, rows: pa.Table) -> Iterator[tuple[str, P
     if chosen.precisions:
         yield "hard labels, fold 0, bf16", [said.of(work, "score")[:1] for work in plain]
     yield "+ step 1", [said.of(Part(seed, (STEP_1,)).workspace(chosen.work), "score") for seed in seeds]
-    yield "+ in-sample distillation", [said.of(Part(0, (IN_SAMPLE,)).workspace(chosen.work), "distill")]
+    yield "+ in-sample distillation", [said.of(other_parts(0, ())[1].workspace(chosen.work), "distill")]
     yield "+ out-of-fold distillation", [said.of(work, "distill") for work in plain]
     yield "folds' blend", [[np.mean(said.of(work, "distill"), axis=0)] for work in plain]
     for name, works in (
@@ -367,7 +390,7 @@ def flat(predictions: Predictions) -> list[Array]:
     return [p_NC for seed in predictions for p_NC in seed]
 
 
-def facts_of(chosen: argparse.Namespace, seconds: Mapping[str, float]) -> dict[str, Any]:
+def facts_of(chosen: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     peers = {
@@ -379,7 +402,7 @@ def facts_of(chosen: argparse.Namespace, seconds: Mapping[str, float]) -> dict[s
         "card": torch.cuda.get_device_name() if chosen.device == "cuda" else "CPU",
         "processor": f"{processor()}, {os.cpu_count()} cores",
         "seeds": chosen.seeds,
-        "seconds": seconds,
+        "seconds": json.loads((chosen.work / "seconds.json").read_text()),
         "peers": peers,
         "python": platform.python_version(),
         "tiebreak": tiebreak.__version__,

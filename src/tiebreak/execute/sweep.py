@@ -152,14 +152,17 @@ def best(tried: Sequence[Tried]) -> Tried:
 def advice(tried: Sequence[Tried]) -> str:
     """The flags that take over the best values, and which others the votes do not tell from them."""
     chosen = best(tried)
-    close = [one for one in tried if one is not chosen and one.change and one.change.low <= 0]
+    close = [one for one in tried if one is not chosen and one.change and (one.change.low or 0) <= 0]
     others = "; ".join(" ".join(one.overrides) for one in close)
     flags = " ".join(f"--set {shlex.quote(override)}" for override in chosen.overrides)
     return flags + (f"  (not told apart from {others})" if close else "")
 
 
 def _text(found: "Estimate | None") -> str:
-    return f"{found.value:.4f} ({found.low:.4f} to {found.high:.4f})" if found else ""
+    if found is None:
+        return ""
+    interval = "" if found.low is None else f" ({found.low:.4f} to {found.high:.4f})"
+    return f"{found.value:.4f}{interval}"
 
 
 def _words(text: str) -> Iterator[str]:
