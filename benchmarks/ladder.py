@@ -72,7 +72,7 @@ RECIPE: dict[str, Any] = {
     },
     "prompt": {"prompt_tokens": 64},
     "split": {"count": FOLDS, "lockbox_share": 0.25, "calibration_share": 0.05},
-    "post_pretrain": {"training": TRAINING | {"learning_rate": 2e-3}},
+    "post_pretrain": {"training": TRAINING},
     "teach": {"training": TRAINING},
     "logits": {"max_tokens": 256},
     "distill": {"training": TRAINING},

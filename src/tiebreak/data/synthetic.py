@@ -295,7 +295,7 @@ def _with_stance(prompt_T: pa.Array, rng: np.random.Generator) -> tuple[pa.Array
         )
         for start in (" Name ", ", ", ", ", ", ", " and ")
     ]
-    return pc.binary_join_element_wise(prompt_T, *parts, ".", ""), 2 * merits_T.astype(np.float64) - 1
+    return pc.binary_join_element_wise(prompt_T, *parts, ".", ""), np.where(merits_T, 1.0, -1.0)
 
 
 @cache
