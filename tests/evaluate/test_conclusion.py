@@ -67,6 +67,13 @@ def test_the_baseline_is_named_in_the_headline():
     assert "not clearly better than the baseline" in judged(true, truth, (true,)).headline
 
 
+def test_the_class_shares_themselves_are_not_better_than_they_are():
+    _, truth = world(100)
+    found = judged(prior_prediction(PRIOR, 100), truth, (prior_prediction(PRIOR, 100),))
+    assert found.headline == "Do not use: not clearly better than the class shares on 100 votes."
+    assert found.findings[1].text.endswith("Use the baseline, which takes seconds, or more votes.")
+
+
 def test_few_prompts_tell_nothing():
     true, truth = world(29)
     found = judged(true, truth)

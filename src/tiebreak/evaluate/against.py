@@ -110,7 +110,7 @@ def _scored(
     name: str,
     p_NC: Array,
     changes: dict[str, Estimate],
-    labelled: "_Labels",
+    labelled: _Labels,
     bootstrap: Bootstrap,
     weights_M: Array | None = None,
     verdict: Conclusion | None = None,
@@ -128,7 +128,7 @@ def _scored(
 
 
 def _changes(
-    p_NC: Array, others: Mapping[str, Array], labelled: "_Labels", bootstrap: Bootstrap
+    p_NC: Array, others: Mapping[str, Array], labelled: _Labels, bootstrap: Bootstrap
 ) -> dict[str, Estimate]:
     """The paired change of log loss from each of `others`, by its name."""
     return {
@@ -137,10 +137,10 @@ def _changes(
     }
 
 
-def _verdict(p_NC: Array, shares_C: Array, labelled: "_Labels", bootstrap: Bootstrap) -> Conclusion:
+def _verdict(p_NC: Array, shares_C: Array, labelled: _Labels, bootstrap: Bootstrap) -> Conclusion:
     groups_N = np.arange(len(p_NC)) if labelled.groups_N is None else labelled.groups_N
     truth = Truth(labelled.ids, labelled.y_NC, groups_N)
-    slices = sliced(labelled.votes, p_NC, shares_C, truth, bootstrap) if labelled.votes else {}
+    slices = sliced(labelled.votes, p_NC, shares_C, truth, bootstrap) if labelled.votes is not None else {}
     return conclude(p_NC, prior_prediction(shares_C, len(p_NC)), truth, slices, bootstrap)
 
 

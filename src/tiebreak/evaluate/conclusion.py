@@ -78,8 +78,12 @@ def _compared(
         return Finding(about, None, text, change)
     holds = _is_below_zero(change)
     verdict = {True: "Better than", False: "Worse than", None: "Not clearly better than"}[holds]
-    power = f"A true difference of {found:.4f} would show with 80 % power."
-    return Finding(about, holds, f"{verdict} {against}, {_shown(change)}. {power}", change, found)
+    text = (
+        f"{verdict} {against}, {_shown(change)}. A true difference of {found:.4f} would show with 80 % power."
+    )
+    if about == "baseline" and not holds:
+        text += " Use the baseline, which takes seconds, or more votes."
+    return Finding(about, holds, text, change, found)
 
 
 def _calibration(p_NC: Array, truth: Truth) -> Finding:
@@ -122,7 +126,7 @@ def _weakest(slices: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Finding]
 
 def _headline(shares: Finding, simple: Sequence[Finding], calibration: Finding, votes: int) -> str:
     if not shares.holds:
-        untold = "not clearly better than" if shares.resolvable else "too few prompts to tell it from"
+        untold = "too few prompts to tell it from" if shares.resolvable is None else "not clearly better than"
         reason = "worse than" if shares.holds is False else untold
         return f"Do not use: {reason} the class shares on {votes} votes."
     parts = ["Better than the class shares"]
