@@ -15,7 +15,7 @@ from unittest import mock
 
 import numpy as np
 import torch
-from kernels import build, kernel
+from attend import build, kernel
 from models import votes
 from safetensors.numpy import load_file
 

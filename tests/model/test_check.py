@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from kernels import Kernel, build, kernel
+from attend import Kernel, build, kernel
 from models import FOR_KERNELS, base
 from torch import Tensor
 

@@ -125,7 +125,8 @@ def _calls(classifier: Classifier, plain: Packed) -> tuple[Tensor, list[dict[str
     calls: list[dict[str, Any]] = []
 
     def see(layer: nn.Module, arguments: tuple[Tensor], inputs: dict[str, Any]) -> None:
-        first.append(arguments[0]) if not first else None
+        if not first:
+            first.append(arguments[0])
         calls.append(inputs)
 
     hooks = [

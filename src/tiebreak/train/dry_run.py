@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 TOO_SMALL = (
     "the card's memory is too small to train this model even one short row at a time; choose precision fp8 or nf4, "
-    "or a larger card"
+    "a larger card, or fewer compute.workers on it"
 )
 FIXED_TOKENS, FIXED_TOKENS_SPREAD = 256, 1600
 """What a forward and its backward cost beside their tokens: launches, and tokens that fill it up.
