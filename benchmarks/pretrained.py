@@ -260,7 +260,7 @@ def compare(chosen: argparse.Namespace, source_of: Mapping[str, str]) -> list[di
     first = Part(0).workspace(chosen.work)
     rows = read_table(first.folder(first.find("split/votes")) / "rows.parquet")
     lockbox, aside = sides.lockbox(rows), sides.calibration(rows)
-    arms = dict(arms_of(chosen, rows))
+    arms = {name: said for name, said in arms_of(chosen, rows) if all(said)}
     every = {
         f"{name}/{seed}/{n}": p_NC
         for name, said in arms.items()
@@ -313,12 +313,11 @@ def arms_of(chosen: argparse.Namespace, rows: pa.Table) -> Iterator[tuple[str, P
     yield from simple_arms(plain[0], lockbox)
     yield "hard labels, one order", [said.of(work, "score", both=False) for work in plain]
     yield "hard labels", [said.of(work, "score") for work in plain]
+    yield "hard labels, first fold", [said.of(work, "score")[:1] for work in plain]
     for name in chosen.precisions:
         others = [precision(seed, name).workspace(chosen.work) for seed in seeds]
-        yield f"hard labels, fold 0, {name}", [said.of(work, "score") for work in others]
-    if chosen.precisions:
-        yield "hard labels, fold 0, bf16", [said.of(work, "score")[:1] for work in plain]
-    yield "+ step 1", [said.of(Part(seed, (STEP_1,)).workspace(chosen.work), "score") for seed in seeds]
+        yield f"hard labels, first fold, {name}", [said.of(work, "score") for work in others]
+    yield "+ step 1", [said.of(other_parts(seed, ())[0].workspace(chosen.work), "score") for seed in seeds]
     yield "+ in-sample distillation", [said.of(other_parts(0, ())[1].workspace(chosen.work), "distill")]
     yield "+ out-of-fold distillation", [said.of(work, "distill") for work in plain]
     yield "folds' blend", [[np.mean(said.of(work, "distill"), axis=0)] for work in plain]
@@ -328,10 +327,12 @@ def arms_of(chosen: argparse.Namespace, rows: pa.Table) -> Iterator[tuple[str, P
     ):
         yield name, [said.of(work, "predict/averaged") for work in works]
         yield f"{name}, 8 bits", [said.of(work, "predict/quantized") for work in works]
-        yield f"{name}, calibrated", [[said.shipped(work, alone=True)] for work in works]
-        yield f"{name}, as shipped", [[said.shipped(work)] for work in works]
+        yield f"{name}, calibrated", [said.shipped(work, alone=True) for work in works]
+        yield f"{name}, as shipped", [said.shipped(work) for work in works]
     if chosen.peers:
         for name, title in PEERS.items():
+            if not (chosen.work / "peers" / f"{name}.json").is_file():
+                continue
             yield from peer_arms(chosen.work / "peers" / f"{name}.npz", title, truth_of(aside).y_NC)
 
 
@@ -346,17 +347,22 @@ class Said:
     def of(self, work: Workspace, task: str, both: bool = True) -> list[Array]:
         """Probabilities by each model that a step (`score`) or task (`predict/averaged`) wrote logits of."""
         tasks = [t for t in work.tasks if task in (t.step_name, t.id)]
+        if any(work.manifest(t) is None for t in tasks):
+            return []  # not trained, as the time was too short
         models = stages.of_split(stages.read([work.folder(t) for t in tasks]), "lockbox")
         aligned = [model.aligned(self.lockbox["id"].to_pylist()) for model in models]
         return [model.probabilities(both_orders=both, calibrated=False) for model in aligned]
 
-    def shipped(self, work: Workspace, alone: bool = False) -> Array:
-        """What the package says; alone: without the baseline that may be blended in."""
-        (model,) = stages.of_split(stages.read([work.folder(work.find("predict/quantized"))]), "lockbox")
+    def shipped(self, work: Workspace, alone: bool = False) -> list[Array]:
+        """What the package says, if it is there; alone: without the baseline that may be blended in."""
+        task = work.find("predict/quantized")
+        if work.manifest(task) is None:
+            return []
+        (model,) = stages.of_split(stages.read([work.folder(task)]), "lockbox")
         folder = work.folder(work.find("quantize/student")) / "model"
         z_NOC = model.aligned(self.lockbox["id"].to_pylist()).z_NOC
         verdict = Verdict.of(package.read(folder), folder)
-        return (replace(verdict, joined=None) if alone else verdict).on(self.lockbox, z_NOC)
+        return [(replace(verdict, joined=None) if alone else verdict).on(self.lockbox, z_NOC)]
 
 
 def simple_arms(work: Workspace, lockbox: pa.Table) -> Iterator[tuple[str, Predictions]]:
@@ -394,8 +400,9 @@ def facts_of(chosen: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     peers = {
-        name: json.loads((chosen.work / "peers" / f"{name}.json").read_text())
+        name: json.loads(file.read_text())
         for name in (PEERS if chosen.peers else ())
+        if (file := chosen.work / "peers" / f"{name}.json").is_file()
     }
     return {
         "base": chosen.base.name,
