@@ -170,8 +170,8 @@ class Stack(nn.Module):
         y = F.linear(x, products.widened(self.frozen, sum(self.sizes), self.inputs))
         if self.rank:
             a_RI = self.lora_A if self.keep_I is None else self.lora_A * self.keep_I
-            lows = F.linear(x, a_RI).split(self.rank, -1)
-            bs = (self.lora_B * self.scale).split(self.sizes)
+            lows = torch.split(F.linear(x, a_RI), self.rank, -1)
+            bs = torch.split(self.lora_B * self.scale, self.sizes)
             y = y + torch.cat([F.linear(low, b_Or) for low, b_Or in zip(lows, bs, strict=True)], -1)
         return y if self.bias is None else y + self.bias
 
