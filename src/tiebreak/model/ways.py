@@ -172,10 +172,10 @@ def _attention_ways(attended: Attended, batch: Batch, training: bool) -> tuple[F
 
 
 def _attention(attended: Attended, packed: Packed, real: int, kind: torch.dtype, training: bool) -> Found:
-    q, k, v = parts = [x.detach().to(kind).requires_grad_(training) for x in attended.qkv]
+    q_1HTE, k_1KTE, v_1KTE = parts = [x.detach().to(kind).requires_grad_(training) for x in attended.qkv]
     with torch.set_grad_enabled(training):
         options = {**attended.options, "layout": packed.layout}
-        out_THE = packed_attention(attended.module, q, k, v, None, **options)[0][0, :real]
+        out_THE = packed_attention(attended.module, q_1HTE, k_1KTE, v_1KTE, None, **options)[0][0, :real]
     found = {"output": out_THE.detach()}
     if training:
         names = ("queries' gradient", "keys' gradient", "values' gradient")
