@@ -56,6 +56,7 @@ _REFUSALS = (
     "i cannot", "i can't", "i can’t", "i am unable", "i'm unable", "i'm not able", "i am not able", "i won't", "as an ai",
     "language model",
 )  # fmt: skip
+"""What an answer that refuses says, in lower case; counted together."""
 
 _WORDS = tuple(
     frozenset(words.split())
