@@ -144,9 +144,10 @@ def test_a_backward_that_fails_ends_a_training_with_spread_weights(checked, monk
 
     monkeypatch.setattr(torch.autograd, "grad", failing_backward)
     assert not checked(made("llama"), kernel()).fixed
+    ours = made("llama")
     monkeypatch.setattr(ways.distributed, "shards", lambda: True)
     with pytest.raises(TiebreakError, match=r"raise RuntimeError in a backward, .*compute.shard_model=false"):
-        checked(made("llama"), kernel())
+        checked(ours, kernel())
 
 
 def test_a_massive_row_does_not_hide_the_others() -> None:
