@@ -210,11 +210,12 @@ def test_the_baseline_has_its_rungs_and_what_ships_is_set_against_it(tmp_path):
     assert labels[:3] == ["class prior", "baseline", "baseline, calibrated"]
     found = metrics["ladder"][2]["log_loss"]["value"]
     assert found == pytest.approx(by_hand(w, said, both=False, temperature=0.5), abs=1e-6)
-    change = metrics["from_baseline"]["change"]
+    (finding,) = (found for found in metrics["verdict"]["findings"] if found["about"] == "baseline")
+    change = finding["change"]
     assert change["value"] == pytest.approx(metrics["final_log_loss"] - found, abs=1e-9)
     assert change["low"] < change["value"] < change["high"]
     for page in ("report.html", "model/README.md"):
-        assert metrics["from_baseline"]["sentence"] in (tmp_path / "out" / page).read_text()
+        assert finding["text"] in (tmp_path / "out" / page).read_text()
     record(folder, "fold0", "lockbox")
     with pytest.raises(TiebreakError, match="lockbox"):
         run(inputs | {"baseline": (folder,)}, tmp_path / "again")
@@ -222,7 +223,7 @@ def test_the_baseline_has_its_rungs_and_what_ships_is_set_against_it(tmp_path):
 
 def test_without_a_baseline_nothing_is_set_against_it(inputs, tmp_path):
     metrics = run(inputs, tmp_path / "out")
-    assert metrics["from_baseline"] is None
+    assert "baseline" not in {found["about"] for found in metrics["verdict"]["findings"]}
     assert "word counts" not in (tmp_path / "out" / "report.html").read_text()
 
 

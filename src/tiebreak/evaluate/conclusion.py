@@ -17,6 +17,9 @@ SIGNIFICANT = 0.05
 
 About = Literal["class shares", "baseline", "calibration", "weakest slice"]
 
+NAMES = {"class shares": "the class shares", "baseline": "the baseline, a model of word counts and features"}
+"""What a judge is compared with, in a sentence."""
+
 SLICES = {"turns": "prompts of turns: {}", "script": "prompts in script: {}", "answers": "answers of {}"}
 """What slices of the bias report are called, by its keys."""
 
@@ -72,7 +75,7 @@ def _compared(
 ) -> Finding:
     change = difference([p_NC], others, truth.y_NC, bootstrap, truth.groups_N)
     found, loss = resolvable(change, bootstrap.confidence), log_loss(p_NC, truth.y_NC)
-    against = f"the {about}: log loss {loss:.4f} against {loss - change.value:.4f}"
+    against = f"{NAMES[about]}: log loss {loss:.4f} against {loss - change.value:.4f}"
     if found is None:
         text = f"Not to be told from {against}; fewer than {MIN_GROUPS} prompts allow no interval."
         return Finding(about, None, text, change)
