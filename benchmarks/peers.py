@@ -70,6 +70,7 @@ def trainer(votes: dict[str, pa.Table], base: str, folder: Path, device: str) ->
         train_dataset=[*rows(votes["training"], 0), *rows(votes["training"], 1)],
     )  # fmt: skip
     learner.train()
+    learner.args.train_sampling_strategy = "random"  # grouping by length would shuffle predictions too
 
     def said(table: pa.Table) -> Array:
         z = [learner.predict(rows(table, order)).predictions.astype(np.float64) for order in (0, 1)]
@@ -79,7 +80,7 @@ def trainer(votes: dict[str, pa.Table], base: str, folder: Path, device: str) ->
 
 
 def trl(votes: dict[str, pa.Table], base: str, folder: Path, device: str) -> tuple[Said, dict[str, Any]]:
-    """TRL's RewardTrainer: all weights at its default rate 1e-4; texts over 1,024 tokens are cut from the left's end.
+    """TRL's RewardTrainer: all weights at its default rate 1e-4; texts over 1,024 tokens lose their beginning.
 
     Its scores s make P(A) = (1 - t) sigmoid(s_a - s_b) with t the share of ties among the training votes.
     """
@@ -95,11 +96,8 @@ def trl(votes: dict[str, pa.Table], base: str, folder: Path, device: str) -> tup
 
     def ids(table: pa.Table, answer: int) -> list[list[int]]:
         prompt, *answers = texts(table)
-        chats = [
-            [{"role": "user", "content": p}, {"role": "assistant", "content": x}]
-            for p, x in zip(prompt, answers[answer], strict=True)
-        ]
-        return [tokenizer.apply_chat_template(chat, return_dict=False)[-TOKENS:] for chat in chats]
+        chats = [f"User: {p}\n\nAssistant: {x}" for p, x in zip(prompt, answers[answer], strict=True)]
+        return [[*text[1 - TOKENS :], tokenizer.eos_token_id] for text in tokenizer(chats)["input_ids"]]
 
     training, labels = votes["training"], labels_of(votes["training"])
     both = list(zip(ids(training, 0), ids(training, 1), labels.argmax(axis=1), strict=True))
@@ -137,7 +135,7 @@ def trl(votes: dict[str, pa.Table], base: str, folder: Path, device: str) -> tup
 def pairjudge(
     votes: dict[str, pa.Table], base: str, folder: Path, device: str
 ) -> tuple[Said, dict[str, Any]]:
-    """pairjudge's trainer: LoRA 16 at its default rate 2e-4, its template; the best epoch by the calibration side.
+    """pairjudge's trainer: LoRA 16 at its default rate 2e-4, its template; the best epoch by its own holdout of 5 %.
 
     One order in training, as it has it; its swap average in prediction.
     """
@@ -152,13 +150,11 @@ def pairjudge(
         winners = pd.DataFrame(labels_of(table), columns=["winner_model_a", "winner_model_b", "winner_tie"])
         return pd.concat([made, winners], axis=1)
 
-    for side in ("training", "calibration"):
-        frame(votes[side]).to_parquet(folder / f"pairjudge-{side}.parquet")
+    frame(votes["training"]).to_parquet(folder / "pairjudge-training.parquet")
     config = JudgeTrainConfig(
         train_path=str(folder / "pairjudge-training.parquet"),
-        validation_path=str(folder / "pairjudge-calibration.parquet"),
         model_name=base, local_files_only=True, max_length=TOKENS, n_epochs=EPOCHS, device=device,
-        per_device_train_batch_size=8, per_device_eval_batch_size=BATCH, gradient_accumulation_steps=BATCH // 8,
+        per_device_train_batch_size=BATCH, per_device_eval_batch_size=BATCH, gradient_accumulation_steps=1,
         dtype="bfloat16" if device == "cuda" else "float32", output_dir=str(folder / "pairjudge"),
     )  # fmt: skip
     train(config)
