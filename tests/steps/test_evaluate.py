@@ -204,6 +204,7 @@ def test_the_baseline_has_its_rungs_and_what_ships_is_set_against_it(tmp_path):
     said["z"] = np.repeat(said["z"][:, :1] / 8, 2, axis=1)  # it knows little, and the same in both orders
     write_logits(w, folder, said, {"lockbox": w.rows(LOCKBOX)})
     (folder / "calibration.json").write_text('{"temperature": 0.5}')
+    (folder / "learning_curve.json").write_text("null")
     record(folder, "fold0", "fold1", "extra", fitted_on=("calibration",))
     metrics = run(inputs | {"baseline": (folder,)}, tmp_path / "out")
     labels = [report.label(rung) for rung in metrics["ladder"]]
@@ -224,6 +225,7 @@ def test_the_baseline_has_its_rungs_and_what_ships_is_set_against_it(tmp_path):
 def test_without_a_baseline_nothing_is_set_against_it(inputs, tmp_path):
     metrics = run(inputs, tmp_path / "out")
     assert "baseline" not in {found["about"] for found in metrics["verdict"]["findings"]}
+    assert metrics["learning_curve"] is None
     assert "word counts" not in (tmp_path / "out" / "report.html").read_text()
 
 
