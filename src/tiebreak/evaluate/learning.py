@@ -63,7 +63,7 @@ def expected_gain(two_doublings: Estimate) -> Estimate:
 
     Of a loss a + b n^-c each doubling gains r = 2^-c times what the one before it did, so after two that gained g
     the next gains g r^2 / (1 + r). c is not fitted: with some hundred unseen votes it cannot be told from two or three
-    differences (benchmarked in docs/decisions.md). The value has c = 0.5; the range is the interval of g, its ends with
+    differences (docs/decisions.md has the figures). The value has c = 0.5; the range is the interval of g, its ends with
     those of EXPONENTS that make it widest (on exponents: Viering and Loog, arXiv:2103.10948).
 
     Weakness: the interval is of the unseen votes, not of which votes were drawn to learn from; a model that is not yet
