@@ -12,6 +12,7 @@ from tiebreak.evaluate import card, plots, report
 from tiebreak.evaluate.calibrated import calibration_test
 from tiebreak.evaluate.calibration import from_json
 from tiebreak.evaluate.ladder import Truth, climb, prior_rung, reliability, rungs
+from tiebreak.evaluate.learning import Point, learning_curve
 from tiebreak.evaluate.metrics import Bootstrap
 from tiebreak.evaluate.stages import Scored
 
@@ -209,3 +210,16 @@ def test_rows_of_one_prompt_narrow_no_interval_and_few_prompts_have_none():
 
 def test_no_template_is_left_unrendered(measured):
     assert not re.search(r"\{\{|\{%", report.render(measured))
+
+
+def test_the_learning_curve_is_a_table_with_a_sentence(measured):
+    assert "More votes" not in report.render(measured | {"learning_curve": None})
+    loss = np.random.default_rng(0).uniform(0.9, 1.1, size=40)
+    points = [Point(400, loss[None]), Point(200, np.stack([loss + 0.02, loss + 0.04]))]
+    curve = learning_curve(points, np.arange(40), Bootstrap(20))
+    page = report.render(measured | {"learning_curve": curve})
+    assert f"<p>{curve['text']}</p>" in page
+    assert f"<tr><td>400</td><td>{loss.mean():.4f}<small>" in page
+    assert "<td>-0.0300<small>-0.0300 to -0.0300</small></td><td>–</td></tr>" in page
+    assert f"<tr><td>200</td><td>{loss.mean() + 0.03:.4f}<small>" in page
+    assert "<td>–</td><td>0.0141</td></tr>" in page

@@ -73,4 +73,17 @@ def test_without_a_calibration_side_it_is_calibrated_out_of_fold(tmp_path) -> No
     _, output, metrics = run(tmp_path, FOLDS[FOLDS != CALIBRATION])
     # the blend was fitted there with a temperature of its own
     assert metrics["temperature"] == pytest.approx(1, abs=1e-3)
+    assert json.loads((output / "learning_curve.json").read_text()) is None
     assert set(read_table(output / "logits.parquet")["split"].to_pylist()) == {"lockbox"}
+
+
+def test_its_learning_curve_is_of_the_calibration_side(tmp_path) -> None:
+    fold = np.r_[np.zeros(420), np.full(20, LOCKBOX), np.full(30, CALIBRATION)]
+    rows, output, _ = run(tmp_path, fold)
+    found = json.loads((output / "learning_curve.json").read_text())
+    aside = sides.calibration(rows)
+    assert [row["votes"] for row in found["rows"]] == [420, 210, 105]
+    assert found["unseen_votes"] == len(aside)
+    expected = log_loss(files.read(output).predict_proba(aside), probabilities(aside))
+    assert found["rows"][0]["log_loss"]["value"] == pytest.approx(expected)
+    assert found["gain"]["low"] < found["gain"]["value"] < found["gain"]["high"]

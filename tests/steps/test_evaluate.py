@@ -1,6 +1,7 @@
 """Step 9 against hand-made folders of what the steps before it write."""
 
 import csv
+import html
 import json
 import re
 import statistics
@@ -20,6 +21,7 @@ from tiebreak.data.votes import EXTRA, LOCKBOX, ROWS_SCHEMA, read_table, write_t
 from tiebreak.errors import TiebreakError
 from tiebreak.evaluate import report, submission
 from tiebreak.evaluate.blend import WEIGHTINGS
+from tiebreak.evaluate.learning import Point, learning_curve
 from tiebreak.evaluate.metrics import Bootstrap, brier, log_loss, row_log_loss
 from tiebreak.evaluate.rules import KINDS
 from tiebreak.evaluate.selection import nested
@@ -204,6 +206,10 @@ def test_the_baseline_has_its_rungs_and_what_ships_is_set_against_it(tmp_path):
     said["z"] = np.repeat(said["z"][:, :1] / 8, 2, axis=1)  # it knows little, and the same in both orders
     write_logits(w, folder, said, {"lockbox": w.rows(LOCKBOX)})
     (folder / "calibration.json").write_text('{"temperature": 0.5}')
+    loss = np.random.default_rng(0).uniform(size=(1, 40))
+    points = [Point(400 // 2**halving, loss + 0.1 * halving) for halving in range(3)]
+    curve = learning_curve(points, np.arange(40), Bootstrap(20))
+    (folder / "learning_curve.json").write_text(json.dumps(curve))
     record(folder, "fold0", "fold1", "extra", fitted_on=("calibration",))
     metrics = run(inputs | {"baseline": (folder,)}, tmp_path / "out")
     labels = [report.label(rung) for rung in metrics["ladder"]]
@@ -216,6 +222,8 @@ def test_the_baseline_has_its_rungs_and_what_ships_is_set_against_it(tmp_path):
     assert change["low"] < change["value"] < change["high"]
     for page in ("report.html", "model/README.md"):
         assert finding["text"] in (tmp_path / "out" / page).read_text()
+    assert metrics["learning_curve"] == curve
+    assert curve["text"] in html.unescape((tmp_path / "out" / "report.html").read_text())
     record(folder, "fold0", "lockbox")
     with pytest.raises(TiebreakError, match="lockbox"):
         run(inputs | {"baseline": (folder,)}, tmp_path / "again")
@@ -224,6 +232,7 @@ def test_the_baseline_has_its_rungs_and_what_ships_is_set_against_it(tmp_path):
 def test_without_a_baseline_nothing_is_set_against_it(inputs, tmp_path):
     metrics = run(inputs, tmp_path / "out")
     assert "baseline" not in {found["about"] for found in metrics["verdict"]["findings"]}
+    assert metrics["learning_curve"] is None
     assert "word counts" not in (tmp_path / "out" / "report.html").read_text()
 
 

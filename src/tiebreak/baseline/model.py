@@ -92,12 +92,22 @@ class Baseline(BaseEstimator):  # type: ignore[misc]
 
         Raises TiebreakError for votes on fewer than two prompts.
         """
+        return self.fit_inputs(Inputs.of(votes), labels, groups_N, weights_N)
+
+    def fit_inputs(
+        self,
+        seen: Inputs,
+        labels: ArrayLike,
+        groups_N: NDArray[np.integer],
+        weights_N: ArrayLike | None = None,
+    ) -> Self:
+        """The same on the inputs of votes, where they are at hand."""
         if (prompts := len(np.unique(groups_N))) < 2:
             raise TiebreakError(
                 f"the baseline needs votes on two prompts or more to train on, and there are {prompts}; give more "
                 "votes, or set baseline.enabled=false"
             )
-        seen, y_NC = Inputs.of(votes), targets(labels)
+        y_NC = targets(labels)
         weights_N = np.ones(len(y_NC)) if weights_N is None else np.asarray(weights_N, dtype=np.float64)
         x_NMC = np.empty((len(y_NC), len(PARTS), 3))
         for fit, score in splits(groups_N, min(FOLDS, prompts)):
@@ -109,9 +119,11 @@ class Baseline(BaseEstimator):  # type: ignore[misc]
 
     def predict_proba(self, votes: pa.Table) -> Array:
         """Probabilities (n, 3) of votes in data.votes.SCHEMA; those of a vote do not depend on the other rows."""
-        if len(votes) == 0:
-            return np.empty((0, 3))
-        return self.blend_.predict_proba(self.parts_.predict(Inputs.of(votes)))
+        return self.predict_inputs(Inputs.of(votes)) if len(votes) else np.empty((0, 3))
+
+    def predict_inputs(self, seen: Inputs) -> Array:
+        """The same of inputs at hand, one or more."""
+        return self.blend_.predict_proba(self.parts_.predict(seen))
 
     def weights(self) -> dict[str, float]:
         """What each of PARTS counts in the blend."""

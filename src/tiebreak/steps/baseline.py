@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-VERSION = 1
+VERSION = 2
+
+CURVE = "learning_curve.json"
 
 
 class Settings(Slice):
@@ -24,22 +26,34 @@ def run(
     settings: Settings, inputs: Mapping[str, tuple[Path, ...]], output: Path, runtime: Runtime
 ) -> dict[str, Any]:
     """Write baseline.safetensors, trained on the votes of all folds and extra ones; logits.parquet, what it says of
-    the calibration side and the lockbox in both orders; and calibration.json, the temperature fitted on the
-    calibration side, or where that is empty on the training votes, each judged without its prompt's part of them.
+    the calibration side and the lockbox in both orders; calibration.json, the temperature fitted on the
+    calibration side, or where that is empty on the training votes, each judged without its prompt's part of them; and
+    learning_curve.json, evaluate.learning's curve on the calibration side, null where that is empty.
     """
-    from tiebreak.baseline import files
+    from tiebreak.baseline import curve, files
+    from tiebreak.baseline.inputs import Inputs
     from tiebreak.baseline.model import Baseline
     from tiebreak.data import sides, votes
     from tiebreak.evaluate.calibration import TemperatureScaling
+    from tiebreak.evaluate.learning import learning_curve
     from tiebreak.evaluate.measure import truth_of
-    from tiebreak.evaluate.metrics import log_loss
+    from tiebreak.evaluate.metrics import Bootstrap, log_loss
 
     table = votes.read_table(inputs["rows"][0] / "rows.parquet")
     training, aside = sides.training_side(table, votes.LOCKBOX), sides.calibration(table)
     runtime.report("fitting", 0, 1, "models")
     truth = truth_of(training)
-    baseline = Baseline().fit(training, truth.y_NC, truth.groups_N, votes.weights(training))
+    seen, weights_N = Inputs.of(training), votes.weights(training)
+    baseline = Baseline().fit_inputs(seen, truth.y_NC, truth.groups_N, weights_N)
     files.write(baseline, output)
+    learning = None
+    if len(aside):
+        runtime.report("learning curve", 0, 1, "models")
+        unseen = truth_of(aside)
+        votes_seen = seen, truth.y_NC, truth.groups_N, weights_N
+        points = curve.points(baseline, *votes_seen, Inputs.of(aside), unseen.y_NC)
+        learning = learning_curve(points, unseen.groups_N, Bootstrap())
+    (output / CURVE).write_text(json.dumps(learning, indent=2) + "\n", encoding="utf-8")
     said = {"calibration": aside, "lockbox": sides.lockbox(table)}
     p_NC = {split: baseline.predict_proba(side) for split, side in said.items()}
     votes.write_table(_logits(said, p_NC), output / "logits.parquet")

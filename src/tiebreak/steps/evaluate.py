@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tiebreak.evaluate.stages import Scored
     from tiebreak.predict.verdict import Verdict
 
-VERSION = 7
+VERSION = 8
 
 _MADE = ("teachers", "students", "average", "averaged", "quantized", "model", "baseline")
 Inputs = Mapping[str, tuple[Path, ...]]
@@ -69,6 +69,7 @@ def run(settings: Settings, inputs: Inputs, output: Path, runtime: Runtime) -> d
     )
     _predict_lockbox(rows, scored.quantized, verdict, output)
     metrics = {"name": settings.name, "leaderboard_log_loss": leaderboard, **measured}
+    metrics["learning_curve"] = _learning_curve(simple)
     (output / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     report.write(metrics, output / "report.html")
     _ship(shipped, output / "model", card.render(metrics, package.model_dump(mode="json")))
@@ -108,6 +109,16 @@ def _submit(inputs: Inputs, output: Path) -> float | None:
 def _calibration(folder: Path) -> dict[str, Any]:
     state: dict[str, Any] = json.loads((folder / "calibration.json").read_text(encoding="utf-8"))
     return state
+
+
+def _learning_curve(baseline: Sequence[Path]) -> dict[str, Any] | None:
+    """The baseline's, which is of the calibration side; None where there is no baseline or no such side."""
+    from tiebreak.steps.baseline import CURVE
+
+    if not baseline:
+        return None
+    curve: dict[str, Any] | None = json.loads((baseline[0] / CURVE).read_text(encoding="utf-8"))
+    return curve
 
 
 def _ship(source: Path, target: Path, card: str) -> None:
