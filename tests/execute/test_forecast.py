@@ -40,7 +40,7 @@ def recipe(tmp_path: Path) -> Path:
         tmp_path / "models" / "llama"
     )
     Gemma2Config().save_pretrained(tmp_path / "models" / "gemma")
-    pq.write_table(synthetic.generate(600, 0), tmp_path / "votes.parquet")
+    pq.write_table(synthetic.generate(1200, 0), tmp_path / "votes.parquet")
     pq.write_table(synthetic.generate(80, 1), tmp_path / "pairs.parquet")
     path = tmp_path / "recipe.yaml"
     path.write_text(RECIPE)
@@ -69,7 +69,7 @@ def test_tokens_are_those_of_the_rows_that_a_run_has(recipe: Path) -> None:
         assert distilled == pytest.approx(2 * side + 2 * kept_out, rel=0.1)
         calibrated = 2 * sum(
             map(tokens, sides.calibration(rows).to_pylist())
-        )  # of some 60 votes, give or take 7
+        )  # of some 120 votes, give or take 11
         assert forecaster.of(work.find("average/student")).tokens == pytest.approx(calibrated, rel=0.25)
     none = Workspace(recipe, ["split.calibration_share=0"])
     assert Forecaster(none, named("H100")).of(none.find("average/student")).tokens == 0
@@ -120,5 +120,5 @@ def test_the_total_is_of_what_is_left(recipe: Path) -> None:
     found = forecast.forecasts(work, states, named("H100"))
     hours = sum(item.hours for item in found)
     line = forecast.total(states, found, named("H100"))
-    assert line.startswith(f"left: {len(states) - 3} tasks, about {hours:.1f} hours of one H100")
+    assert line.startswith(f"left: {len(states) - 4} tasks, about {hours:.1f} hours of one H100")
     assert all(item.memory < 80 * GIB for item in found)

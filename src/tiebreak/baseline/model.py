@@ -158,11 +158,15 @@ def _sparse(seen: Inputs, centre_H: Array, scale_F: Array, scale_H: Array) -> tu
 def _grow(seen: Inputs, y_NC: Array, weights_N: Array) -> Trees:
     """Trees grown on both orders of each vote; a soft label is a row a class, by its share.
 
-    A row of zeros a class, of next to no weight, sees to it that all three occur.
+    Where a class does not occur, a row of zeros of next to no weight stands for it. Equal weights are left out:
+    binning with weights takes scikit-learn as long as all else.
     """
     vote_R, class_R = np.nonzero(y_NC)
     share_R = weights_N[vote_R] * y_NC[vote_R, class_R]
     x_NF, exchanged_NF = seen.dense(0), seen.dense(1)
-    x_RF = np.concatenate([x_NF[vote_R], exchanged_NF[vote_R], np.zeros((3, x_NF.shape[1]))])
-    y_R = np.concatenate([class_R, np.array([1, 0, 2])[class_R], np.arange(3)])
-    return Trees.fit(x_RF, y_R, np.concatenate([share_R, share_R, np.full(3, 1e-3)]), **TREES)
+    y_R = np.concatenate([class_R, np.array([1, 0, 2])[class_R]])
+    missing = np.setdiff1d(np.arange(3), y_R)
+    x_RF = np.concatenate([x_NF[vote_R], exchanged_NF[vote_R], np.zeros((len(missing), x_NF.shape[1]))])
+    weights_R = np.concatenate([share_R, share_R, np.full(len(missing), 1e-3)])
+    equal = bool((weights_R == weights_R[0]).all())
+    return Trees.fit(x_RF, np.concatenate([y_R, missing]), None if equal else weights_R, **TREES)

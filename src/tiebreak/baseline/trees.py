@@ -51,7 +51,7 @@ class Trees:
             raise ValueError("there are no three trees a round, or features out of range")
 
     @classmethod
-    def fit(cls, x_NF: Array, y_N: Index, weights_N: Array, **settings: float) -> Self:
+    def fit(cls, x_NF: Array, y_N: Index, weights_N: Array | None, **settings: float) -> Self:
         """Trees of a HistGradientBoostingClassifier on class numbers (n,), of which all three occur."""
         booster = HistGradientBoostingClassifier(early_stopping=False, random_state=0, **settings)
         booster.fit(x_NF, y_N, sample_weight=weights_N)

@@ -213,8 +213,8 @@ def _budget(tokens_N3: NDArray[np.int64], max_tokens: int, prompt: Prompt) -> Bu
 
 def _groups(prompts: groups.Prompts) -> NDArray[np.int64]:
     """The number of each row's group, over all files and in their order."""
-    together = replace(prompts, rows={"all": np.concatenate(list(prompts.rows.values()))})
-    return np.unique(together.groups("all"), return_inverse=True)[1]
+    first = prompts.first_of_group[np.concatenate(list(prompts.rows.values()))]
+    return np.unique(first, return_inverse=True)[1]
 
 
 def _about_labels(facts: Facts, group_N: NDArray[np.int64]) -> dict[str, Any]:

@@ -61,15 +61,15 @@ class Prompts:
 
     def group_sizes(self) -> Ints:
         """How many rows of all files each group has, taken over all of them together."""
-        sizes = np.bincount(self._first[np.concatenate(list(self.rows.values()))])
+        sizes = np.bincount(self.first_of_group[np.concatenate(list(self.rows.values()))])
         return sizes[sizes > 0]
 
     def also_in(self, file: str, other: str) -> NDArray[np.bool_]:
         """For each row of a file, whether the group of its prompt, over all files, has a prompt in the other."""
-        return np.isin(self._first[self.rows[file]], self._first[self.rows[other]])
+        return np.isin(self.first_of_group[self.rows[file]], self.first_of_group[self.rows[other]])
 
     @cached_property
-    def _first(self) -> Ints:
+    def first_of_group(self) -> Ints:
         """For each prompt the first of its group, over all files."""
         return _firsts(len(self.names), self.similar, Parts.links(self.parts.values()))
 
