@@ -40,7 +40,7 @@ def recipe(tmp_path: Path) -> Path:
         tmp_path / "models" / "llama"
     )
     Gemma2Config().save_pretrained(tmp_path / "models" / "gemma")
-    pq.write_table(synthetic.generate(1200, 0), tmp_path / "votes.parquet")
+    pq.write_table(synthetic.generate(600, 0), tmp_path / "votes.parquet")
     pq.write_table(synthetic.generate(80, 1), tmp_path / "pairs.parquet")
     path = tmp_path / "recipe.yaml"
     path.write_text(RECIPE)
@@ -67,10 +67,11 @@ def test_tokens_are_those_of_the_rows_that_a_run_has(recipe: Path) -> None:
         assert scored == pytest.approx(2 * (side + kept_out), rel=0.1)
         distilled = forecaster.of(work.find("distill/fold0")).tokens
         assert distilled == pytest.approx(2 * side + 2 * kept_out, rel=0.1)
-        calibrated = 2 * sum(
-            map(tokens, sides.calibration(rows).to_pylist())
-        )  # of some 120 votes, give or take 11
-        assert forecaster.of(work.find("average/student")).tokens == pytest.approx(calibrated, rel=0.25)
+        side = sides.calibration(
+            rows
+        ).to_pylist()  # groups fall into it as a whole, so that its size scatters
+        calibrated = 2 * sum(map(tokens, side)) * 0.1 * len(rows) / len(side)
+        assert forecaster.of(work.find("average/student")).tokens == pytest.approx(calibrated, rel=0.1)
     none = Workspace(recipe, ["split.calibration_share=0"])
     assert Forecaster(none, named("H100")).of(none.find("average/student")).tokens == 0
 

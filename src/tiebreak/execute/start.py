@@ -19,7 +19,7 @@ from tiebreak.recipe import MAX_SEED, Recipe, Role
 from tiebreak.recipe_file import parse
 
 RECIPE = "recipe.yaml"
-SYNTHETIC_VOTES = 4000
+SYNTHETIC_VOTES = 5000
 """How many votes the tiny preset makes up where none are given."""
 FEWEST_VOTES = 100
 """Fewer do not fill folds and a lockbox."""
