@@ -407,7 +407,7 @@ def demo(
     ] = SYNTHETIC_VOTES,
     seed: Seed = 0,
 ) -> None:
-    """The whole recipe in a minute or two: made-up votes, tiny models, all nine steps, on a CPU."""
+    """The whole recipe in a few minutes: made-up votes, tiny models, all nine steps, on a CPU."""
     stop.install()
     print(json.dumps(run_demo(folder, votes, seed, stop)))
 

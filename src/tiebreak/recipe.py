@@ -315,7 +315,7 @@ class Average(Slice):
     blend: Literal["auto", "none", "linear", "log", "matrix"] = Field(
         "auto",
         description="with the baseline, on the calibration side; auto: the best, if nested cross-validation says that "
-        "it clearly pays",
+        "it pays by more than a standard error",
     )
 
     @field_validator("method", mode="before")

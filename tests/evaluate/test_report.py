@@ -121,7 +121,7 @@ def test_written_whole_or_not_at_all(measured, tmp_path):
     assert not (tmp_path / "other.html").exists()
 
 
-def test_card_without_a_lockbox_claims_nothing(measured):
+def test_card_claims_nothing_that_was_not_done(measured):
     empty = copy.deepcopy(measured) | {"ladder": [], "lockbox_rows": 0}
     package = {
         "prompt": {"template": "published"},
@@ -133,6 +133,9 @@ def test_card_without_a_lockbox_claims_nothing(measured):
     assert "model-index" in full
     assert "| quantized | method gptq; logit change 0.0001235; groups 32 14 |" in full
     assert "model-index" not in card.render(empty, package)
+    assert "averaged" not in card.render(empty, package)  # one student
+    package["provenance"] = {"adapters": ["fold0", "fold1"]}
+    assert "averaged over folds, quantised" in card.render(empty, package)
 
 
 def test_intervals_are_drawn_in_proportion():

@@ -22,19 +22,19 @@ Said = tuple[pa.Table, Array]
 
 
 def trade(
-    held_out: Said,
+    calibrating: Said,
     lockbox: Said,
     truth: Truth,
     bootstrap: Bootstrap,
     shares: Sequence[float] = SHARES,
 ) -> Iterator[dict[str, Any]]:
-    """For each share of the held-out votes that sets the certainty, as step 6 does: the share of the lockbox
+    """For each share of the calibrating votes that sets the certainty, as step 6 does: the share of the lockbox
     votes that then count in both orders, their log loss, and its paired change from one order; not calibrated.
     """
     one_NC = over_orders(*lockbox, Tta(), 0.0)
     both_NC = mean_over_orders(lockbox[1])
     for share in shares:
-        p_NC = over_orders(*lockbox, Tta(), certainty(*held_out, share))
+        p_NC = over_orders(*lockbox, Tta(), certainty(*calibrating, share))
         change = difference([p_NC], [one_NC], truth.y_NC, bootstrap, truth.groups_N)
         yield {
             "share": share,

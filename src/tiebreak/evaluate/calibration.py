@@ -5,7 +5,7 @@ damped Newton iteration fits them all. Temperature: W = I / T, b = 0 (Guo et al.
 Vector: W diagonal. Matrix: W full, which is Dirichlet calibration (Kull et al. 2019, arXiv:1910.12656).
 
 A symmetric calibrator commutes with the exchange of the answers: P(A) and P(B) exchange exactly, to the
-last bit, when the inputs do. Fit on held-out rows only.
+last bit, when the inputs do. Fit on unseen rows only.
 
 Dimension letters: N rows, C classes (a, b, tie), K parameters.
 """

@@ -1,4 +1,4 @@
-"""Choosing among calibrators or blends by nested cross-validation, on held-out rows only.
+"""Choosing among calibrators or blends by nested cross-validation, on unseen rows only.
 
 An estimator has `fit(x, labels)` and `predict_proba(x)`, like those in `calibration` and `blend`; x has a row
 a vote, so probabilities (n, 3) of one model or (n, models, 3) of several.
