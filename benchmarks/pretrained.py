@@ -408,7 +408,7 @@ def peer_arms(file: Path, title: str, y_NC: Array) -> Iterator[tuple[str, Predic
 
 
 def calibration_of(many: Sequence[Array], truth: Truth) -> dict[str, Any]:
-    """The ECE's 95 % point were the models calibrated, and the p-value of the test that they are (the mean model's)."""
+    """The ECE's 95 % point were the models calibrated, and the median p-value of the test that they are."""
     error = calibration_error(many, truth.y_NC, BOOTSTRAP, truth.groups_N)
     tests = [calibration_test(p_NC, truth.y_NC, truth.groups_N).p for p_NC in many]
     return {"ece_limit": error.limit, "calibration_p": float(np.median([p for p in tests if p is not None]))}
@@ -444,7 +444,7 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     sources = list(rows[0]["by_source"])
     lines = [
         f"{rows[0]['rows']:,} lockbox votes, {rows[0]['calibration_rows']:,} votes to calibrate on\n",
-        "| arm | log loss (95 %, votes) | over seeds | from TF-IDF (95 %) | accuracy | ECE (calibrated: 95 % below) | "
+        "| arm | log loss (95 %, votes) | over seeds | from words (95 %) | accuracy | ECE (calibrated: 95 % below) | "
         f"{' | '.join(sources)} |",
         "|" + "---|" * (6 + len(sources)),
     ]
@@ -452,10 +452,11 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         loss = "{value:.4f} ({low:.4f} to {high:.4f})".format(**row["log_loss"])
         change = "{value:+.4f} ({low:+.4f} to {high:+.4f})".format(**row["change_from_tf_idf"])
         spread = "" if row["seed_spread"] is None else f"+- {row['seed_spread']:.4f}"
+        limit = "" if row["ece_limit"] is None else f"{row['ece_limit']:.3f}"
         by_source = " | ".join(f"{row['by_source'][name]:.3f}" for name in sources)
         lines.append(
             f"| {row['arm']} | {loss} | {spread} | {change} | {row['accuracy']:.3f} | {row['ece']:.3f} "
-            f"({row['ece_limit']:.3f}) | {by_source} |"
+            f"({limit}) | {by_source} |"
         )
     return lines
 

@@ -71,7 +71,7 @@ def test_the_class_shares_themselves_are_not_better_than_they_are():
     _, truth = world(100)
     found = judged(prior_prediction(PRIOR, 100), truth, (prior_prediction(PRIOR, 100),))
     assert found.headline == "Do not use: not clearly better than the class shares on 100 votes."
-    assert found.findings[1].text.endswith("Use the baseline, which takes seconds, or more votes.")
+    assert found.findings[1].text.endswith("Use the baseline, which needs no GPU, or more votes.")
 
 
 def test_few_prompts_tell_nothing():

@@ -85,7 +85,7 @@ def _compared(
         f"{verdict} {against}, {_shown(change)}. A true difference of {found:.4f} would show with 80 % power."
     )
     if about == "baseline" and not holds:
-        text += " Use the baseline, which takes seconds, or more votes."
+        text += " Use the baseline, which needs no GPU, or more votes."
     return Finding(about, holds, text, change, found)
 
 

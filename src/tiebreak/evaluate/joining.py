@@ -11,22 +11,27 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone
 
 from tiebreak.evaluate.blend import PROMPTS_TO_FIT, Blend, LinearBlend, LogBlend, MatrixBlend
+from tiebreak.evaluate.calibration import TemperatureScaling
 from tiebreak.evaluate.metrics import Array, Bootstrap, Estimate, difference
-from tiebreak.evaluate.selection import Estimator, best, nested
+from tiebreak.evaluate.selection import Estimator, best, nested, out_of_fold, splits
 
 BLENDS: dict[str, Blend] = {"linear": LinearBlend(), "log": LogBlend(), "matrix": MatrixBlend()}
 """By their names in the recipe, not fitted."""
 
 
 class Alone(BaseEstimator):  # type: ignore[misc]
-    """The first model by itself."""
+    """The first model by itself, with a temperature. Fitted: scaling_.
+
+    Its temperature was fitted on these votes before; fitted anew without those that are scored, it costs in
+    cross-validation what a blend's weights cost there. Otherwise few votes would always speak for it.
+    """
 
     def fit(self, x_NMC: Array, labels: ArrayLike) -> Self:
+        self.scaling_ = TemperatureScaling().fit(x_NMC[:, 0], labels)
         return self
 
     def predict_proba(self, x_NMC: Array) -> Array:
-        alone_NC: Array = x_NMC[:, 0]
-        return alone_NC
+        return self.scaling_.predict_proba(x_NMC[:, 0])
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,8 @@ def join(x_NMC: Array, labels: ArrayLike, groups_N: NDArray[np.integer], wanted:
         return Joining()
     ways: dict[str, Estimator] = {"none": Alone(), **BLENDS}
     chosen_NC = nested(ways, x_NMC, labels, groups_N).predictions
-    change = difference([chosen_NC], [x_NMC[:, 0]], labels, Bootstrap(confidence=0.68), groups_N)
+    alone_NC = out_of_fold(Alone(), x_NMC, labels, splits(groups_N))
+    change = difference([chosen_NC], [alone_NC], labels, Bootstrap(confidence=0.68), groups_N)
     name = best(ways, x_NMC, labels, groups_N)
     if change.high is None or change.high >= 0 or name == "none":
         return Joining(change=change)
