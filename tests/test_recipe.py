@@ -163,6 +163,10 @@ def test_the_schema_describes_every_section() -> None:
             "logits.max_tokens is 300, less than twice prompt.prompt_tokens 256",
         ),
         (
+            {"average": {"blend": "log"}, "baseline": {"enabled": False}},
+            "there is nothing to blend with; use --set baseline.enabled=true",
+        ),
+        (
             {"distill": {"students": "one"}},
             "distill.students one learns from the votes of all folds",
         ),

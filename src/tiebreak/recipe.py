@@ -437,6 +437,15 @@ class Recipe(Slice):
         return self
 
     @model_validator(mode="after")
+    def _a_blend_has_its_baseline(self) -> "Recipe":
+        if self.average.blend not in ("auto", "none") and not self.baseline.enabled:
+            raise ValueError(
+                f"average.blend is {self.average.blend}, and baseline.enabled is false: there is nothing to blend with; "
+                "use --set baseline.enabled=true or --set average.blend=none"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _one_student_has_teachers(self) -> "Recipe":
         if self.distill.students == "one" and self.logits.soft_labels == "in_sample":
             raise ValueError(

@@ -62,7 +62,9 @@ def test_a_confident_judge_that_loses_says_why():
 def test_the_baseline_is_named_in_the_headline():
     true, truth = world(1000)
     weak = 0.5 * true + 0.5 * PRIOR
-    assert "worse than the baseline" in judged(weak, truth, (true,)).headline
+    worse = judged(weak, truth, (true,))
+    assert "worse than the baseline" in worse.headline
+    assert worse.findings[1].text.endswith("Use the baseline, which needs no GPU, or more votes.")
     assert "better than the baseline" in judged(true, truth, (weak,)).headline
     assert "not clearly better than the baseline" in judged(true, truth, (true,)).headline
 
@@ -71,7 +73,9 @@ def test_the_class_shares_themselves_are_not_better_than_they_are():
     _, truth = world(100)
     found = judged(prior_prediction(PRIOR, 100), truth, (prior_prediction(PRIOR, 100),))
     assert found.headline == "Do not use: not clearly better than the class shares on 100 votes."
-    assert found.findings[1].text.endswith("Use the baseline, which needs no GPU, or more votes.")
+    assert found.findings[1].text.endswith(
+        "not clearly better than the class shares either: more votes are needed."
+    )
 
 
 def test_few_prompts_tell_nothing():

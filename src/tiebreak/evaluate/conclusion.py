@@ -4,7 +4,7 @@ Dimension letters: N votes, C classes (a, b, tie).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from tiebreak.evaluate.calibrated import CalibrationTest, calibration_test
@@ -64,7 +64,7 @@ def conclude(
     one a fold, where there is one.
     """
     shares = _compared("class shares", p_NC, [prior_NC], truth, bootstrap)
-    simple = [_compared("baseline", p_NC, baseline, truth, bootstrap)] if baseline else []
+    simple = [_beside_baseline(p_NC, baseline, prior_NC, truth, bootstrap)] if baseline else []
     calibration = _calibration(p_NC, truth)
     headline = _headline(shares, simple, calibration, len(truth.ids))
     return Conclusion(bool(shares.holds), headline, (shares, *simple, calibration, *_weakest(slices)))
@@ -84,9 +84,21 @@ def _compared(
     text = (
         f"{verdict} {against}, {_shown(change)}. A true difference of {found:.4f} would show with 80 % power."
     )
-    if about == "baseline" and not holds:
-        text += " Use the baseline, which needs no GPU, or more votes."
     return Finding(about, holds, text, change, found)
+
+
+def _beside_baseline(
+    p_NC: Array, baseline: Sequence[Array], prior_NC: Array, truth: Truth, bootstrap: Bootstrap
+) -> Finding:
+    """The comparison with the baseline, and what to do where the judge is not clearly better."""
+    finding = _compared("baseline", p_NC, baseline, truth, bootstrap)
+    if finding.holds or finding.resolvable is None:
+        return finding
+    gain = difference(baseline, [prior_NC], truth.y_NC, bootstrap, truth.groups_N)
+    advice = "Use the baseline, which needs no GPU, or more votes."
+    if not _is_below_zero(gain):
+        advice = "The baseline is not clearly better than the class shares either: more votes are needed."
+    return replace(finding, text=f"{finding.text} {advice}")
 
 
 def _calibration(p_NC: Array, truth: Truth) -> Finding:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tiebreak.evaluate.stages import Scored
     from tiebreak.predict.verdict import Verdict
 
-VERSION = 9
+VERSION = 10
 
 _MADE = ("teachers", "students", "average", "averaged", "quantized", "model", "baseline")
 Inputs = Mapping[str, tuple[Path, ...]]
