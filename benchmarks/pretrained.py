@@ -31,17 +31,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import yaml
 from machine import processor
+from real_votes import BOOTSTRAP, PREFERENCES, SOURCES, write_votes
 
 import tiebreak
 from tiebreak.baseline import files
 from tiebreak.baseline.inputs import Inputs
 from tiebreak.baseline.model import PARTS
 from tiebreak.data import sides
-from tiebreak.data.readers import read_all
-from tiebreak.data.votes import read_table, write_table
+from tiebreak.data.votes import read_table
 from tiebreak.evaluate import stages
 from tiebreak.evaluate.blend import LogBlend
 from tiebreak.evaluate.calibrated import calibration_error, calibration_test
@@ -50,7 +49,6 @@ from tiebreak.evaluate.ladder import Truth
 from tiebreak.evaluate.measure import truth_of
 from tiebreak.evaluate.metrics import (
     Array,
-    Bootstrap,
     accuracy,
     difference,
     ece,
@@ -62,16 +60,6 @@ from tiebreak.execute.workspace import Workspace
 from tiebreak.predict import package
 from tiebreak.predict.verdict import Verdict
 
-SOURCES = {
-    "LMSYS": "lmsys/train.csv",
-    "Auto-J": "pairs/autoj_human.parquet",
-    "PandaLM": "pairs/pandalm_human.parquet",
-    "Tulu": "pairs/tulu_human_eval.parquet",
-    "LLMEval2": "pairs/llmeval2_human.parquet",
-}
-NOT_BY_PEOPLE = "llmeval2-(hellaswag|code-contests)-"
-PREFERENCES = "pairs/hh_rlhf_test.parquet"
-BOOTSTRAP = Bootstrap(1000)
 RESULTS = Path(__file__).parent / "results"
 FOLDS = 3
 ONLY = ("prepare", "shipped", "others", "compare")
@@ -206,13 +194,7 @@ def prepare(chosen: argparse.Namespace) -> dict[str, str]:
     """Write votes, pairs, base and recipe into the work folder; split, and train the baseline. Returns each vote's source."""
     work: Path = chosen.work
     work.mkdir(parents=True, exist_ok=True)
-    tables = {name: read_all([chosen.data / path])[0] for name, path in SOURCES.items()}
-    people = pc.invert(pc.match_substring_regex(tables["LLMEval2"]["id"], f"^{NOT_BY_PEOPLE}"))
-    tables["LLMEval2"] = tables["LLMEval2"].filter(people)
-    votes, pairs = pa.concat_tables(tables.values()), read_all([chosen.data / PREFERENCES], "preferences")[0]
-    for table, name in ((votes, "votes"), (pairs, "preferences")):
-        if not (work / f"{name}.parquet").exists():
-            write_table(sides.subset(table, chosen.votes, 0), work / f"{name}.parquet")
+    source_of = write_votes(chosen.data, work, chosen.votes)
     made = recipe(chosen.tokens, chosen.votes, chosen.device)
     base = work / "base"
     if chosen.base.suffix == ".gguf":
@@ -222,7 +204,7 @@ def prepare(chosen: argparse.Namespace) -> dict[str, str]:
         shutil.copytree(chosen.base, base)
     (work / "recipe.yaml").write_text(yaml.safe_dump(made), encoding="utf-8")
     run([Part(0, (), "ingest,split")], work)
-    return {vote: name for name, table in tables.items() for vote in table["id"].to_pylist()}
+    return source_of
 
 
 def train(chosen: argparse.Namespace) -> None:

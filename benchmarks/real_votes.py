@@ -244,14 +244,22 @@ def result_name(facts: Mapping[str, Any]) -> str:
 def prepare(data: Path, work: Path, scale: Scale) -> dict[str, str]:
     """Write votes, pairs and recipes into the work folder. Returns the source of each vote by id."""
     (work / "models").mkdir(parents=True, exist_ok=True)
+    source_of = write_votes(data, work, scale.votes)
+    for size in scale.sizes:
+        recipe_file(work, size).write_text(yaml.safe_dump(recipe(size, scale)))
+    return source_of
+
+
+def write_votes(data: Path, work: Path, count: int) -> dict[str, str]:
+    """Write votes.parquet and preferences.parquet, `count` of each or all for -1. Returns the source of each
+    vote by id.
+    """
     tables = {name: read_all([data / path])[0] for name, path in SOURCES.items()}
     people = pc.invert(pc.match_substring_regex(tables["LLMEval2"]["id"], f"^{NOT_BY_PEOPLE}"))
     tables["LLMEval2"] = tables["LLMEval2"].filter(people)
-    write_table(sides.subset(pa.concat_tables(tables.values()), scale.votes, 0), work / "votes.parquet")
     pairs = read_all([data / PREFERENCES], "preferences")[0]
-    write_table(sides.subset(pairs, scale.votes, 0), work / "preferences.parquet")
-    for size in scale.sizes:
-        recipe_file(work, size).write_text(yaml.safe_dump(recipe(size, scale)))
+    for name, table in (("votes", pa.concat_tables(tables.values())), ("preferences", pairs)):
+        write_table(sides.subset(table, count, 0), work / f"{name}.parquet")
     return {vote: name for name, table in tables.items() for vote in table["id"].to_pylist()}
 
 
