@@ -7,20 +7,14 @@ all its votes share: so votes on one prompt depend on each other, and the probab
 then one line of JSON; --write keeps both under benchmarks/results.
 """
 
-import argparse
-import json
-import os
-import platform
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import processor
 from numpy.typing import NDArray
+from simulation import Arm, Row, run
 
 from tiebreak.evaluate.calibrated import calibration_error, calibration_test
 from tiebreak.evaluate.calibration import softmax
@@ -104,7 +98,7 @@ def truths(random: np.random.Generator) -> dict[str, float]:
     }
 
 
-def coverage(worlds: int, prompts: int, votes: int) -> Iterator[dict[str, Any]]:
+def coverage(worlds: int, prompts: int, votes: int) -> Iterator[Row]:
     """Per cent of worlds whose interval holds the truth."""
     random = np.random.default_rng(1)
     true = truths(np.random.default_rng(2))
@@ -114,7 +108,7 @@ def coverage(worlds: int, prompts: int, votes: int) -> Iterator[dict[str, Any]]:
         yield {"figure": name, "per_cent": 100 * float(np.mean(covered))}
 
 
-def size(worlds: int, prompts: int, votes: int) -> Iterator[dict[str, Any]]:
+def size(worlds: int, prompts: int, votes: int) -> Iterator[Row]:
     """Per cent of calibrated models that are within the 95 % point, and that pass the test at 5 %."""
     random = np.random.default_rng(3)
     within = np.zeros((worlds, 2))
@@ -129,7 +123,7 @@ def size(worlds: int, prompts: int, votes: int) -> Iterator[dict[str, Any]]:
         yield {"figure": name, "per_cent": 100 * float(share)}
 
 
-def power(worlds: int, prompts: int, votes: int) -> Iterator[dict[str, Any]]:
+def power(worlds: int, prompts: int, votes: int) -> Iterator[Row]:
     """Per cent of models too sure by a temperature that the test finds, and whose ECE is past its 95 % point."""
     worlds = max(2, worlds // 4)
     for temperature in TEMPERATURES:
@@ -144,57 +138,16 @@ def power(worlds: int, prompts: int, votes: int) -> Iterator[dict[str, Any]]:
             yield {"figure": f"{name}, temperature {temperature}", "per_cent": 100 * float(share)}
 
 
-Arm = Callable[[int, int, int], Iterator[dict[str, Any]]]
 ARMS: tuple[Arm, ...] = (coverage, size, power)
 """Each from numbers of worlds, prompts and votes on a prompt to rows: a figure and its per cent."""
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument(
-        "--small", action="store_true", help="one small setting, whose figures mean nothing"
-    )
-    arguments.add_argument("--worlds", type=int, default=1000)
-    arguments.add_argument("--write", action="store_true")
-    chosen = arguments.parse_args()
-    began = time.perf_counter()
-    settings = [(30, 2)] if chosen.small else [(prompts, votes) for prompts in PROMPTS for votes in VOTES]
-    worlds = 10 if chosen.small else chosen.worlds
-    rows = list(measured(settings, worlds))
-    facts = {
-        "worlds": worlds,
-        "seconds": round(time.perf_counter() - began),
-        "processor": f"{processor()}, {os.cpu_count()} cores",
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("tiebreak", "numpy", "scipy")},
-    }
-    table = "\n\n".join(markdown(rows, arm.__name__, settings) for arm in ARMS)
-    line = json.dumps({"benchmark": "coverage", **facts, "rows": rows})
-    print(table, line, sep="\n\n")
-    if chosen.write:
-        RESULT.with_suffix(".json").write_text(line + "\n")
-        RESULT.with_suffix(".md").write_text(page(table, facts))
+    settings = [(prompts, votes) for prompts in PROMPTS for votes in VOTES]
+    run(__doc__, RESULT, ARMS, settings, worlds=1000, tiny=((30, 2), 10), page=page)
 
 
-def measured(settings: Sequence[tuple[int, int]], worlds: int) -> Iterator[dict[str, Any]]:
-    for arm in ARMS:
-        for prompts, votes in settings:
-            for row in arm(worlds, prompts, votes):
-                yield {"arm": arm.__name__, "prompts": prompts, "votes": votes, **row}
-
-
-def markdown(rows: Sequence[dict[str, Any]], arm: str, settings: Sequence[tuple[int, int]]) -> str:
-    """An arm's table: a line a figure, a column a setting."""
-    of_arm = [row for row in rows if row["arm"] == arm]
-    per_cent = {(row["figure"], row["prompts"], row["votes"]): row["per_cent"] for row in of_arm}
-    head = [arm, *(f"{prompts} x {votes}" for prompts, votes in settings)]
-    lines = [head, ["---"] * len(head)]
-    for figure in dict.fromkeys(row["figure"] for row in of_arm):
-        lines.append([figure, *(f"{per_cent[figure, *setting]:.1f}" for setting in settings)])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def page(table: str, facts: dict[str, Any]) -> str:
+def page(table: str, facts: Row) -> str:
     error = 100 * (0.95 * 0.05 / facts["worlds"]) ** 0.5
     return f"""# Coverage of intervals, size and power of the calibration test
 

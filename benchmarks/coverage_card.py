@@ -7,21 +7,14 @@ every other prompt all votes are on one pair of answers. Prints tables, then one
 under benchmarks/results.
 """
 
-import argparse
-import json
-import os
-import platform
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from machine import processor
 from numpy.typing import NDArray
 from scipy.stats import norm
+from simulation import MIXED, Arm, Row, per_cent, run
 
 from tiebreak.data import rates, strengths
 from tiebreak.data.clustered import FEWEST_PROMPTS, Share, share
@@ -29,11 +22,9 @@ from tiebreak.evaluate.ladder import reliability
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
-Row = dict[str, Any]
 
 RESULT = Path(__file__).parent / "results" / "coverage_card-cpu-202611"
 PROMPTS = (100, 300, 1000)
-MIXED = 0
 VOTES = (1, 4, MIXED)
 SIZES = (1, 1, 1, 2, 4, 12)
 """Votes on a prompt of a mixed world, equally likely."""
@@ -99,7 +90,7 @@ def shares(worlds: int, prompts: int, votes: int) -> Iterator[Row]:
             for (name, value), found in zip(true.items(), _shares(made, groups_N), strict=True):
                 if found.has_interval:
                     held.setdefault(name + way, []).append(found.low <= value <= found.high)
-    yield from _per_cent(held)
+    yield from per_cent(held)
 
 
 def _shares(made: World, groups_N: Ints) -> tuple[Share, ...]:
@@ -126,7 +117,7 @@ def elo(worlds: int, prompts: int, votes: int) -> Iterator[Row]:
             held.setdefault("Elo" + way, []).extend((np.abs(off_M) <= fitted.margin_)[ranked_M].tolist())
             off = abs(fitted.advantage_ - strengths.ELO * ADVANTAGE)
             held.setdefault("side A" + way, []).append(bool(off <= fitted.advantage_margin_))
-    yield from _per_cent(held)
+    yield from per_cent(held)
 
 
 def dots(worlds: int, prompts: int, votes: int) -> Iterator[Row]:
@@ -139,10 +130,9 @@ def dots(worlds: int, prompts: int, votes: int) -> Iterator[Row]:
                 held.setdefault("reliability dots" + way, []).extend(
                     b["low"] <= b["probability"] <= b["high"] for b in curve if b["low"] is not None
                 )
-    yield from _per_cent(held)
+    yield from per_cent(held)
 
 
-Arm = Callable[[int, int, int], Iterator[Row]]
 ARMS: tuple[Arm, ...] = (shares, elo, dots)
 """Each from numbers of worlds, prompts and votes on a prompt to rows: a figure and its per cent."""
 
@@ -152,56 +142,9 @@ def _worlds(worlds: int, prompts: int, votes: int) -> Iterator[World]:
     return (world(random, prompts, votes) for _ in range(worlds))
 
 
-def _per_cent(held: dict[str, list[bool]]) -> Iterator[Row]:
-    """A row for each figure; None where no interval was shown."""
-    for name, found in held.items():
-        yield {"figure": name, "per_cent": 100 * float(np.mean(found)) if found else None}
-
-
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument(
-        "--small", action="store_true", help="one small setting, whose figures mean nothing"
-    )
-    arguments.add_argument("--worlds", type=int, default=200)
-    arguments.add_argument("--write", action="store_true")
-    chosen = arguments.parse_args()
-    began = time.perf_counter()
-    settings = [(60, MIXED)] if chosen.small else [(prompts, votes) for prompts in PROMPTS for votes in VOTES]
-    worlds = 5 if chosen.small else chosen.worlds
-    rows = list(measured(settings, worlds))
-    facts = {
-        "worlds": worlds,
-        "seconds": round(time.perf_counter() - began),
-        "processor": f"{processor()}, {os.cpu_count()} cores",
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("tiebreak", "numpy", "scipy")},
-    }
-    table = "\n\n".join(markdown(rows, arm.__name__, settings) for arm in ARMS)
-    line = json.dumps({"benchmark": "coverage_card", **facts, "rows": rows})
-    print(table, line, sep="\n\n")
-    if chosen.write:
-        RESULT.with_suffix(".json").write_text(line + "\n")
-        RESULT.with_suffix(".md").write_text(page(table, facts))
-
-
-def measured(settings: Sequence[tuple[int, int]], worlds: int) -> Iterator[Row]:
-    for arm in ARMS:
-        for prompts, votes in settings:
-            for row in arm(worlds, prompts, votes):
-                yield {"arm": arm.__name__, "prompts": prompts, "votes": votes, **row}
-
-
-def markdown(rows: Sequence[Row], arm: str, settings: Sequence[tuple[int, int]]) -> str:
-    """An arm's table: a line a figure, a column a setting."""
-    of_arm = [row for row in rows if row["arm"] == arm]
-    per_cent = {(row["figure"], row["prompts"], row["votes"]): row["per_cent"] for row in of_arm}
-    heads = (f"{prompts} x {'1 to 12' if votes == MIXED else votes}" for prompts, votes in settings)
-    lines = [[arm, *heads], ["---"] * (1 + len(settings))]
-    for figure in dict.fromkeys(row["figure"] for row in of_arm):
-        found = (per_cent.get((figure, *setting)) for setting in settings)
-        lines.append([figure, *("none" if value is None else f"{value:.1f}" for value in found)])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    settings = [(prompts, votes) for prompts in PROMPTS for votes in VOTES]
+    run(__doc__, RESULT, ARMS, settings, worlds=200, tiny=((60, MIXED), 5), page=page)
 
 
 def page(table: str, facts: Row) -> str:
