@@ -44,6 +44,8 @@ def test_only_what_a_value_needs_is_made(work: Workspace) -> None:
     assert {f"score/llama-fold{fold}-1of1" for fold in range(3)} < {
         *needed(everyone, DISTILL, "1e-4", fold=1)
     }
+    one = Workspace(everyone.path, (*everyone.overrides, "distill.students=one"))
+    assert needed(one, DISTILL, "1e-4", fold=1)[-1] == "distill/all"
 
 
 def test_several_keys_make_every_combination(work: Workspace) -> None:

@@ -175,11 +175,10 @@ def _arm(work: Workspace, overrides: tuple[str, ...], fold: int, step: Step) -> 
     section: Literal["logits", "distill"] = "logits" if step == "teach" else "distill"
     if fold not in (valid := own.recipe.folds(section)):
         raise TiebreakError(f"no fold {fold} in {work.path}; {section} has the folds {list(valid)}")
-    if step == "distill":
-        return Arm(overrides, own, (own.find(f"distill/fold{fold}"),))
-    scoring = (task for task in own.tasks if task.step_name == "score")
+    scoring = [task for task in own.tasks if task.step_name == ("score" if step == "teach" else "distill")]
+    # a student of all folds has none
     return Arm(
-        overrides, own, tuple(t for t in scoring if t.name.rpartition("-")[0].endswith(f"-fold{fold}"))
+        overrides, own, tuple(task for task in scoring if task.settings.model_dump()["fold"] in (fold, None))
     )
 
 
@@ -190,7 +189,7 @@ def _keys(arm: Arm) -> tuple[str, ...]:
 def _said(arm: Arm, fold: int) -> "tuple[list[NDArray[np.float64]], Truth]":
     """What each of the arm's models says of the votes it has not seen (n, 3), and what is true of them.
 
-    A teacher has not seen its held-out votes either; a student has, where teachers of other folds taught it.
+    These are the calibration side, and what it held out unless its teachers have learned that.
     """
     import numpy as np
     import pyarrow as pa
@@ -201,17 +200,15 @@ def _said(arm: Arm, fold: int) -> "tuple[list[NDArray[np.float64]], Truth]":
     from tiebreak.evaluate import stages
     from tiebreak.evaluate.measure import truth_of
 
-    recipe, folder = arm.work.recipe, arm.work.folder(arm.work.find("split/votes"))
-    rows = read_table(folder / "rows.parquet")
+    rows = read_table(arm.work.folder(arm.work.find("split/votes")) / "rows.parquet")
     rows = rows.filter(pc.is_valid(rows["p_a"]))
+    read = stages.read([arm.work.folder(task) for task in arm.targets])
+    scored = [item for item in read if item.origin == "out_of_fold"]
     parts = {"calibration": sides.calibration(rows), "held_out": sides.held_out(rows, fold)}
-    if arm.targets[0].step_name == "distill" and recipe.logits.soft_labels == "out_of_fold":
-        del parts["held_out"]
-    parts = {split: table for split, table in parts.items() if len(table)}
+    parts = {split: table for split, table in parts.items() if len(table) and stages.of_split(scored, split)}
     if not parts:
         raise TiebreakError(f"{arm.work.path} leaves no vote unseen; use --set split.calibration_share=0.1")
-    scored = stages.read([arm.work.folder(task) for task in arm.targets])
-    both = recipe.tta.both_orders
+    both = arm.work.recipe.tta.both_orders
     by_model: dict[str, list[NDArray[np.float64]]] = {item.model: [] for item in scored}
     for split, table in parts.items():
         for item in stages.of_split(scored, split):
