@@ -19,9 +19,11 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from itertools import islice
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -154,12 +156,14 @@ def main() -> None:
     arguments.add_argument("--work", type=Path, required=True, help="folder of what is being made")
     arguments.add_argument("--seeds", type=int, default=5)
     arguments.add_argument("--votes", type=int, default=VOTES, help="fewer are a test of this script")
+    arguments.add_argument("--processes", type=int, default=1, help="seeds side by side, a core each")
     arguments.add_argument("--write", action="store_true")
     chosen = arguments.parse_args()
     if chosen.write and chosen.votes != VOTES:
         sys.exit(f"--write is for the figures of {VOTES} votes")
-    use_threads(Compute(threads=1))
-    found = [cached(chosen.work, seed, chosen.votes) for seed in range(chosen.seeds)]
+    with ProcessPoolExecutor(chosen.processes, mp_context=get_context("spawn")) as pool:
+        each = [pool.submit(cached, chosen.work, seed, chosen.votes) for seed in range(chosen.seeds)]
+        found = [seed.result() for seed in each]
     rows = summary([seed["excess"] for seed in found])
     facts = {
         "votes": chosen.votes,
@@ -205,6 +209,7 @@ def _texts(votes: Any) -> Iterator[str]:
 
 def cached(work: Path, seed: int, votes: int) -> dict[str, Any]:
     """What `measure` found for a seed, now or before; its artifacts go once it is written down."""
+    use_threads(Compute(threads=1))
     path = work / f"seed{seed}.json"
     if not path.exists():
         began = time.process_time()

@@ -143,7 +143,7 @@ def other_parts(seed: int, precisions: Sequence[str]) -> list[Part]:
     """What that is compared with."""
     step_1 = Part(seed, (STEP_1,), "post_pretrain,teach,score")
     in_sample = Part(seed, (IN_SAMPLE, "logits.subset_rows=-1"), "score,distill")
-    return [step_1, *[in_sample][seed:], *(precision(seed, name) for name in precisions)]
+    return [step_1, in_sample, *(precision(seed, name) for name in precisions)]
 
 
 def main() -> None:
@@ -301,8 +301,9 @@ def arms_of(chosen: argparse.Namespace, rows: pa.Table) -> Iterator[tuple[str, P
     for name in chosen.precisions:
         others = [precision(seed, name).workspace(chosen.work) for seed in seeds]
         yield f"hard labels, first fold, {name}", [said.of(work, "score") for work in others]
-    yield "+ step 1", [said.of(other_parts(seed, ())[0].workspace(chosen.work), "score") for seed in seeds]
-    yield "+ in-sample distillation", [said.of(other_parts(0, ())[1].workspace(chosen.work), "distill")]
+    step_1, in_sample = zip(*(other_parts(seed, ()) for seed in seeds), strict=True)
+    yield "+ step 1", [said.of(part.workspace(chosen.work), "score") for part in step_1]
+    yield "+ in-sample distillation", [said.of(part.workspace(chosen.work), "distill") for part in in_sample]
     yield "+ out-of-fold distillation", [said.of(work, "distill") for work in plain]
     yield "folds' blend", [[np.mean(many, axis=0)] for work in plain if (many := said.of(work, "distill"))]
     for name, works in (

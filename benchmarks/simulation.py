@@ -6,6 +6,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -35,11 +36,12 @@ def run(
         "--small", action="store_true", help="one small setting, whose figures mean nothing"
     )
     arguments.add_argument("--worlds", type=int, default=worlds)
+    arguments.add_argument("--processes", type=int, default=os.cpu_count(), help="changes no figure")
     arguments.add_argument("--write", action="store_true")
     chosen = arguments.parse_args()
     began = time.perf_counter()
     settings, worlds = ([tiny[0]], tiny[1]) if chosen.small else (settings, chosen.worlds)
-    rows = list(_measured(arms, settings, worlds))
+    rows = _measured(arms, settings, worlds, chosen.processes)
     facts = {
         "worlds": worlds,
         "seconds": round(time.perf_counter() - began),
@@ -61,11 +63,18 @@ def per_cent(held: dict[str, list[bool]]) -> Iterator[Row]:
         yield {"figure": name, "per_cent": 100 * float(np.mean(found)) if found else None}
 
 
-def _measured(arms: Sequence[Arm], settings: Settings, worlds: int) -> Iterator[Row]:
-    for arm in arms:
-        for prompts, votes in settings:
-            for row in arm(worlds, prompts, votes):
-                yield {"arm": arm.__name__, "prompts": prompts, "votes": votes, **row}
+def _measured(arms: Sequence[Arm], settings: Settings, worlds: int, processes: int) -> list[Row]:
+    """The rows of every arm in every setting, which are measured side by side."""
+    cells = [(arm, worlds, prompts, votes) for arm in arms for prompts, votes in settings]
+    with ProcessPoolExecutor(processes) as pool:
+        return [row for rows in pool.map(_cell, *zip(*cells, strict=True)) for row in rows]
+
+
+def _cell(arm: Arm, worlds: int, prompts: int, votes: int) -> list[Row]:
+    return [
+        {"arm": arm.__name__, "prompts": prompts, "votes": votes, **row}
+        for row in arm(worlds, prompts, votes)
+    ]
 
 
 def _markdown(rows: Sequence[Row], arm: str, settings: Settings) -> str:

@@ -7,8 +7,9 @@ another model are refused here, and the tokenizer is built here.
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 from shutil import rmtree
 from tempfile import TemporaryDirectory
@@ -45,6 +46,7 @@ def convert(file: Path, folder: Path) -> None:
     with (
         _readable(file),
         quiet(),
+        redirect_stderr(StringIO()),  # a bar of progress that transformers cannot be told to leave out
         TemporaryDirectory() as alone,
     ):  # with nothing else that transformers could take up
         (Path(alone) / "model.gguf").symlink_to(file.resolve())
