@@ -81,13 +81,17 @@ def _worth(part_N: NDArray[np.float64], whole_N: NDArray[np.float64], group_N: N
     residual_G = np.bincount(group_N, part_N - value * whole_N)
     variance = (residual_G @ residual_G) / total**2 * len(residual_G) / (len(residual_G) - 1)
     linearised = value * (1 - value) / variance if variance > 0 else math.inf
-    within = _correlation(part_N / whole_N, group_N)
+    within = _correlation(part_N / whole_N, whole_N, group_N)
     by_kish = 1 / (within / groups + (1 - within) / all_votes)
     return float(np.clip(min(linearised, by_kish), groups, max(groups, all_votes)))
 
 
-def _correlation(value_N: NDArray[np.float64], group_N: Numbers) -> float:
-    """The correlation within groups, each group of several votes counting once; 1 where nothing tells."""
+def _correlation(value_N: NDArray[np.float64], weight_N: NDArray[np.float64], group_N: Numbers) -> float:
+    """The correlation within groups of several votes; 1 where nothing tells.
+
+    Each group counts by its mean weight squared: as often as any other where votes weigh alike, and hardly where its
+    votes are repetitions that count as one.
+    """
     size_G = np.bincount(group_N)
     several_G = size_G > 1
     inside_N = several_G[group_N]
@@ -96,8 +100,13 @@ def _correlation(value_N: NDArray[np.float64], group_N: Numbers) -> float:
     size_G = np.maximum(size_G, 2)
     mean_G = np.bincount(group_N, value_N) / np.bincount(group_N)
     square_G = np.bincount(group_N, value_N**2) / np.bincount(group_N)
-    within = ((square_G - mean_G**2) * size_G / (size_G - 1))[several_G].mean()
-    overall = square_G[several_G].mean() - mean_G[several_G].mean() ** 2
+    counts_G = (np.bincount(group_N, weight_N) / np.bincount(group_N))[several_G] ** 2
+    within_G = ((square_G - mean_G**2) * size_G / (size_G - 1))[several_G]
+    within = np.average(within_G, weights=counts_G)
+    overall = (
+        np.average(square_G[several_G], weights=counts_G)
+        - np.average(mean_G[several_G], weights=counts_G) ** 2
+    )
     return float(np.clip(1 - within / overall, 0, 1)) if overall > 1e-12 else 1.0
 
 
