@@ -23,7 +23,6 @@ from tiebreak.evaluate.metrics import (
     Bootstrap,
     difference,
     prior_prediction,
-    row_brier,
     row_hit,
     row_log_loss,
     summarise,
@@ -86,21 +85,22 @@ def intervals(made: World) -> dict[str, Any]:
 def truths(random: np.random.Generator) -> dict[str, float]:
     """What the estimates of `intervals` estimate."""
     made = world(random, POPULATION, 1)
-    loss_N = row_log_loss(made.p_NC, made.labels_N)
+    y_NC = made.p_NC  # the mean of a vote's label, given the probabilities
+    loss_N = row_log_loss(made.p_NC, y_NC)
     return {
         "log_loss": loss_N.mean(),
-        "accuracy": row_hit(made.p_NC, made.labels_N).mean(),
-        "brier": row_brier(made.p_NC, made.labels_N).mean(),
-        "paired change": (row_log_loss(made.other_NC, made.labels_N) - loss_N).mean(),
+        "accuracy": row_hit(made.p_NC, y_NC).mean(),
+        "brier": 1 - (y_NC**2).sum(axis=1).mean(),
+        "paired change": (row_log_loss(made.other_NC, y_NC) - loss_N).mean(),
         "change from class shares": (
-            loss_N - row_log_loss(prior_prediction(PRIOR_C, POPULATION), made.labels_N)
+            loss_N - row_log_loss(prior_prediction(PRIOR_C, POPULATION), y_NC)
         ).mean(),
     }
 
 
 def coverage(worlds: int, prompts: int, votes: int) -> Iterator[Row]:
     """Per cent of worlds whose interval holds the truth."""
-    random = np.random.default_rng(1)
+    random = np.random.default_rng([1, prompts, votes])
     true = truths(np.random.default_rng(2))
     found = [intervals(world(random, prompts, votes)) for _ in range(worlds)]
     for name, value in true.items():
@@ -110,7 +110,7 @@ def coverage(worlds: int, prompts: int, votes: int) -> Iterator[Row]:
 
 def size(worlds: int, prompts: int, votes: int) -> Iterator[Row]:
     """Per cent of calibrated models that are within the 95 % point, and that pass the test at 5 %."""
-    random = np.random.default_rng(3)
+    random = np.random.default_rng([3, prompts, votes])
     within = np.zeros((worlds, 2))
     for n in range(worlds):
         made = world(random, prompts, votes)
@@ -127,7 +127,7 @@ def power(worlds: int, prompts: int, votes: int) -> Iterator[Row]:
     """Per cent of models too sure by a temperature that the test finds, and whose ECE is past its 95 % point."""
     worlds = max(2, worlds // 4)
     for temperature in TEMPERATURES:
-        random = np.random.default_rng(4)
+        random = np.random.default_rng([4, prompts, votes])
         found = np.zeros((worlds, 2))
         for n in range(worlds):
             made = world(random, prompts, votes)

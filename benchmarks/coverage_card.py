@@ -138,7 +138,7 @@ ARMS: tuple[Arm, ...] = (shares, elo, dots)
 
 
 def _worlds(worlds: int, prompts: int, votes: int) -> Iterator[World]:
-    random = np.random.default_rng(1)
+    random = np.random.default_rng([1, prompts, votes])
     return (world(random, prompts, votes) for _ in range(worlds))
 
 
