@@ -137,7 +137,8 @@ def pairjudge(
 ) -> tuple[Said, dict[str, Any]]:
     """pairjudge's trainer: LoRA 16 at its default rate 2e-4, its template; the best epoch by its own holdout of 5 %.
 
-    One order in training, as it has it; its swap average in prediction.
+    One order in training, as it has it; its swap average in prediction. A vote that it refuses, as one of two empty
+    answers, has the class shares of the training votes.
     """
     import pandas as pd
     from pairjudge.judge import PairwiseJudge
@@ -161,11 +162,26 @@ def pairjudge(
     judge = PairwiseJudge.from_pretrained(
         folder / "pairjudge" / "merged", device=device, local_files_only=True
     )
-    said = {
-        side: judge.predict_proba(frame(votes[side]), swap_debias=True, batch_size=BATCH).astype(np.float64)
-        for side in ("calibration", "lockbox")
-    }
-    return said, {"rate": config.lr, "batch": BATCH, "rank": config.lora_r}
+    shares_C = labels_of(votes["training"]).mean(axis=0)
+    refused: dict[str, int] = {}
+
+    def said(side: str) -> Array:
+        asked = frame(votes[side])
+        columns = asked["prompt"], asked["response_a"], asked["response_b"]
+        taken_N = np.array(
+            [
+                judge.packer.pack(p, a, b).usable and judge.packer.pack(p, b, a).usable
+                for p, a, b in zip(*columns, strict=True)
+            ]
+        )
+        refused[side] = int((~taken_N).sum())
+        p_NC = np.tile(shares_C, (len(asked), 1))
+        taken = asked[taken_N].reset_index(drop=True)
+        p_NC[taken_N] = judge.predict_proba(taken, swap_debias=True, batch_size=BATCH)
+        return p_NC
+
+    both = {side: said(side) for side in ("calibration", "lockbox")}
+    return both, {"rate": config.lr, "batch": BATCH, "rank": config.lora_r, "refused": refused}
 
 
 PEERS: dict[str, Callable[[dict[str, pa.Table], str, Path, str], tuple[Said, dict[str, Any]]]] = {
