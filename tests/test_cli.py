@@ -9,6 +9,7 @@ from pathlib import Path
 
 import fakes
 import pytest
+from models import base
 
 from tiebreak import __version__, cli
 
@@ -264,8 +265,7 @@ def test_a_step_works_by_the_recipe_as_it_stood_when_it_started(
     """Another job leaves a teacher out while this one has yet to start the workers that train it."""
     fakes.write(tmp_path)
     for name in ("llama", "gemma"):
-        (tmp_path / "models" / name).mkdir(parents=True)
-        (tmp_path / "models" / name / "config.json").write_text("{}")
+        shutil.copytree(base("llama"), tmp_path / "models" / name)
     monkeypatch.chdir(tmp_path)
     seen = []
 

@@ -4,10 +4,12 @@ import errno
 import fcntl
 import json
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
 import yaml
+from models import base
 
 from tiebreak import recipe_file
 from tiebreak.errors import TiebreakError
@@ -29,8 +31,7 @@ split: {count: 3}
 def site(tmp_path: Path) -> Path:
     """A site's recipe and what it names."""
     folder = tmp_path / "site"
-    (folder / "models" / "a").mkdir(parents=True)
-    (folder / "models" / "a" / "config.json").write_text("{}")
+    shutil.copytree(base("llama"), folder / "models" / "a")
     for name in ("votes.csv", "pairs.csv"):
         (folder / name).write_text("id\n")
     (folder / "recipe.yaml").write_text(SITE)

@@ -73,9 +73,10 @@ class Preflight:
 
     def _known(self, name: str, model: Model) -> _Known:
         """Look at a model here, in the cache, or on the hub. Raises TiebreakError if it cannot be had."""
-        folder = self.work.local(Source(model.base, model.revision, is_model=True))
-        if folder and folder.is_dir() and (missing := hub.lacking(folder)):
-            raise TiebreakError(f"{folder} is not complete: it has no {missing}; copy or download it again")
+        source = Source(model.base, model.revision, is_model=True)
+        folder = self.work.local(source)
+        if folder or hub.cached(model.base, model.revision):
+            self.work.fingerprint(source)  # looks at its files
         to_fetch, config = hub.look(folder, model.base, model.revision)
         return _Known(name, model, _shape(config), to_fetch)
 
