@@ -199,6 +199,16 @@ def test_what_a_card_lacks_and_what_does_not_fit(
     assert student("V100-16G", *spread).level == "warning"
 
 
+@pytest.mark.parametrize("task", ["quantize/student", "evaluate/report"])
+def test_the_shipped_copy_counts_on_the_disk(
+    recipe: Path, task: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside the quantised model that it is a copy of."""
+    (recipe.parent / "models" / "gemma" / "config.json").write_text(json.dumps(GEMMA_9B))
+    monkeypatch.setattr(Preflight, "_waiting", property(lambda self: [self.work.find(task)]))
+    assert findings(recipe)[f"disk {recipe.parent}"].text.startswith("needs about 10.")
+
+
 def test_a_full_disk_is_an_error(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     free = SimpleNamespace(total=1, used=1, free=1000)
     monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _: free)

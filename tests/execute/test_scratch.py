@@ -88,6 +88,20 @@ def test_run_takes_up_what_the_scripts_began(site: Path) -> None:
         assert again.key(again.find(task.id)) == job.work.key(task)
 
 
+def test_what_is_set_by_hand_wins_and_is_kept_as_variables_are(site: Path) -> None:
+    """Locations are those of the site's recipe."""
+    shutil.copytree(base("qwen2"), site / "models" / "b")
+    sets = ["teach.training.epochs=1.5", "models.student.base=models/b"]
+    job = prepare(3, {"TEACHER_EPOCHS": "3"}, site / "recipe.yaml", site, sets)
+    assert job.work.recipe.teach.training.epochs == 1.5
+    later = do(site, 5).work.recipe
+    assert later.teach.training.epochs == 1.5
+    assert later.models.student.base == str(site / "models" / "b")
+    with pytest.raises(TiebreakError, match="did you mean 'teach'"):
+        prepare(3, {}, site / "recipe.yaml", site, ["tech.training.epochs=1"])
+    assert kept(site) == later
+
+
 def test_keys_are_those_of_the_sites_own_recipe(site: Path) -> None:
     job, own = do(site, 3), Workspace(site / "recipe.yaml")
     assert {task.id: job.work.key(task) for task in job.work.tasks} == {

@@ -118,7 +118,9 @@ class Preflight:
                 yield Finding("warning" if needed > 0.8 * free else "ok", f"disk {folder}", text)
 
     def _to_write(self, models: list[_Known]) -> int:
-        """Bytes of adapters and their checkpoints, of the averaged and the quantised model, of GGUF files converted."""
+        """Bytes of adapters and their checkpoints, of the averaged, the quantised and the shipped model, of GGUF files
+        converted.
+        """
         shapes = {known.name.rpartition(".")[2]: known for known in models if known.shape}
         from_gguf = {k.model.base: k.shape for k in models if k.shape and k.model.base.endswith(hub.GGUF)}
         written = sum(2 * (shape.matrices + shape.embeddings) for shape in from_gguf.values())
@@ -134,7 +136,7 @@ class Preflight:
                 checkpoints = max(checkpoints, 3 * _CHECKPOINT * adapters)
             elif task.step_name == "average":
                 written += stored + 4 * adapters
-            elif task.step_name == "quantize":
+            elif task.step_name in ("quantize", "evaluate"):  # which ships a copy
                 written += int(1.1 * known.shape.matrices) + 2 * known.shape.embeddings
         return written + checkpoints * self._at_once
 

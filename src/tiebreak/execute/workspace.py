@@ -21,12 +21,12 @@ from tiebreak.execute.artifacts import (
     InputRecord,
     Manifest,
     digest,
-    file_digest,
     lock,
     read_manifest,
     share,
     write_atomically,
 )
+from tiebreak.hashes import file_digest
 from tiebreak.model import gguf, hub, intact
 from tiebreak.output import new_folder
 from tiebreak.pipeline import Source, Task
@@ -162,22 +162,8 @@ class Workspace:
         return folder
 
     def anchored(self) -> dict[str, Any]:
-        """The whole recipe as a tree that may lie anywhere: relative locations made absolute."""
-        tree = self.recipe.model_dump(mode="json")
-
-        def absolute(location: str) -> str:
-            path = self.root / Path(location).expanduser()
-            return str(path) if path.exists() else location
-
-        for role, files in self.recipe.data.files().items():
-            tree["data"][role] = [absolute(location) for location in files]
-        if tree["data"]["solution"]:
-            tree["data"]["solution"] = absolute(tree["data"]["solution"])
-        for model in (*tree["models"]["teachers"].values(), tree["models"]["student"]):
-            model["base"] = absolute(model["base"])
-        if tree["slurm"]["profile"]:
-            tree["slurm"]["profile"] = absolute(tree["slurm"]["profile"])
-        return tree | {"run_dir": str(self.run_dir)}
+        """The whole recipe as a tree that may lie anywhere, with its run_dir."""
+        return anchored(self.recipe, self.root) | {"run_dir": str(self.run_dir)}
 
     @property
     def copy(self) -> Path:
@@ -228,6 +214,25 @@ class Workspace:
         if source.is_model:
             return f"hub:{source.location}@{hub.commit(source.location, source.revision)}"
         return str(self.resolve(source))
+
+
+def anchored(recipe: Recipe, root: Path) -> dict[str, Any]:
+    """A recipe as a tree, the locations that are relative to `root` and found there made absolute."""
+    tree = recipe.model_dump(mode="json")
+
+    def absolute(location: str) -> str:
+        path = root / Path(location).expanduser()
+        return str(path) if path.exists() else location
+
+    for role, files in recipe.data.files().items():
+        tree["data"][role] = [absolute(location) for location in files]
+    if tree["data"]["solution"]:
+        tree["data"]["solution"] = absolute(tree["data"]["solution"])
+    for model in (*tree["models"]["teachers"].values(), tree["models"]["student"]):
+        model["base"] = absolute(model["base"])
+    if tree["slurm"]["profile"]:
+        tree["slurm"]["profile"] = absolute(tree["slurm"]["profile"])
+    return tree
 
 
 def content_fingerprint(path: Path, whole: bool = True) -> str:
