@@ -11,4 +11,4 @@
 
 trap '' USR1  # until tiebreak listens: Slurm's warning before the end
 cd "${SLURM_SUBMIT_DIR:-$(dirname "$0")}" && source ./profile.sh || exit
-exec tiebreak step 5 --recipe "$RECIPE"
+exec tiebreak step 5 "$RECIPE" "$@"

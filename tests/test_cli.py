@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 import sys
 from functools import partial
@@ -9,8 +10,12 @@ from pathlib import Path
 
 import fakes
 import pytest
+import typer
+from models import base
 
 from tiebreak import __version__, cli
+
+COMMAND_LINE = typer.main.get_command(cli.app)
 
 
 @pytest.fixture
@@ -125,6 +130,111 @@ def test_errors_are_one_line_and_exit_code_2(
     assert message in err
     assert "Traceback" not in err
     assert not Path("x").exists()
+
+
+WITHOUT_A_RECIPE = {"demo", "init", "schema", "tokenize"}
+ARGUMENTS: dict[str, tuple[str, ...]] = {
+    "evaluate": ("{recipe}", "votes.csv"),
+    "predict": ("{recipe}", "pairs.csv", "-o", "out.csv"),
+    "step": ("3", "{recipe}"),
+    "sweep": ("{recipe}", "--key", "distill.temperature", "--values", "1,2"),
+    "task": ("{recipe}", "evaluate/report"),
+}
+"""Of those that take more than a recipe."""
+
+
+@pytest.fixture
+def votes(tmp_path: Path) -> None:
+    (tmp_path / "votes.csv").write_text("id,prompt,response_a,response_b,winner\n1,p,x,y,tie\n")
+
+
+@pytest.mark.parametrize("command", sorted(COMMAND_LINE.commands.keys() - WITHOUT_A_RECIPE))
+@pytest.mark.parametrize("place", ["file", "folder"])
+def test_every_command_that_reads_a_recipe_takes_set_and_finds_it_by_file_or_folder(
+    tiebreak, recipe: Path, command: str, place: str, votes: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(recipe.parent)
+    where = recipe if place == "file" else recipe.parent
+    arguments = [part.format(recipe=where) for part in ARGUMENTS.get(command, ("{recipe}",))]
+    code, _, err = tiebreak(command, *arguments, "--set", "sed=1")
+    assert code == 2
+    assert err.startswith("error: ")
+    assert "sed: unknown key; did you mean 'seed'" in err
+
+
+@pytest.mark.parametrize("command", sorted(COMMAND_LINE.commands))
+def test_commands_say_recipe_in_the_same_words(command: str) -> None:
+    """And only those that read one have --set."""
+    parameters = COMMAND_LINE.commands[command].params
+    assert ("--set" in {option for p in parameters for option in p.opts}) == (command not in WITHOUT_A_RECIPE)
+    told = [p.help for p in parameters if p.name == "recipe"]
+    assert told in ([], ["The recipe, or the folder that holds its recipe.yaml."])
+    if not told and command not in WITHOUT_A_RECIPE:
+        (first,) = (p.help for p in parameters if p.name in ("data", "models", "predictions", "where"))
+        assert "recipe" in first, "one of several things that it takes"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("check", "votes.csv"),
+        ("evaluate", "p.csv", "votes.csv"),
+        ("predict", "model", "votes.csv", "-o", "out.csv"),
+        ("report", "model"),
+        ("verify", "model"),
+    ],
+)
+def test_set_without_a_recipe_is_refused(
+    tiebreak, tmp_path: Path, arguments: tuple[str, ...], votes: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = tiebreak(*arguments, "--set", "seed=1")
+    assert (code, out) == (2, "")
+    assert err == f"error: --set seed=1 changes a recipe, and there is none: {arguments[1]}\n"
+
+
+@pytest.mark.slow
+def test_set_chooses_the_run_that_is_reported_and_asked(tiebreak, tiny_run, tmp_path: Path) -> None:
+    """With the very value of the recipe it is that run; with another, a run that was never made."""
+    votes, output = tiny_run.folder / "data" / "votes.parquet", tmp_path / "p.parquet"
+    for command in (
+        ("report", tiny_run.recipe, "-o", tmp_path / "report.html"),
+        ("predict", tiny_run.folder, votes, "-o", output),
+        ("evaluate", tiny_run.recipe, votes, "--samples", 2),
+        ("verify", tiny_run.recipe),
+    ):
+        code, _, err = tiebreak(*command, "--set", "seed=0")
+        assert code == 0, err
+        code, out, err = tiebreak(*command, "--set", "distill.temperature=7")
+        if command[0] == "verify":
+            assert (code, "missing" in out) == (0, True)
+        else:
+            assert code == 2
+            assert f"make it with: tiebreak run {tiny_run.recipe} --set distill.temperature=7" in err
+
+
+@pytest.mark.slow
+def test_verify_finds_what_was_changed_in_the_folder_to_ship(tiebreak, tiny_run, tmp_path: Path) -> None:
+    folder = tmp_path / "again"
+    shutil.copytree(tiny_run.folder, folder, symlinks=True)
+    model = folder / "model" / "model.safetensors"
+    content, times = model.read_bytes(), (model.stat().st_atime_ns, model.stat().st_mtime_ns)
+    model.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    os.utime(model, ns=times)
+    code, out, err = tiebreak("verify", folder, "--json")
+    assert code == 2
+    assert [row["name"] for row in json.loads(out) if row["state"] != "whole"] == ["evaluate/report"]
+    again = f"tiebreak task {folder / 'recipe.yaml'} evaluate/report --redo"
+    assert err == f"evaluate/report is damaged; make it again with: {again}\n"
+    for command in (
+        ("verify", model.parent),
+        ("predict", folder, folder / "data" / "votes.parquet", "-o", tmp_path / "p.csv"),
+    ):
+        code, out, err = tiebreak(*command)
+        assert (code, "model.safetensors is not what was written" in out + err) == (2, True)
+    assert tiebreak(*again.split()[1:])[0] == 0
+    assert tiebreak("verify", folder)[0] == tiebreak("verify", model.parent)[0] == 0
+    assert model.read_bytes() == content
 
 
 def test_the_version_is_said(tiebreak) -> None:
@@ -264,8 +374,7 @@ def test_a_step_works_by_the_recipe_as_it_stood_when_it_started(
     """Another job leaves a teacher out while this one has yet to start the workers that train it."""
     fakes.write(tmp_path)
     for name in ("llama", "gemma"):
-        (tmp_path / "models" / name).mkdir(parents=True)
-        (tmp_path / "models" / name / "config.json").write_text("{}")
+        shutil.copytree(base("llama"), tmp_path / "models" / name)
     monkeypatch.chdir(tmp_path)
     seen = []
 

@@ -18,7 +18,7 @@ LAYERS = (
     {"train", "quantize", "ensemble", "predict", "evaluate", "baseline"},
     {"model", "data"},
     {"cards", "distributed", "environment", "estimate", "rates", "recipe", "recipe_file"},
-    {"output", "runtime", "seen", "table"},
+    {"hashes", "output", "runtime", "seen", "table"},
     {"errors"},
 )
 LEVEL = {package: level for level, packages in enumerate(LAYERS) for package in packages}

@@ -17,7 +17,8 @@ def load(
 
     device: "cpu" or "cuda"; the GPU where there is one by default. score_tokens: tokens of one forward.
     precision: fp32, bf16, fp16, or fp8, faster on cards that compute it; auto chooses one of the first three.
-    Raises TiebreakError if the folder is missing or no such model, or the device is not here.
+    Raises TiebreakError if the folder is missing, no such model or damaged, by the hashes that it records, or the
+    device is not here.
     """
     from tiebreak.predict.judge import load_judge
 

@@ -125,7 +125,7 @@ def check(
     if output:
         new_file(output, (".html",), data)
     findings = []
-    if len(data) == 1 and (data[0].suffix in (".yaml", ".yml") or (data[0] / RECIPE).is_file()):
+    if len(data) == 1 and results.is_recipe(data[0]):
         work = _workspace(data[0], set_)
         findings = Preflight(work, named(card) if card else None, on == "slurm").findings()
         _say_findings(findings, as_json)
@@ -134,6 +134,7 @@ def check(
         _say_findings(refused, as_json)
         findings += refused
     else:
+        results.refuse_unused(set_, data)
         data_card = check_files(
             {"votes": data, "extra": extra or (), "preferences": preferences or (), "test": test or ()},
             tokenizer,
@@ -240,13 +241,13 @@ def _finish(work: Workspace, tasks: Sequence[Task], as_json: bool = False) -> No
 
 @app.command(name="sweep")
 def try_values(
-    recipe: RecipeFile,
     key: Annotated[
         list[str], typer.Option(help="A key of the recipe, such as teach.training.learning_rate.")
     ],
     values: Annotated[
         list[str], typer.Option(help="Its values, such as 1e-4,3e-4. Several keys: each its own.")
     ],
+    recipe: RecipeFile = Path(),
     fold: Annotated[int, typer.Option(help="The fold to train.")] = 0,
     step: Annotated[
         Literal["teach", "distill"] | None,
@@ -290,13 +291,17 @@ def task(
 @app.command()
 def step(
     number: Annotated[int, typer.Argument(min=1, max=9, help="Which of the nine steps.")],
-    recipe: Annotated[Path, typer.Option(help="The site's recipe.")] = Path(RECIPE),
+    recipe: RecipeFile = Path(),
+    set_: Sets = None,
 ) -> None:
-    """Do one of the nine steps as the environment says: what the scripts of slurm/ call."""
+    """Do one of the nine steps as the environment says: what the scripts of slurm/ call.
+
+    The recipe is the site's; what its variables and --set change is kept in that of the scratch folder.
+    """
     stop.install()
     if turn.waits_for_earlier(number, os.environ, Path.cwd()):
         raise typer.Exit(0)
-    job = scratch.prepare(number, os.environ, recipe, Path.cwd())
+    job = scratch.prepare(number, os.environ, _recipe_path(recipe), Path.cwd(), set_ or ())
     print(f"step {number}: {len(job.tasks)} tasks of {job.work.path}", file=sys.stderr)
     if turn.is_back_in_queue(number, job, Path.cwd()):
         raise typer.Exit(0)
@@ -334,13 +339,15 @@ def predict(
     ] = None,
     device: Device = None,
     precision: Precision = "auto",
+    set_: Sets = None,
 ) -> None:
     """Write P(A), P(B) and P(tie) of pairs of answers: of one model, or the weighted mean of several."""
     from tiebreak.predict.files import predict_file
 
     if weights and fit:
         raise TiebreakError("--weights and --fit exclude each other: weights are given or fitted")
-    folders = [results.model_folder(model) for model in models]
+    results.refuse_unused(set_, models)
+    folders = [results.model_folder(model, set_ or ()) for model in models]
     rows, used = predict_file(folders, pairs, output, device, _weights(weights), fit, precision)
     shown = f", weights {', '.join(f'{weight:.4g}' for weight in used)}" if len(models) > 1 else ""
     print(f"{output}: {rows} rows{shown}")
@@ -358,6 +365,7 @@ def evaluate(
     confidence: Annotated[float, typer.Option(min=0.01, max=0.999, help="Of the intervals.")] = 0.95,
     device: Device = None,
     precision: Precision = "auto",
+    set_: Sets = None,
     as_json: AsJson = False,
 ) -> None:
     """Score models or predictions: log loss, accuracy, Brier score, calibration; and give a verdict on each.
@@ -371,7 +379,8 @@ def evaluate(
     from tiebreak.evaluate.against import against
     from tiebreak.evaluate.metrics import Bootstrap
 
-    say = partial(results.say, device=device, precision=precision)
+    results.refuse_unused(set_, predictions)
+    say = partial(results.say, device=device, precision=precision, overrides=set_ or ())
     found = against(predictions, labels, Bootstrap(samples, confidence), _weights(weights), say)
     rows = [
         {"predictions": scored.name, "metric": metric, **figure, "rows": scored.rows}
@@ -392,11 +401,36 @@ def evaluate(
 def report(
     where: Annotated[Path, typer.Argument(help="A recipe that ran, or a folder with metrics.json.")] = Path(),
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write it here again.")] = None,
+    set_: Sets = None,
 ) -> None:
     """Write the report of a run, with what it took and where it was made, and say where it is."""
     if output:
         new_file(output, (".html",))
-    print(results.report(where, output))
+    results.refuse_unused(set_, [where])
+    print(results.report(where, output, set_ or ()))
+
+
+@app.command()
+def verify(
+    where: Annotated[Path, typer.Argument(help="A recipe that ran, or a model folder.")] = Path(),
+    set_: Sets = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read every file that a run has made, or those of a model, and say which is not what was written."""
+    from tiebreak.execute.verify import verify as verified
+
+    results.refuse_unused(set_, [where])
+    found = list(verified(where, set_ or ()))
+    rows = [asdict(row) for row in found]
+    show(
+        rows if as_json else [{key: row[key] for key in ("name", "state", "problem")} for row in rows],
+        as_json,
+    )
+    damaged = [row for row in found if row.state == "damaged"]
+    for row in damaged:
+        print(f"{row.name} is damaged; {row.mend}", file=sys.stderr)
+    if damaged:
+        raise typer.Exit(2)
 
 
 @app.command()
@@ -432,8 +466,13 @@ def _requeued_in_time(work: Workspace) -> Iterator[None]:
 def _workspace(
     recipe: Path, overrides: Sequence[str] | None, folds: str = "", steps: Sequence[str] = ()
 ) -> Workspace:
-    path = recipe / RECIPE if recipe.is_dir() else recipe
-    return Workspace(path, (*(overrides or ()), *recipe_file.fold_overrides(_numbers(folds), steps)))
+    return Workspace(
+        _recipe_path(recipe), (*(overrides or ()), *recipe_file.fold_overrides(_numbers(folds), steps))
+    )
+
+
+def _recipe_path(recipe: Path) -> Path:
+    return recipe / RECIPE if recipe.is_dir() else recipe
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -346,7 +346,7 @@ class Tta(Slice):
 
 
 class Evaluate(Slice):
-    """Step 9: metrics with confidence intervals, the report, the submission."""
+    """Step 9: metrics with confidence intervals, the report, a submission of the test pairs."""
 
     bootstrap_samples: Positive = Field(1000, description="resamples of the rows for each interval")
     confidence: float = Field(0.95, gt=0, lt=1, description="of the intervals")

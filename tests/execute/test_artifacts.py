@@ -89,6 +89,34 @@ def test_damage_names_the_file(folder: Path) -> None:
     assert artifacts.wrong_size(folder, manifest) == "curve.json is gone"
 
 
+def test_what_was_written_since_is_read_and_the_rest_is_not(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = manifest_of(folder)
+    artifacts.seal(folder, manifest)
+    weights = folder / "adapter" / "weights.bin"
+    sealed = (folder / artifacts.MANIFEST).stat().st_mtime_ns
+    read = []
+    digest = artifacts.file_digest
+    monkeypatch.setattr(artifacts, "file_digest", lambda path: read.append(path.name) or digest(path))
+    assert artifacts.changed(folder, manifest) is None
+    assert read == []
+    os.utime(weights, ns=(sealed, sealed + 1))
+    for _ in range(2):
+        assert artifacts.changed(folder, manifest) is None, "copied without its times, such as by cp -r"
+    assert read == ["weights.bin"], "once a process"
+    weights.write_bytes(b"weightz")
+    os.utime(weights, ns=(sealed, sealed + 2))
+    assert artifacts.changed(folder, manifest) == (
+        "adapter/weights.bin is damaged: its content is not what was written"
+    )
+    weights.write_bytes(b"short")
+    assert artifacts.changed(folder, manifest) == artifacts.wrong_size(folder, manifest)
+    weights.write_bytes(b"weights")
+    (folder / artifacts.MANIFEST).unlink()
+    assert artifacts.changed(folder, manifest) == "manifest.json is gone", "another process makes it again"
+
+
 def test_content_is_that_of_the_files_alone(folder: Path) -> None:
     before = manifest_of(folder, finished=1.0).content
     assert manifest_of(folder, finished=2.0).content == before

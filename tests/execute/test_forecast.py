@@ -1,10 +1,12 @@
 """Forecasts against the rows that a run really has, and against the formula."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from models import base
 from transformers import Gemma2Config, LlamaConfig
 
 from tiebreak.cards import GIB, named
@@ -35,7 +37,9 @@ distill: {training: {epochs: 1, max_tokens: 60}}
 
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
-    """A recipe over models of real size, of which there is the config alone."""
+    """A recipe over models of real size by their configs; the weights beside them are tiny."""
+    shutil.copytree(base("llama"), tmp_path / "models" / "llama")
+    shutil.copytree(base("gemma2"), tmp_path / "models" / "gemma")
     LlamaConfig(hidden_size=4096, intermediate_size=14336, num_key_value_heads=8).save_pretrained(
         tmp_path / "models" / "llama"
     )

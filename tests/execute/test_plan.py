@@ -1,5 +1,6 @@
 """The plan says which tasks have to run, and the one thing that is the reason."""
 
+import os
 import re
 from pathlib import Path
 
@@ -75,6 +76,20 @@ def test_a_damaged_file_is_named(done: Path) -> None:
     status, reason = states(work)["train/fold0"]
     assert status == "stale"
     assert re.fullmatch(r"weights.bin is damaged: 5 bytes instead of \d+", reason)
+
+
+def test_other_content_of_the_same_size_is_named(done: Path) -> None:
+    work = workspace(done)
+    weights = work.folder(work.find("train/fold0")) / "weights.bin"
+    weights.write_text("x" * weights.stat().st_size)
+    later = (weights.parent / artifacts.MANIFEST).stat().st_mtime_ns + 10**9
+    os.utime(weights, ns=(later, later))
+    assert states(work)["train/fold0"] == (
+        "stale",
+        "weights.bin is damaged: its content is not what was written",
+    )
+    run_task(work, work.find("train/fold0"), lambda line: None, lambda: False)
+    assert set(states(work).values()) == {("fresh", "")}, "it came out the same"
 
 
 def test_an_unfinished_task_says_so(done: Path) -> None:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import gguf_files
 import httpx
 import pytest
 from huggingface_hub import errors
@@ -71,6 +72,48 @@ def test_a_folder_that_lacks_something(recipe: Path, missing: str) -> None:
     found = findings(recipe)["models.student"]
     assert found.level == "error"
     assert missing in found.text
+
+
+@pytest.mark.parametrize("model", ["teachers.llama", "student"])
+@pytest.mark.parametrize("kind", ["gguf", "safetensors"])
+@pytest.mark.parametrize("command", ["plan", "run", "check", "fetch", "status", "sweep", "task"])
+def test_every_command_refuses_a_damaged_model_before_any_work(
+    recipe: Path,
+    command: str,
+    kind: str,
+    model: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A file that breaks off, of a teacher or of the student, which is needed last."""
+    from tiebreak import cli
+    from tiebreak.data import synthetic
+
+    synthetic.write(recipe.parent, 60, seed=0)
+    recipe.write_text(recipe.read_text().replace("votes.csv", "data/votes.parquet"))
+    if kind == "gguf":
+        pytest.importorskip("gguf", reason="the extra gguf is not installed")
+        file = gguf_files.write(base("llama"), recipe.parent / "model.gguf")
+    else:
+        file = shutil.copytree(base("llama"), recipe.parent / "model") / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1000])
+    more = {
+        "sweep": ["--key", "distill.temperature", "--values", "1,2"],
+        "task": ["evaluate/report"],
+    }.get(command, [])
+    base_of = file.parent if kind == "safetensors" else file
+    arguments = [command, str(recipe), *more, "--set", f"models.{model}.base={base_of}"]
+    monkeypatch.setattr(sys, "argv", ["tiebreak", *arguments])
+    monkeypatch.setattr(cli.Stop, "install", lambda self: self)
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    said = capsys.readouterr()
+    assert end.value.code == 2
+    line = f"error    models.{model}: " if command == "check" else "error: "
+    assert line in (said.out if command == "check" else said.err)
+    assert "breaks off" in said.out + said.err
+    assert str(file) in said.out + said.err
+    assert not (recipe.parent / "run").exists()
 
 
 def test_a_shard_that_is_missing_is_named(recipe: Path) -> None:
@@ -154,6 +197,16 @@ def test_what_a_card_lacks_and_what_does_not_fit(
     assert "--set models.student.precision=nf4" in small.text
     spread = ("models.student.precision=fp16", "compute.processes=2", "compute.shard_model=true")
     assert student("V100-16G", *spread).level == "warning"
+
+
+@pytest.mark.parametrize("task", ["quantize/student", "evaluate/report"])
+def test_the_shipped_copy_counts_on_the_disk(
+    recipe: Path, task: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside the quantised model that it is a copy of."""
+    (recipe.parent / "models" / "gemma" / "config.json").write_text(json.dumps(GEMMA_9B))
+    monkeypatch.setattr(Preflight, "_waiting", property(lambda self: [self.work.find(task)]))
+    assert findings(recipe)[f"disk {recipe.parent}"].text.startswith("needs about 10.")
 
 
 def test_a_full_disk_is_an_error(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:

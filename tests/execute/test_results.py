@@ -1,10 +1,12 @@
 """What a run took and where it was made is told beside its figures, not among them."""
 
 import json
+import shutil
 from pathlib import Path
 
 import fakes
 import pytest
+from models import base
 
 from tiebreak.errors import TiebreakError
 from tiebreak.execute import local, results
@@ -39,7 +41,6 @@ def test_the_report_of_a_run_shows_its_facts_and_the_artifact_has_none(tiny_run,
 def test_no_report_yet(tmp_path: Path) -> None:
     recipe = fakes.write(tmp_path / "my run")
     for name in ("llama", "gemma"):
-        (recipe.parent / "models" / name).mkdir(parents=True)
-        (recipe.parent / "models" / name / "config.json").write_text("{}")
+        shutil.copytree(base("llama"), recipe.parent / "models" / name)
     with pytest.raises(TiebreakError, match=f"has no report yet; make it with: tiebreak run '{recipe}'"):
         results.report(recipe)

@@ -4,10 +4,12 @@ import errno
 import fcntl
 import json
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
 import yaml
+from models import base
 
 from tiebreak import recipe_file
 from tiebreak.errors import TiebreakError
@@ -29,8 +31,7 @@ split: {count: 3}
 def site(tmp_path: Path) -> Path:
     """A site's recipe and what it names."""
     folder = tmp_path / "site"
-    (folder / "models" / "a").mkdir(parents=True)
-    (folder / "models" / "a" / "config.json").write_text("{}")
+    shutil.copytree(base("llama"), folder / "models" / "a")
     for name in ("votes.csv", "pairs.csv"):
         (folder / name).write_text("id\n")
     (folder / "recipe.yaml").write_text(SITE)
@@ -85,6 +86,20 @@ def test_run_takes_up_what_the_scripts_began(site: Path) -> None:
     again = Workspace(site / "scratch" / "recipe.yaml")
     for task in job.tasks:
         assert again.key(again.find(task.id)) == job.work.key(task)
+
+
+def test_what_is_set_by_hand_wins_and_is_kept_as_variables_are(site: Path) -> None:
+    """Locations are those of the site's recipe."""
+    shutil.copytree(base("qwen2"), site / "models" / "b")
+    sets = ["teach.training.epochs=1.5", "models.student.base=models/b"]
+    job = prepare(3, {"TEACHER_EPOCHS": "3"}, site / "recipe.yaml", site, sets)
+    assert job.work.recipe.teach.training.epochs == 1.5
+    later = do(site, 5).work.recipe
+    assert later.teach.training.epochs == 1.5
+    assert later.models.student.base == str(site / "models" / "b")
+    with pytest.raises(TiebreakError, match="did you mean 'teach'"):
+        prepare(3, {}, site / "recipe.yaml", site, ["tech.training.epochs=1"])
+    assert kept(site) == later
 
 
 def test_keys_are_those_of_the_sites_own_recipe(site: Path) -> None:

@@ -120,8 +120,7 @@ def test_a_hub_model_counts_by_its_commit(recipe: Path, monkeypatch: pytest.Monk
 
 def test_a_folder_wins_over_a_hub_id(recipe: Path) -> None:
     model = recipe.parent / "owner" / "name"
-    model.mkdir(parents=True)
-    (model / "config.json").write_text("{}")
+    shutil.copytree(base("llama"), model)
     assert Workspace(recipe, (), fakes.tasks).resolve(Source("owner/name", is_model=True)) == model
 
 
@@ -167,9 +166,41 @@ def test_a_gguf_file_becomes_a_model_folder_once(recipe: Path, monkeypatch: pyte
     assert again != folder
 
 
+def test_what_was_converted_is_enough_without_the_extra(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as to look at a run elsewhere; but the folder that it became is looked at."""
+    pytest.importorskip("gguf", reason="the extra gguf is not installed")
+    gguf_files.write(base("llama"), recipe.parent / "tiny.gguf")
+    source = Source("tiny.gguf", is_model=True)
+    folder = Workspace(recipe, (), fakes.tasks).resolve(source)
+    monkeypatch.setattr("tiebreak.model.gguf.find_spec", lambda name: None)
+    assert Workspace(recipe, (), fakes.tasks).resolve(source) == folder
+    (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-1])
+    with pytest.raises(TiebreakError, match=r"model\.safetensors .* breaks off: .*; delete it, and run: "):
+        Workspace(recipe, (), fakes.tasks).fingerprint(source)
+
+
+def test_a_damaged_model_of_the_hub_says_how_to_fetch_it_again(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    home = tmp_path / "cache" / "models--owner--name"
+    shutil.copytree(base("llama"), home / "snapshots" / ("0" * 40))
+    (home / "refs").mkdir()
+    (home / "refs" / "main").write_text("0" * 40)
+    source = Source("owner/name", is_model=True)
+    assert Workspace(recipe, (), fakes.tasks).fingerprint(source) == f"hub:owner/name@{'0' * 40}"
+    (home / "snapshots" / ("0" * 40) / "config.json").write_text("<html>")
+    with pytest.raises(
+        TiebreakError, match=f"run: hf cache rm model/owner/name, then: tiebreak fetch {recipe}"
+    ):
+        Workspace(recipe, (), fakes.tasks).fingerprint(source)
+
+
 def test_a_gguf_file_that_is_refused_leaves_no_folder(recipe: Path) -> None:
     (recipe.parent / "tiny.gguf").write_bytes(b"GGUF")
     work = Workspace(recipe, (), fakes.tasks)
     with pytest.raises(TiebreakError, match=r"tiny\.gguf as GGUF: it breaks off"):
         work.resolve(Source("tiny.gguf", is_model=True))
-    assert [path.name for path in (work.run_dir / "models").iterdir()] == [".lock"]
+    assert not work.run_dir.exists()

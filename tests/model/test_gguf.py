@@ -148,7 +148,8 @@ def test_what_would_become_another_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "scaled.gguf").unlink()
     bias = {"blk.0.attn_q.bias": np.ones(32, dtype=np.float32)}
     refused(
-        gguf_files.write(base("llama"), tmp_path / "biased.gguf", more=bias), "of which transformers takes"
+        gguf_files.write(base("llama"), tmp_path / "biased.gguf", more=bias),
+        r"not the weights of .* llama with 3 layers: blk\.0\.attn_q\.bias among 1 ",
     )
     (tmp_path / "biased.gguf").unlink()
     refused(gguf_files.write(base("llama"), tmp_path / "cut.gguf", cut="tekken"), "tokenizer .gpt2, tekken.")
@@ -158,6 +159,45 @@ def test_an_architecture_that_is_not_known_is_refused_by_name(whole: Path) -> No
     content = whole.read_bytes()
     whole.write_bytes(content.replace(b"\x05\0\0\0\0\0\0\0llama", b"\x05\0\0\0\0\0\0\0rwkv7", 1))
     refused(whole, "architecture 'rwkv7'; llama, qwen2, qwen3 are read")
+
+
+def of_tensor(content: bytes, name: bytes) -> int:
+    """Where a matrix' type stands in the header, behind its name, the count of its dimensions, and these."""
+    return content.index(name) + len(name) + 4 + 2 * 8
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (26, "holds blk.1.ffn_up.weight as I32, which the package gguf does not read; name the model's own"),
+        (99, "as GGUF: 99 is not a valid GGMLQuantizationType"),
+        (1, "as GGUF: .* does not begin where the tensor before it ends"),
+    ],
+)
+def test_a_type_that_is_not_read_or_not_true_is_refused(whole: Path, kind: int, message: str) -> None:
+    content = whole.read_bytes()
+    at = of_tensor(content, b"blk.1.ffn_up.weight")
+    assert content[at : at + 4] == struct.pack("<I", 0), "32 bits"
+    whole.write_bytes(content[:at] + struct.pack("<I", kind) + content[at + 4 :])
+    refused(whole, message)
+
+
+def test_an_offset_beyond_the_end_is_refused(whole: Path) -> None:
+    content = whole.read_bytes()
+    at = of_tensor(content, b"blk.1.ffn_up.weight") + 4
+    whole.write_bytes(content[:at] + struct.pack("<Q", 2**40) + content[at + 8 :])
+    refused(whole, "blk.1.ffn_up.weight does not begin where the tensor before it ends")
+
+
+def test_a_weight_or_a_field_that_is_missing_is_named(whole: Path) -> None:
+    content = whole.read_bytes()
+    whole.write_bytes(content.replace(b"blk.2.ffn_gate.weight", b"blk.2.ffn_gaze.weight"))
+    refused(whole, r"blk\.2\.ffn_gate\.weight, blk\.2\.ffn_gaze\.weight among 2 missing or too many")
+    whole.write_bytes(content.replace(b"llama.embedding_length", b"llama.embedding_width_"))
+    refused(whole, r"does not say llama\.embedding_length")
+    at = content.index(b"llama.block_count") + len("llama.block_count") + 4
+    whole.write_bytes(content[:at] + struct.pack("<I", 2**32 - 1) + content[at + 4 :])
+    refused(whole, "with 4294967295 layers")
 
 
 def test_without_the_extra_the_command_is_named(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ No model can be better than the class shares on votes that it has not seen, so a
 
 import json
 import math
+import shutil
 from hashlib import blake2b
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from models import base
 
 from tiebreak.data.logits import by_vote, mean_over_orders, swap_answers, to_table
 from tiebreak.data.votes import LOCKBOX, read_table
@@ -97,8 +99,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for n, winner in enumerate(random.choice(["model_a", "model_b", "tie"], VOTES).tolist())
     ]
     (tmp_path / "votes.jsonl").write_text("\n".join(map(json.dumps, votes)))
-    (tmp_path / "base").mkdir()
-    (tmp_path / "base" / "config.json").write_text("{}")
+    shutil.copytree(base("llama"), tmp_path / "base")
     return tmp_path
 
 

@@ -135,6 +135,22 @@ def test_what_is_no_model_folder_says_so(tmp_path: Path, shipped: Path) -> None:
         tiebreak.load(damaged)
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_a_file_with_another_content_is_refused(shipped: Path, tmp_path: Path, name: str) -> None:
+    """Of the same size, and read without complaint otherwise: the judge would say something else in silence."""
+    folder = Path(shutil.copytree(shipped, tmp_path / "model"))
+    content = (folder / name).read_bytes()
+    at = len(content) - 3 if name == "model.safetensors" else content.index(b" ")
+    (folder / name).write_bytes(content[:at] + (b"\n" if content[at] == 32 else b"\x3c") + content[at + 1 :])
+    tiebreak.load(shipped, device="cpu")
+    with pytest.raises(TiebreakError, match=f"the content of {name} is not what was written; copy the whole"):
+        tiebreak.load(folder, device="cpu")
+    kept = json.loads((folder / "tiebreak.json").read_text())
+    assert kept["files"].pop(name)
+    (folder / "tiebreak.json").write_text(json.dumps(kept))
+    tiebreak.load(folder, device="cpu")  # what the message says of a file that was changed on purpose
+
+
 @pytest.mark.parametrize(
     ("device", "count", "message"),
     [
@@ -241,7 +257,9 @@ def test_a_damaged_folder_says_so(shipped: Path, tmp_path: Path, file: str, dama
 def test_what_a_folder_lacks_is_named(shipped: Path, tmp_path: Path, file: str) -> None:
     shutil.copytree(shipped, tmp_path / "model")
     (tmp_path / "model" / file).unlink()
-    with pytest.raises(TiebreakError, match=f"damaged or not whole: it has no {re.escape(file)}$"):
+    with pytest.raises(
+        TiebreakError, match=f"damaged or not whole: it has no {re.escape(file)}; copy the whole folder again"
+    ):
         tiebreak.load(tmp_path / "model", device="cpu")
 
 

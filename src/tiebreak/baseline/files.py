@@ -14,6 +14,7 @@ from tiebreak.baseline.trees import Trees
 from tiebreak.data.votes import table_of
 from tiebreak.errors import TiebreakError
 from tiebreak.evaluate.blend import LogBlend
+from tiebreak.hashes import file_digest
 
 NAME = "baseline.safetensors"
 
@@ -41,7 +42,7 @@ def write(baseline: Baseline, folder: Path) -> None:
 
 def digest(folder: Path) -> str:
     """The SHA-256 of a folder's baseline.safetensors, in hexadecimal."""
-    return sha256((folder / NAME).read_bytes()).hexdigest()
+    return file_digest(folder / NAME)
 
 
 def read(folder: Path, expected: str | None = None) -> Baseline:

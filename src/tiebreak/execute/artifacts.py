@@ -21,12 +21,14 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tiebreak.errors import Interrupted
+from tiebreak.hashes import file_digest
 from tiebreak.output import new_folder
 from tiebreak.seen import MANIFEST as MANIFEST
 
@@ -87,12 +89,6 @@ class Manifest(Record):
 def digest(value: Any) -> str:
     """SHA-256 of a JSON value in its canonical form."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -177,13 +173,41 @@ def wrong_size(folder: Path, manifest: Manifest) -> str | None:
     return None
 
 
+def changed(folder: Path, manifest: Manifest) -> str | None:
+    """What shows as damaged in an artifact; None if nothing.
+
+    Only files that were written after its manifest, as one copied without its times is too, are read.
+    """
+    if problem := wrong_size(folder, manifest):
+        return problem
+    try:
+        sealed = (folder / MANIFEST).stat().st_mtime_ns
+        for name, record in manifest.files.items():
+            written = (folder / name).stat().st_mtime_ns
+            if written > sealed and _digest_at(folder / name, written) != record.sha256:
+                return _other_content(name)
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is gone"
+    return None
+
+
+@cache
+def _digest_at(path: Path, _written: int) -> str:
+    """SHA-256 of a file, which is read once a process until it is written to again."""
+    return file_digest(path)
+
+
+def _other_content(name: str) -> str:
+    return f"{name} is damaged: its content is not what was written"
+
+
 def damage(folder: Path, manifest: Manifest) -> str | None:
     """What is damaged in an artifact, found by reading all of it; None if nothing."""
     if problem := wrong_size(folder, manifest):
         return problem
     for name, record in manifest.files.items():
         if file_digest(folder / name) != record.sha256:
-            return f"{name} is damaged: its content is not what was written"
+            return _other_content(name)
     return None
 
 

@@ -9,9 +9,9 @@ from tiebreak.execute.artifacts import (
     FAILURE,
     InputRecord,
     Manifest,
+    changed,
     goes_on,
     newest_manifest,
-    wrong_size,
 )
 from tiebreak.execute.workspace import Workspace
 from tiebreak.pipeline import Task
@@ -45,10 +45,10 @@ def select(work: Workspace, steps: Sequence[str] = ()) -> list[Task]:
 
 
 def state(work: Workspace, task: Task) -> State:
-    """Whether a task has to run, and why; looks at the sizes of its files, not at their content."""
+    """Whether a task has to run, and why; looks at its files as `artifacts.changed` does."""
     manifest = work.manifest(task)
     if manifest and manifest.key == work.key(task):
-        problem = wrong_size(work.folder(task), manifest) or _remade_input(work, task, manifest)
+        problem = changed(work.folder(task), manifest) or _remade_input(work, task, manifest)
         return State(task, "stale", problem) if problem else State(task, "fresh")
     folder = work.folder(task)
     if (folder / FAILURE).is_file():

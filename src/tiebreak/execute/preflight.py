@@ -73,9 +73,10 @@ class Preflight:
 
     def _known(self, name: str, model: Model) -> _Known:
         """Look at a model here, in the cache, or on the hub. Raises TiebreakError if it cannot be had."""
-        folder = self.work.local(Source(model.base, model.revision, is_model=True))
-        if folder and folder.is_dir() and (missing := hub.lacking(folder)):
-            raise TiebreakError(f"{folder} is not complete: it has no {missing}; copy or download it again")
+        source = Source(model.base, model.revision, is_model=True)
+        folder = self.work.local(source)
+        if folder or hub.cached(model.base, model.revision):
+            self.work.fingerprint(source)  # looks at its files
         to_fetch, config = hub.look(folder, model.base, model.revision)
         return _Known(name, model, _shape(config), to_fetch)
 
@@ -117,7 +118,9 @@ class Preflight:
                 yield Finding("warning" if needed > 0.8 * free else "ok", f"disk {folder}", text)
 
     def _to_write(self, models: list[_Known]) -> int:
-        """Bytes of adapters and their checkpoints, of the averaged and the quantised model, of GGUF files converted."""
+        """Bytes of adapters and their checkpoints, of the averaged, the quantised and the shipped model, of GGUF files
+        converted.
+        """
         shapes = {known.name.rpartition(".")[2]: known for known in models if known.shape}
         from_gguf = {k.model.base: k.shape for k in models if k.shape and k.model.base.endswith(hub.GGUF)}
         written = sum(2 * (shape.matrices + shape.embeddings) for shape in from_gguf.values())
@@ -133,7 +136,7 @@ class Preflight:
                 checkpoints = max(checkpoints, 3 * _CHECKPOINT * adapters)
             elif task.step_name == "average":
                 written += stored + 4 * adapters
-            elif task.step_name == "quantize":
+            elif task.step_name in ("quantize", "evaluate"):  # which ships a copy
                 written += int(1.1 * known.shape.matrices) + 2 * known.shape.embeddings
         return written + checkpoints * self._at_once
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tiebreak.evaluate.metrics import Array
 
 
-def report_folder(where: Path) -> Path:
+def report_folder(where: Path, overrides: Sequence[str] = ()) -> Path:
     """The folder with metrics.json of a recipe, of its folder, or the folder itself.
 
     Raises TiebreakError if there is none yet.
@@ -23,13 +23,27 @@ def report_folder(where: Path) -> Path:
     folder = where.parent if where.name == "metrics.json" else where
     if (folder / "metrics.json").is_file():
         return folder
-    recipe = _recipe_at(where)
+    recipe = recipe_at(where)
     if recipe is None:
         raise TiebreakError(f"{where} is no recipe and holds no metrics.json")
-    return evaluated(Workspace(recipe))
+    return evaluated(Workspace(recipe, tuple(overrides)))
 
 
-def _recipe_at(where: Path) -> Path | None:
+def is_recipe(where: Path) -> bool:
+    """Whether a path means a recipe, by its name, or a folder that holds one."""
+    return where.suffix in (".yaml", ".yml") or (where / RECIPE).is_file()
+
+
+def refuse_unused(overrides: Sequence[str] | None, places: Sequence[Path]) -> None:
+    """Raises TiebreakError for overrides where none of these is a recipe that they could change."""
+    if overrides and not any(map(is_recipe, places)):
+        raise TiebreakError(
+            f"--set {overrides[0]} changes a recipe, and there is none: {', '.join(map(str, places))}"
+        )
+
+
+def recipe_at(where: Path) -> Path | None:
+    """The recipe that a path names, or that its folder holds."""
     recipe = where / RECIPE if where.is_dir() else where
     return recipe if recipe.is_file() and recipe.name != "metrics.json" else None
 
@@ -42,23 +56,29 @@ def evaluated(work: Workspace) -> Path:
     return work.folder(report)
 
 
-def model_folder(where: Path) -> Path:
+def model_folder(where: Path, overrides: Sequence[str] = ()) -> Path:
     """The model to ship of a recipe that ran, or of its folder; any other folder stands for itself.
 
     Raises TiebreakError if the recipe has no report yet.
     """
-    is_recipe = where.is_file() or (where / RECIPE).is_file()
-    return report_folder(where) / "model" if is_recipe else where
+    of_run = where.is_file() or (where / RECIPE).is_file()
+    return report_folder(where, overrides) / "model" if of_run else where
 
 
-def say(models: Sequence[Path], votes: "pa.Table", device: str | None, precision: str) -> "Array":
+def say(
+    models: Sequence[Path],
+    votes: "pa.Table",
+    device: str | None,
+    precision: str,
+    overrides: Sequence[str] = (),
+) -> "Array":
     """What each model, as `model_folder` takes it, says of votes (data.votes.SCHEMA): (n, models, 3).
 
     Raises TiebreakError, before any is asked, for a recipe without a report or a folder that is no model.
     """
     from tiebreak.predict.ensemble import Ensemble
 
-    folders = [model_folder(model) for model in models]
+    folders = [model_folder(model, overrides) for model in models]
     return Ensemble(folders, device=device, precision=precision).say(votes)
 
 
@@ -99,13 +119,13 @@ def write_report(work: Workspace, output: Path | None = None, more: dict[str, An
     return _render(metrics, output or work.run_dir / "report.html")
 
 
-def report(where: Path, output: Path | None = None) -> Path:
+def report(where: Path, output: Path | None = None, overrides: Sequence[str] = ()) -> Path:
     """The report of a recipe, with its facts, or of a folder with metrics.json; written, and its path.
 
     Raises TiebreakError if there is none yet.
     """
-    if recipe := _recipe_at(where):
-        return write_report(Workspace(recipe), output)
+    if recipe := recipe_at(where):
+        return write_report(Workspace(recipe, tuple(overrides)), output)
     folder = report_folder(where)
     return _render(read_metrics(folder), output) if output else (folder / "report.html").resolve()
 

@@ -21,7 +21,7 @@ from tiebreak.errors import TiebreakError, nearest
 from tiebreak.execute.artifacts import try_lock, write_atomically
 from tiebreak.execute.plan import ALWAYS
 from tiebreak.execute.start import RECIPE
-from tiebreak.execute.workspace import Workspace
+from tiebreak.execute.workspace import Workspace, anchored
 from tiebreak.output import new_folder
 from tiebreak.pipeline import Task, teacher_of
 from tiebreak.recipe import FOLD_STEPS, FoldStep, Recipe
@@ -65,10 +65,13 @@ class Job:
     tasks: tuple[Task, ...]
 
 
-def prepare(step: int, environment: Mapping[str, str], site_recipe: Path, folder: Path) -> Job:
+def prepare(
+    step: int, environment: Mapping[str, str], site_recipe: Path, folder: Path, sets: Sequence[str] = ()
+) -> Job:
     """Bring the scratch folder's recipe up to date with a step's variables, and choose the step's tasks.
 
-    folder: where the scripts are. Raises TiebreakError for a variable, a fold or a model that cannot be.
+    folder: where the scripts are. sets: further changes of the recipe, which win over the variables; locations start
+    at the site's recipe. Raises TiebreakError for a variable, a fold or a model that cannot be.
     """
     base = scratch_base(environment, folder)
     new_folder(base)
@@ -79,7 +82,10 @@ def prepare(step: int, environment: Mapping[str, str], site_recipe: Path, folder
         values = given(step, environment, _models(site or kept, kept))
         tree, overrides = _told(step, values, kept, site or kept, path)
         origin = f"{path}, with this step's variables"
-        recipe = recipe_file.parse(tree, origin)
+        recipe = recipe_file.parse(tree, origin, sets)
+        if sets:
+            tree = anchored(recipe, site_recipe.resolve().parent)
+            recipe = recipe_file.parse(tree, origin)
         names = _names(step, values, recipe_file.parse(tree, origin, overrides))
         _keep(path, recipe)  # from here on nothing is refused
         _remember(base, environment, folder)

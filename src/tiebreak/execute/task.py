@@ -133,10 +133,13 @@ def _ready(work: Workspace, item: Task | Source) -> Path:
             f"make it with: tiebreak run {work.arguments} --steps {item.step_name}"
         )
     if problem := artifacts.damage(folder, manifest):
-        raise TiebreakError(
-            f"{folder}: {problem}; make it again with: tiebreak task {work.arguments} {item.id} --redo"
-        )
+        raise TiebreakError(f"{folder}: {problem}; {make_again(work, item)}")
     return folder
+
+
+def make_again(work: Workspace, task: Task) -> str:
+    """What mends a task's artifact."""
+    return f"make it again with: tiebreak task {work.arguments} {task.id} --redo"
 
 
 def choose_device(compute: Compute) -> str:

@@ -21,13 +21,13 @@ from tiebreak.execute.artifacts import (
     InputRecord,
     Manifest,
     digest,
-    file_digest,
     lock,
     read_manifest,
     share,
     write_atomically,
 )
-from tiebreak.model import hub
+from tiebreak.hashes import file_digest
+from tiebreak.model import gguf, hub, intact
 from tiebreak.output import new_folder
 from tiebreak.pipeline import Source, Task
 from tiebreak.recipe import Recipe
@@ -137,19 +137,24 @@ class Workspace:
     def resolve(self, source: Source) -> Path:
         """A source as a local path; a hub model is downloaded if it is not in the cache yet, a GGUF file converted.
 
-        A data set of the hub stays a location, pinned to its commit.
+        A data set of the hub stays a location, pinned to its commit. Raises TiebreakError for a model that is damaged.
         """
         path = self.local(source)
         if data := located(Path(source.location)):
             return Path(f"hub:{data.name}@{hub.commit(data.name, data.revision, 'dataset')}:{data.split}")
         path = path or hub.download(source.location, source.revision)
-        return self._converted(path, source) if source.is_model and path.is_file() else path
+        if not source.is_model:
+            return path
+        self._require_intact(source, self.fingerprint(source))  # it may have been fetched just now
+        return self._converted(path, source) if path.is_file() else path
+
+    def _conversion(self, file: Path, fingerprint: str) -> Path:
+        """The model folder that a GGUF file becomes, made once a run: <run_dir>/models/NAME-KEY."""
+        return self.run_dir / "models" / f"{file.stem}-{digest(fingerprint)[:8]}"
 
     def _converted(self, file: Path, source: Source) -> Path:
-        """A GGUF file as a model folder, made once a run: <run_dir>/models/NAME-KEY."""
-        from tiebreak.model import gguf
-
-        folder = self.run_dir / "models" / f"{file.stem}-{digest(self.fingerprint(source))[:8]}"
+        """A GGUF file as a model folder."""
+        folder = self._conversion(file, self.fingerprint(source))
         with lock(folder.parent):
             if not folder.is_dir():
                 gguf.convert(file, folder)
@@ -157,22 +162,8 @@ class Workspace:
         return folder
 
     def anchored(self) -> dict[str, Any]:
-        """The whole recipe as a tree that may lie anywhere: relative locations made absolute."""
-        tree = self.recipe.model_dump(mode="json")
-
-        def absolute(location: str) -> str:
-            path = self.root / Path(location).expanduser()
-            return str(path) if path.exists() else location
-
-        for role, files in self.recipe.data.files().items():
-            tree["data"][role] = [absolute(location) for location in files]
-        if tree["data"]["solution"]:
-            tree["data"]["solution"] = absolute(tree["data"]["solution"])
-        for model in (*tree["models"]["teachers"].values(), tree["models"]["student"]):
-            model["base"] = absolute(model["base"])
-        if tree["slurm"]["profile"]:
-            tree["slurm"]["profile"] = absolute(tree["slurm"]["profile"])
-        return tree | {"run_dir": str(self.run_dir)}
+        """The whole recipe as a tree that may lie anywhere, with its run_dir."""
+        return anchored(self.recipe, self.root) | {"run_dir": str(self.run_dir)}
 
     @property
     def copy(self) -> Path:
@@ -193,10 +184,29 @@ class Workspace:
         return {source.location: self.resolve(source) for source in sources}
 
     def fingerprint(self, source: Source) -> str:
-        """What tells one content of a source from another: a hash of content, or a hub commit."""
+        """What tells one content of a source from another: a hash of content, or a hub commit.
+
+        So before any work: raises TiebreakError for a source that is not there, and a model here that is damaged.
+        """
         if source not in self._fingerprints:
-            self._fingerprints[source] = self._fingerprint(source)
+            found = self._fingerprint(source)
+            if source.is_model:
+                self._require_intact(source, found)
+            self._fingerprints[source] = found
         return self._fingerprints[source]
+
+    def _require_intact(self, source: Source, fingerprint: str) -> None:
+        """Look at the files of a model, as far as they are on this machine. Raises as `intact.require` does."""
+        here = self.local(source)
+        place = here or hub.cached(source.location, source.revision)
+        if place is None:
+            return
+        if place.is_file() and (converted := self._conversion(place, fingerprint)).is_dir():
+            intact.require(converted, f"delete it, and run: tiebreak run {self.arguments}")
+            return
+        repo, _ = hub.parts(source.location)
+        again = f"run: hf cache rm model/{repo}, then: tiebreak fetch {self.arguments}"
+        intact.require(place, gguf.AGAIN if here else again)
 
     def _fingerprint(self, source: Source) -> str:
         if path := self.local(source):
@@ -204,6 +214,25 @@ class Workspace:
         if source.is_model:
             return f"hub:{source.location}@{hub.commit(source.location, source.revision)}"
         return str(self.resolve(source))
+
+
+def anchored(recipe: Recipe, root: Path) -> dict[str, Any]:
+    """A recipe as a tree, the locations that are relative to `root` and found there made absolute."""
+    tree = recipe.model_dump(mode="json")
+
+    def absolute(location: str) -> str:
+        path = root / Path(location).expanduser()
+        return str(path) if path.exists() else location
+
+    for role, files in recipe.data.files().items():
+        tree["data"][role] = [absolute(location) for location in files]
+    if tree["data"]["solution"]:
+        tree["data"]["solution"] = absolute(tree["data"]["solution"])
+    for model in (*tree["models"]["teachers"].values(), tree["models"]["student"]):
+        model["base"] = absolute(model["base"])
+    if tree["slurm"]["profile"]:
+        tree["slurm"]["profile"] = absolute(tree["slurm"]["profile"])
+    return tree
 
 
 def content_fingerprint(path: Path, whole: bool = True) -> str:

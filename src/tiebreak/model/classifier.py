@@ -30,6 +30,7 @@ from tiebreak.errors import TiebreakError
 from tiebreak.model import attention, gpu, stream
 from tiebreak.model.ends import read_at_ends
 from tiebreak.model.fuse import fuse
+from tiebreak.model.intact import quantised
 from tiebreak.model.lora import HEAD, add_adapters, load_adapter
 from tiebreak.model.precision import TYPES, Precision, announce, choose
 from tiebreak.model.precision import card as device_card
@@ -202,10 +203,7 @@ def _config(folder: Path) -> PreTrainedConfig:
         folder, num_labels=len(LABELS), id2label=labels, label2id={label: n for n, label in labels.items()}
     )
     if scheme := getattr(config, "quantization_config", None):
-        raise TiebreakError(
-            f"{folder} is quantised ({scheme.get('quant_method')}); training and merging need weights of 16 or 32 "
-            "bits: name the model that it was made from, and choose models.*.precision for smaller ones"
-        )
+        raise quantised(folder, scheme)
     return config
 
 

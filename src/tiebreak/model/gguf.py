@@ -18,12 +18,35 @@ from typing import TYPE_CHECKING, Any
 from tiebreak.errors import TiebreakError
 
 if TYPE_CHECKING:
+    from gguf import GGMLQuantizationType
     from transformers import PreTrainedConfig, PreTrainedTokenizerFast
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3")
 """Those that are known to become the same model."""
 CUTS = ("gpt-2", "llama-bpe", "qwen2", "smollm")
 """The ways of cutting a text before BPE that are known here, as tokenizer.ggml.pre names them."""
+
+_OWN = (
+    "attention.head_count",
+    "attention.layer_norm_rms_epsilon",
+    "block_count",
+    "context_length",
+    "embedding_length",
+    "feed_forward_length",
+)
+"""What a file says of its decoder; further fields have defaults."""
+_LAYER = (
+    "attn_norm.weight",
+    *(f"attn_{part}.weight" for part in ("q", "k", "v", "output")),
+    "ffn_norm.weight",
+    *(f"ffn_{part}.weight" for part in ("gate", "up", "down")),
+)
+_MORE = {
+    "qwen2": tuple(f"attn_{part}.bias" for part in "qkv"),
+    "qwen3": tuple(f"attn_{part}_norm.weight" for part in "qk"),
+}
+"""The weights of a layer, and those that one architecture alone has."""
+AGAIN = "copy or download it again"
 
 _CONTROL, _USER_DEFINED = 3, 4
 _INSTEAD = "name the model's own folder or hub id instead"
@@ -71,6 +94,14 @@ def convert(file: Path, folder: Path) -> None:
         rmtree(partial, ignore_errors=True)
 
 
+def require(file: Path, mend: str = AGAIN) -> None:
+    """Look at all of a file but its weights. Raises as `convert` does, which would say the same much later.
+
+    mend: what its user can do about damage.
+    """
+    _Model(file, mend)
+
+
 def config(file: Path) -> dict[str, Any]:
     """What the folder's config.json will say. Raises as `convert` does."""
     return dict(_Model(file).config().to_dict())
@@ -84,13 +115,13 @@ def tokenizer(file: Path) -> "PreTrainedTokenizerFast":
 class _Model:
     """All of a GGUF file but its weights. Raises as `convert` does."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, mend: str = AGAIN) -> None:
         from tiebreak.model import gguf_header
 
         if missing := [name for name in ("gguf", "accelerate") if find_spec(name) is None]:
             raise TiebreakError(f"GGUF files need {' and '.join(missing)}: pip install 'tiebreak[gguf]'")
         self.file = file
-        with _readable(file):
+        with _readable(file, mend):
             header = gguf_header.read(file)
         self._fields, self.tensors = header.fields, header.tensors
         self.architecture: str = self._fields.get("general.architecture", "")
@@ -104,9 +135,44 @@ class _Model:
             raise TiebreakError(
                 f"{file} scales its rotary frequencies (as Llama 3.1 does), which transformers drops; {_INSTEAD}"
             )
+        kind = self._fields.get("tokenizer.ggml.model")
+        self._cut: str = self._fields.get("tokenizer.ggml.pre", "")
+        if kind != "gpt2" or self._cut not in CUTS:
+            raise TiebreakError(
+                f"{file} has a tokenizer ({kind}, {self._cut}) that is not known to be read right; {_INSTEAD}"
+            )
+        with _readable(file, mend):  # values may be of any type
+            self._require_fields()
+            self._require_weights()
+
+    def _require_fields(self) -> None:
+        """Raises TiebreakError where the file leaves out what `config` and `tokenizer` are made of."""
+        needed = [f"{self.architecture}.{key}" for key in _OWN]
+        needed += [f"tokenizer.ggml.{key}" for key in ("tokens", "token_type", "merges")]
+        if missing := [key for key in needed if key not in self._fields]:
+            raise TiebreakError(f"{self.file} does not say {', '.join(missing)}; {_INSTEAD}")
+
+    def _require_weights(self) -> None:
+        """Raises TiebreakError for other weights than those of the architecture, or in types that cannot be read."""
+        layers = self._fields[f"{self.architecture}.block_count"]
+        parts = _LAYER + _MORE.get(self.architecture, ())
+        wanted = {"token_embd.weight", "output_norm.weight"}
+        # no more of them than the file has: its count of layers may be anything
+        wanted |= {f"blk.{n}.{part}" for n in range(min(layers, len(self.tensors))) for part in parts}
+        if differing := sorted((set(self.tensors) - {"output.weight"}) ^ wanted):
+            raise TiebreakError(
+                f"{self.file} has not the weights of a model of the architecture {self.architecture} with {layers} "
+                f"layers: {', '.join(differing[:3])} among {len(differing)} missing or too many; {_INSTEAD}"
+            )
+        for kind in sorted(set(self.tensors.values())):
+            if not _is_read(kind):
+                name = next(name for name in self.tensors if self.tensors[name] == kind)
+                raise TiebreakError(
+                    f"{self.file} holds {name} as {kind.name}, which the package gguf does not read; {_INSTEAD}"
+                )
 
     def config(self) -> "PreTrainedConfig":
-        """The decoder's configuration; every key that makes its shape has to be there."""
+        """The decoder's configuration."""
         from transformers import AutoConfig
 
         fields, own = self._fields, f"{self.architecture}."
@@ -145,12 +211,7 @@ class _Model:
         from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
         from transformers import PreTrainedTokenizerFast
 
-        fields = self._fields
-        kind, cut = fields.get("tokenizer.ggml.model"), fields.get("tokenizer.ggml.pre")
-        if kind != "gpt2" or cut not in CUTS:
-            raise TiebreakError(
-                f"{self.file} has a tokenizer ({kind}, {cut}) that is not known to be read right; {_INSTEAD}"
-            )
+        fields, cut = self._fields, self._cut
         with _readable(self.file):
             tokens, kinds = fields["tokenizer.ggml.tokens"], fields["tokenizer.ggml.token_type"]
             merges = [tuple(merge.split(" ")) for merge in fields["tokenizer.ggml.merges"]]
@@ -199,12 +260,26 @@ def _cutting(name: str) -> Any:
     return pre_tokenizers.Sequence([words, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
 
 
+def _is_read(kind: "GGMLQuantizationType") -> bool:
+    """Whether the library makes numbers of a type: one block of zeros tells."""
+    import numpy as np
+    from gguf import GGML_QUANT_SIZES, dequantize
+
+    _, size = GGML_QUANT_SIZES[kind]
+    try:
+        dequantize(np.zeros((1, size), dtype=np.uint8), kind)
+    except NotImplementedError:
+        return False
+    return True
+
+
 @contextmanager
-def _readable(file: Path) -> Iterator[None]:
+def _readable(file: Path, mend: str = AGAIN) -> Iterator[None]:
     """Whatever reading a file of others' making throws, said clearly; tokenizers raises bare Exceptions."""
     try:
         yield
     except TiebreakError:
         raise
     except Exception as error:
-        raise TiebreakError(f"cannot read {file} as GGUF: {error or type(error).__name__}") from None
+        why = str(error) or type(error).__name__
+        raise TiebreakError(f"cannot read {file} as GGUF: {why}; {mend}") from None

@@ -1,4 +1,4 @@
-"""The header of a GGUF file: its metadata, and the names of its tensors (ggml's docs/gguf.md, versions 2 and 3).
+"""The header of a GGUF file: its metadata, and its tensors' names and types (ggml's docs/gguf.md, versions 2 and 3).
 
 The library's own reader takes seconds for a vocabulary, and does not notice where a file breaks off.
 """
@@ -8,7 +8,10 @@ import struct
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gguf import GGMLQuantizationType
 
 _NUMBERS = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), "BbHhIif?Qqd", strict=True))
 """Codes of struct by GGUF's numbers of types; 8 is a string, 9 an array."""
@@ -17,14 +20,27 @@ _STRING, _ARRAY = 8, 9
 
 @dataclass(frozen=True)
 class Header:
-    """Metadata by key, and the names of the tensors."""
+    """Metadata by key, and the types of the tensors by name."""
 
     fields: dict[str, Any]
-    tensors: tuple[str, ...]
+    tensors: "dict[str, GGMLQuantizationType]"
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    name: str
+    kind: "GGMLQuantizationType"
+    offset: int
+    size: int
 
 
 def read(file: Path) -> Header:
-    """Raises OSError where there is no file, and ValueError where it is no GGUF file or not whole."""
+    """Raises OSError where there is no file, and ValueError where it is no GGUF file or not whole.
+
+    The tensors lie one behind the other, as llama.cpp wants them too, so that a shape or type that is damaged shows.
+    """
+    if file.stat().st_size == 0:
+        raise ValueError("it is empty")
     with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
         cursor = _Cursor(content)
         if cursor.take(4) != b"GGUF":
@@ -33,12 +49,19 @@ def read(file: Path) -> Header:
             raise ValueError(f"its version {version} is neither 2 nor 3")
         tensors, fields = cursor.number("Q"), cursor.number("Q")
         found = {cursor.text(): cursor.value(cursor.number("I")) for _ in range(fields)}
-        extents = dict(cursor.tensor() for _ in range(tensors))
+        listed = [cursor.tensor() for _ in range(tensors)]
         alignment = found.get("general.alignment", 32)
-        start = -(-cursor.at // alignment) * alignment
-        if any(start + end > len(content) for end in extents.values()):
-            raise ValueError("it breaks off")
-    return Header(found, tuple(extents))
+        start = end = -(-cursor.at // alignment) * alignment
+        for tensor in listed:
+            if start + tensor.offset != -(-end // alignment) * alignment:
+                raise ValueError(f"{tensor.name} does not begin where the tensor before it ends")
+            end = start + tensor.offset + tensor.size
+            if end > len(content):
+                raise ValueError(f"it breaks off: {tensor.name} ends at byte {end} of {len(content)}")
+    kinds = {tensor.name: tensor.kind for tensor in listed}
+    if len(kinds) < len(listed):
+        raise ValueError("it names a tensor twice")
+    return Header(found, kinds)
 
 
 @dataclass
@@ -69,15 +92,14 @@ class _Cursor:
         code = _code(inner)
         return list(struct.unpack(f"<{count}{code}", self.take(count * struct.calcsize(code))))
 
-    def tensor(self) -> tuple[str, int]:
-        """A tensor's name, and where it ends behind the start of the data."""
+    def tensor(self) -> _Tensor:
         from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
         name = self.text()
         shape = [self.number("Q") for _ in range(self.number("I"))]
-        kind, offset = self.number("I"), self.number("Q")
-        weights, size = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
-        return name, offset + prod(shape) // weights * size
+        kind, offset = GGMLQuantizationType(self.number("I")), self.number("Q")
+        weights, size = GGML_QUANT_SIZES[kind]
+        return _Tensor(name, kind, offset, prod(shape) // weights * size)
 
 
 def _code(kind: int) -> str:

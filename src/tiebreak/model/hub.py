@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tiebreak.errors import TiebreakError
+from tiebreak.model import gguf
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 Kind = Literal["model", "dataset"]
 
 GGUF = ".gguf"
+INDEX = "model.safetensors.index.json"
 WANTED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 
 
@@ -83,10 +85,8 @@ def look(place: Path | None, location: str, revision: str | None = None) -> tupl
     if folder is None:
         return remote(location, revision)
     if folder.suffix == GGUF and folder.is_file():
-        from tiebreak.model import gguf
-
         return 0, gguf.config(folder)
-    return 0, json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return 0, read_json(folder / "config.json")
 
 
 def tokenizer(location: str) -> "PreTrainedTokenizerBase":
@@ -98,8 +98,6 @@ def tokenizer(location: str) -> "PreTrainedTokenizerBase":
     if not is_here and not is_id(location):
         raise TiebreakError(f"no model folder at {location}, and it is no hub id (OWNER/NAME)")
     if is_file or parts(location)[1]:
-        from tiebreak.model import gguf
-
         return gguf.tokenizer(Path(location) if is_file else download(location))
     revision = "main" if is_here else commit(location)  # says at once that the hub is out of reach
     try:
@@ -150,16 +148,36 @@ def cache() -> Path:
 
 
 def lacking(folder: Path) -> str | None:
-    """The first thing that a model folder needs and has not, None if it is complete."""
+    """The first thing that a model folder needs and has not, None if it is complete. Raises as `read_json` does."""
     if not (folder / "config.json").is_file():
         return "config.json"
     if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
         return "tokenizer.json"
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        return next((name for name in sorted(shards) if not (folder / name).is_file()), None)
+    if names := sorted(set(shards(folder).values())):
+        return next((name for name in names if not (folder / name).is_file()), None)
     return None if any(folder.glob("*.safetensors")) else "model.safetensors"
+
+
+def shards(folder: Path, mend: str = gguf.AGAIN) -> dict[str, str]:
+    """The file of each tensor, by the folder's index; none where it has no index. Raises as `read_json` does."""
+    index = folder / INDEX
+    if not index.is_file():
+        return {}
+    found = read_json(index, mend).get("weight_map")
+    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found.values()):
+        raise TiebreakError(f"{index} is damaged: it has no weight_map of tensors to files; {mend}")
+    return found
+
+
+def read_json(file: Path, mend: str = gguf.AGAIN) -> dict[str, Any]:
+    """A model's file of JSON. Raises TiebreakError if it cannot be read or holds something else than an object."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise TiebreakError(f"{file} is damaged: {error}; {mend}") from None
+    if not isinstance(found, dict):
+        raise TiebreakError(f"{file} is damaged: it holds {type(found).__name__}, not an object; {mend}")
+    return found
 
 
 def remote(location: str, revision: str | None = None) -> tuple[int, dict[str, Any]]:

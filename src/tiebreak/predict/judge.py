@@ -138,8 +138,9 @@ def load_judge(
     shipped = package.read(folder)
     device = _choose(device)
     try:
-        if missing := hub.lacking(folder):
-            raise TiebreakError(f"the model in {folder} is damaged or not whole: it has no {missing}")
+        missing = hub.lacking(folder)
+        if problem := f"it has no {missing}" if missing else package.damage(shipped, folder):
+            raise TiebreakError(f"the model in {folder} is damaged or not whole: {problem}; {package.AGAIN}")
         load_folder = int8.load_classifier if int8.is_quantized(folder) else load
         with current(device):
             return Judge(load_folder(folder, precision, device), shipped, folder, score_tokens)

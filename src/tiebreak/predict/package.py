@@ -9,9 +9,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from tiebreak.errors import TiebreakError
 from tiebreak.evaluate import blend
+from tiebreak.hashes import file_digest
 from tiebreak.recipe import Prompt, Tta
 
 NAME = "tiebreak.json"
+AGAIN = (
+    "copy the whole folder again (of a run, `tiebreak verify RECIPE` says how to make it again). If you changed the "
+    f"file, take it out of `files` in {NAME}"
+)
 
 
 class Package(BaseModel):
@@ -35,6 +40,7 @@ class Package(BaseModel):
         None,
         description="how the calibrated judge is blended with the folder's baseline.safetensors, and its sha256",
     )
+    files: dict[str, str] = Field({}, description="SHA-256 of every other file that a model is loaded from")
     provenance: dict[str, Any] = {}
 
     @field_validator("calibration")
@@ -81,7 +87,19 @@ def read(folder: Path) -> Package:
         raise TiebreakError(f"{folder / NAME} is damaged: {where}: {first['msg']}") from None
 
 
+def damage(package: Package, folder: Path) -> str | None:
+    """What is damaged in a model folder, by the hashes that its package has; None if nothing. Reads all of it."""
+    for name, expected in package.files.items():
+        if not (folder / name).is_file():
+            return f"it has no {name}"
+        if file_digest(folder / name) != expected:
+            return f"the content of {name} is not what was written"
+    return None
+
+
 def write(package: Package, folder: Path) -> None:
-    """Write tiebreak.json into a model folder."""
+    """Write tiebreak.json into a model folder, with the hashes of what lies there."""
+    files = {path.name: file_digest(path) for path in sorted(folder.iterdir()) if path.name != NAME}
+    package = package.model_copy(update={"files": files})
     text = json.dumps(package.model_dump(mode="json"), indent=2) + "\n"
     (folder / NAME).write_text(text, encoding="utf-8")

@@ -1,6 +1,5 @@
 """Checkpoints of one training: atomic, verified, the last two kept."""
 
-import hashlib
 import json
 import logging
 import shutil
@@ -11,6 +10,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+
+from tiebreak.hashes import file_digest
 
 log = logging.getLogger(__name__)
 KEPT = 2
@@ -47,7 +48,7 @@ def save(
         "losses": progress.losses,
         "seconds": progress.seconds,
         "scaler": progress.scaler,
-        "sha256": _hash(partial / "state.safetensors"),
+        "sha256": file_digest(partial / "state.safetensors"),
     }
     (partial / "progress.json").write_text(json.dumps(record), encoding="utf-8")
     shutil.rmtree(target, ignore_errors=True)
@@ -63,7 +64,7 @@ def restore(folder: Path, weights: Mapping[str, nn.Parameter], optimizer: torch.
     for candidate in sorted(folder.glob("step-*"), reverse=True):
         try:
             record = json.loads((candidate / "progress.json").read_text(encoding="utf-8"))
-            if _hash(candidate / "state.safetensors") != record["sha256"]:
+            if file_digest(candidate / "state.safetensors") != record["sha256"]:
                 raise ValueError("its hash differs from the one it was written with")
             tensors = load_file(candidate / "state.safetensors")
             _copy(tensors, weights, optimizer)
@@ -87,8 +88,3 @@ def _copy(
                 for key in ("step", "exp_avg", "exp_avg_sq")
                 if f"{key}/{name}" in tensors
             }
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
