@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from forked import Tiebreak
 from ranks import assert_same_teacher
 
 from tiebreak.errors import Interrupted, TiebreakError
@@ -53,35 +54,17 @@ def folder(alone: Workspace, tmp_path: Path) -> Path:
     return tmp_path / "votes"
 
 
-def launch(folder: Path, task: str, *sets: str, processes: int = 2) -> subprocess.Popen[str]:
+def launch(folder: Path, task: str, *sets: str, processes: int = 2) -> Tiebreak:
     settings = [*SETTINGS, f"compute.processes={processes}", *sets]
-    return subprocess.Popen(
-        [
-            *(
-                sys.executable,
-                "-c",
-                "from tiebreak.cli import main; main()",
-                "task",
-                str(folder / "recipe.yaml"),
-            ),
-            *(task, *(part for setting in settings for part in ("--set", setting))),
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    return Tiebreak("task", folder, task, *(part for setting in settings for part in ("--set", setting)))
 
 
 def finish(folder: Path, task: str, *sets: str, processes: int = 2) -> Path:
     """Run a task to its end; returns its folder."""
-    task_process = launch(folder, task, *sets, processes=processes)
-    out, err = task_process.communicate(timeout=300)
-    assert task_process.returncode == 0, err
-    return Path(out.strip())
+    return Path(launch(folder, task, *sets, processes=processes).finish().strip())
 
 
-def train_until(folder: Path, hold: Path, steps: int) -> subprocess.Popen[str]:
+def train_until(folder: Path, hold: Path, steps: int) -> Tiebreak:
     """A training by two processes that stands still after so many steps."""
     hold.write_text(str(steps))
     training = launch(folder, TEACH)
@@ -93,7 +76,7 @@ def train_until(folder: Path, hold: Path, steps: int) -> subprocess.Popen[str]:
     return training
 
 
-def process_of(training: subprocess.Popen[str], rank: int) -> int:
+def process_of(training: Tiebreak, rank: int) -> int:
     """The id of one of the processes that share the task."""
     children = Path(f"/proc/{training.pid}/task/{training.pid}/children").read_text().split()
     for child in children:
