@@ -42,7 +42,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def is_long(item: pytest.Item) -> bool:
-    return any(item.get_closest_marker(name) for name in ("slow", "nightly"))
+    return any(item.get_closest_marker(name) for name in ("slow", "thorough"))
 
 
 @pytest.fixture(autouse=True)

@@ -9,10 +9,12 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+import hold
 from models import temporary_folder
 
 from tiebreak import cli
-from tiebreak.execute import worker
+from tiebreak.execute import rank, ranks, worker
+from tiebreak.execute.signals import held_back
 
 IMPORTED = (
     "tiebreak.cli",
@@ -64,10 +66,11 @@ class Forked:
 
 
 class Tiebreak(Forked):
-    """`tiebreak` with these arguments."""
+    """`tiebreak` with these arguments. The processes that share a task are real ones unless `fork_ranks` says else."""
 
-    def __init__(self, *arguments: object, folder: Path | None = None) -> None:
-        super().__init__(_tiebreak, ["tiebreak", *map(str, arguments)], folder=folder)
+    def __init__(self, *arguments: object, folder: Path | None = None, fork_ranks: bool = False) -> None:
+        command = ["tiebreak", *map(str, arguments)]
+        super().__init__(_tiebreak, command, _fork_ranks if fork_ranks else ranks._here, folder=folder)
 
 
 def _run(
@@ -86,9 +89,38 @@ def _run(
     function(*arguments)
 
 
-def _tiebreak(command: list[str]) -> None:
+def _tiebreak(command: list[str], start_ranks: Callable[..., Any]) -> None:
     """The command, its workers forked too: a run spawns them, and each imports everything."""
     sys.argv = command
     forks = SimpleNamespace(get_context=lambda _: multiprocessing.get_context("fork"))
-    with mock.patch.object(worker, "multiprocessing", forks):
+    with mock.patch.object(worker, "multiprocessing", forks), mock.patch.object(ranks, "_here", start_ranks):
         cli.main()
+
+
+class _Rank(multiprocessing.get_context("fork").Process):  # type: ignore[misc]
+    """A process that shares a task, as the subprocess.Popen it stands for."""
+
+    def poll(self) -> int | None:
+        return self.exitcode
+
+    def wait(self) -> None:
+        self.join()
+
+
+def _fork_ranks(command: list[str], size: int, environment: Mapping[str, str]) -> list[_Rank]:
+    common = {**environment, "WORLD_SIZE": str(size)}
+    places = [common | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(size)]
+    started = [_Rank(target=_share, args=(Path(command[-1]), place)) for place in places]
+    with held_back():
+        for process in started:
+            process.start()
+    return started
+
+
+def _share(order: Path, environment: Mapping[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    Path("/proc/self/comm").write_text(f"rank {environment['RANK']}")
+    if "HOLD" in environment:
+        hold.obey()
+    sys.exit(rank.main(ranks.Order.model_validate_json(order.read_bytes())))

@@ -12,10 +12,10 @@ from tiebreak.data import sides, synthetic
 from tiebreak.data.facts import BYTES_PER_TOKEN
 from tiebreak.errors import TiebreakError
 from tiebreak.estimate import parameters_of
-from tiebreak.execute import forecast, local
+from tiebreak.execute import forecast
 from tiebreak.execute.forecast import FRAME_TOKENS, Forecaster
 from tiebreak.execute.plan import select
-from tiebreak.execute.signals import Stop
+from tiebreak.execute.task import run_task
 from tiebreak.execute.workspace import Workspace
 from tiebreak.rates import rate
 
@@ -47,6 +47,11 @@ def recipe(tmp_path: Path) -> Path:
     return path
 
 
+def split(work: Workspace) -> None:
+    for task in select(work, ["split"]):
+        run_task(work, task, lambda line: None, lambda: False)
+
+
 def tokens(row: dict, most: int = 60) -> int:
     texts = (turn for name in ("prompt", "response_a", "response_b") for turn in row[name])
     return min(most, FRAME_TOKENS + sum(len(text.encode()) for text in texts) // BYTES_PER_TOKEN)
@@ -55,7 +60,7 @@ def tokens(row: dict, most: int = 60) -> int:
 def test_tokens_are_those_of_the_rows_that_a_run_has(recipe: Path) -> None:
     work = Workspace(recipe)
     before = Forecaster(work, named("H100"))
-    local.run(work, select(work, ["split"]), Stop())
+    split(work)
     rows = pq.read_table(work.folder(work.find("split/votes")) / "rows.parquet")
     side = sum(map(tokens, sides.training_side(rows, 0).to_pylist()))
     aside = (sides.held_out(rows, 0), sides.calibration(rows), sides.lockbox(rows))
@@ -114,7 +119,7 @@ def test_the_total_is_of_what_is_left(recipe: Path) -> None:
     from tiebreak.execute.plan import plan
 
     work = Workspace(recipe)
-    local.run(work, select(work, ["split"]), Stop())
+    split(work)
     states = plan(work)
     found = forecast.forecasts(work, states, named("H100"))
     hours = sum(item.hours for item in found)

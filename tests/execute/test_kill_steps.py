@@ -84,7 +84,7 @@ def test_a_step_that_is_killed_ends_the_same(kind: str, work: Workspace) -> None
     kill_and_finish(work, [task for task in work.tasks if task.step_name == kind][:1], kills=1)
 
 
-@pytest.mark.nightly
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_task_killed_again_and_again_ends_the_same(kind: str, work: Workspace) -> None:
     kill_and_finish(work, [task for task in work.tasks if task.step_name == kind], kills=3)
