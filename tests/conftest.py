@@ -87,6 +87,16 @@ def tiebreak(
     return run
 
 
+@pytest.fixture
+def few_trees(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The baseline's trees, most of a tiny run's time, are as many as the forked processes of tests have."""
+    from forked import MOST_TREES
+
+    from tiebreak.baseline import model
+
+    monkeypatch.setitem(model.TREES, "max_iter", MOST_TREES)
+
+
 @dataclass(frozen=True)
 class TinyRun:
     """A finished demo with few votes: its folder, what it printed last, and where its pieces are."""

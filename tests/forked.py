@@ -13,6 +13,7 @@ import hold
 from models import temporary_folder
 
 from tiebreak import cli
+from tiebreak.baseline.model import TREES
 from tiebreak.execute import rank, ranks, worker
 from tiebreak.execute.signals import held_back
 
@@ -24,6 +25,7 @@ IMPORTED = (
     "tiebreak.train.fit",
 )
 OUTPUTS = ("out", "err")
+MOST_TREES = 10
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(list(IMPORTED))
 
@@ -90,8 +92,9 @@ def _run(
 
 
 def _tiebreak(command: list[str], start_ranks: Callable[..., Any]) -> None:
-    """The command, its workers forked too: a run spawns them, and each imports everything."""
+    """The command, its workers forked too: a run spawns them, and each imports everything. Baselines are small."""
     sys.argv = command
+    TREES["max_iter"] = MOST_TREES
     forks = SimpleNamespace(get_context=lambda _: multiprocessing.get_context("fork"))
     with mock.patch.object(worker, "multiprocessing", forks), mock.patch.object(ranks, "_here", start_ranks):
         cli.main()
