@@ -183,7 +183,8 @@ def test_the_page_of_real_votes_says_how_it_was_made(monkeypatch: pytest.MonkeyP
         assert "{" not in page
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
+@pytest.mark.usefixtures("few_trees")
 def test_real_votes_at_a_tiny_size(script: Script, shared_data: Path, tmp_path: Path) -> None:
     arguments = (str(shared_data), "--work", str(tmp_path), "--small")
     table, line = script("real_votes.py", *arguments).split("\n\n", 1)[1].strip().split("\n\n")

@@ -154,6 +154,7 @@ def test_a_process_that_starts_does_not_die_of_a_signal_that_it_cannot_hear_yet(
     assert started.wait() == 0
 
 
+@pytest.mark.slow
 def test_the_cores_are_shared_whatever_library_counts_them() -> None:
     command = [sys.executable, "-c", "import torch, sys; sys.exit(torch.get_num_threads())"]
     started = ranks._here(command, 2, os.environ | dict.fromkeys(ranks.THREADS, "4"))
