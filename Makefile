@@ -3,7 +3,10 @@ BIN := .venv/bin
 READY := .venv/ready
 export PYTHON
 
-.PHONY: help demo test quick lint format clean
+# a worker a core; tests that share what takes long to make are one group
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadgroup --no-loadscope-reorder
+
+.PHONY: help demo test quick thorough lint format clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -11,11 +14,14 @@ help:  ## this list
 demo: $(READY)  ## all nine steps on synthetic votes and tiny models; ends with the report's path
 	@$(BIN)/tiebreak demo
 
-test: $(READY)  ## every test (choose some: make test ARGS="tests/data -x")
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(READY)  ## the tests (choose some: make test ARGS="tests/data -x")
+	@$(PYTEST) -m "not thorough" $(ARGS)
 
-quick: $(READY)  ## the tests that take seconds
-	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+quick: $(READY)  ## those that take seconds
+	@$(PYTEST) -m "not slow and not thorough" $(ARGS)
+
+thorough: $(READY)  ## these and more: every task killed three times, a real Slurm
+	@$(PYTEST) $(ARGS)
 
 lint: $(READY)  ## ruff and mypy
 	@$(BIN)/ruff check .

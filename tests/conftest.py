@@ -3,8 +3,9 @@
 import json
 import os
 import random
-import subprocess
+import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,30 @@ if not Path("/dev/nvidiactl").exists():
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+MOST_WORKERS = 8
+"""Each holds torch and a few tiny models: about a GB."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """A worker a core, hyperthreads too: many tests wait for other processes."""
+    return min(len(os.sched_getaffinity(0)), MOST_WORKERS)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests come first, so that no worker is left with one at the end; quick ones of a file stay together."""
+    items.sort(key=lambda item: not is_long(item))
+    for item in items:
+        if not is_long(item) and not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+
+
+def is_long(item: pytest.Item) -> bool:
+    return any(item.get_closest_marker(name) for name in ("slow", "thorough"))
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +67,36 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture
+def tiebreak(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Run the command in this process: tiebreak("plan", ...) -> exit code, stdout, stderr."""
+    from tiebreak import cli
+
+    monkeypatch.setattr(cli, "stop", cli.Stop())
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["tiebreak", *map(str, arguments)])
+        monkeypatch.setattr(cli.Stop, "install", lambda self: self)
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        seen = capfd.readouterr()
+        return int(end.value.code or 0), seen.out, seen.err
+
+    return run
+
+
+@pytest.fixture
+def few_trees(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The baseline's trees, most of a tiny run's time, are as many as the forked processes of tests have."""
+    from forked import MOST_TREES
+
+    from tiebreak.baseline import model
+
+    monkeypatch.setitem(model.TREES, "max_iter", MOST_TREES)
+
+
 @dataclass(frozen=True)
 class TinyRun:
     """A finished demo with few votes: its folder, what it printed last, and where its pieces are."""
@@ -61,11 +114,34 @@ class TinyRun:
 
 
 @pytest.fixture(scope="session")
-def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], None]], Path]:
+    """once(name, make): the folder that `make` fills, by the first worker that asks; to be read, not changed."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+
+    def folder(name: str, make: Callable[[Path], None]) -> Path:
+        made = shared / name
+        with FileLock(f"{made}.lock"):
+            if not (made / "made").exists():
+                shutil.rmtree(made, ignore_errors=True)
+                made.mkdir()
+                make(made)
+                (made / "made").touch()
+        return made
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_run(once: Callable[..., Path]) -> TinyRun:
     """The demo on 300 votes, about half a minute; read it, copy it, but leave it as it is."""
-    folder = tmp_path_factory.mktemp("tiny") / "demo"
-    tiebreak = Path(sys.executable).parent / "tiebreak"
-    command = [tiebreak, "demo", folder, "--votes", "300"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return TinyRun(folder, json.loads(done.stdout.splitlines()[-1]))
+
+    def make(folder: Path) -> None:
+        from forked import Tiebreak
+
+        said = Tiebreak("demo", folder / "demo", "--votes", "300").finish()
+        (folder / "summary.json").write_text(said.splitlines()[-1])
+
+    folder = once("tiny", make)
+    return TinyRun(folder / "demo", json.loads((folder / "summary.json").read_text()))

@@ -1,7 +1,6 @@
 """Functions run in several processes that meet over gloo, as the processes of one task do."""
 
 import json
-import multiprocessing
 import os
 import socket
 import traceback
@@ -16,6 +15,7 @@ from unittest import mock
 import numpy as np
 import torch
 from attend import build, kernel
+from forked import CONTEXT
 from models import votes
 from safetensors.numpy import load_file
 
@@ -47,11 +47,10 @@ class Job:
 def together(size: int, jobs: Sequence[Job]) -> list[list[Any]]:
     """What each job returns in each of `size` processes, which do the jobs one after another."""
     ports = [free_port() for _ in jobs]
-    context = multiprocessing.get_context("spawn")
     started = []
     for rank in range(size):
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_work, args=(theirs, ports, rank, size, jobs))
+        ours, theirs = CONTEXT.Pipe()
+        process = CONTEXT.Process(target=_work, args=(theirs, ports, rank, size, jobs))
         process.start()
         started.append((process, ours))
         theirs.close()

@@ -36,6 +36,7 @@ def script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
     return run
 
 
+@pytest.mark.slow
 def test_arms_run_and_a_later_call_goes_on(script: Script, tmp_path: Path) -> None:
     file = tmp_path / "rows.jsonl"
     script("gpu.py", "--small", "--into", str(file), ARMS[0])
@@ -53,6 +54,7 @@ def test_arms_run_and_a_later_call_goes_on(script: Script, tmp_path: Path) -> No
     assert set(found) >= {"versions", "commit", "bf16_peak_tflops"}
 
 
+@pytest.mark.slow
 def test_sixteen_bits_are_beside_fp32(script: Script) -> None:
     *_, line = script("sixteen_bits.py", str(base("llama"))).strip().split("\n\n")
     exact, noisy, plain = json.loads(line)["rows"]
@@ -134,6 +136,8 @@ def test_coverage_of_the_data_card_at_a_tiny_size(script: Script) -> None:
     assert all(row["per_cent"] is None or 0 <= row["per_cent"] <= 100 for row in rows)
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("few_trees")
 def test_every_rung_of_the_ladder_is_stood_on(script: Script, tmp_path: Path) -> None:
     arguments = ("--work", str(tmp_path), "--seeds", "2", "--votes", "240")
     table, line = script("ladder.py", *arguments).strip().split("\n\n")[-2:]
@@ -179,7 +183,8 @@ def test_the_page_of_real_votes_says_how_it_was_made(monkeypatch: pytest.MonkeyP
         assert "{" not in page
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
+@pytest.mark.usefixtures("few_trees")
 def test_real_votes_at_a_tiny_size(script: Script, shared_data: Path, tmp_path: Path) -> None:
     arguments = (str(shared_data), "--work", str(tmp_path), "--small")
     table, line = script("real_votes.py", *arguments).split("\n\n", 1)[1].strip().split("\n\n")

@@ -4,7 +4,6 @@ import json
 import math
 import os
 import shutil
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -16,22 +15,6 @@ from models import base
 from tiebreak import __version__, cli
 
 COMMAND_LINE = typer.main.get_command(cli.app)
-
-
-@pytest.fixture
-def tiebreak(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
-    """Run the command in this process: tiebreak("plan", ...) -> exit code, stdout, stderr."""
-    monkeypatch.setattr(cli, "stop", cli.Stop())
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["tiebreak", *map(str, arguments)])
-        monkeypatch.setattr(cli.Stop, "install", lambda self: self)
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        seen = capfd.readouterr()
-        return int(end.value.code or 0), seen.out, seen.err
-
-    return run
 
 
 @pytest.fixture

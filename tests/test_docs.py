@@ -2,17 +2,17 @@
 
 import csv
 import json
-import os
 import re
 import runpy
+import shlex
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 import typer
+from forked import Forked, Tiebreak
 
 from tiebreak import cli
 from tiebreak.execute.start import presets
@@ -46,7 +46,7 @@ def desk(tiny_run, tmp_path_factory) -> Path:
     """A folder as a reader has it: the finished demo, and votes of their own in the competition's format."""
     folder = tmp_path_factory.mktemp("desk")
     shutil.copytree(tiny_run.folder, folder / "demo")
-    votes = pq.read_table(tiny_run.folder / "data" / "votes.parquet").to_pylist()
+    votes = pq.read_table(tiny_run.folder / "data" / "votes.parquet").slice(0, 150).to_pylist()
     with (folder / "votes.csv").open("w", newline="") as file:
         winners = [f"winner_{choice}" for choice in ("model_a", "model_b", "tie")]
         texts = ("prompt", "response_a", "response_b")
@@ -64,15 +64,21 @@ def desk(tiny_run, tmp_path_factory) -> Path:
 def test_what_a_page_shows_runs(page, desk):
     folder = desk / page.stem
     shutil.copytree(desk, folder, ignore=shutil.ignore_patterns(*(other.stem for other in PAGES)))
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     for kind, text in blocks(page):
-        # make's targets set up an environment of their own and run these very tests: only look at them
-        text = re.sub(r"^make ", f"make --dry-run --directory {REPOSITORY} ", text, flags=re.MULTILINE)
-        command = ["bash", "-euo", "pipefail", "-c", text] if kind == "bash" else [sys.executable, "-c", text]
-        done = subprocess.run(
-            command, cwd=folder, env=os.environ | {"PATH": path}, capture_output=True, text=True
-        )
-        assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+        if kind == "python":
+            Forked(exec, text, {"__name__": "__main__"}, folder=folder).finish()
+        else:
+            for line in text.splitlines():
+                run(shlex.split(line), folder)
+
+
+def run(command: list[str], folder: Path) -> None:
+    """A command of a page. make's targets set up an environment of their own and run these very tests: only seen."""
+    if command[:1] == ["tiebreak"]:
+        Tiebreak(*command[1:], folder=folder).finish()
+    elif command:
+        assert command[0] == "make", command
+        subprocess.run([*command, "--dry-run", "--directory", REPOSITORY], check=True, capture_output=True)
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if mentioned(page)], ids=name)

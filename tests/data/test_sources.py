@@ -107,7 +107,7 @@ def test_what_cannot_be_read_keeps_its_place(tmp_path, text, kinds):
 @pytest.mark.parametrize("format", ["gzip", "zstd"])
 def test_a_truncated_file_keeps_its_rows_and_says_that_it_breaks_off(tmp_path, format):
     text = as_lines([{"id": n, "text": str(zlib.crc32(str(n).encode()))} for n in range(20_000)]).encode()
-    packed = gzip.compress(text) if format == "gzip" else pa.compress(text, "zstd").to_pybytes()
+    packed = gzip.compress(text, mtime=0) if format == "gzip" else pa.compress(text, "zstd").to_pybytes()
     found = [record for _, record in records(write(tmp_path, packed[: len(packed) // 2]))]
     assert [record["id"] for record in found[:-1]] == list(range(len(found) - 1))
     assert len(found) > 1000
@@ -160,7 +160,7 @@ def test_a_record_without_end_is_one_reject(tmp_path, monkeypatch):
         (b"id,\x9d\x03\xff,\n1,2\n", "is not text"),
         (b"PK\x03\x04rest", "zip"),
         (b"PAR1 and nothing more", "damaged Parquet"),
-        (gzip.compress(b"PAR1 packed again"), "unpack it"),
+        (gzip.compress(b"PAR1 packed again", mtime=0), "unpack it"),
     ],
 )
 def test_files_of_other_kinds_are_refused(tmp_path, content, message):

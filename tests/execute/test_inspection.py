@@ -14,50 +14,42 @@ from tiebreak.execute.workspace import Workspace
 TIEBREAK = Path(sys.executable).parent / "tiebreak"
 
 
-def check(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [TIEBREAK, "check", *map(str, arguments)], capture_output=True, text=True, check=False
-    )
-
-
-def test_files_and_the_page(tmp_path: Path) -> None:
+def test_files_and_the_page(tiebreak, tmp_path: Path) -> None:
     synthetic.write(tmp_path, 120, seed=0)
-    data = tmp_path / "data"
-    done = check(
-        data / "votes.parquet", "--preferences", data / "preferences.parquet", "-o", tmp_path / "card.html"
-    )
-    assert done.returncode == 0, done.stderr
-    assert "votes.parquet" in done.stdout
+    votes, preferences = (tmp_path / "data" / f"{name}.parquet" for name in ("votes", "preferences"))
+    code, out, err = tiebreak("check", votes, "--preferences", preferences, "-o", tmp_path / "card.html")
+    assert code == 0, err
+    assert "votes.parquet" in out
     assert "preferences.parquet" in (tmp_path / "card.html").read_text()
 
 
-def test_a_recipe_names_its_own_files_and_tokenizer(tmp_path: Path) -> None:
-    subprocess.run(
-        [TIEBREAK, "init", tmp_path / "run", "--synthetic", "120"], check=True, capture_output=True
-    )
-    done = check(tmp_path / "run", "--json")
-    assert done.returncode == 0, done.stderr
-    card = json.loads(done.stdout)
+def test_a_recipe_names_its_own_files_and_tokenizer(tiebreak, tmp_path: Path) -> None:
+    code, _, err = tiebreak("init", tmp_path / "run", "--synthetic", "120")
+    assert code == 0, err
+    code, out, err = tiebreak("check", tmp_path / "run", "--json")
+    assert code == 0, err
+    card = json.loads(out)
     assert [file["role"] for file in card["files"]] == ["votes", "preferences", "test"]
     assert card["labelled"] == 240
     assert not card["tokens_are_estimated"]
 
 
 def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
-    done = check(tmp_path / "nothing.csv")
+    command = [TIEBREAK, "check", tmp_path / "nothing.csv"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert "nothing.csv" in done.stderr
 
 
-def test_what_a_run_would_refuse_of_the_data_is_an_error(tmp_path: Path) -> None:
+def test_what_a_run_would_refuse_of_the_data_is_an_error(tiebreak, tmp_path: Path) -> None:
     rows = [f"q{n},x,y,{'left' if n < 8 else 'tie'}" for n in range(150)]
     (tmp_path / "votes.csv").write_text("\n".join(["prompt,response_a,response_b,winner", *rows]))
     recipe = start(tmp_path / "run", "tiny", votes=[tmp_path / "votes.csv"])
-    done = check(recipe)
-    assert done.returncode == 2, done.stdout
+    code, out, _ = tiebreak("check", recipe)
+    assert code == 2, out
     refused = "data.votes: 8 of 150 rows in votes.csv cannot be used (5.3%, allowed are 2.0%)"
-    assert f"error    {refused}" in done.stdout
+    assert f"error    {refused}" in out
     work = Workspace(recipe, ["data.max_rejected_share=0.06"])
     assert not list(rejected(work, check_recipe(work)))
 

@@ -8,11 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import fakes
 import pytest
+
+pytestmark = pytest.mark.slow
 
 
 def start(recipe: Path, *arguments: str, sleep: float = 0.01) -> subprocess.Popen[str]:
@@ -42,11 +45,10 @@ def wait_for(recipe: Path, pattern: str) -> None:
         time.sleep(0.01)
 
 
-@pytest.fixture
-def undisturbed(tmp_path: Path) -> dict[str, object]:
-    recipe = fakes.write(tmp_path / "undisturbed")
-    finish(recipe)
-    return fakes.payload(recipe.parent / "run")
+@pytest.fixture(scope="session")
+def undisturbed(once: Callable[..., Path]) -> dict[str, object]:
+    folder = once("undisturbed fakes", lambda folder: finish(fakes.write(folder)))
+    return fakes.payload(folder / "run")
 
 
 def test_random_kills_lose_nothing(tmp_path: Path, undisturbed: dict[str, object]) -> None:

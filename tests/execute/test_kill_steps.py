@@ -1,21 +1,21 @@
-"""The nine steps themselves, killed three times each: the artifacts are an undisturbed run's, by hash."""
+"""The nine steps themselves, killed at any moment: the artifacts are an undisturbed run's, by hash."""
 
-import os
 import random
+import shutil
 import signal
-import subprocess
-import sys
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
+from forked import Tiebreak
 
-from tiebreak.execute.artifacts import Manifest, read_manifest
+from tiebreak.execute.artifacts import SCRATCH, Manifest, read_manifest
 from tiebreak.execute.start import start
 from tiebreak.execute.workspace import Workspace
-from tiebreak.pipeline import Task
+from tiebreak.pipeline import STEPS, Task
 
-KILLS_A_TASK = 3
+KINDS = [step.__name__.rpartition(".")[2] for step in STEPS]
 SETTINGS = (
     "compute.workers=1",
     "compute.device=cpu",
@@ -28,24 +28,23 @@ SETTINGS = (
     "quantize.calibration_rows=8",
     "evaluate.bootstrap_samples=20",
 )
+SETS = [part for setting in SETTINGS for part in ("--set", setting)]
 
 
-def command(recipe: Path) -> list[str]:
-    sets = [part for setting in SETTINGS for part in ("--set", setting)]
-    return [sys.executable, "-c", "from tiebreak.cli import main; main()", "run", str(recipe), *sets]
+@pytest.fixture(scope="session")
+def undisturbed(once: Callable[..., Path]) -> Path:
+    """A finished run of tiny votes; to be copied."""
+
+    def make(folder: Path) -> None:
+        Tiebreak("run", start(folder / "votes", "tiny", synthetic=160), *SETS).finish()
+
+    return once("undisturbed", make) / "votes"
 
 
-def launch(recipe: Path) -> subprocess.Popen[str]:
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        command(recipe), env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
-def finish(recipe: Path) -> None:
-    run = launch(recipe)
-    _, errors = run.communicate(timeout=600)
-    assert run.returncode == 0, errors
+@pytest.fixture
+def work(undisturbed: Path, tmp_path: Path) -> Workspace:
+    shutil.copytree(undisturbed, tmp_path / "votes", symlinks=True)
+    return Workspace(tmp_path / "votes" / "recipe.yaml", SETTINGS)
 
 
 def manifest(work: Workspace, task: Task) -> Manifest:
@@ -54,32 +53,38 @@ def manifest(work: Workspace, task: Task) -> Manifest:
     return found
 
 
-def kill_in(recipe: Path, work: Workspace, task: Task, delay: float) -> bool:
-    """Run, and kill the run `delay` seconds after it has begun the task. False if it ended before."""
-    folder = work.folder(task)
-    run = launch(recipe)
-    while run.poll() is None and not (folder / ".lock").exists():
-        time.sleep(0.01)
-    time.sleep(delay)
-    run.kill()
-    run.communicate()
-    return run.returncode == -signal.SIGKILL
+def kill_and_finish(work: Workspace, tasks: Iterable[Task], kills: int) -> None:
+    """Make tasks again, each killed so often, any time after it began; it goes on where it was."""
+    for task in tasks:
+        folder, before = work.folder(task), manifest(work, task)
+        moments = random.Random(task.id)
+        shutil.rmtree(folder)
+        killed, seconds = 0, before.seconds
+        while killed < kills:
+            command = Tiebreak("task", work.path, task.id, *SETS)
+            while command.poll() is None and not (folder / ".lock").exists():
+                time.sleep(0.001)
+            time.sleep(moments.uniform(0, seconds))
+            command.kill()
+            _, errors = command.communicate()
+            if command.returncode == -signal.SIGKILL:
+                killed += 1
+            else:  # it was quicker: as if it had been killed just before the end
+                assert command.returncode == 0, errors
+                (folder / "manifest.json").unlink()
+                seconds /= 2
+        Tiebreak("task", work.path, task.id, *SETS).finish()
+        assert manifest(work, task).files == before.files, task.id
+        assert not (folder / SCRATCH).exists()
 
 
 @pytest.mark.slow
-def test_steps_killed_at_any_moment_end_the_same(tmp_path: Path) -> None:
-    undisturbed = Workspace(start(tmp_path / "same" / "votes", "tiny", synthetic=160), SETTINGS)
-    finish(undisturbed.path)
-    killed = Workspace(start(tmp_path / "killed" / "votes", "tiny", synthetic=160), SETTINGS)
-    for task in killed.tasks:
-        seconds = manifest(undisturbed, undisturbed.find(task.id)).seconds
-        kills = 0
-        while kills < KILLS_A_TASK:
-            if kill_in(killed.path, killed, task, random.uniform(0, seconds)):
-                kills += 1
-            else:  # the run was quicker: as if it had been killed just before the end
-                (killed.folder(task) / "manifest.json").unlink()
-    finish(killed.path)
-    assert KILLS_A_TASK * len(killed.tasks) >= 50
-    for task in killed.tasks:
-        assert manifest(killed, task).files == manifest(undisturbed, undisturbed.find(task.id)).files, task.id
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_step_that_is_killed_ends_the_same(kind: str, work: Workspace) -> None:
+    kill_and_finish(work, [task for task in work.tasks if task.step_name == kind][:1], kills=1)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_task_killed_again_and_again_ends_the_same(kind: str, work: Workspace) -> None:
+    kill_and_finish(work, [task for task in work.tasks if task.step_name == kind], kills=3)

@@ -7,17 +7,19 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from forked import Tiebreak
 from ranks import assert_same_teacher
 
 from tiebreak.errors import Interrupted, TiebreakError
 from tiebreak.execute import ranks
-from tiebreak.execute.local import run
 from tiebreak.execute.start import start
+from tiebreak.execute.task import run_task
 from tiebreak.execute.workspace import Workspace
 from tiebreak.recipe_file import load
 
@@ -32,16 +34,17 @@ SETTINGS = (
 )
 
 
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+@pytest.fixture(scope="session")
+def alone(once: Callable[..., Path]) -> Workspace:
     """A teacher of tiny votes and its logits, by one process."""
-    recipe = start(tmp_path_factory.mktemp("alone") / "votes", "tiny", synthetic=160)
-    work = Workspace(recipe, SETTINGS)
-    chosen = [
-        task for task in work.tasks if task.step_name in ("ingest", "split") or task.id in (TEACH, SCORE)
-    ]
-    assert not run(work, chosen).failed
-    return work
+
+    def make(folder: Path) -> None:
+        work = Workspace(start(folder / "votes", "tiny", synthetic=160), SETTINGS)
+        for task in work.tasks:
+            if task.step_name in ("ingest", "split") or task.id in (TEACH, SCORE):
+                run_task(work, task, lambda line: None, lambda: False)
+
+    return Workspace(once("alone", make) / "votes" / "recipe.yaml", SETTINGS)
 
 
 @pytest.fixture
@@ -53,35 +56,18 @@ def folder(alone: Workspace, tmp_path: Path) -> Path:
     return tmp_path / "votes"
 
 
-def launch(folder: Path, task: str, *sets: str, processes: int = 2) -> subprocess.Popen[str]:
+def launch(folder: Path, task: str, *sets: str, processes: int = 2, real: bool = False) -> Tiebreak:
     settings = [*SETTINGS, f"compute.processes={processes}", *sets]
-    return subprocess.Popen(
-        [
-            *(
-                sys.executable,
-                "-c",
-                "from tiebreak.cli import main; main()",
-                "task",
-                str(folder / "recipe.yaml"),
-            ),
-            *(task, *(part for setting in settings for part in ("--set", setting))),
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    options = [part for setting in settings for part in ("--set", setting)]
+    return Tiebreak("task", folder, task, *options, fork_ranks=not real)
 
 
-def finish(folder: Path, task: str, *sets: str, processes: int = 2) -> Path:
+def finish(folder: Path, task: str, *sets: str, processes: int = 2, real: bool = False) -> Path:
     """Run a task to its end; returns its folder."""
-    task_process = launch(folder, task, *sets, processes=processes)
-    out, err = task_process.communicate(timeout=300)
-    assert task_process.returncode == 0, err
-    return Path(out.strip())
+    return Path(launch(folder, task, *sets, processes=processes, real=real).finish().strip())
 
 
-def train_until(folder: Path, hold: Path, steps: int) -> subprocess.Popen[str]:
+def train_until(folder: Path, hold: Path, steps: int) -> Tiebreak:
     """A training by two processes that stands still after so many steps."""
     hold.write_text(str(steps))
     training = launch(folder, TEACH)
@@ -93,18 +79,18 @@ def train_until(folder: Path, hold: Path, steps: int) -> subprocess.Popen[str]:
     return training
 
 
-def process_of(training: subprocess.Popen[str], rank: int) -> int:
+def process_of(training: Tiebreak, rank: int) -> int:
     """The id of one of the processes that share the task."""
     children = Path(f"/proc/{training.pid}/task/{training.pid}/children").read_text().split()
     for child in children:
-        if f"RANK={rank}".encode() in Path(f"/proc/{child}/environ").read_bytes().split(b"\0"):
+        if Path(f"/proc/{child}/comm").read_text() == f"rank {rank}\n":
             return int(child)
     raise AssertionError(f"no rank {rank} among {children}")
 
 
 @pytest.mark.slow
 def test_two_processes_make_what_one_makes(alone: Workspace, folder: Path) -> None:
-    teacher = finish(folder, TEACH)
+    teacher = finish(folder, TEACH, real=True)
     assert_same_teacher(alone.folder(alone.find(TEACH)), teacher)
     assert sorted(os.listdir(teacher)) == [".lock", "adapter", "curve.json", "manifest.json"]
     logits = pq.read_table(finish(folder, SCORE, "compute.shard_model=true") / "logits.parquet")
@@ -123,7 +109,7 @@ def test_a_process_that_dies_ends_the_task_with_one_message(
     training = train_until(folder, hold, 2)
     os.kill(process_of(training, rank), signal.SIGKILL)
     hold.write_text("")
-    _, err = training.communicate(timeout=60)
+    _, err = training.communicate(timeout=300)
     assert training.returncode == 2
     assert err.splitlines()[-1] == (
         f"error: process {rank} of 2 was killed by SIGKILL (often: out of memory); the others were ended"
@@ -140,7 +126,7 @@ def test_a_signal_to_all_saves_a_checkpoint_and_one_process_goes_on(
 ) -> None:
     training = train_until(folder, hold, 1)
     os.killpg(training.pid, signal.SIGTERM)
-    _, err = training.communicate(timeout=60)
+    _, err = training.communicate(timeout=300)
     assert training.returncode == 143
     assert "go on with: tiebreak" in err
     assert "Traceback" not in err
@@ -151,13 +137,13 @@ def test_a_signal_to_all_saves_a_checkpoint_and_one_process_goes_on(
 
 @pytest.mark.slow
 def test_a_signal_to_all_while_the_processes_start_is_no_crash(folder: Path) -> None:
-    training = launch(folder, TEACH)
+    training = launch(folder, TEACH, real=True)
     children = Path(f"/proc/{training.pid}/task/{training.pid}/children")
     while len(children.read_text().split()) < 2:
         assert training.poll() is None, training.communicate()
         time.sleep(0.01)
     os.killpg(training.pid, signal.SIGINT)
-    _, err = training.communicate(timeout=60)
+    _, err = training.communicate(timeout=300)
     assert training.returncode == 130, err
     assert not list(folder.glob("run/artifacts/teach/*/error.txt"))
 
@@ -168,6 +154,7 @@ def test_a_process_that_starts_does_not_die_of_a_signal_that_it_cannot_hear_yet(
     assert started.wait() == 0
 
 
+@pytest.mark.slow
 def test_the_cores_are_shared_whatever_library_counts_them() -> None:
     command = [sys.executable, "-c", "import torch, sys; sys.exit(torch.get_num_threads())"]
     started = ranks._here(command, 2, os.environ | dict.fromkeys(ranks.THREADS, "4"))
@@ -210,7 +197,7 @@ def test_processes_that_die_of_a_stop_have_not_crashed(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_what_all_processes_find_wrong_is_told_once(folder: Path) -> None:
     training = launch(folder, TEACH, "teach.training.learning_rate=1.0e+30", "teach.training.epochs=3")
-    _, err = training.communicate(timeout=120)
+    _, err = training.communicate(timeout=300)
     assert training.returncode == 2
     assert re.fullmatch(
         r"error: the loss became \S+ at learning rate .* \(process [01] of 2; the others were ended\)",
@@ -224,7 +211,7 @@ def test_a_task_dies_with_its_parent(folder: Path, hold: Path) -> None:
     training = train_until(folder, hold, 1)
     ours = [process_of(training, rank) for rank in (0, 1)]
     training.kill()
-    training.communicate(timeout=60)
+    training.communicate(timeout=300)
     deadline = time.monotonic() + 30
     while any(Path(f"/proc/{process}/cmdline").exists() for process in ours):
         assert time.monotonic() < deadline

@@ -2,13 +2,12 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from forked import Tiebreak
 from sklearn.metrics import log_loss
 
 from tiebreak.data.votes import CALIBRATION
@@ -105,13 +104,12 @@ def test_a_sweep_on_a_finished_run(tiny_run, tmp_path: Path) -> None:
     folder = tmp_path / "demo"
     shutil.copytree(tiny_run.folder, folder)
     command = ["sweep", folder, "--key", TEACH, "--values", "1e-3,1e-7", "--fold", "1", "--json"]
-    done = subprocess.run(
-        [Path(sys.executable).parent / "tiebreak", *command], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout)
+    trial = Tiebreak(*command)
+    out, err = trial.communicate(timeout=300)
+    assert trial.returncode == 0, err
+    said = json.loads(out)
     assert said["choose"] == [f"{TEACH}=1e-3"], "what hardly learns was chosen"
-    assert "teach/llama-fold1" in done.stderr
+    assert "teach/llama-fold1" in err
     for row, value in zip(said["rows"], ("1e-3", "1e-7"), strict=True):
         after = Workspace(folder / "recipe.yaml", (f"{TEACH}={value}",))
         (arm,) = sweep.arms(Workspace(folder / "recipe.yaml"), [TEACH], [value], 1)

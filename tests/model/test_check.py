@@ -45,7 +45,10 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-@pytest.mark.parametrize("kind", ["dense", "fp8", "nf4"])
+KINDS = ["dense", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("fp8", "nf4"))]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("family", ["llama", "gemma2"])
 def test_right_kernels_are_kept(checked, family, dtype, kind, caplog) -> None:
@@ -66,7 +69,7 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("kind", ["dense", "fp8", "nf4"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("wrong", WRONG)
 def test_a_wrong_kernel_is_left(checked, wrong, kind, caplog) -> None:
     ours = checked(made("gemma2" if "cap" in wrong else "llama", kind), kernel(**WRONG[wrong]))

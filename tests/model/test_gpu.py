@@ -55,6 +55,7 @@ def learned(classifier: Classifier, documents: list[np.ndarray]) -> list[torch.T
     return [z_DC, *(p.grad.clone() for p in classifier.trainable().values() if p.grad is not None)]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(ON_GPU, reason="the interpreter is for machines without a GPU")
 @pytest.mark.parametrize(("family", "again"), [("llama", 0), ("gemma2", 1)])
 def test_kernels_and_compiled_layers_equal_plain_attention(family: str, again: int) -> None:
