@@ -66,6 +66,7 @@ def test_classes_that_do_not_occur_are_unlikely_and_no_error(votes, kinds, monke
     assert found[:, 2].mean() > 0.3 if 2 in kinds else found[:, 2].mean() < 0.2
 
 
+@pytest.mark.slow
 def test_weights_and_soft_labels_count(votes, monkeypatch) -> None:
     """A vote of weight 0 is as good as none, for all that is learned from labels."""
     monkeypatch.setitem(model.TREES, "max_iter", 5)

@@ -114,6 +114,7 @@ good = st.sampled_from(
 record = st.builds(lambda base, change: {**base, **change}, good, st.fixed_dictionaries({}, optional=columns))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=80)
 @given(st.lists(record, max_size=6), st.sampled_from(["votes", "test"]))
 def test_any_record_is_a_vote_or_a_reject(tmp_path_factory, records, role):

@@ -123,6 +123,7 @@ def test_what_cannot_be_weights(predicted, tmp_path, weights):
         against([predicted[0]] * 2, votes(tmp_path, [0, 1]), BOOTSTRAP, weights)
 
 
+@pytest.mark.slow
 def test_models_are_asked_once_and_count_as_files_do(three, tmp_path):
     files, x, labels = three
     truth = votes(tmp_path, labels.tolist())
