@@ -208,13 +208,14 @@ def test_verify_finds_what_was_changed_in_the_folder_to_ship(tiebreak, tiny_run,
     assert code == 2
     assert [row["name"] for row in json.loads(out) if row["state"] != "whole"] == ["evaluate/report"]
     again = f"tiebreak task {folder / 'recipe.yaml'} evaluate/report --redo"
-    assert err == f"evaluate/report is damaged; make it again with: {again}\n"
+    problem = "model/model.safetensors is damaged: its content is not what was written"
+    assert err == f"evaluate/report: {problem}; make it again with: {again}\n"
     for command in (
         ("verify", model.parent),
         ("predict", folder, folder / "data" / "votes.parquet", "-o", tmp_path / "p.csv"),
     ):
         code, out, err = tiebreak(*command)
-        assert (code, "model.safetensors is not what was written" in out + err) == (2, True)
+        assert (code, "the content of model.safetensors is not what was written" in err) == (2, True)
     assert tiebreak(*again.split()[1:])[0] == 0
     assert tiebreak("verify", folder)[0] == tiebreak("verify", model.parent)[0] == 0
     assert model.read_bytes() == content

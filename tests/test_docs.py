@@ -20,6 +20,7 @@ from tiebreak.recipe import Recipe
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGES = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")])
+RESULTS = sorted((REPOSITORY / "benchmarks" / "results").glob("*.md"))
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMAND_LINE = typer.main.get_command(cli.app)
 
@@ -97,10 +98,28 @@ def test_commands_that_a_page_mentions_exist(page):
             assert rest[rest.index("--preset") + 1] in presets(), line
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name)
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub gives to a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", BLOCK.sub("", page.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", [*PAGES, *RESULTS], ids=name)
 def test_links_lead_somewhere(page):
-    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text()):
-        assert target.startswith("https://") or (page.parent / target).exists(), target
+    """To a file that is there, and where they name one to a heading in it."""
+    links = re.findall(r"\]\(([^)]+)\)", BLOCK.sub("", page.read_text()))
+    for target in links:
+        path, _, anchor = target.partition("#")
+        assert path.startswith("https://") or (page.parent / path).exists(), target
+        if anchor and not path.startswith("https://"):
+            assert anchor in anchors(page.parent / path if path else page), target
+
+
+@pytest.mark.parametrize("page", [*PAGES, *RESULTS], ids=name)
+def test_files_of_the_repository_that_a_page_names_are_there(page):
+    folders = "benchmarks|docs|scripts|slurm|src|tests"
+    for path in re.findall(rf"`((?:{folders})/[\w./-]+)`", page.read_text()):
+        assert (REPOSITORY / path).exists(), path
 
 
 def test_the_page_on_recipes_is_current():

@@ -421,14 +421,10 @@ def verify(
 
     results.refuse_unused(set_, [where])
     found = list(verified(where, set_ or ()))
-    rows = [asdict(row) for row in found]
-    show(
-        rows if as_json else [{key: row[key] for key in ("name", "state", "problem")} for row in rows],
-        as_json,
-    )
+    show([asdict(row) if as_json else {"name": row.name, "state": row.state} for row in found], as_json)
     damaged = [row for row in found if row.state == "damaged"]
     for row in damaged:
-        print(f"{row.name} is damaged; {row.mend}", file=sys.stderr)
+        print(f"{row.name}: {row.problem}; {row.mend}", file=sys.stderr)
     if damaged:
         raise typer.Exit(2)
 

@@ -63,11 +63,12 @@ def test_names_are_escaped(measured):
 def test_numbers_of_the_ladder_are_printed(measured):
     page = report.render(measured)
     for rung in measured["ladder"]:
-        for metric, digits in (("log_loss", 4), ("accuracy", 3), ("brier", 4), ("ece", 3)):
+        for metric, digits in (("log_loss", 4), ("accuracy", 3), ("brier", 4)):
             assert f"<td>{rung[metric]['value']:.{digits}f}<small>" in page
-        assert (
-            f"<td>{rung['ece']['when_calibrated']:.3f}<small>up to {rung['ece']['limit']:.3f}</small>" in page
-        )
+        ece = rung["ece"]
+        assert f'<td>{ece["value"]:.3f}<small class="whole">p ' in page
+        limit = f'<small class="whole">up to {ece["limit"]:.3f}</small>'
+        assert f"<td>{ece['when_calibrated']:.3f}{limit}" in page
 
 
 def test_the_verdict_comes_before_all_else(measured):
@@ -164,6 +165,41 @@ def test_long_names_are_drawn_in_lines_about_their_dot():
     lines = list(drawing.iter("tspan"))
     assert [len(line.text) for line in lines] == [44, 34]
     assert sum(float(line.get("y")) - 4 for line in lines) / 2 == float(dot.get("cy"))
+
+
+def test_on_a_narrow_screen_names_stand_above_their_dot_and_nothing_beyond_the_edge():
+    estimate = {"value": 1.0, "low": 0.5, "high": 2.0}
+    names = ["word " * 16, "short"]
+    drawing = ET.fromstring(str(plots.intervals([(n, estimate) for n in names], [("m", 0.5)], narrow=True)))
+    width = float(drawing.get("viewBox").split()[2])
+    assert width <= 420
+    dots = [float(dot.get("cy")) for dot in drawing.iter("circle")]
+    lines = [(len(line.text), float(line.get("x")), float(line.get("y"))) for line in drawing.iter("tspan")]
+    assert [letters for letters, *_ in lines] == [54, 24, 5]
+    assert all(x + 6.8 * letters < width for letters, x, _ in lines)
+    (_, _, first), (_, _, second), (_, _, last) = lines
+    assert first < second < dots[0] < last < dots[1]
+
+
+def test_marks_that_are_close_are_named_one_over_the_other():
+    def drawn(*marks: tuple[str, float]) -> list[tuple[float, float, str]]:
+        plot = plots.intervals([("one", {"value": 1.0, "low": 0.0, "high": 2.0})], marks)
+        texts = [text for text in ET.fromstring(str(plot)).iter("text") if text.text and " " in text.text]
+        return sorted((float(text.get("y")), float(text.get("x")), text.text) for text in texts)
+
+    assert [y for y, *_ in drawn(("far", 0.2), ("away", 1.8))] == [14, 14]
+    (upper, one, _), (lower, other, _) = drawn(("prior", 1.02), ("best possible", 1.0))
+    assert (upper, lower) == (14, 28)
+    assert abs(one - other) < 60
+    ((_, x, text),) = drawn(("a mark at the very edge", 2.0))
+    assert x + plots.LETTER * len(text) / 2 <= 930
+
+
+def test_every_table_scrolls_by_itself_and_the_chart_has_a_form_for_either_screen(measured):
+    page = report.render(measured)
+    assert page.count("<table") == page.count('<div class="scroll" tabindex="0"><table') > 1
+    assert page.count('<div class="wide"><svg') == page.count('<div class="narrow"><svg') == 1
+    assert all(f'viewBox="0 0 {width} ' in page for width in (930, 420))
 
 
 @pytest.mark.parametrize(

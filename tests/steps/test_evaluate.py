@@ -370,7 +370,9 @@ def test_report_is_whole_and_self_contained(inputs, tmp_path):
     run(inputs, tmp_path / "out")
     page = (tmp_path / "out" / "report.html").read_text()
     assert "quantised, both orders, calibrated" in page
-    assert page.count("<svg") == 7  # the ladder, and three classes before and after calibration
+    assert (
+        page.count("<svg") == 8
+    )  # the ladder for wide and for narrow screens, and three classes before and after calibration
     assert not re.search(r"""(src|href)=|url\(|@import|https?://""", page)
 
 

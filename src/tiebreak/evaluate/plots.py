@@ -3,50 +3,82 @@
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup, escape
 
-WIDTH = 930
-LABELS = 320
-ROW = 30
+LETTER = 6.4
+"""The width of a letter of the small text, about."""
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where things are: names of `letters` a line end at `labels`, left of the scale, or stand above their rows."""
+
+    width: int
+    labels: int
+    letters: int
+    above: bool
+
+    def height(self, lines: int) -> int:
+        """Of a row whose name has this many lines."""
+        return 14 * lines + 20 if self.above else 30
+
+    def bar(self, height: int) -> float:
+        """Where in a row its interval is."""
+        return height - 13 if self.above else height / 2
+
+
+_WIDE = _Layout(width=930, labels=320, letters=44, above=False)
+_NARROW = _Layout(width=420, labels=12, letters=58, above=True)
 
 
 def intervals(
     rows: Sequence[tuple[str, Mapping[str, Any]]],
     marks: Sequence[tuple[str, float]] = (),
     unit: str = "",
+    narrow: bool = False,
 ) -> Markup:
-    """A dot and, where it has one, an interval for each labelled estimate; vertical lines at `marks`."""
+    """A dot and, where it has one, an interval for each labelled estimate; vertical lines at `marks`.
+
+    narrow: for the screen of a telephone, with the names above instead of beside.
+    """
+    layout = _NARROW if narrow else _WIDE
     ends: list[float] = [end for _, row in rows for end in row.values() if end is not None] + [
         value for _, value in marks
     ]
     low, high = min(ends), max(ends)
     pad = (high - low or 1.0) * 0.06
     low, high = low - pad, high + pad
-    height = ROW * len(rows) + 58
+    names = [textwrap.wrap(name, layout.letters) for name, _ in rows]
+    heights = [layout.height(len(lines)) for lines in names]
 
     def x(value: float) -> float:
-        return round(LABELS + (WIDTH - LABELS - 12) * (value - low) / (high - low), 1)
+        return round(layout.labels + (layout.width - layout.labels - 12) * (value - low) / (high - low), 1)
 
-    parts = [_axis(x, _ticks(low, high), 22, height - 36, unit)]
-    for name, value in marks:
-        parts.append(
-            f'<line class="mark" x1="{x(value)}" x2="{x(value)}" y1="22" y2="{height - 36}"/>'
-            + _small(x(value), 14, f"{name} {value:.3f}")
-        )
-    for n, (name, row) in enumerate(rows):
-        y = 22 + ROW * (n + 0.5)
+    texts, top = _marked([(f"{name} {value:.3f}", x(value)) for name, value in marks], layout.width)
+    bottom = top + sum(heights)
+    parts = [_axis(x, _ticks(low, high), top, bottom), *texts]
+    parts += [
+        f'<line class="mark" x1="{x(value)}" x2="{x(value)}" y1="{top}" y2="{bottom}"/>' for _, value in marks
+    ]
+    parts.append(_small((layout.labels + layout.width) / 2, bottom + 31, unit))
+    start = float(top)
+    for lines, height, (name, row) in zip(names, heights, rows, strict=True):
+        y = start + layout.bar(height)
+        start += height
         bar = span = ""
         if row["low"] is not None:
             bar = f'<line class="interval" x1="{x(row["low"])}" x2="{x(row["high"])}" y1="{y}" y2="{y}"/>'
             span = f" ({row['low']:.4f} to {row['high']:.4f})"
+        above = y - 12 - 7 * (len(lines) - 1)
+        text = _lines(lines, 4, above, "start") if narrow else _lines(lines, layout.labels - 12, y + 4, "end")
         parts.append(
-            f'<text text-anchor="end">{_lines(name, LABELS - 12, y + 4)}</text>'
-            f'{bar}<circle class="dot" cx="{x(row["value"])}" cy="{y}" r="4.5"><title>{escape(name)}: '
+            f'{text}{bar}<circle class="dot" cx="{x(row["value"])}" cy="{y}" r="4.5"><title>{escape(name)}: '
             f"{row['value']:.4f}{span}</title></circle>"
         )
-    return _svg(WIDTH, height, parts)
+    return _svg(layout.width, bottom + 36, parts)
 
 
 def reliability(bins: Sequence[dict[str, Any]], name: str) -> Markup:
@@ -86,26 +118,38 @@ def reliability(bins: Sequence[dict[str, Any]], name: str) -> Markup:
     return _svg(size, size, parts)
 
 
-def _axis(x: Any, ticks: Sequence[float], top: float, bottom: float, unit: str) -> str:
-    lines = "".join(
+def _axis(x: Any, ticks: Sequence[float], top: float, bottom: float) -> str:
+    return "".join(
         f'<line class="grid" x1="{x(t)}" x2="{x(t)}" y1="{top}" y2="{bottom}"/>'
         + _small(x(t), bottom + 15, f"{t:g}")
         for t in ticks
     )
-    return lines + _small((LABELS + WIDTH) / 2, bottom + 31, unit)
+
+
+def _marked(marks: Sequence[tuple[str, float]], width: float) -> tuple[list[str], int]:
+    """The texts of marks and the height that they take: one over the other where they would overlap."""
+    taken: list[float] = []
+    parts = []
+    for text, at in sorted(marks, key=lambda mark: mark[1]):
+        half = LETTER * len(text) / 2
+        middle = min(max(at, half), width - half)
+        line = next((n for n, end in enumerate(taken) if end < middle - half), len(taken))
+        taken[line : line + 1] = [middle + half + LETTER]
+        parts.append(_small(middle, 14 + 14 * line, text))
+    return parts, 8 + 14 * max(len(taken), 1)
 
 
 def _small(x: float, y: float, text: str) -> str:
-    return f'<text class="small" text-anchor="middle" x="{x}" y="{y}">{escape(text)}</text>'
+    return f'<text class="small" text-anchor="middle" x="{x:g}" y="{y:g}">{escape(text)}</text>'
 
 
-def _lines(name: str, x: float, y: float) -> str:
+def _lines(lines: Sequence[str], x: float, y: float, anchor: str) -> str:
     """A name in as many lines as it needs, centred on `y`."""
-    lines = textwrap.wrap(name, 44)
     top = y - 7 * (len(lines) - 1)
-    return "".join(
-        f'<tspan x="{x}" y="{top + 14 * n}">{escape(line)}</tspan>' for n, line in enumerate(lines)
+    spans = "".join(
+        f'<tspan x="{x:g}" y="{top + 14 * n:g}">{escape(line)}</tspan>' for n, line in enumerate(lines)
     )
+    return f'<text text-anchor="{anchor}">{spans}</text>'
 
 
 def _ticks(low: float, high: float) -> list[float]:

@@ -1,6 +1,7 @@
 """The report: one HTML file without outside resources, made from metrics.json alone."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ def render(metrics: Mapping[str, Any]) -> str:
     """
     return _templates.get_template("report.html.j2").render(
         m=metrics,
-        ladder_plot=_ladder_plot(metrics) if metrics["ladder"] else "",
+        ladder_plot=partial(_ladder_plot, metrics),
         reliability_plot=plots.reliability,
         class_names=CLASS_NAMES,
         label=label,
@@ -58,9 +59,9 @@ def number(value: float | None, digits: int = 4) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
-def _ladder_plot(metrics: Mapping[str, Any]) -> str:
+def _ladder_plot(metrics: Mapping[str, Any], narrow: bool) -> str:
     prior, *rungs = metrics["ladder"]
     marks = [("prior", prior["log_loss"]["value"])]
     if "best_possible_log_loss" in metrics:
         marks.append(("best possible", metrics["best_possible_log_loss"]))
-    return plots.intervals([(label(rung), rung["log_loss"]) for rung in rungs], marks, "log loss")
+    return plots.intervals([(label(rung), rung["log_loss"]) for rung in rungs], marks, "log loss", narrow)

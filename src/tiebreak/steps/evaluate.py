@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tiebreak.evaluate.stages import Scored
     from tiebreak.predict.verdict import Verdict
 
-VERSION = 10
+VERSION = 11
 
 _MADE = ("teachers", "students", "average", "averaged", "quantized", "model", "baseline")
 _FICLONE = 0x40049409
