@@ -3,8 +3,8 @@ BIN := .venv/bin
 READY := .venv/ready
 export PYTHON
 
-# a worker a core; tests that share what takes long to make are one group
-PYTEST := $(BIN)/python -m pytest -n auto --dist loadgroup --no-loadscope-reorder
+# a worker a core; tests/conftest.py says what comes first, and what goes to one worker
+PYTEST := $(BIN)/python -m pytest -n auto --no-loadscope-reorder
 
 .PHONY: help demo test quick thorough lint format clean
 

@@ -25,6 +25,12 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 MOST_WORKERS = 8
 """Each holds torch and a few tiny models: about a GB."""
 
+ON_SLURM = {"test_nine_scripts", "test_slurm_ranks", "test_slurm_real"}
+"""Files that share one sandbox."""
+
+APART = {"test_benchmarks", "test_docs", "test_kill", "test_kill_steps", "test_ranks"}
+"""Files of long tests that share nothing but what is made once for all workers."""
+
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
@@ -32,17 +38,29 @@ def pytest_xdist_auto_num_workers() -> int:
     return min(len(os.sched_getaffinity(0)), MOST_WORKERS)
 
 
-@pytest.hookimpl(tryfirst=True)
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """One worker runs the tests of a scope: xdist's own marks for that have no effect in pytest 9.2."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scopes(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return scope(nodeid)
+
+    return Scopes(config, log)
+
+
+def scope(nodeid: str) -> str:
+    """The file, whose tests share fixtures, but for files named above."""
+    file = Path(nodeid.partition("::")[0]).stem
+    if file in ON_SLURM:
+        return "slurm"
+    return nodeid if file in APART else nodeid.partition("::")[0]
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow tests come first, so that no worker is left with one at the end; quick ones of a file stay together."""
-    items.sort(key=lambda item: not is_long(item))
-    for item in items:
-        if not is_long(item) and not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
-
-
-def is_long(item: pytest.Item) -> bool:
-    return any(item.get_closest_marker(name) for name in ("slow", "thorough"))
+    """What is slow comes first, so that no worker is left with it at the end."""
+    items.sort(key=lambda item: not any(map(item.get_closest_marker, ("slow", "thorough"))))
 
 
 @pytest.fixture(autouse=True)

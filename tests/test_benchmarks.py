@@ -136,7 +136,7 @@ def test_coverage_of_the_data_card_at_a_tiny_size(script: Script) -> None:
     assert all(row["per_cent"] is None or 0 <= row["per_cent"] <= 100 for row in rows)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.usefixtures("few_trees")
 def test_every_rung_of_the_ladder_is_stood_on(script: Script, tmp_path: Path) -> None:
     arguments = ("--work", str(tmp_path), "--seeds", "2", "--votes", "240")

@@ -50,8 +50,6 @@ def payload(scratch: Path) -> dict[str, object]:
 
 
 @pytest.mark.thorough
-@pytest.mark.timeout(1800)
-@pytest.mark.xdist_group("slurm")
 def test_the_nine_commands_in_a_row(
     tmp_path: Path, repository: Path, real_slurm: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:

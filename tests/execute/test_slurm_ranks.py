@@ -16,7 +16,7 @@ from tiebreak.execute.start import start
 from tiebreak.execute.status import status
 from tiebreak.execute.workspace import Workspace
 
-pytestmark = [pytest.mark.thorough, pytest.mark.xdist_group("slurm")]
+pytestmark = pytest.mark.thorough
 TEACH = "teach/llama-fold0"
 SETTINGS = (
     "compute.device=cpu",

@@ -17,7 +17,7 @@ from tiebreak.execute.cluster import Cluster
 from tiebreak.execute.status import Status, status
 from tiebreak.execute.workspace import Workspace
 
-pytestmark = [pytest.mark.thorough, pytest.mark.xdist_group("slurm")]
+pytestmark = pytest.mark.thorough
 TRAIN = [f"train/fold{fold}" for fold in range(3)]
 
 

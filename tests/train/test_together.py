@@ -12,7 +12,7 @@ from ranks import Job, Trained, interrupted, judged, short_of_memory, together, 
 
 from tiebreak.model.check import excess
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("together")]
+pytestmark = pytest.mark.slow
 FAMILIES = ("llama", "gemma2")
 KINDS = ("bf16", "fp8", "nf4")
 ALONE = 4
