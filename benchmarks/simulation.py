@@ -25,11 +25,11 @@ Settings = Sequence[tuple[int, int]]
 
 def run(
     doc: str, result: Path, arms: Sequence[Arm], settings: Settings, worlds: int, tiny: tuple[tuple[int, int], int],
-    page: Callable[[str, Row], str],
+    page: Callable[[str, Row], str], unit: str = "per_cent",
 ) -> None:  # fmt: skip
     """The command of a benchmark: print tables, then one line of JSON, and with --write keep both at `result`.
 
-    tiny: the one setting and the number of worlds of --small.
+    tiny: the one setting and the number of worlds of --small. unit: the key of a row's value.
     """
     arguments = argparse.ArgumentParser(description=doc.splitlines()[0])
     arguments.add_argument(
@@ -49,7 +49,7 @@ def run(
         "python": platform.python_version(),
         **{name: version(name) for name in ("tiebreak", "numpy", "scipy")},
     }
-    table = "\n\n".join(_markdown(rows, arm.__name__, settings) for arm in arms)
+    table = "\n\n".join(_markdown(rows, arm.__name__, settings, unit) for arm in arms)
     line = json.dumps({"benchmark": result.name.partition("-")[0], **facts, "rows": rows})
     print(table, line, sep="\n\n")
     if chosen.write:
@@ -77,10 +77,10 @@ def _cell(arm: Arm, worlds: int, prompts: int, votes: int) -> list[Row]:
     ]
 
 
-def _markdown(rows: Sequence[Row], arm: str, settings: Settings) -> str:
+def _markdown(rows: Sequence[Row], arm: str, settings: Settings, unit: str) -> str:
     """An arm's table: a line a figure, a column a setting."""
     of_arm = [row for row in rows if row["arm"] == arm]
-    found = {(row["figure"], row["prompts"], row["votes"]): row["per_cent"] for row in of_arm}
+    found = {(row["figure"], row["prompts"], row["votes"]): row[unit] for row in of_arm}
     heads = (f"{prompts} x {'1 to 12' if votes == MIXED else votes}" for prompts, votes in settings)
     lines = [[arm, *heads], ["---"] * (1 + len(settings))]
     for figure in dict.fromkeys(row["figure"] for row in of_arm):

@@ -129,6 +129,18 @@ def test_coverage_is_counted_for_every_arm(script: Script) -> None:
 
 
 @pytest.mark.slow
+def test_few_votes_lose_less_with_the_prior(script: Script) -> None:
+    *tables, line = script("few_votes.py", "--small").strip().split("\n\n")
+    lost = {(row["arm"], row["figure"]): row["excess"] for row in json.loads(line)["rows"]}
+    assert lost["temperature", "prior"] < lost["temperature", "no prior"]
+    for arm, figure in lost:
+        if figure.endswith(", no prior"):
+            assert lost[arm, figure.removesuffix(", no prior")] < lost[arm, figure]
+    for (_, figure), value in lost.items():
+        assert f"| {figure} | {value:.1f} |" in "\n".join(tables)
+
+
+@pytest.mark.slow
 def test_coverage_of_the_data_card_at_a_tiny_size(script: Script) -> None:
     *_, line = script("coverage_card.py", "--small").strip().split("\n\n")
     rows = json.loads(line)["rows"]

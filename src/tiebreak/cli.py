@@ -119,7 +119,8 @@ def check(
     Of a recipe, first what would stop a run: models, disk, memory and precision of the card, limits of Slurm.
     """
     from tiebreak.data import card_view
-    from tiebreak.execute.inspection import check_files, check_recipe, rejected
+    from tiebreak.data.card import labels_of
+    from tiebreak.execute.inspection import check_files, check_recipe, rejected, too_few
     from tiebreak.execute.preflight import Preflight
 
     if output:
@@ -130,7 +131,10 @@ def check(
         findings = Preflight(work, named(card) if card else None, on == "slurm").findings()
         _say_findings(findings, as_json)
         data_card = check_recipe(work)
-        refused = list(rejected(work, data_card))
+        refused = [
+            *rejected(work, data_card),
+            *too_few(work.recipe.split, labels_of(data_card), data_card.voted_groups),
+        ]
         _say_findings(refused, as_json)
         findings += refused
     else:
@@ -177,6 +181,8 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Say of every task whether it is fresh, missing or stale, and why; on Slurm, what would be submitted."""
+    from tiebreak.execute.inspection import ingested
+
     chosen = _words(steps)
     gpu = named(card) if card else None
     work = _workspace(recipe, set_, folds, chosen)
@@ -185,6 +191,8 @@ def plan(
         texts = [text for _, text in scripts]
         print(json.dumps(texts) if as_json else "\n".join(texts))
         return
+    for found in ingested(work):
+        print(_line(found), file=sys.stderr)
     states = plan_tasks(work, chosen)
     rows = [{"task": s.task.id, "state": s.status, "reason": s.reason} for s in states]
     if gpu:
@@ -496,4 +504,8 @@ def _shown(weights: Sequence[float] | None, as_json: bool) -> Any:
 def _say_findings(findings: Sequence[Finding], as_json: bool) -> None:
     """A line each and an empty one; nothing where they come as JSON with all else."""
     if findings and not as_json:
-        print(*(f"{found.level:8} {found.about}: {found.text}" for found in findings), "", sep="\n")
+        print(*map(_line, findings), "", sep="\n")
+
+
+def _line(found: Finding) -> str:
+    return f"{found.level:8} {found.about}: {found.text}"

@@ -5,7 +5,7 @@ import pytest
 
 from tiebreak.baseline import curve, model
 from tiebreak.baseline.inputs import Inputs
-from tiebreak.baseline.model import Parts
+from tiebreak.baseline.model import BLEND_PRIOR, Parts
 from tiebreak.data.votes import probabilities
 from tiebreak.evaluate.blend import LogBlend
 from tiebreak.evaluate.metrics import row_log_loss
@@ -42,7 +42,7 @@ def test_a_share_is_fitted_by_itself_and_blended_on_the_other(baseline, votes) -
     assert np.array_equal(points[0].losses_DU[0], row_log_loss(baseline.predict_proba(votes), y)[:40])
     one, other = curve._draws(GROUPS, 2)
     parts = Parts.fit(seen[one], y[one], np.ones(120))
-    blend = LogBlend().fit(parts.predict(seen[other]), y[other])
+    blend = LogBlend(BLEND_PRIOR).fit(parts.predict(seen[other]), y[other])
     expected = row_log_loss(blend.predict_proba(parts.predict(seen)), y)[:40]
     assert np.array_equal(points[1].losses_DU[0], expected)
 

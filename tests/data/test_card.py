@@ -39,6 +39,8 @@ def test_counts_of_a_small_set(tmp_path):
     assert (card.files[0].records, card.files[0].votes) == (32, 30)
     assert card.files[0].rejects == {"missing columns": 1, "unknown winner": 1}
     assert card.labels["tie"].value == pytest.approx(1 / 3)
+    assert card.files[0].labels == {"a": 10, "b": 10, "tie": 10}
+    assert card.voted_groups == card.groups == 30
     assert (card.missing_answers, card.identical_answers) == (1, 1)
     assert card.multi_turn == pytest.approx(1 / 30)
     assert card.longer_wins.votes == 19
@@ -195,3 +197,15 @@ def test_the_card_keeps_to_the_terminal(tmp_path, width):
     votes = [vote(n, ("model_a", "model_b")[n % 2], model_a=f"a-long-model-name-{n % 7}") for n in range(90)]
     text = shown(check({"votes": [write(tmp_path / "votes", votes)]}), width)
     assert max(map(len, text.splitlines())) <= width
+
+
+def test_few_votes_and_votes_of_one_label_are_warned_of(tmp_path):
+    votes = write(tmp_path / "votes", [vote(n, "tie") for n in range(20)])
+    pairs = write(tmp_path / "pairs", [vote(n + 100) for n in range(300)])
+    ties = check({"votes": [votes], "preferences": [pairs]})
+    assert "! all 20 votes are ties" in shown(ties), "preferences are no votes"
+    assert (ties.voted_groups, ties.groups) == (20, 320)
+    enough = check({"votes": [pairs], "extra": [votes]})
+    assert "! all 300 votes prefer A" in shown(enough)
+    assert "few to learn" not in shown(enough)
+    assert not any("votes" in warning for warning in card_view.warnings(check({"preferences": [votes]})))

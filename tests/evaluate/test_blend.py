@@ -5,8 +5,8 @@ from scipy.special import softmax
 
 from tiebreak.data.logits import swap_answers
 from tiebreak.evaluate.blend import EqualBlend, LinearBlend, LogBlend, MatrixBlend
-from tiebreak.evaluate.calibration import MatrixScaling
-from tiebreak.evaluate.metrics import log_loss
+from tiebreak.evaluate.calibration import PRIOR_VOTES, MatrixScaling, TemperatureScaling
+from tiebreak.evaluate.metrics import log_loss, targets
 
 
 @pytest.fixture(scope="module")
@@ -41,13 +41,33 @@ def test_linear_equals_scipy(three_models):
     np.testing.assert_allclose(blend.weights_, found.x, atol=2e-3)
 
 
-def test_log_equals_scipy(three_models):
-    x, y = three_models
-    log_x = np.log(x)
-    found = scipy.optimize.minimize(
-        lambda w: log_loss(softmax(np.einsum("m,nmc->nc", w, log_x), axis=1), y), np.full(3, 1 / 3), tol=1e-10
-    )
+@pytest.mark.parametrize("votes", [30, 1500])
+def test_log_equals_scipy(three_models, votes):
+    """The prior is that many more votes, as the first model with its temperature predicts them."""
+    x, y = three_models[0][:votes], three_models[1][:votes]
+    log_x, expected = np.log(x), TemperatureScaling().fit(x[:, 0], y).predict_proba(x[:, 0])
+
+    def total(w):
+        p = softmax(np.einsum("m,nmc->nc", w, log_x), axis=1)
+        return votes * log_loss(p, targets(y)) + PRIOR_VOTES * log_loss(p, expected)
+
+    found = scipy.optimize.minimize(total, np.full(3, 1 / 3), tol=1e-8)
     np.testing.assert_allclose(LogBlend().fit(x, y).weights_, found.x, atol=1e-4)
+
+
+@pytest.mark.parametrize(("kind", "least"), [(LogBlend, 0.005), (MatrixBlend, 0.05)])
+def test_many_votes_outweigh_the_prior_and_few_do_not(three_models, kind, least):
+    x, y = three_models
+    gains = {}
+    for votes, starts in ((30, range(0, 1500, 100)), (1500, (0,))):
+        parts = [slice(start, start + votes) for start in starts]
+        losses = [
+            [log_loss(kind(prior).fit(x[part], y[part]).predict_proba(x), y) for part in parts]
+            for prior in (0.0, 1.0)
+        ]
+        gains[votes] = np.mean(losses[0]) - np.mean(losses[1])
+    assert gains[30] > least
+    assert -5e-4 < gains[1500] <= 0
 
 
 def test_a_model_that_knows_nothing_weighs_little(three_models):
@@ -76,6 +96,7 @@ def test_symmetric_to_the_last_bit(blend, three_models):
 
 
 def test_one_sure_and_wrong_model_does_not_make_the_blend_infinite():
-    x = np.tile([[[1.0, 0.0, 0.0], [0.3, 0.4, 0.3]]], (10, 1, 1))
-    for blend in (LinearBlend(), LogBlend(), MatrixBlend()):
-        assert log_loss(blend.fit(x, np.ones(10)).predict_proba(x), np.ones(10)) < 1
+    for votes, most in ((10, 1.2), (1000, 1.0)):
+        x = np.tile([[[1.0, 0.0, 0.0], [0.3, 0.4, 0.3]]], (votes, 1, 1))
+        for blend in (LinearBlend(), LogBlend(), MatrixBlend()):
+            assert log_loss(blend.fit(x, np.ones(votes)).predict_proba(x), np.ones(votes)) < most

@@ -4,12 +4,15 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from random import Random
 
 from tiebreak.data import synthetic
 from tiebreak.data.card import check as data_card
-from tiebreak.execute.inspection import check_recipe, rejected
+from tiebreak.execute.inspection import check_recipe, ingested, rejected, too_few
 from tiebreak.execute.start import start
+from tiebreak.execute.task import run_task
 from tiebreak.execute.workspace import Workspace
+from tiebreak.recipe import Split
 
 TIEBREAK = Path(sys.executable).parent / "tiebreak"
 
@@ -64,3 +67,45 @@ def test_a_file_that_breaks_off_is_an_error(tmp_path: Path) -> None:
     (error,) = rejected(work, card)
     assert (error.level, error.about) == ("error", "data.votes")
     assert "votes.json cannot be read from here on, at record 151" in error.text
+
+
+def votes_of(path: Path, winners: list[str]) -> Path:
+    """A file of votes on prompts that have nothing in common."""
+    letters = Random(0)
+    rows = [f"{''.join(letters.choices('abcdefghijkl', k=30))},x,y,{winner}" for winner in winners]
+    path.write_text("\n".join(["prompt,response_a,response_b,winner", *rows]))
+    return path
+
+
+def test_few_votes_are_warned_of_by_side(tmp_path: Path) -> None:
+    votes = votes_of(tmp_path / "votes.csv", ["model_a", "model_b", "tie"] * 10)
+    done = check(start(tmp_path / "run", "tiny", votes=[votes]))
+    assert done.returncode == 0, done.stderr
+    assert "warning  lockbox, expected: 4 votes on 4 prompts: fewer than 30 prompts" in done.stdout
+    assert "warning  calibration side, expected: a temperature fitted on 3 votes loses" in done.stdout
+    assert "! 30 votes are few to learn from" in done.stdout
+
+
+def test_ties_alone_are_an_error_and_one_side_alone_is_none(tmp_path: Path) -> None:
+    ties = check(start(tmp_path / "ties", "tiny", votes=[votes_of(tmp_path / "ties.csv", ["tie"] * 120)]))
+    assert ties.returncode == 2
+    assert "error    data.votes: all 120 votes are ties" in ties.stdout
+    (found,) = (one for one in too_few(Split(), {"a": 9000.0, "b": 0.0, "tie": 0.0}, 20) if one.level)
+    assert (found.level, found.about) == ("warning", "lockbox, expected")
+    assert "450 votes on 1 prompts" in found.text
+
+
+def test_a_plan_says_it_of_votes_that_were_read(tmp_path: Path) -> None:
+    votes = votes_of(tmp_path / "votes.csv", ["model_a"] * 120)
+    work = Workspace(start(tmp_path / "run", "tiny", votes=[votes]))
+    assert not list(ingested(work)), "nothing is known yet"
+    run_task(work, work.find("ingest/votes"), lambda line: None, lambda: False)
+    assert [found.about for found in ingested(work)] == [
+        "data.votes",
+        "data.votes",
+        "lockbox, expected",
+        "calibration side, expected",
+    ]
+    done = subprocess.run([TIEBREAK, "plan", work.path], capture_output=True, text=True, check=True)
+    assert "warning  data.votes: all 120 votes prefer A" in done.stderr
+    assert "warning" not in done.stdout

@@ -51,6 +51,19 @@ def test_given_votes_replace_the_presets_data(tmp_path: Path) -> None:
     assert not (tmp_path / "mine" / "data").exists()
 
 
+def test_given_votes_that_are_few_or_alike_are_warned_of(tmp_path: Path, caplog) -> None:
+    (tmp_path / "ties.jsonl").write_text("".join(json.dumps(PAIR | {"id": n}) + "\n" for n in range(300)))
+    (tmp_path / "few.jsonl").write_text(json.dumps(PAIR) + "\n" + json.dumps(PAIR | {"winner": "model_a"}))
+    start(tmp_path / "one", "tiny", votes=[tmp_path / "ties.jsonl"])
+    start(tmp_path / "two", "tiny", votes=[tmp_path / "few.jsonl"])
+    assert [message.split(":")[0] for message in caplog.messages] == [
+        "all 300 votes are ties",
+        "2 votes are few to learn from",
+    ]
+    start(tmp_path / "three", "tiny", synthetic=100)
+    assert len(caplog.messages) == 2, "made-up votes are as many as were asked for"
+
+
 def test_other_presets_keep_their_comments_and_make_no_models(tmp_path: Path) -> None:
     path = start(tmp_path / "big", "sc4000")
     expected = preset_text("sc4000").replace("name: sc4000", 'name: "big"')

@@ -175,3 +175,34 @@ def test_an_empty_place_is_an_error_and_leaves_nothing(tmp_path, texts, place):
     with pytest.raises(TiebreakError, match=f"no votes fall into the {place}"):
         run(tmp_path, votes=labelled(texts), lockbox_share=0.001)
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_small_sides_are_warned_of(tmp_path, caplog):
+    metrics, _ = run(tmp_path, calibration_share=0.2, votes=labelled(prompts(150)))
+    few, lockbox, calibration = caplog.messages
+    assert few.startswith("150 votes are few to learn from")
+    assert lockbox.startswith(
+        f"lockbox: {metrics['lockbox']} votes on {metrics['lockbox']} prompts: fewer than 30"
+    )
+    assert f"fitted on {metrics['calibration']} votes" in calibration
+
+
+def test_a_lockbox_counts_its_prompts(tmp_path, caplog):
+    texts = [text for text in prompts(60) for _ in range(20)]
+    metrics, rows = run(tmp_path, votes=labelled(texts), lockbox_share=0.3)
+    found = len({row["group"] for row in rows if row["fold"] == LOCKBOX})
+    assert metrics["lockbox"] == 20 * found > 200
+    assert f"{metrics['lockbox']} votes on {found} prompts" in caplog.text
+
+
+def test_enough_votes_are_no_matter(tmp_path, caplog):
+    run(tmp_path, votes=labelled(prompts(800)), lockbox_share=0.3, calibration_share=0.2)
+    assert not caplog.messages
+
+
+def test_ties_alone_are_an_error_and_one_side_alone_a_warning(tmp_path, caplog):
+    texts = prompts(60)
+    with pytest.raises(TiebreakError, match="all 60 votes are ties"):
+        run(tmp_path, votes=[vote(f"v{n}", text, 2) for n, text in enumerate(texts)])
+    run(tmp_path, votes=[vote(f"v{n}", text, 1) for n, text in enumerate(texts)])
+    assert caplog.messages[0].startswith("all 60 votes prefer B")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiebreak.baseline.inputs import Inputs
-from tiebreak.baseline.model import Baseline, Parts
+from tiebreak.baseline.model import BLEND_PRIOR, Baseline, Parts
 from tiebreak.evaluate.blend import LogBlend
 from tiebreak.evaluate.learning import Point
 from tiebreak.evaluate.metrics import row_log_loss
@@ -46,7 +46,7 @@ def points(
         losses = []
         for drawn, other in (draws, draws[::-1]):
             parts = Parts.fit(seen[drawn], y_NC[drawn], weights_N[drawn])
-            blend = LogBlend().fit(parts.predict(seen[other]), y_NC[other])
+            blend = LogBlend(BLEND_PRIOR).fit(parts.predict(seen[other]), y_NC[other])
             losses.append(row_log_loss(blend.predict_proba(parts.predict(unseen)), y_UC))
         found.append(Point(sum(map(len, draws)) // 2, np.stack(losses)))
     return found

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tiebreak.data import groups, rates, readers, sources
+from tiebreak.data import enough, groups, rates, readers, sources
 from tiebreak.data.clustered import Share, share
 from tiebreak.data.facts import Facts, token_counts
 from tiebreak.data.rates import Disagreement, LengthBin
@@ -36,12 +36,16 @@ _QUANTILES = {"median": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
 
 @dataclass(frozen=True)
 class File:
-    """One file and what became of its records. name: as it is called all over the card."""
+    """One file and what became of its records.
+
+    name: as it is called all over the card. labels: the votes of each label, where a soft label counts in parts.
+    """
 
     role: str
     name: str
     records: int
     votes: int
+    labels: dict[str, float]
     rejects: dict[str, int]
     distinct_prompts: int
 
@@ -59,7 +63,7 @@ class Budget:
 class Card:
     """Everything `tiebreak check` says about data.
 
-    labels: shares of all votes. a_wins, longer_wins, length_bins and standings take the votes on one pair of
+    labels: shares of all votes. voted_groups: the groups of prompts that files of votes have. a_wins, longer_wins, length_bins and standings take the votes on one pair of
     answers as one. Intervals take the votes on one group of prompts together.
     """
 
@@ -81,6 +85,7 @@ class Card:
     duplicates: int
     groups: int
     largest_group: int
+    voted_groups: int
     disagreement: Disagreement
     overlaps: list[tuple[str, str, int]]
 
@@ -122,6 +127,7 @@ def check(
         overlaps=_overlaps(prompts),
         groups=len(sizes),
         largest_group=int(sizes.max()),
+        voted_groups=_voted_groups(prompts, [name for name, (role, _) in order.items() if role == "votes"]),
         tokens=_quantiles(facts.tokens),
         tokens_are_estimated=tokenizer is None,
         budgets=[_budget(facts.tokens, tokens, prompt or Prompt()) for tokens in budgets],
@@ -141,6 +147,7 @@ class _Reading:
 
     def votes(self, name: str, role: Role, path: Path) -> Iterator[pa.RecordBatch]:
         records = votes = 0
+        known = len(self.facts)
         kinds: Counter[str] = Counter()
         for batch in readers.read([path], role):
             records += batch.records
@@ -150,7 +157,14 @@ class _Reading:
                 tokens = token_counts(batch.votes, self.tokenizer)
                 self.facts.append(Facts.of(batch.votes, tokens, self.models))
             yield batch.votes
-        self.files[name] = File(role, name, records, votes, dict(kinds.most_common()), 0)
+        labels = enough.label_sums(facts.p for facts in self.facts[known:])
+        self.files[name] = File(role, name, records, votes, labels, dict(kinds.most_common()), 0)
+
+
+def labels_of(card: Card) -> dict[str, float]:
+    """The votes of each label in files of votes, which a judge learns from."""
+    files = [file for file in card.files if file.role == "votes"]
+    return {label: sum(file.labels[label] for file in files) for label in LABELS}
 
 
 def rejects_of(files: Iterable[File]) -> Counter[str]:
@@ -188,6 +202,11 @@ def _overlaps(prompts: groups.Prompts) -> list[tuple[str, str, int]]:
     pairs = permutations(prompts.rows, 2)
     counts = [(one, other, int(prompts.also_in(one, other).sum())) for one, other in pairs]
     return [found for found in counts if found[2]]
+
+
+def _voted_groups(prompts: groups.Prompts, files: Sequence[str]) -> int:
+    rows = [prompts.first_of_group[prompts.rows[file]] for file in files]
+    return len(np.unique(np.concatenate(rows))) if rows else 0
 
 
 def _quantiles(tokens_N3: NDArray[np.int64]) -> dict[str, dict[str, int]]:

@@ -10,7 +10,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from tiebreak.data.card import Card
+from tiebreak.data import enough
+from tiebreak.data.card import Card, labels_of
 from tiebreak.data.clustered import FEWEST_PROMPTS, Share
 from tiebreak.data.groups import THRESHOLD
 from tiebreak.data.standings import Model
@@ -74,6 +75,7 @@ def write_html(card: Card, path: Path) -> None:
 
 def warnings(card: Card) -> Iterator[str]:
     """What someone should know before training on this."""
+    yield from enough.notices(labels_of(card))
     for file in card.files:
         if file.rejects:
             yield f"{file.name}: {sum(file.rejects.values()):,} of {file.records:,} records cannot be used"

@@ -1,6 +1,7 @@
 """Blends of several models' probabilities: (n, models, 3) in, (n, 3) out, as scikit-learn estimators.
 
-Every blend treats the answers alike, so P(A) and P(B) exchange to the last bit when the inputs do.
+Every blend treats the answers alike, so P(A) and P(B) exchange to the last bit when the inputs do. Log and matrix
+blends of few votes stay near the first model, which is the judge, by the prior of `calibration`.
 
 Dimension letters: N rows, M models, C classes (a, b, tie).
 """
@@ -16,12 +17,14 @@ from tiebreak.errors import TiebreakError
 from tiebreak.evaluate.calibration import (
     CELLS,
     FLOOR,
+    RIDGE,
     family,
     features,
     identity,
     newton,
     product,
     softmax,
+    with_prior,
 )
 from tiebreak.evaluate.metrics import CLIP, targets
 from tiebreak.evaluate.selection import best
@@ -66,10 +69,14 @@ class LogBlend(BaseEstimator):  # type: ignore[misc]
     The sum of the weights is free and acts as an inverse temperature, so this blend calibrates as well.
     """
 
+    def __init__(self, prior: float = 1.0) -> None:
+        self.prior = prior
+
     def fit(self, x_NMC: Array, labels: ArrayLike) -> Self:
         start_M = np.full(x_NMC.shape[1], 1 / x_NMC.shape[1])
         log_NCM = np.log(np.maximum(x_NMC, CLIP)).transpose(0, 2, 1)
-        self.weights_ = newton(log_NCM, targets(labels), start_M, ridge_K=np.full(len(start_M), 1e-6))
+        y_NC = with_prior(x_NMC[:, 0], labels, self.prior)
+        self.weights_ = newton(log_NCM, y_NC, start_M, ridge_K=np.full(len(start_M), RIDGE))
         return self
 
     def predict_proba(self, x_NMC: Array) -> Array:
@@ -85,12 +92,16 @@ class MatrixBlend(BaseEstimator):  # type: ignore[misc]
     Stacking (Wolpert 1992) of Dirichlet calibrations. Fitted: coef_ (models, 3, 3), intercept_ (3,).
     """
 
+    def __init__(self, prior: float = 1.0) -> None:
+        self.prior = prior
+
     def fit(self, x_NMC: Array, labels: ArrayLike) -> Self:
         family_KCD = family(CELLS, symmetric=True)
         log_NMC, models = np.log(np.maximum(x_NMC, FLOOR)), x_NMC.shape[1]
         features_NCK = np.concatenate([features(log_NMC[:, m], family_KCD) for m in range(models)], axis=2)
         start_K = np.tile(identity(family_KCD) / models, models)
-        theta_K = newton(features_NCK, targets(labels), start_K, ridge_K=np.full(len(start_K), 1e-6))
+        y_NC = with_prior(x_NMC[:, 0], labels, self.prior)
+        theta_K = newton(features_NCK, y_NC, start_K, ridge_K=np.full(len(start_K), RIDGE))
         map_MCD = np.einsum("mk,kcd->mcd", theta_K.reshape(models, -1), family_KCD)
         self.coef_, self.intercept_ = map_MCD[..., :3], map_MCD[..., 3].sum(axis=0)
         return self

@@ -107,7 +107,7 @@ def calibration_test(
     return CalibrationTest(
         p=_p_value(scores_GK / length_K) if len(scores_GK) >= MIN_GROUPS else None,
         worst=DIRECTIONS[int(t_K.argmax())],
-        temperature=TemperatureScaling().fit(p_NC, y_NC).temperature_,
+        temperature=TemperatureScaling(prior=0.0).fit(p_NC, y_NC).temperature_,
         tie_gap=float((p_NC - y_NC)[:, 2].mean()),
         lead_gap=float(lead_N.mean()),
     )

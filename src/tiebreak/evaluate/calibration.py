@@ -1,8 +1,11 @@
 """Calibrators in scikit-learn's habit: probabilities (n, 3) in, probabilities (n, 3) out.
 
-All are softmax(W log p + b) with W and b restricted to a linear family, so the log loss is convex and one
-damped Newton iteration fits them all. Temperature: W = I / T, b = 0 (Guo et al. 2017, arXiv:1706.04599).
-Vector: W diagonal. Matrix: W full, which is Dirichlet calibration (Kull et al. 2019, arXiv:1910.12656).
+All are softmax(W log p + b) with W and b restricted to a linear family, so the log loss is convex.
+Temperature: W = I / T, b = 0 (Guo et al. 2017, arXiv:1706.04599). Vector: W diagonal. Matrix: W full, which is
+Dirichlet calibration (Kull et al. 2019, arXiv:1910.12656).
+
+A prior keeps fits of few votes near what came in: it adds to the total log loss, so many votes outweigh it.
+docs/decisions.md has what it is worth. prior, everywhere: how many times it counts, 0 for not at all.
 
 A symmetric calibrator commutes with the exchange of the answers: P(A) and P(B) exchange exactly, to the
 last bit, when the inputs do. Fit on unseen rows only.
@@ -10,11 +13,13 @@ last bit, when the inputs do. Fit on unseen rows only.
 Dimension letters: N rows, C classes (a, b, tie), K parameters.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import brentq
 from sklearn.base import BaseEstimator
 
 from tiebreak.evaluate.metrics import CLIP, targets
@@ -24,6 +29,14 @@ Array = NDArray[np.float64]
 TEMPERATURES = (0.01, 100.0)
 """A fitted temperature stays inside."""
 
+SHAPE = 4.0
+"""Of the gamma prior of 1 / T, whose mode is 1: log T has a standard deviation of about a half."""
+
+PRIOR_VOTES = 100.0
+"""Votes that the prior of vector and matrix scaling counts as, which the model with its temperature predicts exactly."""
+
+RIDGE = 1e-6
+"""Weight of the squared distance to the start beside the mean log loss: it picks one among equivalent parameters."""
 
 FLOOR = 1e-4
 """Vector and matrix scaling count a probability below this as this: the logarithm of a rare 0 would bend a
@@ -33,16 +46,30 @@ linear map for all (on real out-of-fold predictions four such rows in 57,477 cos
 class TemperatureScaling(BaseEstimator):  # type: ignore[misc]
     """softmax(log p / T). Symmetric as it stands. Fitted: temperature_."""
 
+    def __init__(self, prior: float = 1.0) -> None:
+        self.prior = prior
+
     def fit(self, probabilities: ArrayLike, labels: ArrayLike) -> Self:
         """Fit on probabilities (n, 3) and labels, class numbers (n,) or soft (n, 3).
 
+        The total log loss and prior SHAPE (1 / T - 1 + log T) is convex in 1 / T: its slope has one root.
         Raises ValueError where either is malformed.
         """
-        x_NC = _log(probabilities, CLIP)
-        (inverse,) = newton(x_NC[..., None], targets(labels), np.ones(1), ridge_K=np.zeros(1))
-        # the loss is convex in 1 / T, so the nearest end is the best temperature inside
-        low, high = TEMPERATURES
-        self.temperature_ = float(np.clip(1 / inverse, low, high)) if inverse > 0 else high
+        x_NC, y_NC = _log(probabilities, CLIP), targets(labels)
+
+        def slope(log_inverse: float) -> float:
+            inverse = math.exp(log_inverse)
+            residual_NC = softmax(x_NC * inverse) - y_NC
+            return float((residual_NC * x_NC).sum()) + self.prior * SHAPE * (1 - 1 / inverse)
+
+        low, high = -math.log(TEMPERATURES[1]), -math.log(TEMPERATURES[0])
+        if slope(low) >= 0:
+            root = low
+        elif slope(high) <= 0:
+            root = high
+        else:
+            root = brentq(slope, low, high, xtol=1e-12)
+        self.temperature_ = math.exp(-root)
         self.classes_ = np.arange(3)
         return self
 
@@ -68,15 +95,13 @@ class _AffineScaling(BaseEstimator):  # type: ignore[misc]
     """softmax(W log max(p, FLOOR) + b) over a family of (W | b). Fitted: coef_ (3, 3), intercept_ (3,).
 
     symmetric: only members that commute with the exchange of the answers.
-    ridge: weight of the squared distance to the identity, beside the mean log loss. It picks one among
-    the equivalent (W | b), which differ by a constant added to all classes, and keeps small fits sane.
     """
 
     _cells: ClassVar[tuple[tuple[int, int], ...]]  # free entries of (W | b); column 3 is b
 
-    def __init__(self, symmetric: bool = True, ridge: float = 1e-6) -> None:
+    def __init__(self, symmetric: bool = True, prior: float = 1.0) -> None:
         self.symmetric = symmetric
-        self.ridge = ridge
+        self.prior = prior
 
     def fit(self, probabilities: ArrayLike, labels: ArrayLike) -> Self:
         """Fit on probabilities (n, 3) and labels, class numbers (n,) or soft (n, 3).
@@ -85,8 +110,9 @@ class _AffineScaling(BaseEstimator):  # type: ignore[misc]
         """
         family_KCD = family(self._cells, self.symmetric)
         features_NCK = features(_log(probabilities, FLOOR), family_KCD)
-        ridge_K = self.ridge * family_KCD.sum(axis=(1, 2))
-        theta_K = newton(features_NCK, targets(labels), identity(family_KCD), ridge_K)
+        ridge_K = RIDGE * family_KCD.sum(axis=(1, 2))
+        y_NC = with_prior(probabilities, labels, self.prior)
+        theta_K = newton(features_NCK, y_NC, identity(family_KCD), ridge_K)
         map_CD = np.einsum("k,kcd->cd", theta_K, family_KCD)
         self.coef_, self.intercept_ = map_CD[:, :3], map_CD[:, 3]
         self.classes_ = np.arange(3)
@@ -131,6 +157,19 @@ CALIBRATORS: dict[str, Calibrator] = {
 def from_json(state: dict[str, Any]) -> Calibrator:
     """What `to_json` of any calibrator said; a vector is a matrix whose other entries are zero."""
     return (TemperatureScaling if "temperature" in state else MatrixScaling).from_json(state)
+
+
+def with_prior(probabilities: ArrayLike, labels: ArrayLike, prior: float = 1.0) -> Array:
+    """Labels (n, 3) whose mean log loss is that of these and prior PRIOR_VOTES more votes.
+
+    Those spread evenly over the rows and say what the model does with a temperature: they draw any fit that can
+    scale it there (catalytic priors: Huang et al. 2020, doi:10.1073/pnas.1920913117).
+    """
+    y_NC = targets(labels)
+    expected_NC = TemperatureScaling(prior).fit(probabilities, y_NC).predict_proba(probabilities)
+    votes = prior * PRIOR_VOTES
+    labels_NC: Array = (len(y_NC) * y_NC + votes * expected_NC) / (len(y_NC) + votes)
+    return labels_NC
 
 
 def family(cells: Sequence[tuple[int, int]], symmetric: bool) -> Array:

@@ -10,7 +10,7 @@ from tiebreak.execute.finding import Finding
 from tiebreak.execute.workspace import Workspace
 from tiebreak.model import hub
 from tiebreak.pipeline import Source
-from tiebreak.recipe import Role
+from tiebreak.recipe import Role, Split
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -62,6 +62,37 @@ def rejected(work: Workspace, card: "Card") -> Iterator[Finding]:
             readers.refuse_rejected(names, records, votes, rejects_of(files), data.max_rejected_share)
         except TiebreakError as error:
             yield Finding("error", f"data.{role}", str(error))
+
+
+def too_few(split: Split, labels: Mapping[str, float], prompts: int) -> Iterator[Finding]:
+    """What the votes of a run, by the sums of their labels and on so many prompts, are too few or too much alike for.
+
+    Sizes of lockbox and calibration side are what is expected of their shares.
+    """
+    from tiebreak.data import enough
+    from tiebreak.evaluate import power
+
+    votes = round(sum(labels.values()))
+    if enough.are_ties(labels):
+        yield from (Finding("error", "data.votes", text) for text in enough.notices(labels))
+    lockbox, of_lockbox = (round(split.lockbox_share * count) for count in (votes, prompts))
+    calibration = round(split.calibration_share * votes)
+    for side, text in power.shortfalls(split, votes, lockbox, of_lockbox, calibration):
+        yield Finding("warning", f"{side}, expected", text)
+
+
+def ingested(work: Workspace) -> Iterator[Finding]:
+    """The same of votes that a run has read, each taken to be on a prompt of its own; nothing where it has not."""
+    from tiebreak.data import enough, streaming
+    from tiebreak.data.votes import LABELS, probabilities
+
+    task = work.find("ingest/votes")
+    if work.manifest(task):
+        batches = streaming.batches(work.folder(task) / "votes.parquet", [f"p_{label}" for label in LABELS])
+        labels = enough.label_sums(map(probabilities, batches))
+        if not enough.are_ties(labels):
+            yield from (Finding("warning", "data.votes", text) for text in enough.notices(labels))
+        yield from too_few(work.recipe.split, labels, round(sum(labels.values())))
 
 
 def _tokenizer(work: Workspace) -> "PreTrainedTokenizerBase | None":

@@ -1,10 +1,11 @@
 """A new recipe in a folder of its own: from a preset, with the data and, for `tiny`, the models it needs."""
 
 import json
+import logging
 import re
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -17,6 +18,8 @@ from tiebreak.execute.artifacts import write_atomically
 from tiebreak.output import new_folder
 from tiebreak.recipe import MAX_SEED, Recipe, Role
 from tiebreak.recipe_file import parse
+
+log = logging.getLogger(__name__)
 
 RECIPE = "recipe.yaml"
 SYNTHETIC_VOTES = 5000
@@ -51,7 +54,8 @@ def start(
 ) -> Path:
     """Write `folder`/recipe.yaml, and what it reads: synthetic votes where asked for, tiny models for `tiny`.
 
-    The recipe comes last, so a folder with one is complete. Returns its path. Raises TiebreakError for an
+    The recipe comes last, so a folder with one is complete. Given votes that are few, or of one label, are warned of.
+    Returns its path. Raises TiebreakError for an
     unknown preset, a file of votes that is missing, damaged or empty, a seed that cannot be, or a folder that
     has a recipe already or cannot be written to; then nothing is left behind.
     """
@@ -83,13 +87,23 @@ def start(
         if synthetic is not None:
             _make_votes(folder, synthetic, seed)
         if votes or preset == "tiny":
-            texts = _texts([folder / name for name in recipe.data.votes], "votes")
+            texts, labels = _read([folder / name for name in recipe.data.votes], "votes")
+        if votes:
+            _warn(labels)
         if preferences:
-            _texts(preferences, "preferences")
+            _read(preferences, "preferences")
         if preset == "tiny":
             _make_models(folder, recipe, texts, seed)
         write_atomically(path, text)
     return path
+
+
+def _warn(labels: Mapping[str, float]) -> None:
+    """Say what votes, by the sums of their labels, are too few or too much alike for."""
+    from tiebreak.data import enough
+
+    for notice in enough.notices(labels):
+        log.warning("%s", notice)
 
 
 @contextmanager
@@ -125,21 +139,27 @@ def _flow(paths: Sequence[Path]) -> str:
     return json.dumps([str(path.resolve()) for path in paths], ensure_ascii=False)
 
 
-def _texts(files_of_votes: Sequence[Path], role: Role) -> list[str]:
-    """Every turn of the first votes. All are read: raises TiebreakError if a file is damaged or none is usable."""
-    from tiebreak.data import readers
+def _read(files_of_votes: Sequence[Path], role: Role) -> tuple[list[str], dict[str, float]]:
+    """Every turn of the first votes, and the sums of the labels of all.
+
+    Raises TiebreakError if a file is damaged or none is usable.
+    """
+    from tiebreak.data import enough, readers
+    from tiebreak.data.votes import probabilities
 
     texts: list[str] = []
+    labels = []
     rejects: Counter[str] = Counter()
     for batch in readers.read(files_of_votes, role):
         readers.refuse_incomplete(batch.rejects)
         rejects.update(readers.kind(reason) for _, _, reason in batch.rejects)
+        labels.append(probabilities(batch.votes))
         for column in ("prompt", "response_a", "response_b"):
             texts += (turn for turn in batch.votes[column].flatten().to_pylist() if turn)
         del texts[_TOKENIZER_TEXTS:]
     if not texts:
         raise readers.no_votes(map(str, files_of_votes), rejects)
-    return texts
+    return texts, enough.label_sums(labels)
 
 
 def _make_models(folder: Path, recipe: Recipe, texts: Sequence[str], seed: int) -> None:

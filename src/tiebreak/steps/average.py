@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tiebreak.predict.package import Package
     from tiebreak.recipe import Lora
 
-VERSION = 9
+VERSION = 10
 
 
 class Settings(Slice):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-VERSION = 2
+VERSION = 3
 
 CURVE = "learning_curve.json"
 

@@ -5,6 +5,7 @@ training side: all that are among the test pairs, and all but the votes themselv
 Where they are kept (drop_overlaps), they are counted all the same.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import compress
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 VERSION = 7
 
+log = logging.getLogger(__name__)
+
 
 class Settings(Slice):
     split: Split
@@ -37,7 +40,8 @@ def run(
     unique over the two) and preferences.parquet (SCHEMA).
 
     Metrics: votes, groups, sizes of folds, lockbox and calibration side, how uneven the folds are, what was dropped because it
-    overlaps. Raises TiebreakError if any of them would be empty.
+    overlaps. Raises TiebreakError if any of them would be empty, or all votes are ties; sides that are too small are
+    warned of.
     """
     from tiebreak.data import groups
     from tiebreak.data.streaming import writer
@@ -56,6 +60,7 @@ def run(
             _tally(batch, p_FC)
             rows.write_batch(_with_new_ids(batch, ids, "votes"))
         metrics |= _evenness(p_FC, settings.split) | _sizes(group_of, gone)
+        _warn(p_FC, _prompts(group_of, folds, gone), settings.split)
         for batch in _joining("extra", files, prompts, settings.split, metrics):
             rows.write_batch(_with_new_ids(batch, ids, "extra"))
     if "unlabelled" in files:
@@ -72,6 +77,31 @@ def run(
 def _sizes(group_of: Sequence[str], gone: "NDArray[np.bool_]") -> dict[str, int]:
     sizes = Counter(compress(group_of, ~gone))
     return {"groups": len(sizes), "largest_group": max(sizes.values(), default=0)}
+
+
+def _prompts(group_of: Sequence[str], folds: Sequence[int], gone: "NDArray[np.bool_]") -> Counter[int]:
+    """Groups in each fold and side."""
+    return Counter(fold for _, fold in set(compress(zip(group_of, folds, strict=True), ~gone)))
+
+
+def _warn(p_FC: "dict[int, NDArray[np.float64]]", prompts: Mapping[int, int], split: Split) -> None:
+    """Say what the votes, the lockbox and the calibration side are too few or too much alike for.
+
+    Raises TiebreakError where all votes are ties.
+    """
+    from tiebreak.data import enough
+    from tiebreak.data.votes import CALIBRATION, LOCKBOX
+    from tiebreak.evaluate import power
+
+    labels = enough.label_sums(p_C[None] for p_C in p_FC.values())
+    for notice in enough.notices(labels):
+        if enough.are_ties(labels):
+            raise TiebreakError(notice)
+        log.warning("%s", notice)
+    sizes = {fold: round(p_C.sum()) for fold, p_C in p_FC.items()}
+    sides = power.shortfalls(split, sum(sizes.values()), sizes[LOCKBOX], prompts[LOCKBOX], sizes[CALIBRATION])
+    for side, notice in sides:
+        log.warning("%s: %s", side, notice)
 
 
 def _folds(group_of: Sequence[str], settings: Settings) -> list[int]:
