@@ -9,8 +9,8 @@ import published
 import torch
 from sizes import LONGEST, PROMPT_SHARE, build, config_of, votes_of
 
+from tiebreak.judge.scoring import both_orders, score
 from tiebreak.model.lora import adapted_layers
-from tiebreak.predict.scorer import both_orders, score
 
 
 @cache

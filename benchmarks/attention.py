@@ -5,7 +5,7 @@
 One row of packed documents, as long as arena votes, with the heads of Gemma-2-9B and Llama-3-70B; forward, and
 forward and backward. TFLOP/s count the products of queries and keys that see each other: 4 E operations for each pair
 and head forward, 14 E with the backward. --tune tries other cuts of each kernel and says which are faster than
-`tiebreak.model.flash.SHAPES`. Times are the kernels' own: one launch after the other, the host is slower than they are.
+`tiebreak.model.fast.flash_attention.KERNEL_CONFIGS`. Times are the kernels' own: one launch after the other, the host is slower than they are.
 Prints tables, then one line of JSON.
 """
 
@@ -23,10 +23,10 @@ from sizes import LONGEST, PROMPT_SHARE, votes_of
 from torch import Tensor
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
-from tiebreak.data.packing import Packed, batches
-from tiebreak.model import flash
+from tiebreak.judge.scoring import both_orders
 from tiebreak.model.attention import packed_attention
-from tiebreak.predict.scorer import both_orders
+from tiebreak.model.fast import flash_attention
+from tiebreak.tokens.packing import Packed, batches
 
 
 @dataclass(frozen=True)
@@ -132,12 +132,12 @@ def operations(heads: Heads, tokens: int, device: str) -> float:
 def tune(heads: Heads, tokens: int, device: str, repeats: int) -> Iterator[dict[str, Any]]:
     """Every cut of one kernel at a time, the others as they are."""
     (_, tokens, attend), *_ = ways(heads, tokens, device)
-    usual = flash.SHAPES[heads.size]
+    usual = flash_attention.KERNEL_CONFIGS[heads.size]
     for number, kernel in enumerate(KERNELS):
         for cut in CUTS:
             shapes = list(usual)
-            shapes[number] = flash.Shape(*cut)
-            flash.SHAPES[heads.size] = tuple(shapes)  # type: ignore[assignment]
+            shapes[number] = flash_attention.KernelConfig(*cut)
+            flash_attention.KERNEL_CONFIGS[heads.size] = tuple(shapes)  # type: ignore[assignment]
             try:
                 seconds = measure(heads, attend, tokens, device, repeats)
             except Exception as error:  # most do not fit the card's shared memory
@@ -145,7 +145,7 @@ def tune(heads: Heads, tokens: int, device: str, repeats: int) -> Iterator[dict[
             else:
                 yield {"kernel": kernel, "cut": cut, "ms": round(1e3 * seconds[number > 0], 3)}
             finally:
-                flash.SHAPES[heads.size] = usual
+                flash_attention.KERNEL_CONFIGS[heads.size] = usual
 
 
 def main() -> None:
@@ -175,7 +175,7 @@ def main() -> None:
             print(" | ".join(str(value) for value in rows[-1].values()), flush=True)
         if chosen.tune:
             found = sorted(tune(heads, tokens, device, repeats), key=lambda row: row["ms"])
-            for kernel, shape in zip(KERNELS, flash.SHAPES[heads.size], strict=True):
+            for kernel, shape in zip(KERNELS, flash_attention.KERNEL_CONFIGS[heads.size], strict=True):
                 best = [row for row in found if row["kernel"] == kernel][:3]
                 tuned.append({"family": family, "kernel": kernel, "now": astuple(shape), "best": best})
                 print(json.dumps(tuned[-1]), flush=True)

@@ -25,11 +25,11 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 
-from tiebreak.evaluate.blend import EqualBlend, LinearBlend, LogBlend, MatrixBlend
-from tiebreak.evaluate.calibrated import calibration_error
-from tiebreak.evaluate.calibration import MatrixScaling, TemperatureScaling, VectorScaling
-from tiebreak.evaluate.metrics import Array, Bootstrap, difference, log_loss
-from tiebreak.evaluate.selection import nested, out_of_fold, splits
+from tiebreak.stats.blend import EqualBlend, LinearBlend, LogBlend, MatrixBlend
+from tiebreak.stats.calibration import MatrixScaling, TemperatureScaling, VectorScaling
+from tiebreak.stats.calibration_test import calibration_error
+from tiebreak.stats.metrics import Array, Bootstrap, difference, log_loss
+from tiebreak.stats.nested_cv import nested, out_of_fold, splits
 
 FOLDS = 5
 BOOTSTRAP = Bootstrap(1000)

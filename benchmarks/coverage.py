@@ -16,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 from simulation import Arm, Row, run
 
-from tiebreak.evaluate.calibrated import calibration_error, calibration_test
-from tiebreak.evaluate.calibration import softmax
-from tiebreak.evaluate.metrics import (
+from tiebreak.stats.calibration import softmax
+from tiebreak.stats.calibration_test import calibration_error, calibration_test
+from tiebreak.stats.metrics import (
     Array,
     Bootstrap,
     difference,
     prior_prediction,
-    row_hit,
+    row_accuracy,
     row_log_loss,
     summarise,
 )
@@ -89,7 +89,7 @@ def truths(random: np.random.Generator) -> dict[str, float]:
     loss_N = row_log_loss(made.p_NC, y_NC)
     return {
         "log_loss": loss_N.mean(),
-        "accuracy": row_hit(made.p_NC, y_NC).mean(),
+        "accuracy": row_accuracy(made.p_NC, y_NC).mean(),
         "brier": 1 - (y_NC**2).sum(axis=1).mean(),
         "paired change": (row_log_loss(made.other_NC, y_NC) - loss_N).mean(),
         "change from class shares": (

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 from simulation import MIXED, Arm, Row, per_cent, run
 
-from tiebreak.data import rates, strengths
-from tiebreak.data.clustered import FEWEST_PROMPTS, Share, share
-from tiebreak.evaluate.ladder import reliability
+from tiebreak.data_card import label_statistics
+from tiebreak.evaluate.variants import reliability
+from tiebreak.stats import bradley_terry
+from tiebreak.stats.clustered import FEWEST_PROMPTS, Share, share
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -97,7 +98,7 @@ def _shares(made: World, groups_N: Ints) -> tuple[Share, ...]:
     ones_N = np.ones(len(groups_N))
     return (
         share(made.y_NC[:, 0], ones_N, groups_N),
-        rates.a_wins(made.y_NC, rates.pair_weights(made.pairs_N), groups_N),
+        label_statistics.a_wins(made.y_NC, label_statistics.pair_weights(made.pairs_N), groups_N),
         share((made.chance_N < SMALL).astype(float), ones_N, groups_N),
     )
 
@@ -106,16 +107,18 @@ def elo(worlds: int, prompts: int, votes: int) -> Iterator[Row]:
     """Per cent of the intervals of ranked models' strengths, and of position's worth, that hold the truth."""
     held: dict[str, list[bool]] = {}
     for made in _worlds(worlds, prompts, votes):
-        weights_N = rates.pair_weights(made.pairs_N)
+        weights_N = label_statistics.pair_weights(made.pairs_N)
         alone_N = np.arange(len(made.y_NC))
         ranked_M = None
         for way, groups_N in (("", made.prompts_N), (", votes as independent", alone_N)):
-            fitted = strengths.fit(made.models_N2, made.y_NC, weights_N, groups_N, len(STRENGTH_M))
-            ranked_M = fitted.placed_ & (fitted.prompts_ >= FEWEST_PROMPTS) if ranked_M is None else ranked_M
-            off_M = fitted.elo_ - strengths.ELO * STRENGTH_M
+            fitted = bradley_terry.fit(made.models_N2, made.y_NC, weights_N, groups_N, len(STRENGTH_M))
+            ranked_M = (
+                fitted.comparable_ & (fitted.prompts_ >= FEWEST_PROMPTS) if ranked_M is None else ranked_M
+            )
+            off_M = fitted.elo_ - bradley_terry.ELO * STRENGTH_M
             off_M -= off_M[ranked_M].mean() if ranked_M.any() else 0
             held.setdefault("Elo" + way, []).extend((np.abs(off_M) <= fitted.margin_)[ranked_M].tolist())
-            off = abs(fitted.advantage_ - strengths.ELO * ADVANTAGE)
+            off = abs(fitted.advantage_ - bradley_terry.ELO * ADVANTAGE)
             held.setdefault("side A" + way, []).append(bool(off <= fitted.advantage_margin_))
     yield from per_cent(held)
 

@@ -14,10 +14,10 @@ from scipy.optimize import minimize_scalar
 from simulation import Arm, Row, run
 from sklearn.base import BaseEstimator, clone
 
-from tiebreak.evaluate.blend import LinearBlend, LogBlend, MatrixBlend
-from tiebreak.evaluate.calibration import MatrixScaling, TemperatureScaling, VectorScaling, softmax
-from tiebreak.evaluate.metrics import Array, log_loss, targets
-from tiebreak.evaluate.selection import Estimator
+from tiebreak.stats.blend import LinearBlend, LogBlend, MatrixBlend
+from tiebreak.stats.calibration import MatrixScaling, TemperatureScaling, VectorScaling, softmax
+from tiebreak.stats.metrics import Array, log_loss, targets
+from tiebreak.stats.nested_cv import Estimator
 
 RESULT = Path(__file__).parent / "results" / "few_votes-cpu-202611"
 VOTES = (10, 22, 50, 100, 300, 1000)

@@ -37,19 +37,19 @@ from clock import begun, peak_gib, peak_tflops, synchronised, timed
 from sizes import LONGEST, PROMPT_SHARE, build, config_of, votes_of
 from transformers import PreTrainedModel
 
-from tiebreak.data.prompt import TokenizedVotes
-from tiebreak.estimate import parameters_of
+from tiebreak.hardware.memory_model import decoder_shape
+from tiebreak.judge.scoring import both_orders, score
 from tiebreak.model.classifier import Classifier
-from tiebreak.predict.scorer import both_orders, score
-from tiebreak.recipe import Training
+from tiebreak.recipe.schema import Training
 from tiebreak.runtime import Runtime
+from tiebreak.tokens.prompt import TokenizedVotes
 from tiebreak.train.loop import train
 from tiebreak.train.losses import Loss
 from tiebreak.train.rows import TrainingRows, optimizer_steps
 
 LIMITS = {"dense": 0.05, "int8": 0.1, "fp8": 0.3, "nf4": 0.6}
 """By how much rounding alone may move logits; a document that sees another one moves them by more than 1."""
-RATES = Path(__file__).resolve().parents[1] / "src" / "tiebreak" / "rates.json"
+RATES = Path(__file__).resolve().parents[1] / "src" / "tiebreak" / "hardware" / "throughput.json"
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -76,7 +76,7 @@ WORKS = {
 
 @dataclass(frozen=True)
 class Arm:
-    """One way of doing a work. kind: how frozen weights are held, as in `tiebreak.model.stack`, or int8."""
+    """One way of doing a work. kind: how frozen weights are held, as in `tiebreak.model.fast.fused_linears`, or int8."""
 
     work: str
     name: str
@@ -237,7 +237,7 @@ def run(arm: Arm, small: bool, device: str, peak: float) -> dict[str, Any]:
             torch.cuda.empty_cache()
     work = WORKS[arm.work]
     config = config_of(work.family, 2 if small else work.layers, small)
-    per_token = (4 if work.training else 2) * parameters_of(config.to_dict()).matrices
+    per_token = (4 if work.training else 2) * decoder_shape(config.to_dict()).matrices
     tflops = per_token * found["tokens_per_s"] / 1e12
     rounded = {name: round(value, 3) if isinstance(value, float) else value for name, value in found.items()}
     return row | rounded | {
@@ -268,7 +268,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def refreshed(rates: dict[str, Any], rows: list[dict[str, Any]], about: dict[str, Any]) -> dict[str, Any]:
-    """The table of `tiebreak.rates` with what was measured here in place of older entries."""
+    """The table of `tiebreak.hardware.throughput` with what was measured here in place of older entries."""
     card = max((name for name in rates["peaks"] if name in about["card"].replace(" ", "")), key=len)
     source = f"benchmarks/results/{result_name(about)}.md"
     peaks = rates["peaks"] | {
@@ -279,7 +279,7 @@ def refreshed(rates: dict[str, Any], rows: list[dict[str, Any]], about: dict[str
         if row["arm"] in ("bf16", "fp8", "nf4") and "tflops" in row and row["kernels"]:
             work = WORKS[row["work"]]
             config = config_of(work.family, 80 if work.family == "llama" else work.layers, small=False)
-            size = round(parameters_of(config.to_dict()).matrices, -8)
+            size = round(decoder_shape(config.to_dict()).matrices, -8)
             key = (card, "train" if work.training else "score", row["arm"], size)
             names = ("card", "work", "held", "parameters")
             entries[key] = dict(zip(names, key, strict=True)) | {

@@ -77,9 +77,9 @@ def _prompts(fresh: Iterator[str], random: np.random.Generator) -> Iterator[str]
 
 def measure(path: Path, folder: Path) -> dict[str, float]:
     """Seconds of both steps and the peak memory of this process, in GiB."""
-    from tiebreak.recipe import Split
+    from tiebreak.pipeline.steps import ingest, split
+    from tiebreak.recipe.schema import Split
     from tiebreak.runtime import Runtime
-    from tiebreak.steps import ingest, split
 
     runtime = Runtime("cpu", folder)
     settings = ingest.Settings(role="votes", max_rejected_share=0)

@@ -34,17 +34,17 @@ from machine import processor
 from scipy.stats import t as student_t
 from scipy.stats import ttest_1samp
 
-from tiebreak.data import synthetic
-from tiebreak.data.orders import certainty, over_orders
-from tiebreak.data.votes import LABELS, LOCKBOX, SCHEMA, read_table, write_table
-from tiebreak.evaluate import stages
-from tiebreak.evaluate.measure import joined
-from tiebreak.evaluate.metrics import Array, Estimate, prior_prediction
-from tiebreak.execute.plan import select
-from tiebreak.execute.task import run_task, use_threads
-from tiebreak.execute.workspace import Workspace
-from tiebreak.pipeline import Task
-from tiebreak.recipe import Compute, Tta
+from tiebreak.engine.planner import select
+from tiebreak.engine.task_runner import run_task, use_threads
+from tiebreak.engine.workspace import Workspace
+from tiebreak.evaluate import model_logits
+from tiebreak.evaluate.build_metrics import votes_with_logits
+from tiebreak.judge.swap import certainty_threshold, tta_probabilities
+from tiebreak.pipeline.graph import Task
+from tiebreak.recipe.schema import Compute, Tta
+from tiebreak.stats.metrics import Array, Estimate, prior_prediction
+from tiebreak.votes import synthetic
+from tiebreak.votes.schema import LABELS, LOCKBOX, SCHEMA, read_table, write_table
 
 VOTES = 7_000
 FOLDS = 3
@@ -277,9 +277,9 @@ def excess_of(work: Workspace, rung: Rung, truth: dict[str, Array]) -> float:
     if rung.calibrated:
         package = work.folder(work.find("quantize/student")) / "model" / "tiebreak.json"
         calibrations = [json.loads(package.read_text())["calibration"]]
-    scored = stages.read([work.folder(task) for task in tasks], calibrations)
+    scored = model_logits.read([work.folder(task) for task in tasks], calibrations)
     ids = list(truth)
-    models = [model.aligned(ids) for model in stages.of_split(scored, "lockbox")]
+    models = [model.aligned(ids) for model in model_logits.of_split(scored, "lockbox")]
     predictions = [model.probabilities(rung.both_orders, rung.calibrated) for model in models]
     if rung.share < 1:
         predictions = [partly_augmented(work, model, rung.share) for model in models]
@@ -288,14 +288,14 @@ def excess_of(work: Workspace, rung: Rung, truth: dict[str, Array]) -> float:
     return float(np.mean([_excess(p_NC, truth, ids) for p_NC in predictions]))
 
 
-def partly_augmented(work: Workspace, model: stages.Scored, share: float) -> Array:
+def partly_augmented(work: Workspace, model: model_logits.ModelLogits, share: float) -> Array:
     """Both orders where one is less certain than what leaves `share` of the calibration votes uncertain."""
     rows = read_table(work.folder(work.find("split/votes")) / "rows.parquet")
     position = {vote: n for n, vote in enumerate(rows["id"].to_pylist())}
     votes = rows.take([position[vote] for vote in model.ids])
-    average = stages.read([work.folder(work.find("average/student"))])
-    certain_from = certainty(*joined(rows, average), share)
-    return over_orders(votes, model.z_NOC, Tta(), certain_from)
+    average = model_logits.read([work.folder(work.find("average/student"))])
+    certain_from = certainty_threshold(*votes_with_logits(rows, average), share)
+    return tta_probabilities(votes, model.z_NOC, Tta(), certain_from)
 
 
 def _excess(p_NC: Array, truth: dict[str, Array], ids: Sequence[str]) -> float:
@@ -371,7 +371,7 @@ PAGE = """# What each step is worth
 
 Synthetic votes whose true probabilities are known, with three in ten cast at random, so that the best possible log
 loss is {best_possible_log_loss}; real arena votes allow less, as published models are at 0.88 to 0.95. A share of {relation} of
-what decides is a relation between prompt and answers, which word counts cannot see (`tiebreak.data.synthetic`). A seed has
+what decides is a relation between prompt and answers, which word counts cannot see (`tiebreak.votes.synthetic`). A seed has
 {votes:,} votes of its own (a quarter of them the lockbox, a twentieth to calibrate on, the rest in three folds), half as many
 preference pairs by judges who weigh the same things a little otherwise and never err (no ties, no chance), as many pairs
 again without votes, and random models: a Llama of 3 layers and width 96 as the teacher, a

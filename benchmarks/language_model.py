@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tiebreak.data import sides
-from tiebreak.data.prompt import tokenize
-from tiebreak.data.votes import LOCKBOX, read_table
 from tiebreak.model import tiny
-from tiebreak.recipe import Prompt
+from tiebreak.recipe.schema import Prompt
+from tiebreak.tokens.prompt import tokenize
+from tiebreak.votes import splits
+from tiebreak.votes.schema import LOCKBOX, read_table
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def make(
 def readable(split: Path) -> tuple[pa.Table, pa.Table]:
     """The votes outside the lockbox, and the preference pairs, of which step 2 dropped those on a vote's prompt."""
     rows = read_table(split / "rows.parquet")
-    return sides.training_side(rows, LOCKBOX), read_table(split / "preferences.parquet")
+    return splits.training_votes(rows, LOCKBOX), read_table(split / "preferences.parquet")
 
 
 def turns(votes: pa.Table) -> Iterator[str]:

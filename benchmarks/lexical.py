@@ -10,10 +10,10 @@ from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from tiebreak.data import sides
-from tiebreak.data.votes import read_table
-from tiebreak.evaluate.measure import truth_of
-from tiebreak.evaluate.metrics import Array, log_loss
+from tiebreak.evaluate.build_metrics import labelled_votes
+from tiebreak.stats.metrics import Array, log_loss
+from tiebreak.votes import splits
+from tiebreak.votes.schema import read_table
 
 
 def make(rows: Path, output: Path) -> None:
@@ -21,7 +21,7 @@ def make(rows: Path, output: Path) -> None:
     if output.is_file():
         return
     table = read_table(rows)
-    np.save(output, lexical(sides.voted(table), sides.lockbox(table)))
+    np.save(output, lexical(splits.fold_votes(table), splits.lockbox(table)))
 
 
 def lexical(training: pa.Table, lockbox: pa.Table) -> Array:
@@ -31,7 +31,7 @@ def lexical(training: pa.Table, lockbox: pa.Table) -> Array:
     """
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), min_df=5, max_features=40_000, sublinear_tf=True)
     vectorizer.fit([text for column in zip(*texts_of(training), strict=True) for text in column])
-    x_NF, y_N = lexical_features(training, vectorizer), truth_of(training).y_NC.argmax(axis=1)
+    x_NF, y_N = lexical_features(training, vectorizer), labelled_votes(training).y_NC.argmax(axis=1)
     fold_N = training["fold"].to_numpy()
     losses = {
         C: log_loss(

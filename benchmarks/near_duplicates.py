@@ -25,9 +25,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from tiebreak.data import groups, minhash, synthetic
-from tiebreak.data.parts import Parts
-from tiebreak.data.readers import read_all
+from tiebreak.votes import minhash, near_duplicates, synthetic
+from tiebreak.votes.formats.readers import read_all
+from tiebreak.votes.partial_matches import Parts
 
 RESULT = Path(__file__).parent / "results" / "near-duplicates-cpu-202611"
 COUNT = 1000
@@ -171,9 +171,9 @@ def before(votes: Sequence[Vote]) -> list[str]:
     texts = [re.sub(r"[\W_]+", " ", prompt.casefold()).strip() or prompt for prompt in prompts]
     names = list(dict.fromkeys(texts))
     number = {name: n for n, name in enumerate(names)}
-    similar = minhash.similar_pairs(names, minhash.sketches(names), groups.THRESHOLD)
+    similar = minhash.similar_pairs(names, minhash.sketches(names), near_duplicates.THRESHOLD)
     rows = {"votes": np.array([number[text] for text in texts])}
-    return groups.Prompts(names, rows, similar, {"votes": Parts()}).groups("votes")
+    return near_duplicates.Prompts(names, rows, similar, {"votes": Parts()}).groups("votes")
 
 
 def after(votes: Sequence[Vote]) -> list[str]:
@@ -182,7 +182,7 @@ def after(votes: Sequence[Vote]) -> list[str]:
     batch = pa.record_batch(
         [pa.array(column, pa.list_(pa.string())) for column in columns], names=Vote._fields
     )
-    return groups.compare_votes({"votes": [batch]}).groups("votes")
+    return near_duplicates.compare_votes({"votes": [batch]}).groups("votes")
 
 
 def share(pairs: Pairs, grouped: Callable[[Sequence[Vote]], list[str]]) -> float:

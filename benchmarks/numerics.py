@@ -23,17 +23,17 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from tiebreak.data import synthetic
-from tiebreak.data.prompt import TokenizedVotes, tokenize
+from tiebreak.judge.scoring import both_orders, score
 from tiebreak.model import merge, tiny
 from tiebreak.model.classifier import Classifier, load, load_adapted
 from tiebreak.model.lora import adapter_state, save_adapter
-from tiebreak.predict.scorer import both_orders, score
-from tiebreak.recipe import Lora, Prompt, Training
+from tiebreak.recipe.schema import Lora, Prompt, Training
 from tiebreak.runtime import Runtime
+from tiebreak.tokens.prompt import TokenizedVotes, tokenize
 from tiebreak.train.fit import fit
 from tiebreak.train.losses import Loss
 from tiebreak.train.rows import TrainingRows, labels_of
+from tiebreak.votes import synthetic
 
 FAMILIES = ("llama", "gemma2")
 PRECISIONS = ("fp32", "bf16", "fp8", "nf4")

@@ -33,14 +33,15 @@ from typing import Any
 import pyarrow as pa
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from tiebreak.data import shards, synthetic
-from tiebreak.data.prompt import ENCODE_CHUNK, TokenizedVotes, tokenize
-from tiebreak.data.readers import read_all
-from tiebreak.data.sides import subset
-from tiebreak.data.streaming import batches
-from tiebreak.data.votes import SCHEMA, write_table
 from tiebreak.model import tiny
-from tiebreak.recipe import Prompt
+from tiebreak.recipe.schema import Prompt
+from tiebreak.tokens import shards
+from tiebreak.tokens.prompt import ENCODE_CHUNK, TokenizedVotes, tokenize
+from tiebreak.votes import synthetic
+from tiebreak.votes.formats.readers import read_all
+from tiebreak.votes.parquet import batches
+from tiebreak.votes.schema import SCHEMA, write_table
+from tiebreak.votes.splits import subset
 
 MAX_TOKENS = 1024
 FRAME_TOKENS = 30

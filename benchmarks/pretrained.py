@@ -39,26 +39,18 @@ import tiebreak
 from tiebreak.baseline import files
 from tiebreak.baseline.inputs import Inputs
 from tiebreak.baseline.model import PARTS
-from tiebreak.data import sides
-from tiebreak.data.votes import read_table
-from tiebreak.evaluate import stages
-from tiebreak.evaluate.blend import LogBlend
-from tiebreak.evaluate.calibrated import calibration_error, calibration_test
-from tiebreak.evaluate.calibration import TemperatureScaling, from_json
-from tiebreak.evaluate.ladder import Truth
-from tiebreak.evaluate.measure import truth_of
-from tiebreak.evaluate.metrics import (
-    Array,
-    accuracy,
-    difference,
-    ece,
-    log_loss,
-    prior_prediction,
-    summarise,
-)
-from tiebreak.execute.workspace import Workspace
-from tiebreak.predict import package
-from tiebreak.predict.verdict import Verdict
+from tiebreak.engine.workspace import Workspace
+from tiebreak.evaluate import model_logits
+from tiebreak.evaluate.build_metrics import labelled_votes
+from tiebreak.evaluate.variants import LabelledVotes
+from tiebreak.judge import package
+from tiebreak.judge.postprocessing import Postprocessing
+from tiebreak.stats.blend import LogBlend
+from tiebreak.stats.calibration import TemperatureScaling, from_json
+from tiebreak.stats.calibration_test import calibration_error, calibration_test
+from tiebreak.stats.metrics import Array, accuracy, difference, ece, log_loss, prior_prediction, summarise
+from tiebreak.votes import splits
+from tiebreak.votes.schema import read_table
 
 RESULTS = Path(__file__).parent / "results"
 FOLDS = 3
@@ -243,7 +235,7 @@ def compare(chosen: argparse.Namespace, source_of: Mapping[str, str]) -> list[di
     """Every arm on the lockbox, and what changes from the words' arm."""
     first = Part(0).workspace(chosen.work)
     rows = read_table(first.folder(first.find("split/votes")) / "rows.parquet")
-    lockbox, aside = sides.lockbox(rows), sides.calibration(rows)
+    lockbox, aside = splits.lockbox(rows), splits.calibration(rows)
     arms = {name: said for name, said in arms_of(chosen, rows) if all(said)}
     every = {
         f"{name}/{seed}/{n}": p_NC
@@ -252,7 +244,10 @@ def compare(chosen: argparse.Namespace, source_of: Mapping[str, str]) -> list[di
         for n, p_NC in enumerate(many)
     }
     np.savez_compressed(chosen.work / "lockbox.npz", **every)
-    truth, source_N = truth_of(lockbox), np.array([source_of[vote] for vote in lockbox["id"].to_pylist()])
+    truth, source_N = (
+        labelled_votes(lockbox),
+        np.array([source_of[vote] for vote in lockbox["id"].to_pylist()]),
+    )
     words = flat(arms["words"])
     found = []
     for name, predictions in arms.items():
@@ -264,7 +259,7 @@ def compare(chosen: argparse.Namespace, source_of: Mapping[str, str]) -> list[di
     return found
 
 
-def measured(predictions: Predictions, truth: Truth, source_N: Any) -> dict[str, Any]:
+def measured(predictions: Predictions, truth: LabelledVotes, source_N: Any) -> dict[str, Any]:
     """Log loss with its interval, accuracy, calibration error and its test, log loss by source; spread over seeds."""
     many = flat(predictions)
     by_seed = [float(np.mean([log_loss(p_NC, truth.y_NC) for p_NC in seed])) for seed in predictions]
@@ -288,10 +283,10 @@ def measured(predictions: Predictions, truth: Truth, source_N: Any) -> dict[str,
 
 def arms_of(chosen: argparse.Namespace, rows: pa.Table) -> Iterator[tuple[str, Predictions]]:
     """Each arm's predictions of the lockbox votes."""
-    lockbox, aside = sides.lockbox(rows), sides.calibration(rows)
+    lockbox, aside = splits.lockbox(rows), splits.calibration(rows)
     said = Said(chosen.work, lockbox, aside)
     seeds = range(chosen.seeds)
-    prior_C = truth_of(sides.voted(rows)).y_NC.mean(axis=0)
+    prior_C = labelled_votes(splits.fold_votes(rows)).y_NC.mean(axis=0)
     yield "class prior", [[prior_prediction(prior_C, len(lockbox))]]
     plain = [Part(seed).workspace(chosen.work) for seed in seeds]
     yield from simple_arms(plain[0], lockbox)
@@ -319,7 +314,7 @@ def arms_of(chosen: argparse.Namespace, rows: pa.Table) -> Iterator[tuple[str, P
         for name, title in PEERS.items():
             if not (chosen.work / "peers" / f"{name}.json").is_file():
                 continue
-            yield from peer_arms(chosen.work / "peers" / f"{name}.npz", title, truth_of(aside).y_NC)
+            yield from peer_arms(chosen.work / "peers" / f"{name}.npz", title, labelled_votes(aside).y_NC)
 
 
 @dataclass(frozen=True)
@@ -335,7 +330,7 @@ class Said:
         tasks = [t for t in work.tasks if task in (t.step_name, t.id)]
         if any(work.manifest(t) is None for t in tasks):
             return []  # not trained, as the time was too short
-        models = stages.of_split(stages.read([work.folder(t) for t in tasks]), "lockbox")
+        models = model_logits.of_split(model_logits.read([work.folder(t) for t in tasks]), "lockbox")
         aligned = [model.aligned(self.lockbox["id"].to_pylist()) for model in models]
         return [model.probabilities(both_orders=both, calibrated=False) for model in aligned]
 
@@ -344,11 +339,12 @@ class Said:
         task = work.find("predict/quantized")
         if work.manifest(task) is None:
             return []
-        (model,) = stages.of_split(stages.read([work.folder(task)]), "lockbox")
+        (model,) = model_logits.of_split(model_logits.read([work.folder(task)]), "lockbox")
         folder = work.folder(work.find("quantize/student")) / "model"
         z_NOC = model.aligned(self.lockbox["id"].to_pylist()).z_NOC
-        verdict = Verdict.of(package.read(folder), folder)
-        return [(replace(verdict, joined=None) if alone else verdict).on(self.lockbox, z_NOC)]
+        shipped = Postprocessing.from_package(package.read(folder), folder)
+        chosen = replace(shipped, baseline_blend=None) if alone else shipped
+        return [chosen.to_probabilities(self.lockbox, z_NOC)]
 
     def blended(self, work: Workspace) -> list[Array]:
         """The calibrated model and the baseline as `average.blend=log` would ship them, whatever `auto` found."""
@@ -361,12 +357,12 @@ class Said:
         x_NMC = np.stack(
             [calibration.predict_proba(aside_NC), self._on("calibration", simple, self.aside)], axis=1
         )
-        blend = LogBlend().fit(x_NMC, truth_of(self.aside).y_NC)
+        blend = LogBlend().fit(x_NMC, labelled_votes(self.aside).y_NC)
         return [blend.predict_proba(np.stack([alone[0], self._on("lockbox", simple, self.lockbox)], axis=1))]
 
     @staticmethod
     def _on(split: str, folder: Path, votes: pa.Table, both: bool = False) -> Array:
-        (model,) = stages.of_split(stages.read([folder]), split)
+        (model,) = model_logits.of_split(model_logits.read([folder]), split)
         return model.aligned(votes["id"].to_pylist()).probabilities(both, calibrated=False)
 
 
@@ -390,7 +386,7 @@ def peer_arms(file: Path, title: str, y_NC: Array) -> Iterator[tuple[str, Predic
     yield f"peer: {title}, temperature", [[TemperatureScaling().fit(aside_NC, y_NC).predict_proba(p_NC)]]
 
 
-def calibration_of(many: Sequence[Array], truth: Truth) -> dict[str, Any]:
+def calibration_of(many: Sequence[Array], truth: LabelledVotes) -> dict[str, Any]:
     """The ECE's 95 % point were the models calibrated, and the median p-value of the test that they are."""
     error = calibration_error(many, truth.y_NC, BOOTSTRAP, truth.groups_N)
     tests = [calibration_test(p_NC, truth.y_NC, truth.groups_N).p for p_NC in many]

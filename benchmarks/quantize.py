@@ -33,16 +33,16 @@ from machine import processor
 from numpy.typing import NDArray
 from transformers import AutoModelForSequenceClassification
 
-from tiebreak.data import synthetic
-from tiebreak.data.logits import softmax
-from tiebreak.data.prompt import TokenizedVotes, tokenize
-from tiebreak.data.votes import LABELS
-from tiebreak.evaluate.metrics import Array, Bootstrap, difference, log_loss
+from tiebreak.judge import gptq
+from tiebreak.judge.logits import softmax
+from tiebreak.judge.scoring import score
 from tiebreak.model import merge
 from tiebreak.model.classifier import Classifier, load
-from tiebreak.predict.scorer import score
-from tiebreak.quantize import gptq
-from tiebreak.recipe import Prompt
+from tiebreak.recipe.schema import Prompt
+from tiebreak.stats.metrics import Array, Bootstrap, difference, log_loss
+from tiebreak.tokens.prompt import TokenizedVotes, tokenize
+from tiebreak.votes import synthetic
+from tiebreak.votes.schema import LABELS
 
 FAMILIES = ("llama", "gemma2")
 BITS = (8, 4)

@@ -45,18 +45,18 @@ import yaml
 from machine import processor
 
 import tiebreak
-from tiebreak.data import sides
-from tiebreak.data.readers import read_all
-from tiebreak.data.votes import read_table, write_table
+from tiebreak.engine import local_runner
+from tiebreak.engine.planner import select
+from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import TiebreakError
-from tiebreak.evaluate import stages
-from tiebreak.evaluate.measure import truth_of
-from tiebreak.evaluate.metrics import Array, Bootstrap, difference, log_loss, prior_prediction, summarise
-from tiebreak.execute import local
-from tiebreak.execute.plan import select
-from tiebreak.execute.workspace import Workspace
-from tiebreak.predict import package
-from tiebreak.predict.verdict import Verdict
+from tiebreak.evaluate import model_logits
+from tiebreak.evaluate.build_metrics import labelled_votes
+from tiebreak.judge import package
+from tiebreak.judge.postprocessing import Postprocessing
+from tiebreak.stats.metrics import Array, Bootstrap, difference, log_loss, prior_prediction, summarise
+from tiebreak.votes import splits
+from tiebreak.votes.formats.readers import read_all
+from tiebreak.votes.schema import read_table, write_table
 
 SOURCES = {
     "LMSYS": "lmsys/train.csv",
@@ -259,7 +259,7 @@ def write_votes(data: Path, work: Path, count: int) -> dict[str, str]:
     tables["LLMEval2"] = tables["LLMEval2"].filter(people)
     pairs = read_all([data / PREFERENCES], "preferences")[0]
     for name, table in (("votes", pa.concat_tables(tables.values())), ("preferences", pairs)):
-        write_table(sides.subset(table, count, 0), work / f"{name}.parquet")
+        write_table(splits.subset(table, count, 0), work / f"{name}.parquet")
     return {vote: name for name, table in tables.items() for vote in table["id"].to_pylist()}
 
 
@@ -304,18 +304,18 @@ def split_of(work: Workspace) -> Path:
 
 def finish(work: Workspace, steps: Sequence[str] = ()) -> None:
     """Run the steps named, or all."""
-    if failed := local.run(work, select(work, steps) if steps else work.tasks).failed:
+    if failed := local_runner.run(work, select(work, steps) if steps else work.tasks).failed:
         raise TiebreakError(f"not finished: {failed}")
 
 
 def held_out_loss(work: Workspace) -> float:
     """The log loss of the folds' teachers on the votes that they held out, both orders."""
     finish(work, ("ingest", "split", "post_pretrain", "teach", "score"))
-    scored = stages.read([work.folder(task) for task in work.tasks if task.step_name == "score"])
-    rows = truth_of(read_table(split_of(work) / "rows.parquet"))
+    scored = model_logits.read([work.folder(task) for task in work.tasks if task.step_name == "score"])
+    rows = labelled_votes(read_table(split_of(work) / "rows.parquet"))
     losses = [
-        log_loss(said.probabilities(both_orders=True, calibrated=False), rows.only(said.ids).y_NC)
-        for said in stages.of_split(scored, "held_out")
+        log_loss(said.probabilities(both_orders=True, calibrated=False), rows.subset(said.ids).y_NC)
+        for said in model_logits.of_split(scored, "held_out")
     ]
     return float(np.mean(losses))
 
@@ -323,10 +323,10 @@ def held_out_loss(work: Workspace) -> float:
 def compare(work: Workspace, source_of: Mapping[str, str], tf_idf: Array) -> list[dict[str, Any]]:
     """Every arm on the lockbox: log loss and accuracy with intervals, change from TF-IDF and from the prior."""
     rows = read_table(split_of(work) / "rows.parquet")
-    lockbox, training = sides.lockbox(rows), sides.voted(rows)
-    truth, ids = truth_of(lockbox), lockbox["id"].to_pylist()
+    lockbox, training = splits.lockbox(rows), splits.fold_votes(rows)
+    truth, ids = labelled_votes(lockbox), lockbox["id"].to_pylist()
     arms: dict[str, list[Array]] = {
-        "class prior": [prior_prediction(truth_of(training).y_NC.mean(axis=0), len(ids))],
+        "class prior": [prior_prediction(labelled_votes(training).y_NC.mean(axis=0), len(ids))],
         "prior of its source": [prior_of_source(training, lockbox, source_of)],
         "TF-IDF": [tf_idf],
         "student": students(work, ids),
@@ -358,22 +358,22 @@ def compare(work: Workspace, source_of: Mapping[str, str], tf_idf: Array) -> lis
 
 
 def prior_of_source(training: pa.Table, lockbox: pa.Table, source_of: Mapping[str, str]) -> Array:
-    known, y_NC = [source_of[vote] for vote in training["id"].to_pylist()], truth_of(training).y_NC
+    known, y_NC = [source_of[vote] for vote in training["id"].to_pylist()], labelled_votes(training).y_NC
     shares = {name: y_NC[np.array(known) == name].mean(axis=0) for name in set(known)}
     return np.stack([shares[source_of[vote]] for vote in lockbox["id"].to_pylist()])
 
 
 def students(work: Workspace, ids: Sequence[str]) -> list[Array]:
-    scored = stages.read([work.folder(task) for task in work.tasks if task.step_name == "distill"])
-    models = [model.aligned(ids) for model in stages.of_split(scored, "lockbox")]
+    scored = model_logits.read([work.folder(task) for task in work.tasks if task.step_name == "distill"])
+    models = [model.aligned(ids) for model in model_logits.of_split(scored, "lockbox")]
     return [model.probabilities(both_orders=False, calibrated=False) for model in models]
 
 
 def shipped(work: Workspace, lockbox: pa.Table) -> Array:
-    (model,) = stages.read([work.folder(work.find("predict/quantized"))])
+    (model,) = model_logits.read([work.folder(work.find("predict/quantized"))])
     folder = work.folder(work.find("quantize/student")) / "model"
-    verdict = Verdict.of(package.read(folder), folder)
-    return verdict.on(lockbox, model.aligned(lockbox["id"].to_pylist()).z_NOC)
+    verdict = Postprocessing.from_package(package.read(folder), folder)
+    return verdict.to_probabilities(lockbox, model.aligned(lockbox["id"].to_pylist()).z_NOC)
 
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> list[str]:

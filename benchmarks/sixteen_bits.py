@@ -25,12 +25,12 @@ from clock import peak_gib, timed
 from gpu import facts
 from torch import Tensor
 
-from tiebreak.data.packing import Packed, pack, shape
-from tiebreak.model import check, gpu
 from tiebreak.model.classifier import Classifier, load_adapted
+from tiebreak.model.fast import compile, kernel_check
+from tiebreak.model.fast.kernel_variants import Deviation, compare_layers
 from tiebreak.model.lora import adapted_layers, adapter_state
-from tiebreak.model.ways import Part, compared
-from tiebreak.recipe import Lora
+from tiebreak.recipe.schema import Lora
+from tiebreak.tokens.packing import Packed, fixed_length, pack
 
 LORA = Lora(rank=64, alpha=128, dropout=0.0)
 B_STD = 0.002
@@ -70,7 +70,7 @@ def build(folder: Path, way: Way, device: str) -> Classifier:
             embeddings.mul_(1 + way.noise * _normal(embeddings, 0))
     if not way.kernels:
         classifier.fixed = False
-        gpu.uncompile_layers(classifier.model)
+        compile.uncompile_layers(classifier.model)
     classifier.model.train()
     return classifier
 
@@ -81,8 +81,8 @@ def _normal(like: Tensor, seed: int) -> Tensor:
 
 def outcome(classifier: Classifier) -> tuple[Tensor, Tensor]:
     """Logits of the check's texts, and the adapters' gradient as one vector, in the order of the files' names."""
-    documents = check.documents_of(classifier)
-    tokens = shape(sum(map(len, documents)), BUDGETS["cuda"][0]) if classifier.fixed else None
+    documents = kernel_check.sample_documents(classifier)
+    tokens = fixed_length(sum(map(len, documents)), BUDGETS["cuda"][0]) if classifier.fixed else None
     z_DC = classifier.logits(pack(documents, tokens).to(classifier.device))
     (z_DC * torch.linspace(-1, 1, z_DC.numel(), device=z_DC.device).view_as(z_DC)).sum().backward()
     kept = {name: p.data for name, p in classifier.trainable().items()}
@@ -106,18 +106,18 @@ def beside_fp32(way: Way, ours: tuple[Tensor, Tensor], exact: tuple[Tensor, Tens
 def judged(classifier: Classifier, budget: int) -> dict[str, Any]:
     """Whether the check keeps the kernels, and the largest distances that it saw."""
     began = time.perf_counter()
-    parts = list(compared(classifier, check.documents_of(classifier), budget, training=True))
-    of_kind = {kind: [part for part in parts if part.kind == kind] for kind in check.FLOORS}
+    parts = list(compare_layers(classifier, kernel_check.sample_documents(classifier), budget, training=True))
+    of_kind = {kind: [part for part in parts if part.kind == kind] for kind in kernel_check.FLOORS}
     return {
-        "accepted": all(check.excess(part) <= 0 for part in parts),
-        "worst": _said(max(parts, key=check.excess)),
+        "accepted": all(kernel_check.excess(part) <= 0 for part in parts),
+        "worst": _said(max(parts, key=kernel_check.excess)),
         "check_s": round(time.perf_counter() - began, 1),
         **{f"{kind}_kernels": max(part.kernels for part in own) for kind, own in of_kind.items()},
         **{f"{kind}_plain": max(part.plain for part in own) for kind, own in of_kind.items()},
     }
 
 
-def _said(part: Part) -> str:
+def _said(part: Deviation) -> str:
     return f"{part.kind} {part.number}, {part.tensor}: {part.kernels:.4f} beside {part.plain:.4f}"
 
 

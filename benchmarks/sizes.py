@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 from transformers import Gemma2Config, LlamaConfig, PreTrainedConfig, PreTrainedModel
 
-from tiebreak.data.prompt import Ragged, TokenizedVotes
-from tiebreak.model import gpu, precision, stream
+from tiebreak.judge.int8 import Int8Linear
+from tiebreak.model import precision, streaming_loader
 from tiebreak.model.classifier import Classifier
-from tiebreak.model.stack import stacks
-from tiebreak.quantize.int8 import Int8Linear
-from tiebreak.recipe import Lora, Prompt
+from tiebreak.model.fast import compile
+from tiebreak.model.fast.fused_linears import fused_linears
+from tiebreak.recipe.schema import Lora, Prompt
+from tiebreak.tokens.prompt import Ragged, TokenizedVotes
 
 LONGEST, PROMPT_SHARE = 1024, 0.1
 
@@ -68,24 +69,24 @@ def build(
     """Our classifier with random weights, or with those given. kind int8 holds codes of the quantised model."""
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     lora = Lora(rank=rank, alpha=2 * rank, dropout=0.05) if rank else None
-    model = stream.empty(config, dtype, device, None if kind == "int8" else kind, lora)
+    model = streaming_loader.empty_model(config, dtype, device, None if kind == "int8" else kind, lora)
     fill(model, given)
     if kind == "int8":
         pack_codes(model)
     model.requires_grad_(False)
-    for stack in stacks(model):
-        stack.release_adapters()
+    for stack in fused_linears(model):
+        stack.unfreeze_adapters()
     model.score.float().requires_grad_(True)
-    fixed = kernels and gpu.suits(precision.card(device), dtype, config)
+    fixed = kernels and compile.supports_kernels(precision.device_card(device), dtype, config)
     if fixed and compiled:
-        gpu.compile_layers(model)
+        compile.compile_layers(model)
     return Classifier(model, None, head_trained=True, fixed=fixed)  # type: ignore[arg-type]
 
 
 @torch.no_grad()
 def fill(model: PreTrainedModel, given: dict[str, Tensor] | None) -> None:
-    in_stacks = {id(p) for stack in stacks(model) for p in stack.parameters()}
-    for stack in stacks(model):
+    in_stacks = {id(p) for stack in fused_linears(model) for p in stack.parameters()}
+    for stack in fused_linears(model):
         for n, (name, size) in enumerate(zip(stack.names, stack.sizes, strict=True)):
             device = stack.lora_A.device
             shape = (size, stack.inputs)

@@ -37,13 +37,13 @@ from torch.distributed.tensor import DTensor
 from transformers import PreTrainedConfig
 
 from tiebreak import distributed
-from tiebreak.estimate import memory_of, parameters_of
-from tiebreak.model import gpu as kernels
-from tiebreak.model import stream
+from tiebreak.hardware.memory_model import decoder_shape, memory_of
+from tiebreak.model import streaming_loader
 from tiebreak.model.classifier import Classifier
-from tiebreak.model.shard import shard
-from tiebreak.model.stack import Stack, stacks
-from tiebreak.recipe import Lora
+from tiebreak.model.fast import compile as kernels
+from tiebreak.model.fast.fsdp import shard
+from tiebreak.model.fast.fused_linears import FusedLinear, fused_linears
+from tiebreak.recipe.schema import Lora
 
 log = logging.getLogger(__name__)
 
@@ -58,20 +58,22 @@ USED = 0.85
 def spread(config: PreTrainedConfig, kind: str, rank: int, device: str) -> Classifier:
     """Random frozen weights, each process making those that it keeps: whole, they fit no card."""
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    model = stream.empty(config, dtype, "meta", kind, Lora(rank=rank, alpha=2 * rank, dropout=0.05))
+    model = streaming_loader.empty_model(
+        config, dtype, "meta", kind, Lora(rank=rank, alpha=2 * rank, dropout=0.05)
+    )
     model.model.rotary_emb = type(model.model.rotary_emb)(config, device=device)
     for module in (model.model.embed_tokens, model.model.norm, model.score):
         module.to_empty(device=device)
     model.requires_grad_(False)
-    for stack in stacks(model):
-        stack.release_adapters()
-    fixed = kernels.speed_up(model, device)
+    for stack in fused_linears(model):
+        stack.unfreeze_adapters()
+    fixed = kernels.compile_if_supported(model, device)
     shard(model, device)
     log.info("%d layers are spread", len(model.model.layers))
     with torch.no_grad():
         for module in model.modules():
             for name, p in module.named_parameters(recurse=False):
-                randomise(name, p, module.inputs**-0.5 if isinstance(module, Stack) else 0.02)
+                randomise(name, p, module.inputs**-0.5 if isinstance(module, FusedLinear) else 0.02)
     model.score.float().requires_grad_(True)
     return Classifier(model, None, head_trained=True, fixed=fixed)  # type: ignore[arg-type]
 
@@ -102,7 +104,7 @@ def layers_that_fit(config: PreTrainedConfig, budget: int, device: str, size: in
         return config.num_hidden_layers
     memory = torch.cuda.get_device_properties(0).total_memory
     for layers in range(config.num_hidden_layers, 0, -1):
-        shape = parameters_of(config.to_dict() | {"num_hidden_layers": layers})
+        shape = decoder_shape(config.to_dict() | {"num_hidden_layers": layers})
         needed = memory_of(shape, "bf16", RANK, budget, training=True, kept_layers=0)
         if needed.weights / size + needed.adapters + needed.activations <= USED * memory:
             return layers
@@ -120,7 +122,7 @@ def measure(classifier: Classifier, who: str, small: bool, budget: int) -> dict[
 def row(
     arm: str, config: PreTrainedConfig, found: dict[str, float], peak: float, cards: int
 ) -> dict[str, Any]:
-    tflops = 4 * parameters_of(config.to_dict()).matrices * found["tokens_per_s"] / 1e12
+    tflops = 4 * decoder_shape(config.to_dict()).matrices * found["tokens_per_s"] / 1e12
     return {
         "arm": arm, "layers": config.num_hidden_layers, "cards": cards,
         "tokens_per_s": round(found["tokens_per_s"], 1), "tflops_a_card": round(tflops / cards, 3),
@@ -130,10 +132,10 @@ def row(
 
 
 def together(
-    where: distributed.Place, device: str, shard_model: bool, work: Callable[[], dict[str, Any]]
+    where: distributed.ProcessInfo, device: str, shard_model: bool, work: Callable[[], dict[str, Any]]
 ) -> dict[str, Any]:
     """One arm by all processes; its memory is free again afterwards."""
-    with distributed.joined(where, device, shard_model):
+    with distributed.process_group(where, device, shard_model):
         found = work()
     free(device)
     return found
@@ -147,10 +149,10 @@ def free(device: str) -> None:
 
 
 def arms(
-    where: distributed.Place, who: Sequence[str], small: bool, device: str, peak: float
+    where: distributed.ProcessInfo, who: Sequence[str], small: bool, device: str, peak: float
 ) -> list[dict[str, Any]]:
     rank, budget = (16, 512) if small else (RANK, 8192)
-    size = where.size
+    size = where.world_size
     student = config_of("gemma2", 2 if small else 42, small)
     teacher = config_of("llama", 4 if small else 80, small)
     dense = config_of("llama", layers_that_fit(teacher, budget, device, size), small)
@@ -216,11 +218,11 @@ def main() -> None:
         sys.exit("no GPU here; --small tries the script on a CPU")
     if chosen.small and chosen.write:
         sys.exit("--small measures nothing, so there is nothing to --write")
-    where = distributed.place(os.environ)
-    if where.size < 2:
+    where = distributed.process_info(os.environ)
+    if where.world_size < 2:
         sys.exit("one process shares nothing; start with: torchrun --nproc-per-node 2 benchmarks/two_gpus.py")
     if device == "cuda":
-        torch.cuda.set_device(where.local)
+        torch.cuda.set_device(where.local_rank)
     peak = peak_tflops(device, 8192 if device == "cuda" else 256)
     if where.rank == 0:  # when an arm is built, checked and tried out
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -230,7 +232,7 @@ def main() -> None:
     name = torch.cuda.get_device_name() if device == "cuda" else "CPU"
     about = {
         "card": name,
-        "cards": where.size,
+        "cards": where.world_size,
         "bf16_peak_tflops": round(peak, 1),
         "student_speed_up": speed_up(rows),
         "versions": {"python": platform.python_version()}

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tiebreak.recipe import Recipe
+from tiebreak.recipe.schema import Recipe
 
 PAGE = Path(__file__).with_name("recipe.md")
 BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
@@ -18,7 +18,7 @@ takes a recipe also takes `--set`, as often as needed: `--set distill.temperatur
 Everything but `compute`, `slurm` and `run_dir` is part of what a run makes: change a value, and `tiebreak plan` shows
 which tasks become stale (see [artifacts.md](artifacts.md)). Relative paths start at the recipe's folder.
 
-This page is generated from `src/tiebreak/recipe.py` by `python docs/generate.py`.
+This page is generated from `src/tiebreak/recipe/schema.py` by `python docs/generate.py`.
 """
 
 

@@ -9,19 +9,19 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-import hold
-from models import temporary_folder
+import paused_training
+from tiny_models import temporary_folder
 
 from tiebreak import cli
 from tiebreak.baseline.model import TREES
-from tiebreak.execute import rank, ranks, worker
-from tiebreak.execute.signals import held_back
+from tiebreak.engine import multiprocess, multiprocess_worker, worker
+from tiebreak.engine.signals import block_signals
 
 IMPORTED = (
     "tiebreak.cli",
     "tiebreak.baseline.model",
     "tiebreak.evaluate.report",
-    "tiebreak.predict.judge",
+    "tiebreak.judge.judge",
     "tiebreak.train.fit",
 )
 OUTPUTS = ("out", "err")
@@ -72,7 +72,9 @@ class Tiebreak(Forked):
 
     def __init__(self, *arguments: object, folder: Path | None = None, fork_ranks: bool = False) -> None:
         command = ["tiebreak", *map(str, arguments)]
-        super().__init__(_tiebreak, command, _fork_ranks if fork_ranks else ranks._here, folder=folder)
+        super().__init__(
+            _tiebreak, command, _fork_processes if fork_ranks else multiprocess._start_local, folder=folder
+        )
 
 
 def _run(
@@ -96,7 +98,10 @@ def _tiebreak(command: list[str], start_ranks: Callable[..., Any]) -> None:
     sys.argv = command
     TREES["max_iter"] = MOST_TREES
     forks = SimpleNamespace(get_context=lambda _: multiprocessing.get_context("fork"))
-    with mock.patch.object(worker, "multiprocessing", forks), mock.patch.object(ranks, "_here", start_ranks):
+    with (
+        mock.patch.object(worker, "multiprocessing", forks),
+        mock.patch.object(multiprocess, "_start_local", start_ranks),
+    ):
         cli.main()
 
 
@@ -110,11 +115,11 @@ class _Rank(multiprocessing.get_context("fork").Process):  # type: ignore[misc]
         self.join()
 
 
-def _fork_ranks(command: list[str], size: int, environment: Mapping[str, str]) -> list[_Rank]:
+def _fork_processes(command: list[str], size: int, environment: Mapping[str, str]) -> list[_Rank]:
     common = {**environment, "WORLD_SIZE": str(size)}
     places = [common | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(size)]
     started = [_Rank(target=_share, args=(Path(command[-1]), place)) for place in places]
-    with held_back():
+    with block_signals():
         for process in started:
             process.start()
     return started
@@ -125,5 +130,5 @@ def _share(order: Path, environment: Mapping[str, str]) -> None:
     os.environ.update(environment)
     Path("/proc/self/comm").write_text(f"rank {environment['RANK']}")
     if "HOLD" in environment:
-        hold.obey()
-    sys.exit(rank.main(ranks.Order.model_validate_json(order.read_bytes())))
+        paused_training.pause_after_saving()
+    sys.exit(multiprocess_worker.main(multiprocess.WorkerSpec.model_validate_json(order.read_bytes())))

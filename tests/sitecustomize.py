@@ -2,7 +2,7 @@
 
 import sys
 
-if "tiebreak.execute.rank" in sys.orig_argv:
-    from hold import obey
+if "tiebreak.engine.multiprocess_worker" in sys.orig_argv:
+    from paused_training import pause_after_saving
 
-    obey()
+    pause_after_saving()

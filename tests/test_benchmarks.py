@@ -11,12 +11,12 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from models import base
+from tiny_models import base
 
-from tiebreak import rates
-from tiebreak.data import synthetic
-from tiebreak.data.votes import LOCKBOX, SCHEMA, write_table
+from tiebreak.hardware import throughput
 from tiebreak.model import classifier
+from tiebreak.votes import synthetic
+from tiebreak.votes.schema import LOCKBOX, SCHEMA, write_table
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 ARMS = ("gemma-score/reference", "gemma-score/int8", "llama-step/fp8")
@@ -76,7 +76,7 @@ def test_what_was_measured_refreshes_the_rates(monkeypatch: pytest.MonkeyPatch) 
         {"work": "gemma-step", "arm": "fp8", "tflops": 100.0, "kernels": False},
         {"work": "llama-step", "arm": "fp8", "error": "OutOfMemoryError"},
     ]
-    before = rates.table()
+    before = throughput.table()
     found = refreshed(before, rows, about)
     assert found["peaks"]["H100"]["tflops"] == 780
     changed = [entry for entry in found["rates"] if entry not in before["rates"]]
@@ -86,7 +86,9 @@ def test_what_was_measured_refreshes_the_rates(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_attention_is_timed_beside_torchs_own(script: Script) -> None:
-    pytest.importorskip("tiebreak.model.flash", exc_type=ImportError, reason="Triton is not installed")
+    pytest.importorskip(
+        "tiebreak.model.fast.flash_attention", exc_type=ImportError, reason="Triton is not installed"
+    )
     *lines, last = script("attention.py", "--small").strip().splitlines()
     found = json.loads(last)["rows"]
     assert {row["way"] for row in found} >= {"kernel", "sdpa"}

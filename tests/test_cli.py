@@ -7,10 +7,10 @@ import shutil
 from functools import partial
 from pathlib import Path
 
-import fakes
+import fake_steps
 import pytest
 import typer
-from models import base
+from tiny_models import base
 
 from tiebreak import __version__, cli
 
@@ -20,8 +20,8 @@ COMMAND_LINE = typer.main.get_command(cli.app)
 @pytest.fixture
 def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A recipe over the fake steps."""
-    monkeypatch.setattr(cli, "Workspace", partial(cli.Workspace, expand=fakes.tasks))
-    return fakes.write(tmp_path)
+    monkeypatch.setattr(cli, "Workspace", partial(cli.Workspace, expand=fake_steps.tasks))
+    return fake_steps.write(tmp_path)
 
 
 def test_plan_run_status(tiebreak, recipe: Path) -> None:
@@ -221,11 +221,11 @@ def test_verify_finds_what_was_changed_in_the_folder_to_ship(tiebreak, tiny_run,
     assert model.read_bytes() == content
 
 
-def test_the_version_is_said(tiebreak) -> None:
+def test_the_version_is_printed(tiebreak) -> None:
     assert tiebreak("--version") == (0, f"{__version__}\n", "")
 
 
-def test_what_is_missing_is_made_by_the_command_that_is_said(tiebreak, recipe: Path) -> None:
+def test_the_suggested_command_makes_a_missing_input(tiebreak, recipe: Path) -> None:
     code, _, said = tiebreak("run", recipe, "--steps", "join", "--set", "seed=3")
     assert code == 2
     assert f"tiebreak run {recipe} --set seed=3 --steps" in said
@@ -258,7 +258,7 @@ def test_a_full_disk_is_one_clear_error(tiebreak, recipe: Path, monkeypatch: pyt
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cli, "start", full)
+    monkeypatch.setattr(cli, "init_recipe", full)
     code, _, err = tiebreak("init", "x")
     assert code == 2
     assert err.startswith("error: the disk is full")
@@ -317,7 +317,7 @@ def test_evaluate_needs_a_prediction_for_every_label(tiebreak, tmp_path: Path) -
     assert "1 of 2 labelled ids have no prediction" in err
 
 
-def test_evaluate_says_what_is_no_model(tiebreak, recipe: Path, tmp_path: Path) -> None:
+def test_evaluate_names_a_missing_model(tiebreak, recipe: Path, tmp_path: Path) -> None:
     labels, solution = tmp_path / "votes.csv", tmp_path / "solution.csv"
     labels.write_text("id,prompt,response_a,response_b,winner\n1,p,x,y,tie\n")
     solution.write_text("id,winner_model_a,winner_model_b,winner_tie\n1,0,0,1\n")
@@ -356,7 +356,7 @@ def test_a_step_works_by_the_recipe_as_it_stood_when_it_started(
     tiebreak, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another job leaves a teacher out while this one has yet to start the workers that train it."""
-    fakes.write(tmp_path)
+    fake_steps.write(tmp_path)
     for name in ("llama", "gemma"):
         shutil.copytree(base("llama"), tmp_path / "models" / name)
     monkeypatch.chdir(tmp_path)
@@ -368,7 +368,7 @@ def test_a_step_works_by_the_recipe_as_it_stood_when_it_started(
         worker = cli.Workspace(work.path, work.overrides)  # as a worker begins, with nothing read yet
         seen.extend(worker.find(task.id).id for task in tasks if task.step_name == "teach")
 
-    monkeypatch.setattr(cli, "_finish", finish)
+    monkeypatch.setattr(cli, "_run_and_report", finish)
     monkeypatch.setenv("TEACHER_FOLDS", "0")
     code, _, err = tiebreak("step", 3)
     assert code == 0, err

@@ -15,8 +15,8 @@ import typer
 from forked import Forked, Tiebreak
 
 from tiebreak import cli
-from tiebreak.execute.start import presets
-from tiebreak.recipe import Recipe
+from tiebreak.commands.init import presets
+from tiebreak.recipe.schema import Recipe
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGES = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")])

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from models import record
+from tiny_models import record
 
 from tiebreak import seen
 from tiebreak.errors import TiebreakError

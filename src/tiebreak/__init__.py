@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tiebreak.predict.judge import Judge
+    from tiebreak.judge.judge import Judge
 
 __version__ = "0.1.0"
 __all__ = ["load"]
@@ -20,6 +20,6 @@ def load(
     Raises TiebreakError if the folder is missing, no such model or damaged, by the hashes that it records, or the
     device is not here.
     """
-    from tiebreak.predict.judge import load_judge
+    from tiebreak.judge.judge import load_judge
 
     return load_judge(Path(folder), device, score_tokens, precision)

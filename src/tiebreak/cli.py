@@ -1,4 +1,4 @@
-"""The command line: thin calls only. Results go to stdout, all else to stderr; an error exits with 2."""
+"""Command line: thin calls only. Results go to stdout, all else to stderr; an error exits with 2."""
 
 import json
 import logging
@@ -15,24 +15,28 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from tiebreak import __version__, recipe_file
-from tiebreak.cards import named
+from tiebreak import __version__
+from tiebreak.commands import outputs, sweep
+from tiebreak.commands.demo import demo as run_demo
+from tiebreak.commands.init import FEWEST_VOTES, SYNTHETIC_VOTES, init_recipe, presets
+from tiebreak.commands.status import task_statuses
+from tiebreak.commands.table import show, show_verdict
+from tiebreak.engine import local_runner
+from tiebreak.engine.finding import Finding
+from tiebreak.engine.planner import plan as plan_tasks
+from tiebreak.engine.planner import select
+from tiebreak.engine.signals import Stop
+from tiebreak.engine.task_runner import full_disk_as_error, run_task, use_threads
+from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import Interrupted, TiebreakError
-from tiebreak.execute import local, results, scratch, sweep, turn
-from tiebreak.execute.cluster import Cluster
-from tiebreak.execute.demo import demo as run_demo
-from tiebreak.execute.finding import Finding
-from tiebreak.execute.plan import plan as plan_tasks
-from tiebreak.execute.plan import select
-from tiebreak.execute.signals import Stop
-from tiebreak.execute.start import FEWEST_VOTES, RECIPE, SYNTHETIC_VOTES, presets, start
-from tiebreak.execute.status import status as status_of
-from tiebreak.execute.task import full_disk_is_clear, run_task, use_threads
-from tiebreak.execute.workspace import Workspace
+from tiebreak.hardware.gpu_specs import find_card
 from tiebreak.output import new_file
-from tiebreak.pipeline import Task
-from tiebreak.recipe import MAX_SEED, Prompt, Recipe
-from tiebreak.table import show, show_verdict
+from tiebreak.pipeline.graph import Task
+from tiebreak.recipe import loader
+from tiebreak.recipe.loader import RECIPE
+from tiebreak.recipe.schema import MAX_SEED, Prompt, Recipe
+from tiebreak.slurm import numbered_scripts, requeue
+from tiebreak.slurm.jobs import SlurmJobs
 
 app = typer.Typer(
     help="Learn from votes which of two answers people prefer: calibrated P(A), P(B), P(tie).",
@@ -71,11 +75,11 @@ def _options(
 
 
 def main() -> None:
-    """The `tiebreak` command. What people can put right is one line and exit code 2, without a traceback."""
+    """The `tiebreak` command. A TiebreakError is one line and exit code 2, without a traceback."""
     logging.basicConfig(format="%(message)s")
     logging.getLogger("tiebreak").setLevel(logging.INFO)
     try:
-        with full_disk_is_clear(Path.cwd()):
+        with full_disk_as_error(Path.cwd()):
             app()
     except TiebreakError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -98,7 +102,7 @@ def init(
     seed: Seed = 0,
 ) -> None:
     """Write a recipe, in a new folder, from a preset."""
-    print(start(name, preset, votes or (), preferences or (), synthetic, seed))
+    print(init_recipe(name, preset, votes or (), preferences or (), synthetic, seed))
 
 
 @app.command()
@@ -114,42 +118,42 @@ def check(
     card: Annotated[str, typer.Option(help="The jobs' GPU, such as H100, where none is here.")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Say what votes hold and what is wrong with them: labels, lengths, biases, repetition, overlaps.
+    """Check votes and print their data card: labels, lengths, biases, repetition, overlaps.
 
-    Of a recipe, first what would stop a run: models, disk, memory and precision of the card, limits of Slurm.
+    For a recipe, run the pre-flight checks first: models, disk, memory and precision of the card, limits of Slurm.
     """
-    from tiebreak.data import card_view
-    from tiebreak.data.card import labels_of
-    from tiebreak.execute.inspection import check_files, check_recipe, rejected, too_few
-    from tiebreak.execute.preflight import Preflight
+    from tiebreak.commands.check import check_files, check_recipe, rejection_findings, too_few
+    from tiebreak.commands.preflight import Preflight
+    from tiebreak.data_card import view
+    from tiebreak.data_card.card import labels_of
 
     if output:
         new_file(output, (".html",), data)
     findings = []
-    if len(data) == 1 and results.is_recipe(data[0]):
+    if len(data) == 1 and outputs.is_recipe(data[0]):
         work = _workspace(data[0], set_)
-        findings = Preflight(work, named(card) if card else None, on == "slurm").findings()
-        _say_findings(findings, as_json)
+        findings = Preflight(work, find_card(card) if card else None, on == "slurm").findings()
+        _print_findings(findings, as_json)
         data_card = check_recipe(work)
-        refused = [
-            *rejected(work, data_card),
+        of_data = [
+            *rejection_findings(work, data_card),
             *too_few(work.recipe.split, labels_of(data_card), data_card.voted_groups),
         ]
-        _say_findings(refused, as_json)
-        findings += refused
+        _print_findings(of_data, as_json)
+        findings += of_data
     else:
-        results.refuse_unused(set_, data)
+        outputs.refuse_unused(set_, data)
         data_card = check_files(
             {"votes": data, "extra": extra or (), "preferences": preferences or (), "test": test or ()},
             tokenizer,
         )
     if output:
-        card_view.write_html(data_card, output)
+        view.write_html(data_card, output)
     if as_json:
         preflight = [asdict(found) for found in findings]
         print(json.dumps(data_card.as_dict() | {"preflight": preflight}, indent=2))
     else:
-        Console().print(card_view.terminal(data_card))
+        Console().print(view.terminal(data_card))
     if any(found.level == "error" for found in findings):
         raise typer.Exit(2)
 
@@ -162,9 +166,9 @@ def tokenize(
     truncation: Literal["published", "balanced"] = "published",
     as_json: AsJson = False,
 ) -> None:
-    """Write votes as Parquet shards of tokens, however many there are: for a training of your own."""
-    from tiebreak.data import shards
+    """Write votes of any number as Parquet shards of tokens, for a training of your own."""
     from tiebreak.model import hub
+    from tiebreak.tokens import shards
 
     prompt = Prompt(truncation=truncation)
     show([shards.write_files(votes, output, hub.tokenizer(model), prompt)], as_json)
@@ -180,14 +184,14 @@ def plan(
     card: Annotated[str, typer.Option(help="Also tokens, hours and memory on this GPU, such as H100.")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Say of every task whether it is fresh, missing or stale, and why; on Slurm, what would be submitted."""
-    from tiebreak.execute.inspection import ingested
+    """Print the state of every task, fresh, missing or stale, with its reason; on Slurm, the scripts to submit."""
+    from tiebreak.commands.check import ingested
 
     chosen = _words(steps)
-    gpu = named(card) if card else None
+    gpu = find_card(card) if card else None
     work = _workspace(recipe, set_, folds, chosen)
     if on == "slurm":
-        scripts = Cluster(work).planned(select(work, chosen))
+        scripts = SlurmJobs(work).planned_scripts(select(work, chosen))
         texts = [text for _, text in scripts]
         print(json.dumps(texts) if as_json else "\n".join(texts))
         return
@@ -196,11 +200,14 @@ def plan(
     states = plan_tasks(work, chosen)
     rows = [{"task": s.task.id, "state": s.status, "reason": s.reason} for s in states]
     if gpu:
-        from tiebreak.execute import forecast
+        from tiebreak.commands import forecast
 
         forecasts = forecast.forecasts(work, states, gpu)
-        rows = [row | forecast.columns(found, as_json) for row, found in zip(rows, forecasts, strict=True)]
-        print(forecast.total(states, forecasts, gpu), file=sys.stderr)
+        rows = [
+            row | forecast.forecast_columns(found, as_json)
+            for row, found in zip(rows, forecasts, strict=True)
+        ]
+        print(forecast.forecast_summary(states, forecasts, gpu), file=sys.stderr)
     show(rows, as_json)
 
 
@@ -214,23 +221,23 @@ def run(
     sbatch: Annotated[list[str] | None, typer.Option(help="A flag for sbatch, such as --time=60.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make everything that is missing or stale. May be stopped and started again at any moment."""
+    """Run every task that is missing or stale. May be stopped and started again at any moment."""
     chosen = _words(steps)
     work = _workspace(recipe, set_, folds, chosen)
     if on == "slurm":
-        made = Cluster(work).submit(select(work, chosen), sbatch or ())
+        made = SlurmJobs(work).submit(select(work, chosen), sbatch or ())
         rows = [{"job": entry["job"], "step": entry["step"], "tasks": len(entry["tasks"])} for entry in made]
         show(rows, as_json, nothing="nothing to submit: everything is fresh or on its way")
         return
     stop.install()
-    _finish(work, select(work, chosen), as_json)
+    _run_and_report(work, select(work, chosen), as_json)
 
 
-def _finish(work: Workspace, tasks: Sequence[Task], as_json: bool = False) -> None:
-    """Run tasks here and say how it ended; failures exit with 2."""
-    outcome = local.run(work, tasks, stop)
+def _run_and_report(work: Workspace, tasks: Sequence[Task], as_json: bool = False) -> None:
+    """Run tasks here and report the outcome; failures exit with 2."""
+    outcome = local_runner.run(work, tasks, stop)
     evaluated = not outcome.failed and "evaluate/report" in (*outcome.done, *outcome.fresh)
-    verdict = results.verdict(work) if evaluated else None
+    verdict = outputs.verdict(work) if evaluated else None
     if as_json:
         print(json.dumps(asdict(outcome) | {"verdict": verdict}))
     if outcome.failed:
@@ -244,11 +251,11 @@ def _finish(work: Workspace, tasks: Sequence[Task], as_json: bool = False) -> No
         if verdict:
             show_verdict(verdict)
         model = work.folder(work.find("evaluate/report")) / "model"
-        print(f"report: {results.write_report(work)}\nmodel:  {model}")
+        print(f"report: {outputs.write_report(work)}\nmodel:  {model}")
 
 
 @app.command(name="sweep")
-def try_values(
+def sweep_command(
     key: Annotated[
         list[str], typer.Option(help="A key of the recipe, such as teach.training.learning_rate.")
     ],
@@ -264,18 +271,18 @@ def try_values(
     set_: Sets = None,
     as_json: AsJson = False,
 ) -> None:
-    """Try values of recipe keys on one fold and choose by log loss on votes that its models have not seen.
+    """Compare values of recipe keys on one fold by log loss on unseen votes.
 
-    change is the paired difference from the best. A run with the chosen values takes up what was made here.
+    change is the paired difference from the best. A run with the chosen values reuses the artifacts made here.
     """
     stop.install()
-    tried = sweep.sweep(sweep.arms(_workspace(recipe, set_), key, values, fold, step), fold, stop)
+    results = sweep.sweep(sweep.arms(_workspace(recipe, set_), key, values, fold, step), fold, stop)
     if as_json:
-        rows = [one.row() for one in tried]
-        print(json.dumps({"rows": rows, "choose": sweep.best(tried).overrides}, indent=2))
+        rows = [result.row() for result in results]
+        print(json.dumps({"rows": rows, "choose": sweep.best(results).overrides}, indent=2))
     else:
-        show([one.shown() for one in tried], as_json=False)
-        print(f"choose: {sweep.advice(tried)}")
+        show([result.formatted() for result in results], as_json=False)
+        print(f"choose: {sweep.recommended_flags(results)}")
 
 
 @app.command()
@@ -286,7 +293,7 @@ def task(
     requeue: Annotated[bool, typer.Option(help="Requeue this job when Slurm says its time is over.")] = False,
     set_: Sets = None,
 ) -> None:
-    """Run one task here, as a job of a cluster does; what it reads must be there."""
+    """Run one task here, as a job of a cluster does; its inputs must exist."""
     stop.install()
     work = _workspace(recipe, set_)
     use_threads(work.recipe.compute)
@@ -302,38 +309,38 @@ def step(
     recipe: RecipeFile = Path(),
     set_: Sets = None,
 ) -> None:
-    """Do one of the nine steps as the environment says: what the scripts of slurm/ call.
+    """Run one of the nine steps with the variables of the environment, for the scripts of slurm/.
 
     The recipe is the site's; what its variables and --set change is kept in that of the scratch folder.
     """
     stop.install()
-    if turn.waits_for_earlier(number, os.environ, Path.cwd()):
+    if requeue.requeue_until_base_known(number, os.environ, Path.cwd()):
         raise typer.Exit(0)
-    job = scratch.prepare(number, os.environ, _recipe_path(recipe), Path.cwd(), set_ or ())
+    job = numbered_scripts.prepare(number, os.environ, _recipe_path(recipe), Path.cwd(), set_ or ())
     print(f"step {number}: {len(job.tasks)} tasks of {job.work.path}", file=sys.stderr)
-    if turn.is_back_in_queue(number, job, Path.cwd()):
+    if requeue.requeue_if_inputs_missing(number, job, Path.cwd()):
         raise typer.Exit(0)
     with _requeued_in_time(job.work):
-        _finish(Workspace(job.work.freeze()), job.tasks)  # other jobs change the recipe meanwhile
+        _run_and_report(Workspace(job.work.freeze()), job.tasks)  # other jobs may change the recipe meanwhile
 
 
 @app.command()
 def cancel(recipe: RecipeFile = Path(), set_: Sets = None) -> None:
-    """Cancel the Slurm jobs of a run; what is finished stays, and checkpoints too."""
-    print("cancelled:", *(Cluster(_workspace(recipe, set_)).cancel() or ["nothing was on its way"]))
+    """Cancel the Slurm jobs of a run; finished artifacts and checkpoints stay."""
+    print("cancelled:", *(SlurmJobs(_workspace(recipe, set_)).cancel() or ["nothing was on its way"]))
 
 
 @app.command()
 def fetch(recipe: RecipeFile = Path(), set_: Sets = None) -> None:
-    """Bring every model of a recipe to this machine, for jobs that have no internet."""
+    """Download every model of a recipe to this machine, for jobs without internet."""
     for source, path in _workspace(recipe, set_).fetch().items():
         print(f"{source}: {path}")
 
 
 @app.command()
 def status(recipe: RecipeFile = Path(), set_: Sets = None, as_json: AsJson = False) -> None:
-    """Say what every task is doing: done, running and how far, failed and why."""
-    show([asdict(row) for row in status_of(_workspace(recipe, set_))], as_json)
+    """Print the status of every task: done, running with its progress, failed with the reason."""
+    show([asdict(row) for row in task_statuses(_workspace(recipe, set_))], as_json)
 
 
 @app.command()
@@ -349,13 +356,13 @@ def predict(
     precision: Precision = "auto",
     set_: Sets = None,
 ) -> None:
-    """Write P(A), P(B) and P(tie) of pairs of answers: of one model, or the weighted mean of several."""
-    from tiebreak.predict.files import predict_file
+    """Predict P(A), P(B) and P(tie) of pairs of answers, by one model or the weighted mean of several."""
+    from tiebreak.judge.predict_file import predict_file
 
     if weights and fit:
         raise TiebreakError("--weights and --fit exclude each other: weights are given or fitted")
-    results.refuse_unused(set_, models)
-    folders = [results.model_folder(model, set_ or ()) for model in models]
+    outputs.refuse_unused(set_, models)
+    folders = [outputs.model_folder(model, set_ or ()) for model in models]
     rows, used = predict_file(folders, pairs, output, device, _weights(weights), fit, precision)
     shown = f", weights {', '.join(f'{weight:.4g}' for weight in used)}" if len(models) > 1 else ""
     print(f"{output}: {rows} rows{shown}")
@@ -376,23 +383,25 @@ def evaluate(
     set_: Sets = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score models or predictions: log loss, accuracy, Brier score, calibration; and give a verdict on each.
+    """Score models or predictions by log loss, accuracy, Brier score and calibration, with a verdict on each.
 
     Several are scored each and blended: with equal weights, with --weights, and with weights by nested
     cross-validation. Changes of log loss are from the first. Last come the shares of the three answers among
-    these very votes, the best that can be said without a look at the texts. ece_when_calibrated is the
+    these votes, the best constant prediction. ece_when_calibrated is the
     calibration error (ece) that calibrated predictions would have, ece_limit what it would stay below in 95 %
     of cases, calibration_p the p-value of the test that they are.
     """
-    from tiebreak.evaluate.against import against
-    from tiebreak.evaluate.metrics import Bootstrap
+    from tiebreak.evaluate.compare_predictions import compare_predictions
+    from tiebreak.stats.metrics import Bootstrap
 
-    results.refuse_unused(set_, predictions)
-    say = partial(results.say, device=device, precision=precision, overrides=set_ or ())
-    found = against(predictions, labels, Bootstrap(samples, confidence), _weights(weights), say)
+    outputs.refuse_unused(set_, predictions)
+    predict = partial(outputs.predict_table, device=device, precision=precision, overrides=set_ or ())
+    found = compare_predictions(
+        predictions, labels, Bootstrap(samples, confidence), _weights(weights), predict
+    )
     rows = [
         {"predictions": scored.name, "metric": metric, **figure, "rows": scored.rows}
-        | ({"weights": _shown(scored.weights, as_json)} if len(predictions) > 1 else {})
+        | ({"weights": _format_weights(scored.weights, as_json)} if len(predictions) > 1 else {})
         for scored in found
         for metric, figure in scored.figures().items()
     ]
@@ -411,11 +420,11 @@ def report(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write it here again.")] = None,
     set_: Sets = None,
 ) -> None:
-    """Write the report of a run, with what it took and where it was made, and say where it is."""
+    """Write the report of a run, with its seconds and machines, and print its path."""
     if output:
         new_file(output, (".html",))
-    results.refuse_unused(set_, [where])
-    print(results.report(where, output, set_ or ()))
+    outputs.refuse_unused(set_, [where])
+    print(outputs.report(where, output, set_ or ()))
 
 
 @app.command()
@@ -425,9 +434,9 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Read every file that a run has made, or those of a model, and say which is not what was written."""
-    from tiebreak.execute.verify import verify as verified
+    from tiebreak.commands.verify import verify as verified
 
-    results.refuse_unused(set_, [where])
+    outputs.refuse_unused(set_, [where])
     found = list(verified(where, set_ or ()))
     show([asdict(row) if as_json else {"name": row.name, "state": row.state} for row in found], as_json)
     damaged = [row for row in found if row.state == "damaged"]
@@ -445,7 +454,7 @@ def demo(
     ] = SYNTHETIC_VOTES,
     seed: Seed = 0,
 ) -> None:
-    """The whole recipe in a few minutes: made-up votes, tiny models, all nine steps, on a CPU."""
+    """Run the whole recipe in a few minutes: synthetic votes, tiny models, all nine steps, on a CPU."""
     stop.install()
     print(json.dumps(run_demo(folder, votes, seed, stop)))
 
@@ -458,11 +467,11 @@ def schema() -> None:
 
 @contextmanager
 def _requeued_in_time(work: Workspace) -> Iterator[None]:
-    """When this Slurm job is preempted or out of time, put it back into the queue instead of failing."""
+    """Requeue this Slurm job instead of failing when it is preempted or out of time."""
     try:
         yield
     except Interrupted:
-        if not turn.comes_again(work, stop.received):
+        if not requeue.requeue_if_stopped(work, stop.received):
             raise
         raise typer.Exit(0) from None
 
@@ -471,7 +480,7 @@ def _workspace(
     recipe: Path, overrides: Sequence[str] | None, folds: str = "", steps: Sequence[str] = ()
 ) -> Workspace:
     return Workspace(
-        _recipe_path(recipe), (*(overrides or ()), *recipe_file.fold_overrides(_numbers(folds), steps))
+        _recipe_path(recipe), (*(overrides or ()), *loader.fold_overrides(_numbers(folds), steps))
     )
 
 
@@ -497,12 +506,12 @@ def _weights(text: str | None) -> tuple[float, ...] | None:
         raise TiebreakError(f"--weights takes numbers such as 2,1, not {text!r}") from None
 
 
-def _shown(weights: Sequence[float] | None, as_json: bool) -> Any:
+def _format_weights(weights: Sequence[float] | None, as_json: bool) -> Any:
     return weights if as_json else ", ".join(f"{weight:.4g}" for weight in weights or ())
 
 
-def _say_findings(findings: Sequence[Finding], as_json: bool) -> None:
-    """A line each and an empty one; nothing where they come as JSON with all else."""
+def _print_findings(findings: Sequence[Finding], as_json: bool) -> None:
+    """Print a line for each finding and an empty one; nothing with --json, which has them in its output."""
     if findings and not as_json:
         print(*map(_line, findings), "", sep="\n")
 

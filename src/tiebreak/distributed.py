@@ -1,7 +1,7 @@
-"""Several processes at one task, one GPU each: who they are, sums over them, decisions they take together.
+"""Collective operations of several processes on one task, one GPU each: ranks, reductions, broadcasts.
 
-Without `joined` every function is that of a single process, so the code that calls them has one path.
-Decisions go through gloo on the CPU, sums of gradients through NCCL where they lie on a GPU.
+Without `process_group` every function has the result for a single process, so that callers need no special case.
+Scalars go through gloo on the CPU, sums of gradients on a GPU through NCCL.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,47 +16,49 @@ from torch import Tensor
 from torch.distributed import PrefixStore, rendezvous  # type: ignore[attr-defined]
 
 TIMEOUT = timedelta(minutes=30)
-"""For a peer that hangs; one that dies is noticed at once."""
+"""The timeout for a peer that hangs; one that dies is noticed at once."""
 BUCKET = 2**25
-"""Numbers that are summed in one go."""
+"""The largest number of elements in one all-reduce."""
 _sharded = False
-_meetings = count()
+_group_numbers = count()
 
 
 @dataclass(frozen=True)
-class Place:
-    """Which of how many processes this is; `local` counts on its own machine."""
+class ProcessInfo:
+    """The rank of this process, the number of processes, and its rank on its own machine."""
 
     rank: int
-    size: int
-    local: int
+    world_size: int
+    local_rank: int
 
 
-def place(environment: Mapping[str, str]) -> Place:
-    """The place that torchrun's variables name, or srun's; a single process where there are none."""
+def process_info(environment: Mapping[str, str]) -> ProcessInfo:
+    """The process described by the variables of torchrun, or of srun; a single process where there are none."""
     for names in (("RANK", "WORLD_SIZE", "LOCAL_RANK"), ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")):
         if all(name in environment for name in names):
-            return Place(*(int(environment[name]) for name in names))
-    return Place(0, 1, 0)
+            return ProcessInfo(*(int(environment[name]) for name in names))
+    return ProcessInfo(0, 1, 0)
 
 
 @contextmanager
-def joined(where: Place, device: str, shard_model: bool = False) -> Iterator[None]:
-    """Meet the other processes at MASTER_ADDR and MASTER_PORT, for as long as the context lasts.
+def process_group(process: ProcessInfo, device: str, shard_model: bool = False) -> Iterator[None]:
+    """Join the other processes at MASTER_ADDR and MASTER_PORT for the duration of the context.
 
-    shard_model: frozen weights are spread over the processes (model.shard).
-    An error leaves the group as it is, for the process to tell it and end: with NCCL, leaving waits for peers
-    that sit in a sum.
+    shard_model: frozen weights are sharded over the processes (model.fast.fsdp).
+    An error does not destroy the group, so that the process can report it and exit: with NCCL, destroying waits for
+    peers that are inside a collective.
     """
     global _sharded
     backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
-    store, _, _ = next(rendezvous("env://", where.rank, where.size, timeout=TIMEOUT))
-    # a store outlives a group, and the next group would find the addresses of the last
-    store = PrefixStore(f"meeting {next(_meetings)}", store)
-    dist.init_process_group(backend, store=store, rank=where.rank, world_size=where.size, timeout=TIMEOUT)
-    if device == "cuda":  # NCCL takes its memory, and says what is wrong with it, before any work
+    store, _, _ = next(rendezvous("env://", process.rank, process.world_size, timeout=TIMEOUT))
+    # a store outlives its group, and the next group would read the addresses of the last
+    store = PrefixStore(f"meeting {next(_group_numbers)}", store)
+    dist.init_process_group(
+        backend, store=store, rank=process.rank, world_size=process.world_size, timeout=TIMEOUT
+    )
+    if device == "cuda":  # NCCL allocates its memory and reports its errors before any work
         dist.barrier(device_ids=[torch.cuda.current_device()])
-    _sharded = shard_model and where.size > 1
+    _sharded = shard_model and process.world_size > 1
     yield
     dist.barrier(device_ids=[torch.cuda.current_device()] if device == "cuda" else None)
     _sharded = False
@@ -64,52 +66,54 @@ def joined(where: Place, device: str, shard_model: bool = False) -> Iterator[Non
 
 
 def rank() -> int:
+    """The rank of this process."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def size() -> int:
+def world_size() -> int:
+    """The number of processes."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def leads() -> bool:
-    """Is this the process that writes?"""
+def is_main_process() -> bool:
+    """True in the process that writes, the one of rank 0."""
     return rank() == 0
 
 
-def shards() -> bool:
-    """Are frozen weights spread over the processes? Then all must run their forwards in step."""
+def is_sharded() -> bool:
+    """True if frozen weights are sharded over the processes; then all must run the same number of forwards."""
     return _sharded
 
 
-def most(*values: float) -> list[float]:
-    """The largest of each value over all processes; waits for all of them."""
-    if size() == 1:
+def all_reduce_max(*values: float) -> list[float]:
+    """The maximum of each value over all processes; waits for all of them."""
+    if world_size() == 1:
         return list(values)
     tensor = torch.tensor(values, dtype=torch.float64)
     dist.all_reduce(tensor, dist.ReduceOp.MAX)
-    found: list[float] = tensor.tolist()
-    return found
+    maxima: list[float] = tensor.tolist()
+    return maxima
 
 
-def meet() -> None:
-    """Wait until every process is here."""
-    most(0.0)
+def barrier() -> None:
+    """Wait until every process calls this."""
+    all_reduce_max(0.0)
 
 
-def alike(value: float) -> bool:
-    """Do all processes have the same value?"""
-    highest, lowest = most(value, -value)
+def all_equal(value: float) -> bool:
+    """True if all processes pass the same value."""
+    highest, lowest = all_reduce_max(value, -value)
     return highest == -lowest
 
 
-def first(value: bool) -> bool:
-    """What the first process says."""
-    return bool(most(float(value and leads()))[0])
+def broadcast(value: bool) -> bool:
+    """The value of the process of rank 0."""
+    return bool(all_reduce_max(float(value and is_main_process()))[0])
 
 
-def add_up(tensors: Sequence[Tensor]) -> None:
+def all_reduce_sum(tensors: Sequence[Tensor]) -> None:
     """Replace tensors of one type and device by their sums over the processes, in place."""
-    if size() == 1:
+    if world_size() == 1:
         return
     for bucket in _buckets(tensors):
         flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
@@ -131,8 +135,11 @@ def _buckets(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
 
 
 def join_rows(values_RC: Tensor, mine_R: Tensor) -> Tensor:
-    """Rows that each process has some of, whole on all of them. Raises RuntimeError unless each is once."""
-    if size() == 1:
+    """All rows on every process, from rows of which each process computed some (`mine_R`).
+
+    Raises RuntimeError unless exactly one process computed each row.
+    """
+    if world_size() == 1:
         return values_RC
     counted_RC = torch.cat([values_RC * mine_R[:, None], mine_R[:, None].to(values_RC.dtype)], dim=1)
     dist.all_reduce(counted_RC)

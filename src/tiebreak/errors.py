@@ -1,15 +1,15 @@
-"""Errors meant for people: what was wrong, the value, the valid options, the command that fixes it."""
+"""Errors with messages for users: the problem, the value, the valid options, the command that fixes it."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 
 class TiebreakError(Exception):
-    """Something the user can fix. The command line prints it without a traceback and exits with 2."""
+    """An error that the user can fix. The command line prints it without a traceback and exits with 2."""
 
 
 class Interrupted(Exception):
-    """A task was asked to stop and has saved what it needs to go on."""
+    """The end of a task that was asked to stop and has saved its checkpoint."""
 
 
 def nearest(word: str, valid: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""Where a command may write what it makes."""
+"""Checks of output paths, before a command writes to them."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -8,9 +8,9 @@ from tiebreak.errors import TiebreakError, nearest
 
 
 def new_file(path: Path, suffixes: Sequence[str], inputs: Iterable[Path] = ()) -> Path:
-    """The path, if a file may be written there; its folder is made.
+    """Check the path of a file to write, make its folder, and return the path.
 
-    Raises TiebreakError for another suffix, a folder, one of the `inputs`, and a place that cannot be written to.
+    Raises TiebreakError for another suffix, a folder, one of the `inputs`, and a folder without write permission.
     """
     if path.suffix not in suffixes:
         raise TiebreakError(f"cannot write {path}: {nearest(path.suffix, suffixes)}")
@@ -25,7 +25,7 @@ def new_file(path: Path, suffixes: Sequence[str], inputs: Iterable[Path] = ()) -
 
 
 def new_folder(path: Path) -> Path:
-    """The path, of a folder that is made if it is not there. Raises TiebreakError if it cannot be written to."""
+    """Make a folder if it is missing, and return its path. Raises TiebreakError if it cannot be written to."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

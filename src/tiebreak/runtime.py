@@ -1,4 +1,4 @@
-"""What a step may ask of the place it runs in. Steps know nothing of schedulers, terminals or run folders."""
+"""The runtime environment of a step, which knows nothing of schedulers, terminals or run folders."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def _silent(phase: str, done: int, total: int, unit: str, **figures: float) -> None:
-    """Report to nobody."""
+    """Discard a progress report."""
 
 
 def _never() -> bool:
@@ -15,15 +15,15 @@ def _never() -> bool:
 
 @dataclass(frozen=True)
 class Runtime:
-    """The surroundings of one running task.
+    """The environment of one running task.
 
     device: a torch device type, "cpu" or "cuda".
     train_tokens, score_tokens: tokens of one forward; a longer row gets a batch of its own.
     checkpoint_minutes: time between two checkpoints.
     scratch: a folder that survives a kill and is removed once the task is complete (checkpoints).
-    report: report(phase, done, total, unit, **figures) is called often; throttling is the callee's work.
+    report: report(phase, done, total, unit, **figures) is called often; throttling is up to the callee.
     should_stop: true once the task should save a checkpoint and raise `errors.Interrupted`.
-    leads: false in a process that shares the work of another, which alone writes what a step makes.
+    is_main: false in a process that shares the work of another, which alone writes the outputs of a step.
     """
 
     device: str
@@ -33,4 +33,4 @@ class Runtime:
     checkpoint_minutes: float = 10.0
     report: Callable[..., None] = _silent
     should_stop: Callable[[], bool] = _never
-    leads: bool = True
+    is_main: bool = True

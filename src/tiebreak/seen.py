@@ -1,8 +1,8 @@
-"""The groups of votes that weights have learned from, as the manifests of their artifacts record them.
+"""Provenance of weights: the groups of votes that they were trained or calibrated on, from the artifacts' manifests.
 
 A group is a part of the split by its name: a fold ("fold0"), "calibration", "lockbox", "extra", the pairs without
-votes ("unlabelled"), or those of step 1 ("preferences"). A step says which its own training read; the engine unites
-that with the records of all that the step was made of, so that a student has also learned what its teachers have.
+votes ("unlabelled"), or those of step 1 ("preferences"). A step records the groups that its own training read; the
+engine adds those in the records of all its inputs, so that a student has also learned from its teachers' groups.
 """
 
 import json
@@ -16,12 +16,12 @@ Groups = frozenset[str]
 
 
 def learned_from(folders: Iterable[Path]) -> Groups:
-    """All groups that the weights in these artifacts have learned from, directly or through others."""
+    """The groups that the weights in these artifacts have learned from, directly or through their inputs."""
     return _recorded(folders, "learned_from")
 
 
 def fitted_on(folders: Iterable[Path]) -> Groups:
-    """All groups that something in these artifacts was calibrated, chosen or counted on."""
+    """The groups that anything in these artifacts was calibrated, chosen or counted on."""
     return _recorded(folders, "fitted_on")
 
 
@@ -29,21 +29,21 @@ ASIDE = "set votes aside with --set split.calibration_share=0.1"
 
 
 def require_unseen(groups: Iterable[str], seen: Groups, what: str, remedy: str = ASIDE) -> None:
-    """Raises TiebreakError, with the remedy, if any of the groups that `what` needs has been seen."""
-    if known := sorted(seen.intersection(groups)):
+    """Raise TiebreakError, with the remedy, if any of the groups that `what` needs has been seen."""
+    if overlap := sorted(seen.intersection(groups)):
         raise TiebreakError(
-            f"{what} needs votes that have not been seen, and {', '.join(known)} have, directly or through "
+            f"{what} needs votes that have not been seen, and {', '.join(overlap)} have, directly or through "
             f"teachers; {remedy}"
         )
 
 
 def _recorded(folders: Iterable[Path], kind: str) -> Groups:
-    found: set[str] = set()
+    groups: set[str] = set()
     for folder in folders:
         try:
-            found.update(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))[kind])
+            groups.update(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))[kind])
         except (OSError, ValueError, KeyError):
             raise TiebreakError(
                 f"{folder} has no record of the votes that it has seen; make it again"
             ) from None
-    return frozenset(found)
+    return frozenset(groups)

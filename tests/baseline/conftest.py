@@ -1,13 +1,13 @@
-"""A baseline fitted once, and texts that should break nothing."""
+"""Fixtures: a baseline fitted once, and pairs of unusual texts."""
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from simple import made_up
+from learnable_votes import learnable_votes
 
 from tiebreak.baseline import model
 from tiebreak.baseline.model import Baseline
-from tiebreak.data.votes import probabilities, table_of
+from tiebreak.votes.schema import probabilities, table_of
 
 ODD_TEXTS = (
     ([], [], []),
@@ -21,12 +21,12 @@ ODD_TEXTS = (
 
 @pytest.fixture(scope="session")
 def votes() -> pa.Table:
-    return made_up(240)
+    return learnable_votes(240)
 
 
 @pytest.fixture(scope="session")
 def odd_votes() -> pa.Table:
-    """Unlabelled pairs as no one would write them; Arrow holds no lone surrogates, so they come as the readers leave them."""
+    """Unlabelled pairs of unusual texts; Arrow holds no lone surrogates, so texts are cleaned as the readers do."""
     clean = [
         [[t and t.encode("utf-8", "replace").decode() for t in side] for side in vote] for vote in ODD_TEXTS
     ]

@@ -1,4 +1,4 @@
-"""The baseline on shares of its votes."""
+"""Tests of the baseline's learning curve."""
 
 import numpy as np
 import pytest
@@ -6,9 +6,9 @@ import pytest
 from tiebreak.baseline import curve, model
 from tiebreak.baseline.inputs import Inputs
 from tiebreak.baseline.model import BLEND_PRIOR, Parts
-from tiebreak.data.votes import probabilities
-from tiebreak.evaluate.blend import LogBlend
-from tiebreak.evaluate.metrics import row_log_loss
+from tiebreak.stats.blend import LogBlend
+from tiebreak.stats.metrics import row_log_loss
+from tiebreak.votes.schema import probabilities
 
 GROUPS = np.arange(240) // 2
 
@@ -20,7 +20,7 @@ def _few(monkeypatch) -> None:
 
 
 def found(baseline, votes) -> list[curve.Point]:
-    """On 40 of the votes, which stand for unseen ones."""
+    """The points of the curve on 40 of the votes, in place of unseen ones."""
     seen, y = Inputs.of(votes), probabilities(votes)
     unseen = np.arange(40)
     return curve.points(baseline, seen, y, GROUPS, np.ones(len(y)), seen[unseen], y[unseen])

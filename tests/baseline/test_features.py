@@ -1,9 +1,9 @@
 import numpy as np
-from models import swapped
+from tiny_models import swapped
 
 from tiebreak.baseline.features import Text, features, texts
 from tiebreak.baseline.inputs import BUCKETS, Inputs
-from tiebreak.data.votes import table_of
+from tiebreak.votes.schema import table_of
 
 
 def of(prompt: str, a: str, b: str):
@@ -21,7 +21,7 @@ def test_exchanged_answers_change_the_sign_of_odd_inputs_and_nothing_of_even_one
         assert np.isfinite(stored.dense(0)).all()
 
 
-def test_a_vote_is_seen_alike_in_any_company(votes, odd_votes) -> None:
+def test_inputs_of_a_vote_do_not_depend_on_other_rows(votes, odd_votes) -> None:
     for table in (votes.slice(0, 20), odd_votes):
         whole = Inputs.of(table)
         for n in range(len(table)):
@@ -30,7 +30,7 @@ def test_a_vote_is_seen_alike_in_any_company(votes, odd_votes) -> None:
             assert (alone.odd_words - whole.odd_words[[n]]).count_nonzero() == 0
 
 
-def test_long_files_are_seen_in_parts(votes, monkeypatch) -> None:
+def test_long_files_are_processed_in_parts(votes, monkeypatch) -> None:
     whole = Inputs.of(votes)
     monkeypatch.setattr("tiebreak.baseline.inputs.VOTES_AT_ONCE", 100)
     parts = Inputs.of(votes)
@@ -38,7 +38,7 @@ def test_long_files_are_seen_in_parts(votes, monkeypatch) -> None:
     assert (parts.even_words - whole.even_words).count_nonzero() == 0
 
 
-def test_what_is_counted() -> None:
+def test_counts_of_patterns_and_words() -> None:
     plain = of("Name two rivers.", "The Nile. The Rhine.", "The Nile. The Rhine.")
     assert not plain.odd_NF.any()
     for more in (
@@ -60,8 +60,8 @@ def test_what_is_counted() -> None:
         )
 
 
-def test_an_answer_to_the_prompt_is_told_from_one_that_is_not() -> None:
-    """Lengths, letters and marks are the same; only the relation to the prompt differs."""
+def test_features_distinguish_answers_by_overlap_with_the_prompt() -> None:
+    """The answers have the same lengths, letters and marks, and a different overlap with the prompt."""
     found = of("Where is the silver river?", "The silver river is north.", "The golden tower is north.")
     other = of("Where is the copper house?", "The silver river is north.", "The golden tower is north.")
     assert not np.array_equal(found.odd_NF, other.odd_NF)

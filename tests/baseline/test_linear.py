@@ -4,7 +4,8 @@ from scipy.sparse import csr_array, hstack, vstack
 from sklearn.linear_model import LogisticRegression
 
 from tiebreak.baseline.linear import SymmetricLogistic
-from tiebreak.data.logits import softmax, swap_answers
+from tiebreak.judge.logits import softmax
+from tiebreak.votes.schema import swap_answers
 
 
 @pytest.fixture
@@ -17,7 +18,7 @@ def world():
 
 
 def reference(odd, even, y, weights, penalty):
-    """scikit-learn on every vote in both orders, all coefficients free."""
+    """A reference: scikit-learn on every vote in both orders, all coefficients free."""
     x = vstack([hstack([odd, even]), hstack([-odd, even])]).tocsr()
     labels, both = np.concatenate([y, np.array([1, 0, 2])[y]]), np.concatenate([weights, weights])
     model = LogisticRegression(C=1 / penalty, tol=1e-10, max_iter=10_000).fit(x, labels, sample_weight=both)

@@ -5,15 +5,14 @@ import sys
 import numpy as np
 import pyarrow as pa
 import pytest
-from models import swapped
+from tiny_models import swapped
 
 from tiebreak.baseline import model
 from tiebreak.baseline.inputs import Inputs
 from tiebreak.baseline.model import PARTS, Baseline
-from tiebreak.data.logits import swap_answers
-from tiebreak.data.votes import probabilities
 from tiebreak.errors import TiebreakError
-from tiebreak.evaluate.metrics import log_loss, prior_prediction
+from tiebreak.stats.metrics import log_loss, prior_prediction
+from tiebreak.votes.schema import probabilities, swap_answers
 
 
 def test_it_learns_what_the_votes_show(votes, baseline) -> None:
@@ -35,7 +34,7 @@ def test_equal_answers_are_equally_likely(baseline, votes) -> None:
     assert np.array_equal(p[:, 0], p[:, 1])
 
 
-def test_a_prediction_does_not_depend_on_its_company(baseline, votes, odd_votes) -> None:
+def test_a_prediction_does_not_depend_on_other_rows(baseline, votes, odd_votes) -> None:
     for table in (votes.slice(0, 12), odd_votes):
         alone = [baseline.predict_proba(table.slice(n, 1))[0] for n in range(len(table))]
         assert np.array_equal(alone, baseline.predict_proba(table))
@@ -45,8 +44,8 @@ def test_no_votes_have_no_probabilities(baseline, votes) -> None:
     assert baseline.predict_proba(votes.slice(0, 0)).shape == (0, 3)
 
 
-def test_what_others_say_of_a_vote_is_no_matter_of_its_label(votes, baseline, monkeypatch) -> None:
-    """Out of fold: labels of one prompt, changed, leave what is said of it nearly as it was; the fit itself sees them."""
+def test_out_of_fold_predictions_do_not_depend_on_own_labels(votes, baseline, monkeypatch) -> None:
+    """Changed labels of one prompt hardly change its out-of-fold predictions, but do change the fitted model."""
     monkeypatch.setitem(model.TREES, "max_iter", 5)
     y = probabilities(votes)
     groups = np.arange(len(votes)) // 2
@@ -68,7 +67,7 @@ def test_classes_that_do_not_occur_are_unlikely_and_no_error(votes, kinds, monke
 
 @pytest.mark.slow
 def test_weights_and_soft_labels_count(votes, monkeypatch) -> None:
-    """A vote of weight 0 is as good as none, for all that is learned from labels."""
+    """A vote of weight 0 has no effect on what is fitted to labels."""
     monkeypatch.setitem(model.TREES, "max_iter", 5)
     y, seen = probabilities(votes) * 0.8 + 0.2 / 3, Inputs.of(votes)
     weights = np.r_[np.zeros(40), np.full(200, 0.5)]
@@ -103,10 +102,10 @@ def test_weights_name_the_parts(baseline) -> None:
 
 @pytest.mark.slow
 def test_on_real_votes_it_beats_the_class_shares(shared_data) -> None:
-    from tiebreak.data.groups import prompt_numbers
-    from tiebreak.data.readers import read_all
+    from tiebreak.votes.formats.readers import read_all
+    from tiebreak.votes.near_duplicates import prompt_groups
 
     votes: pa.Table = read_all([shared_data / "pairs" / "pandalm_human.parquet"])[0].slice(0, 900)
-    y, groups = probabilities(votes), prompt_numbers(votes)
+    y, groups = probabilities(votes), prompt_groups(votes)
     found = Baseline().fit(votes, y, groups).out_of_fold_
     assert log_loss(found, y) < log_loss(prior_prediction(y.mean(axis=0), len(y)), y) - 0.03

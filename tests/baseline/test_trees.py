@@ -35,7 +35,7 @@ def test_probabilities_are_those_of_scikit_learn(world, trees) -> None:
         np.testing.assert_allclose(trees.predict_proba(rows), reference.predict_proba(rows), atol=1e-12)
 
 
-def test_a_row_is_judged_alike_in_any_company(world, trees) -> None:
+def test_a_prediction_does_not_depend_on_other_rows(world, trees) -> None:
     x = world[0]
     alone = np.concatenate([trees.predict_proba(x[n : n + 1]) for n in range(20)])
     assert np.array_equal(alone, trees.predict_proba(x)[:20])

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tiebreak.data.readers import read
 from tiebreak.errors import TiebreakError
+from tiebreak.votes.formats.readers import read
 
 ROWS = 12
 SCRAPS = b""" " ' , "" "," { } [ ] \\u null PAR1 1e999 NaN """.split()

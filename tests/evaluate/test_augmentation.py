@@ -2,17 +2,17 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tiebreak.data.logits import mean_over_orders, softmax
-from tiebreak.data.orders import first_shown
-from tiebreak.data.votes import table_of
-from tiebreak.evaluate.augmentation import trade
-from tiebreak.evaluate.ladder import Truth
-from tiebreak.evaluate.metrics import Bootstrap, log_loss
+from tiebreak.evaluate.augmentation import tta_tradeoff
+from tiebreak.evaluate.variants import LabelledVotes
+from tiebreak.judge.logits import mean_over_orders, softmax
+from tiebreak.judge.swap import first_order
+from tiebreak.stats.metrics import Bootstrap, log_loss
+from tiebreak.votes.schema import table_of
 
 N = 90
 
 
-def said(seed: int, equal: int = 0) -> tuple[pa.Table, np.ndarray]:
+def votes_and_logits(seed: int, equal: int = 0) -> tuple[pa.Table, np.ndarray]:
     """Votes, the first few with equal answers, and logits in both orders."""
     pairs = (
         {
@@ -26,15 +26,15 @@ def said(seed: int, equal: int = 0) -> tuple[pa.Table, np.ndarray]:
 
 
 @pytest.fixture
-def truth() -> Truth:
-    return Truth([str(n) for n in range(N)], np.eye(3)[np.arange(N) % 3], np.arange(N))
+def truth() -> LabelledVotes:
+    return LabelledVotes([str(n) for n in range(N)], np.eye(3)[np.arange(N) % 3], np.arange(N))
 
 
-def test_trade_equals_a_threshold_set_on_held_out_votes_by_hand(truth):
-    (held_votes, held_z), (votes, z) = said(0), said(1, equal=10)
-    (found,) = trade((held_votes, held_z), (votes, z), truth, Bootstrap(20), shares=(0.4,))
-    top = softmax(held_z[np.arange(N), first_shown(held_votes)[0]]).max(axis=1)
-    first = softmax(z[np.arange(N), first_shown(votes)[0]])
+def test_tradeoff_equals_a_threshold_set_on_held_out_votes_by_hand(truth):
+    (held_votes, held_z), (votes, z) = votes_and_logits(0), votes_and_logits(1, equal=10)
+    (found,) = tta_tradeoff((held_votes, held_z), (votes, z), truth, Bootstrap(20), shares=(0.4,))
+    top = softmax(held_z[np.arange(N), first_order(held_votes)[0]]).max(axis=1)
+    first = softmax(z[np.arange(N), first_order(votes)[0]])
     equal = np.arange(N) < 10
     both = equal | (first.max(axis=1) < np.quantile(top, 0.4))
     p = np.where(both[:, None], mean_over_orders(z), first)
@@ -46,7 +46,7 @@ def test_trade_equals_a_threshold_set_on_held_out_votes_by_hand(truth):
 
 
 def test_the_whole_share_is_both_orders_for_all(truth):
-    votes, z = said(1)
-    (full,) = trade(said(0), (votes, z), truth, Bootstrap(20), shares=(1.0,))
+    votes, z = votes_and_logits(1)
+    (full,) = tta_tradeoff(votes_and_logits(0), (votes, z), truth, Bootstrap(20), shares=(1.0,))
     assert full["realised"] == 1
     assert full["log_loss"] == pytest.approx(log_loss(mean_over_orders(z), truth.y_NC))

@@ -1,19 +1,18 @@
 import numpy as np
 import pytest
 
-from tiebreak.data.logits import swap_answers
-from tiebreak.data.votes import table_of
 from tiebreak.evaluate import bias
-from tiebreak.evaluate.ladder import Truth
-from tiebreak.evaluate.metrics import Bootstrap, log_loss
+from tiebreak.evaluate.variants import LabelledVotes
+from tiebreak.stats.metrics import Bootstrap, log_loss
+from tiebreak.votes.schema import swap_answers, table_of
 
 N = 240
 BOOTSTRAP = Bootstrap(60)
 PRIOR = np.array([0.4, 0.4, 0.2])
 
 
-def truth(y: np.ndarray) -> Truth:
-    return Truth([str(n) for n in range(len(y))], np.eye(3)[y], np.arange(len(y)))
+def truth(y: np.ndarray) -> LabelledVotes:
+    return LabelledVotes([str(n) for n in range(len(y))], np.eye(3)[y], np.arange(len(y)))
 
 
 @pytest.fixture
@@ -23,7 +22,7 @@ def random() -> np.random.Generator:
 
 def test_a_symmetric_model_has_no_position_bias(random):
     z = random.normal(size=(N, 3))
-    found = bias.position(np.stack([z, z], axis=1), truth(random.integers(3, size=N)), BOOTSTRAP)
+    found = bias.position_bias(np.stack([z, z], axis=1), truth(random.integers(3, size=N)), BOOTSTRAP)
     assert {name: estimate["value"] for name, estimate in found.items()} == {
         "first_advantage": 0,
         "change": 0,
@@ -31,10 +30,10 @@ def test_a_symmetric_model_has_no_position_bias(random):
     }
 
 
-def test_a_liking_for_the_first_place_is_measured(random):
+def test_a_preference_for_the_first_answer_is_measured(random):
     shown = np.tile(np.log([0.5, 0.3, 0.2]), (N, 1))  # the answer shown first always gets 0.5
     z = np.stack([shown, swap_answers(shown)], axis=1)
-    found = bias.position(z, truth(random.integers(3, size=N)), BOOTSTRAP)
+    found = bias.position_bias(z, truth(random.integers(3, size=N)), BOOTSTRAP)
     assert found["first_advantage"]["value"] == pytest.approx(0.2)
     assert found["change"]["value"] == pytest.approx(0.2)
     assert found["flips"]["value"] == 1
@@ -45,29 +44,29 @@ def test_gap_of_the_longer_answer(random):
     advantage = np.where(longer_is_a, 0.4, -0.4)
     y = np.where(longer_is_a, 0, 1)  # the longer answer always wins
     p = np.tile([0.4, 0.4, 0.2], (N, 1))  # and the model does not know
-    (only,) = bias.leanings(advantage, p, truth(y), BOOTSTRAP)
+    (only,) = bias.lead_by_advantage(advantage, p, truth(y), BOOTSTRAP)
     assert only["rows"] == N
     assert (only["predicted"]["value"], only["observed"]["value"]) == (0, 1)
     assert only["gap"]["value"] == only["gap"]["low"] == only["gap"]["high"] == -1
 
 
-def test_leanings_are_sliced_by_how_many_times_more(random):
+def test_leads_are_sliced_by_the_ratio_of_lengths(random):
     lengths = np.array([(10, 10), (15, 10), (10, 16), (30, 10), (10, 31), (0, 5)])
     a, b = np.repeat(lengths, 40, axis=0).T
     p, y = np.full((N, 3), 1 / 3), random.integers(3, size=N)
-    found = bias.leanings((a - b) / (a + b), p, truth(y), BOOTSTRAP)
+    found = bias.lead_by_advantage((a - b) / (a + b), p, truth(y), BOOTSTRAP)
     assert [(item["name"], item["rows"]) for item in found] == [
         ("up to 1.5 times", 40),
         ("1.5 to 3 times", 80),
         ("over 3 times", 80),
     ]
-    assert bias.leanings(np.zeros(N), p, truth(y), BOOTSTRAP) == []
+    assert bias.lead_by_advantage(np.zeros(N), p, truth(y), BOOTSTRAP) == []
 
 
 def test_slices_equal_scores_of_their_rows(random):
     p, y = random.dirichlet([1, 1, 1], size=N), random.integers(3, size=N)
     names = np.array(["big"] * 150 + ["small"] * 70 + ["too small"] * 20)
-    big, small = bias.slices(names, p, PRIOR, truth(y), BOOTSTRAP)
+    big, small = bias.slice_metrics(names, p, PRIOR, truth(y), BOOTSTRAP)
     assert (big["name"], big["rows"], small["name"], small["rows"]) == ("big", 150, "small", 70)
     assert small["log_loss"]["value"] == pytest.approx(log_loss(p[150:220], y[150:220]))
     change = log_loss(p[150:220], y[150:220]) - log_loss(np.tile(PRIOR, (70, 1)), y[150:220])
@@ -76,11 +75,13 @@ def test_slices_equal_scores_of_their_rows(random):
 
 
 def test_slices_of_few_prompts_are_left_out(random):
-    """However many votes they have: an interval over three prompts says little."""
+    """Slices of few prompts have no useful interval, whatever their number of votes."""
     p, y = random.dirichlet([1, 1, 1], size=N), random.integers(3, size=N)
     names = np.repeat(["many", "few"], N // 2)
-    few = Truth([str(n) for n in range(N)], np.eye(3)[y], np.r_[np.arange(N // 2), N + np.arange(N // 2) % 3])
-    (many,) = bias.slices(names, p, PRIOR, few, BOOTSTRAP)
+    few = LabelledVotes(
+        [str(n) for n in range(N)], np.eye(3)[y], np.r_[np.arange(N // 2), N + np.arange(N // 2) % 3]
+    )
+    (many,) = bias.slice_metrics(names, p, PRIOR, few, BOOTSTRAP)
     assert (many["name"], many["rows"]) == ("many", N // 2)
 
 
@@ -107,7 +108,7 @@ def test_whole_report_on_votes_without_models(random):
         for n in range(N)
     ]
     p, y = random.dirichlet([1, 1, 1], size=N), random.integers(3, size=N)
-    found = bias.bias(table_of(pairs), p, np.log(p)[:, None], PRIOR, truth(y), BOOTSTRAP)
+    found = bias.bias_report(table_of(pairs), p, np.log(p)[:, None], PRIOR, truth(y), BOOTSTRAP)
     assert found["position"] is None
     assert found["models"] == found["model_pairs"] == []
     assert {item["name"] for item in found["turns"]} == {"1", "2", "3", "4 or more"}
@@ -121,7 +122,7 @@ def test_answers_are_sliced_by_the_length_of_both(random):
         {"prompt": ["why?"], "response_a": ["x" * (n // 60) * 1000], "response_b": ["y" * 500]}
         for n in range(N)
     ]
-    found = bias.sliced(
+    found = bias.slices_by_kind(
         table_of(pairs), random.dirichlet([1, 1, 1], size=N), PRIOR, truth(np.zeros(N, int)), BOOTSTRAP
     )
     rows = {item["name"]: item["rows"] for item in found["answers"]}

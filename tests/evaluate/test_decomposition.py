@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tiebreak.evaluate.decomposition import brier_parts
-from tiebreak.evaluate.metrics import brier
+from tiebreak.stats.metrics import brier
 
 
 def test_parts_add_up():

@@ -7,23 +7,25 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from tiebreak.data.clustered import share
-from tiebreak.evaluate import card, plots, report
-from tiebreak.evaluate.calibrated import calibration_test
-from tiebreak.evaluate.calibration import from_json
-from tiebreak.evaluate.ladder import Truth, climb, prior_rung, reliability, rungs
-from tiebreak.evaluate.learning import Point, learning_curve
-from tiebreak.evaluate.metrics import Bootstrap
-from tiebreak.evaluate.stages import Scored
+from tiebreak.evaluate import model_card, plots, report
+from tiebreak.evaluate.model_logits import ModelLogits
+from tiebreak.evaluate.variants import LabelledVotes, evaluate_variants, prior_variant, reliability, variants
+from tiebreak.stats.calibration import from_json
+from tiebreak.stats.calibration_test import calibration_test
+from tiebreak.stats.clustered import share
+from tiebreak.stats.learning_curve import Point, learning_curve
+from tiebreak.stats.metrics import Bootstrap
 
 
 @pytest.fixture(scope="module")
 def measured() -> dict:
     random = np.random.default_rng(0)
     z = random.normal(size=(80, 2, 3))
-    truth = Truth([str(n) for n in range(80)], np.eye(3)[random.integers(3, size=80)], np.arange(80))
-    model = Scored("student", None, "lockbox", "out_of_fold", truth.ids, z, from_json({"temperature": 1.5}))
-    ladder = [prior_rung(np.full(3, 1 / 3), 80), *rungs("quantised", [model])]
+    truth = LabelledVotes([str(n) for n in range(80)], np.eye(3)[random.integers(3, size=80)], np.arange(80))
+    model = ModelLogits(
+        "student", None, "lockbox", "out_of_fold", truth.ids, z, from_json({"temperature": 1.5})
+    )
+    ladder = [prior_variant(np.full(3, 1 / 3), 80), *variants("quantised", [model])]
     return {
         "name": "a <b>bold</b> run",
         "lockbox_rows": 80,
@@ -40,7 +42,7 @@ def measured() -> dict:
         "prior": {"a": 0.3, "b": 0.3, "tie": 0.4},
         "confidence": 0.95,
         "bootstrap_samples": 20,
-        "ladder": climb(ladder, truth, Bootstrap(20)),
+        "ladder": evaluate_variants(ladder, truth, Bootstrap(20)),
         "folds": [],
         "calibration": [
             {
@@ -62,10 +64,10 @@ def test_names_are_escaped(measured):
 
 def test_numbers_of_the_ladder_are_printed(measured):
     page = report.render(measured)
-    for rung in measured["ladder"]:
+    for variant in measured["ladder"]:
         for metric, digits in (("log_loss", 4), ("accuracy", 3), ("brier", 4)):
-            assert f"<td>{rung[metric]['value']:.{digits}f}<small>" in page
-        ece = rung["ece"]
+            assert f"<td>{variant[metric]['value']:.{digits}f}<small>" in page
+        ece = variant["ece"]
         assert f'<td>{ece["value"]:.3f}<small class="whole">p ' in page
         limit = f'<small class="whole">up to {ece["limit"]:.3f}</small>'
         assert f"<td>{ece['when_calibrated']:.3f}{limit}" in page
@@ -85,10 +87,10 @@ def test_the_verdict_comes_before_all_else(measured):
 
 def test_figures_without_intervals_are_shown_without(measured):
     bare = copy.deepcopy(measured)
-    for rung in bare["ladder"]:
+    for variant in bare["ladder"]:
         for name in ("log_loss", "accuracy", "brier", "change"):
-            rung.get(name, {}).update(low=None, high=None)
-        rung["ece"].update(when_calibrated=None, limit=None, p=None)
+            variant.get(name, {}).update(low=None, high=None)
+        variant["ece"].update(when_calibrated=None, limit=None, p=None)
     bare["closed"] = {"value": 0.7, "low": None, "high": None}
     bare["best_possible_log_loss"] = 0.9
     page = report.render(bare)
@@ -97,7 +99,7 @@ def test_figures_without_intervals_are_shown_without(measured):
     assert f"<td>{bare['ladder'][1]['log_loss']['value']:.4f}</td>" in page
 
 
-def test_what_may_be_added_is_shown(measured):
+def test_optional_keys_are_shown(measured):
     assert "best possible" not in report.render(measured)
     share = {"value": 0.75, "low": 0.7012, "high": 0.8}
     more = {
@@ -130,13 +132,13 @@ def test_card_claims_nothing_that_was_not_done(measured):
         "calibration": {"temperature": 1.0},
         "provenance": {"quantized": {"method": "gptq", "logit_change": 0.000123456, "groups": {"32": 14}}},
     }
-    full = card.render(measured, package)
+    full = model_card.render(measured, package)
     assert "model-index" in full
     assert "| quantized | method gptq; logit change 0.0001235; groups 32 14 |" in full
-    assert "model-index" not in card.render(empty, package)
-    assert "averaged" not in card.render(empty, package)  # one student
+    assert "model-index" not in model_card.render(empty, package)
+    assert "averaged" not in model_card.render(empty, package)  # one student
     package["provenance"] = {"adapters": ["fold0", "fold1"]}
-    assert "averaged over folds, quantised" in card.render(empty, package)
+    assert "averaged over folds, quantised" in model_card.render(empty, package)
 
 
 def test_intervals_are_drawn_in_proportion():

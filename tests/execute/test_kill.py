@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import fakes
+import fake_steps
 import pytest
 
 pytestmark = pytest.mark.slow
@@ -20,9 +20,9 @@ pytestmark = pytest.mark.slow
 
 def start(recipe: Path, *arguments: str, sleep: float = 0.01) -> subprocess.Popen[str]:
     """`tiebreak run` over the fake steps, in a process group of its own."""
-    environment = os.environ | {"PYTHONPATH": str(Path(fakes.__file__).parent), "FAKE_SLEEP": str(sleep)}
+    environment = os.environ | {"PYTHONPATH": str(Path(fake_steps.__file__).parent), "FAKE_SLEEP": str(sleep)}
     return subprocess.Popen(
-        [sys.executable, "-c", fakes.COMMAND, "run", str(recipe), *arguments],
+        [sys.executable, "-c", fake_steps.COMMAND, "run", str(recipe), *arguments],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -47,16 +47,16 @@ def wait_for(recipe: Path, pattern: str) -> None:
 
 @pytest.fixture(scope="session")
 def undisturbed(once: Callable[..., Path]) -> dict[str, object]:
-    folder = once("undisturbed fakes", lambda folder: finish(fakes.write(folder)))
-    return fakes.payload(folder / "run")
+    folder = once("undisturbed fakes", lambda folder: finish(fake_steps.write(folder)))
+    return fake_steps.payload(folder / "run")
 
 
 def test_random_kills_lose_nothing(tmp_path: Path, undisturbed: dict[str, object]) -> None:
-    recipe = fakes.write(tmp_path / "killed")
+    recipe = fake_steps.write(tmp_path / "killed")
     run_dir = recipe.parent / "run"
     kills = 0
-    while kills < 5 or len(fakes.payload(run_dir)) < len(undisturbed):
-        if len(fakes.payload(run_dir)) == len(undisturbed):  # quicker than the kills: once more
+    while kills < 5 or len(fake_steps.payload(run_dir)) < len(undisturbed):
+        if len(fake_steps.payload(run_dir)) == len(undisturbed):  # quicker than the kills: once more
             shutil.rmtree(run_dir)
         further = steps_done(run_dir) + random.randint(1, 15)
         run = start(recipe)
@@ -66,13 +66,13 @@ def test_random_kills_lose_nothing(tmp_path: Path, undisturbed: dict[str, object
         _, errors = run.communicate()
         assert "error" not in errors
         kills += run.returncode == -signal.SIGKILL
-    assert fakes.payload(run_dir) == undisturbed
+    assert fake_steps.payload(run_dir) == undisturbed
 
 
 def steps_done(run_dir: Path) -> int:
     """How far a run has come: finished artifacts and steps of unfinished ones."""
     states = (_json(path) for path in run_dir.glob("artifacts/train/*/checkpoint/state.json"))
-    return fakes.STEPS * len(fakes.payload(run_dir)) + sum(state.get("step", 0) for state in states)
+    return fake_steps.STEPS * len(fake_steps.payload(run_dir)) + sum(state.get("step", 0) for state in states)
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -83,7 +83,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def test_a_worker_dies_with_its_run(tmp_path: Path) -> None:
-    recipe = fakes.write(tmp_path)
+    recipe = fake_steps.write(tmp_path)
     run = start(recipe, sleep=60)
     wait_for(recipe, "artifacts/train/*/progress.json")
     run.kill()
@@ -97,7 +97,7 @@ def test_a_worker_dies_with_its_run(tmp_path: Path) -> None:
 def test_a_signal_saves_checkpoints_and_says_how_to_go_on(
     tmp_path: Path, undisturbed: dict[str, object], hold: Path, number: int, code: int
 ) -> None:
-    recipe = fakes.write(tmp_path / "stopped")
+    recipe = fake_steps.write(tmp_path / "stopped")
     hold.write_text("1")
     run = start(recipe)
     wait_for(recipe, "artifacts/train/*/checkpoint/state.json")
@@ -109,19 +109,19 @@ def test_a_signal_saves_checkpoints_and_says_how_to_go_on(
     assert list((recipe.parent / "run").glob("artifacts/train/*/checkpoint/state.json"))
     hold.write_text("")
     finish(recipe)
-    assert fakes.payload(recipe.parent / "run") == undisturbed
+    assert fake_steps.payload(recipe.parent / "run") == undisturbed
 
 
 def test_two_runs_at_once_do_everything_once(tmp_path: Path, undisturbed: dict[str, object]) -> None:
-    recipe = fakes.write(tmp_path / "both")
+    recipe = fake_steps.write(tmp_path / "both")
     runs = [start(recipe, sleep=0.01) for _ in range(2)]
     errors = [run.communicate(timeout=120)[1] for run in runs]
     assert [run.returncode for run in runs] == [0, 0], errors
-    assert fakes.payload(recipe.parent / "run") == undisturbed
+    assert fake_steps.payload(recipe.parent / "run") == undisturbed
 
 
 def test_a_second_run_waits_for_what_the_first_holds(tmp_path: Path, undisturbed: dict[str, object]) -> None:
-    recipe = fakes.write(tmp_path / "waits")
+    recipe = fake_steps.write(tmp_path / "waits")
     first = start(recipe, sleep=60)
     wait_for(recipe, "artifacts/train/*/progress.json")
     second = start(recipe)
@@ -132,4 +132,4 @@ def test_a_second_run_waits_for_what_the_first_holds(tmp_path: Path, undisturbed
     first.communicate()
     second.communicate(timeout=120)
     assert second.returncode == 0
-    assert fakes.payload(recipe.parent / "run") == undisturbed
+    assert fake_steps.payload(recipe.parent / "run") == undisturbed

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from forked import Tiebreak
 
-from tiebreak.execute.artifacts import SCRATCH, Manifest, read_manifest
-from tiebreak.execute.start import start
-from tiebreak.execute.workspace import Workspace
-from tiebreak.pipeline import STEPS, Task
+from tiebreak.commands.init import init_recipe
+from tiebreak.engine.artifacts import SCRATCH, Manifest, read_manifest
+from tiebreak.engine.workspace import Workspace
+from tiebreak.pipeline.graph import STEPS, Task
 
 KINDS = [step.__name__.rpartition(".")[2] for step in STEPS]
 SETTINGS = (
@@ -36,7 +36,7 @@ def undisturbed(once: Callable[..., Path]) -> Path:
     """A finished run of tiny votes; to be copied."""
 
     def make(folder: Path) -> None:
-        Tiebreak("run", start(folder / "votes", "tiny", synthetic=160), *SETS).finish()
+        Tiebreak("run", init_recipe(folder / "votes", "tiny", synthetic=160), *SETS).finish()
 
     return once("undisturbed", make) / "votes"
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tiebreak.execute import queue
-from tiebreak.execute.scratch import SCRIPTS
-from tiebreak.execute.start import start
+from tiebreak.commands.init import init_recipe
+from tiebreak.slurm import client
+from tiebreak.slurm.numbered_scripts import SCRIPTS
 
 SMALLER = {"15000-20000": "40-60", "20000": "80", "300": "3", "EPOCHS=2": "EPOCHS=1"}
 TIEBREAK = Path(sys.executable).parent / "tiebreak"
@@ -38,8 +38,8 @@ def tiebreak(*arguments: object) -> str:
 
 def wait_until_idle(folder: Path, seconds: float = 1200) -> None:
     deadline = time.monotonic() + seconds
-    while any(Path(job.folder) == folder for job in queue.queued()):
-        assert time.monotonic() < deadline, queue.queued()
+    while any(Path(job.folder) == folder for job in client.queued()):
+        assert time.monotonic() < deadline, client.queued()
         time.sleep(1)
 
 
@@ -55,7 +55,7 @@ def test_the_nine_commands_in_a_row(
 ) -> None:
     scripts, scratch = tmp_path / "slurm", tmp_path / "scratch"
     shutil.copytree(repository / "slurm", scripts)
-    recipe = start(tmp_path / "site", "tiny", synthetic=160)
+    recipe = init_recipe(tmp_path / "site", "tiny", synthetic=160)
     settings = recipe.read_text().replace("workers: 2", "workers: 1")
     recipe.write_text(settings)
     monkeypatch.setenv("RECIPE", str(recipe))

@@ -7,14 +7,15 @@ import time
 from pathlib import Path
 
 import pytest
-from ranks import assert_same_teacher
+from distributed_jobs import assert_same_teacher
 
-from tiebreak.execute import local, queue
-from tiebreak.execute.cluster import Cluster
-from tiebreak.execute.plan import select
-from tiebreak.execute.start import start
-from tiebreak.execute.status import status
-from tiebreak.execute.workspace import Workspace
+from tiebreak.commands.init import init_recipe
+from tiebreak.commands.status import task_statuses
+from tiebreak.engine import local_runner
+from tiebreak.engine.planner import select
+from tiebreak.engine.workspace import Workspace
+from tiebreak.slurm import client
+from tiebreak.slurm.jobs import SlurmJobs
 
 pytestmark = pytest.mark.thorough
 TEACH = "teach/llama-fold0"
@@ -31,13 +32,13 @@ SETTINGS = (
 
 def submit(work: Workspace) -> str:
     """Returns the id of the job that trains."""
-    made = Cluster(work).submit(select(work, ["teach"]))
+    made = SlurmJobs(work).submit(select(work, ["teach"]))
     return str(made[-1]["job"])
 
 
 def wait_until_over() -> None:
     deadline = time.monotonic() + 240
-    while queue.queued():
+    while client.queued():
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
@@ -46,7 +47,7 @@ def wait_for_step(work: Workspace, step: int) -> None:
     """Until the training stands still after that step."""
     deadline = time.monotonic() + 240
     while not list(work.run_dir.glob(f"artifacts/teach/*/checkpoint/step-{step:08d}")):
-        assert queue.queued(), f"the jobs are over, without step {step}"
+        assert client.queued(), f"the jobs are over, without step {step}"
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
@@ -66,9 +67,9 @@ def second_process(work: Workspace) -> int:
 
 
 def test_two_nodes_share_a_task(tmp_path: Path, real_slurm: object, hold: Path) -> None:
-    alone = Workspace(start(tmp_path / "alone" / "votes", "tiny", synthetic=160), SETTINGS)
-    assert not local.run(alone, select(alone, ["teach"])).failed
-    recipe = start(tmp_path / "both" / "votes", "tiny", synthetic=160)
+    alone = Workspace(init_recipe(tmp_path / "alone" / "votes", "tiny", synthetic=160), SETTINGS)
+    assert not local_runner.run(alone, select(alone, ["teach"])).failed
+    recipe = init_recipe(tmp_path / "both" / "votes", "tiny", synthetic=160)
     both = Workspace(recipe, (*SETTINGS, "compute.processes=2", "slurm.nodes=2"))
     hold.write_text("2")
     submit(both)
@@ -76,7 +77,7 @@ def test_two_nodes_share_a_task(tmp_path: Path, real_slurm: object, hold: Path) 
     os.kill(second_process(both), signal.SIGKILL)
     hold.write_text("")
     wait_until_over()
-    (failed,) = (row for row in status(both) if row.task == TEACH)
+    (failed,) = (row for row in task_statuses(both) if row.task == TEACH)
     assert failed.state == "failed"
     assert "process 1 of 2 died without a word (often: out of memory); the others were ended" in failed.detail
     hold.write_text("6")

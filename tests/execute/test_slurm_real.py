@@ -9,13 +9,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-import fakes
+import fake_steps
 import pytest
 
-from tiebreak.execute import cluster, limits, local, progress, queue
-from tiebreak.execute.cluster import Cluster
-from tiebreak.execute.status import Status, status
-from tiebreak.execute.workspace import Workspace
+from tiebreak.commands.status import Status, task_statuses
+from tiebreak.engine import local_runner, progress
+from tiebreak.engine.workspace import Workspace
+from tiebreak.slurm import checks, client, jobs
+from tiebreak.slurm.jobs import SlurmJobs
 
 pytestmark = pytest.mark.thorough
 TRAIN = [f"train/fold{fold}" for fold in range(3)]
@@ -26,24 +27,24 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, real_slurm: object, ho
     """A recipe over the fake steps, and a `tiebreak` for its jobs that knows them."""
     commands = tmp_path / "bin"
     commands.mkdir()
-    (commands / "fake_tiebreak.py").write_text(fakes.COMMAND)
+    (commands / "fake_tiebreak.py").write_text(fake_steps.COMMAND)
     tool = commands / "tiebreak"
     tool.write_text(f'#!/bin/sh\nexec {sys.executable} {commands / "fake_tiebreak.py"} "$@"\n')
     tool.chmod(0o755)
-    monkeypatch.setattr(cluster, "command", lambda: tool)
-    return Workspace(fakes.write(tmp_path / "a run, 100%a"), (), fakes.tasks)
+    monkeypatch.setattr(jobs, "tiebreak_command", lambda: tool)
+    return Workspace(fake_steps.write(tmp_path / "a run, 100%a"), (), fake_steps.tasks)
 
 
 @pytest.fixture
 def undisturbed(tmp_path: Path) -> dict[str, object]:
     """What a run on this machine makes."""
-    here = Workspace(fakes.write(tmp_path / "here"), (), fakes.tasks)
-    local.run(here, here.tasks)
-    return fakes.payload(here.run_dir)
+    here = Workspace(fake_steps.write(tmp_path / "here"), (), fake_steps.tasks)
+    local_runner.run(here, here.tasks)
+    return fake_steps.payload(here.run_dir)
 
 
 def rows(work: Workspace) -> dict[str, Status]:
-    return {row.task: row for row in status(work)}
+    return {row.task: row for row in task_statuses(work)}
 
 
 def until(
@@ -71,22 +72,22 @@ def trains(seen: dict[str, Status]) -> bool:
 
 
 def test_the_graph(work: Workspace, undisturbed: dict[str, object]) -> None:
-    made = Cluster(work).submit(work.tasks)
+    made = SlurmJobs(work).submit(work.tasks)
     assert [(entry["step"], len(entry["tasks"])) for entry in made] == [
         ("ingest", 1),
         ("train", 3),
         ("join", 1),
     ]
     until(work, all_done)
-    assert fakes.payload(work.run_dir) == undisturbed
-    assert Cluster(work).submit(work.tasks) == []
+    assert fake_steps.payload(work.run_dir) == undisturbed
+    assert SlurmJobs(work).submit(work.tasks) == []
 
 
 def test_a_failed_task_and_what_needs_it(
     work: Workspace, undisturbed: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAKE_FAIL", "train/fold1")
-    Cluster(work).submit(work.tasks)
+    SlurmJobs(work).submit(work.tasks)
     seen = until(work, ended)
     assert seen["train/fold1"].state == "failed"
     assert "FAILED: this fold does not train" in seen["train/fold1"].detail
@@ -94,10 +95,10 @@ def test_a_failed_task_and_what_needs_it(
     assert seen["join/all"].state == "cancelled"
     assert seen["train/fold0"].state == seen["train/fold2"].state == "done"
     monkeypatch.delenv("FAKE_FAIL")
-    made = Cluster(work).submit(work.tasks)
+    made = SlurmJobs(work).submit(work.tasks)
     assert [list(entry["tasks"]) for entry in made] == [["train/fold1"], ["join/all"]]
     until(work, all_done)
-    assert fakes.payload(work.run_dir) == undisturbed
+    assert fake_steps.payload(work.run_dir) == undisturbed
 
 
 def test_submitted_again_while_the_rest_of_an_array_goes_on(
@@ -106,7 +107,7 @@ def test_submitted_again_while_the_rest_of_an_array_goes_on(
     """Two submissions are enough: the second one's join does not wait for the task that failed."""
     monkeypatch.setenv("FAKE_FAIL", "train/fold1")
     hold.write_text("1")
-    Cluster(work).submit(work.tasks)
+    SlurmJobs(work).submit(work.tasks)
     until(
         work,
         lambda seen: (
@@ -115,43 +116,43 @@ def test_submitted_again_while_the_rest_of_an_array_goes_on(
         ),
     )
     monkeypatch.delenv("FAKE_FAIL")
-    made = Cluster(work).submit(work.tasks)
+    made = SlurmJobs(work).submit(work.tasks)
     assert [list(entry["tasks"]) for entry in made] == [["train/fold1"], ["join/all"]]
-    assert Cluster(work).submit(work.tasks) == []
+    assert SlurmJobs(work).submit(work.tasks) == []
     hold.write_text("")
     until(work, all_done)
-    assert fakes.payload(work.run_dir) == undisturbed
+    assert fake_steps.payload(work.run_dir) == undisturbed
 
 
 def test_cancelled_in_the_middle_and_again(
     work: Workspace, undisturbed: dict[str, object], hold: Path
 ) -> None:
     hold.write_text("1")
-    Cluster(work).submit(work.tasks)
+    SlurmJobs(work).submit(work.tasks)
     until(work, trains)
-    Cluster(work).cancel()
+    SlurmJobs(work).cancel()
     seen = until(work, ended)
     assert {seen[task].state for task in TRAIN} == {"cancelled"}
     assert list(work.run_dir.glob("artifacts/train/*/checkpoint/state.json"))
-    made = Cluster(work).submit(work.tasks)
+    made = SlurmJobs(work).submit(work.tasks)
     assert [list(entry["tasks"]) for entry in made] == [TRAIN, ["join/all"]]
     until(work, all_done)
-    assert fakes.payload(work.run_dir) == undisturbed
+    assert fake_steps.payload(work.run_dir) == undisturbed
 
 
 def test_warned_of_the_end_a_job_saves_and_goes_back_to_the_queue(
     work: Workspace, undisturbed: dict[str, object], hold: Path
 ) -> None:
     hold.write_text("1")
-    Cluster(work).submit(work.tasks)
+    SlurmJobs(work).submit(work.tasks)
     until(work, trains)
-    (job,) = (entry["job"] for entry in Cluster(work).record if entry["step"] == "train")
+    (job,) = (entry["job"] for entry in SlurmJobs(work).record if entry["step"] == "train")
     subprocess.run(["scancel", "--signal=USR1", "--batch", job], check=True)
     until(work, all_done)
     logs = [path.read_text() for path in (work.run_dir / "logs").glob("slurm-fake.train-*.log")]
     assert sum("out of time: saved a checkpoint, back in the queue" in log for log in logs) >= 1
     assert list((work.run_dir / "logs").glob(f"requeued-{job}_*"))
-    assert fakes.payload(work.run_dir) == undisturbed
+    assert fake_steps.payload(work.run_dir) == undisturbed
 
 
 def test_time_that_is_too_short(
@@ -159,42 +160,42 @@ def test_time_that_is_too_short(
 ) -> None:
     """The warning comes a minute before the end of two, give or take the half minute Slurm looks at."""
     monkeypatch.setenv("FAKE_SLEEP", "6")  # twenty of them: two minutes
-    short = Workspace(work.path, ("slurm.minutes=2",), fakes.tasks)
-    Cluster(short).submit(short.tasks)
+    short = Workspace(work.path, ("slurm.minutes=2",), fake_steps.tasks)
+    SlurmJobs(short).submit(short.tasks)
     until(short, all_done, seconds=480)
     assert list((work.run_dir / "logs").glob("requeued-*"))
-    assert fakes.payload(work.run_dir) == undisturbed
+    assert fake_steps.payload(work.run_dir) == undisturbed
 
 
 def test_the_controller_restarts_in_the_middle(
     work: Workspace, undisturbed: dict[str, object], hold: Path, real_slurm
 ) -> None:
     hold.write_text("1")
-    Cluster(work).submit(work.tasks)
+    SlurmJobs(work).submit(work.tasks)
     until(work, trains)
     real_slurm.do("restart", "slurmctld")
-    assert queue.queued()
+    assert client.queued()
     hold.write_text("")
     until(work, all_done)
-    assert fakes.payload(work.run_dir) == undisturbed
+    assert fake_steps.payload(work.run_dir) == undisturbed
 
 
 def test_limits_are_the_cluster_s_own(work: Workspace, monkeypatch: pytest.MonkeyPatch, real_slurm) -> None:
     if real_slurm.sandbox is None:
         pytest.skip("only a sandbox has these partitions")
-    work = Workspace(work.path, ("compute.device=auto",), fakes.tasks)
+    work = Workspace(work.path, ("compute.device=auto",), fake_steps.tasks)
 
     def found(**variables: str) -> dict[str, str]:
         with monkeypatch.context() as environment:
             for name, value in variables.items():
                 environment.setenv(name, value)
-            return {finding.about: finding.level for finding in limits.findings(work, work.tasks)}
+            return {finding.about: finding.level for finding in checks.findings(work, work.tasks)}
 
     assert found() == found(SBATCH_PARTITION="main") == {"slurm partition main": "ok"}
     assert found(SBATCH_PARTITION="short") == {"slurm partition short": "error"}
     assert found(SBATCH_PARTITION="short", SBATCH_TIMELIMIT="5") == {"slurm partition short": "ok"}
     assert found(SBATCH_PARTITION="nowhere") == {"slurm partition nowhere": "error"}
-    assert queue.largest_array() == 1001  # Slurm's default
+    assert client.max_array_size() == 1001  # Slurm's default
 
 
 def test_a_variable_of_the_site_holds_for_every_job(
@@ -203,11 +204,11 @@ def test_a_variable_of_the_site_holds_for_every_job(
     monkeypatch.setenv("SBATCH_MEM_PER_CPU", "100M")
     monkeypatch.setenv("SBATCH_TIMELIMIT", "0")
     hold.write_text("1")
-    for entry in Cluster(work).submit(work.tasks):
+    for entry in SlurmJobs(work).submit(work.tasks):
         command = ["squeue", "-h", "-j", entry["job"], "-O", "MinMemory,TimeLimit"]
         said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
         assert said[:2] == ["100M", "UNLIMITED"]
-    Cluster(work).cancel()
+    SlurmJobs(work).cancel()
 
 
 def sbatch(*options: str) -> None:
@@ -220,20 +221,20 @@ def test_preempted_jobs_go_back_to_the_queue(
     if real_slurm.sandbox is None:
         pytest.skip("only a sandbox has these partitions")
     hold.write_text("1")
-    Cluster(work).submit(work.tasks, ["--partition=spot"])
+    SlurmJobs(work).submit(work.tasks, ["--partition=spot"])
     until(work, trains)
     sbatch("--partition=main", "--nodes=2", "--exclusive", "--wrap", "sleep 2")
     until(work, all_done)
     logs = [path.read_text() for path in (work.run_dir / "logs").glob("slurm-fake.train-*.log")]
     assert sum("preempted: saved a checkpoint, back in the queue" in log for log in logs) == 3
     assert not list((work.run_dir / "logs").glob("requeued-*"))  # these are not out of time
-    assert fakes.payload(work.run_dir) == undisturbed
+    assert fake_steps.payload(work.run_dir) == undisturbed
 
 
 def test_a_node_that_dies(work: Workspace, undisturbed: dict[str, object], hold: Path, real_slurm) -> None:
     """Its daemon is gone, then Slurm gives it up and requeues its jobs elsewhere, then its processes end."""
     hold.write_text("1")
-    Cluster(work).submit(work.tasks)
+    SlurmJobs(work).submit(work.tasks)
     until(work, trains)
     jobs = subprocess.run(["squeue", "-h", "-o", "%N"], capture_output=True, text=True, check=True)
     node = next(name for name in jobs.stdout.split() if name)
@@ -251,4 +252,4 @@ def test_a_node_that_dies(work: Workspace, undisturbed: dict[str, object], hold:
         real_slurm.do("start", f"slurmd-{node}")
         # refused where the node has come back by itself
         subprocess.run([*update, "State=RESUME"], check=False, capture_output=True)
-    assert fakes.payload(work.run_dir) == undisturbed
+    assert fake_steps.payload(work.run_dir) == undisturbed

@@ -2,16 +2,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from models import base
-from quantized import documents, quantized, stored
+from quantized_models import documents, quantized, stored
+from tiny_models import base
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from tiebreak.cards import named
-from tiebreak.data.packing import pack
 from tiebreak.errors import TiebreakError
+from tiebreak.hardware.gpu_specs import find_card
 from tiebreak.model import classifier
 from tiebreak.model.classifier import load, load_adapted, stored_head, stored_precision
-from tiebreak.recipe import Lora
+from tiebreak.recipe.schema import Lora
+from tiebreak.tokens.packing import pack
 
 
 def test_score_head_keeps_fp32_where_the_model_loads_in_16_bits():
@@ -37,7 +37,7 @@ def test_a_plain_folder_scores_in_fp8():
     params=[("a reward",), ("entailment", "neutral", "contradiction")], ids=["reward", "entailment"]
 )
 def of_another_task(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A folder with a trained score head of a task that is not ours, which may have as many classes."""
+    """A folder with a trained score head of another task, which may have as many classes."""
     labels = dict(enumerate(request.param))
     model = AutoModelForSequenceClassification.from_pretrained(
         base("qwen3"), num_labels=len(labels), id2label=labels
@@ -59,20 +59,20 @@ def test_a_head_of_another_task_is_not_taken(of_another_task: Path, precision: s
         assert loaded.logits(pack(documents("qwen3", 2))).shape == (2, 3)
 
 
-def test_processes_that_hold_a_model_differently_are_refused(monkeypatch) -> None:
+def test_processes_with_different_precisions_are_refused(monkeypatch) -> None:
     seen = []
-    monkeypatch.setattr("tiebreak.distributed.alike", lambda value: not seen.append(value))
+    monkeypatch.setattr("tiebreak.distributed.all_equal", lambda value: not seen.append(value))
     for precision in ("fp32", "bf16", "fp8", "fp32"):
         load_adapted(base("llama"), Lora(rank=16), None, precision, "cpu")
     fp32, bf16, fp8 = dict.fromkeys(seen)
     assert seen == [fp32, fp32, bf16, bf16, fp8, fp32, fp32]
-    monkeypatch.setattr("tiebreak.distributed.alike", lambda value: False)
+    monkeypatch.setattr("tiebreak.distributed.all_equal", lambda value: False)
     with pytest.raises(TiebreakError, match=r"different kinds.*\(here in dense, float32\); ask for one kind"):
         load(base("llama"))
 
 
-def test_fp8_on_a_card_takes_ranks_that_its_products_take(monkeypatch) -> None:
-    monkeypatch.setattr(classifier, "device_card", lambda _: named("H100"))
+def test_fp8_on_a_card_needs_ranks_that_its_products_support(monkeypatch) -> None:
+    monkeypatch.setattr(classifier, "device_card", lambda _: find_card("H100"))
     with pytest.raises(
         TiebreakError, match=r"in FP8: lora\.rank is 8, and FP8 products take multiples of 16"
     ):
@@ -82,5 +82,5 @@ def test_fp8_on_a_card_takes_ranks_that_its_products_take(monkeypatch) -> None:
 def test_the_precision_of_stored_weights(monkeypatch) -> None:
     assert stored_precision(stored("llama", torch.bfloat16), "cpu") == "bf16"
     assert stored_precision(stored("llama", torch.float32), "cpu") == "fp32"
-    monkeypatch.setattr(classifier, "device_card", lambda _: named("V100-32G"))
+    monkeypatch.setattr(classifier, "device_card", lambda _: find_card("V100-32G"))
     assert stored_precision(stored("llama", torch.bfloat16), "cuda") == "auto"

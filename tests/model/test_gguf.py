@@ -1,4 +1,4 @@
-"""GGUF files become the model that they were made of, or are refused with a reason."""
+"""Tests of the conversion of GGUF files: the same model, or an error with a reason."""
 
 import os
 import struct
@@ -9,7 +9,7 @@ import gguf_files
 import numpy as np
 import pytest
 import torch
-from models import WORDS, base
+from tiny_models import WORDS, base
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tiebreak.errors import TiebreakError
@@ -31,7 +31,7 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def test_the_decoder_is_the_same(pair: tuple[Path, Path, Path]) -> None:
-    """The weights are, but for the rounding to bf16, and plain transformers computes the same with them."""
+    """The weights are the same up to rounding to bf16, and so are the outputs of plain transformers."""
     folder, _, converted = pair
     before, after = (
         AutoModelForCausalLM.from_pretrained(f, dtype=torch.float32) for f in (folder, converted)
@@ -60,11 +60,11 @@ def test_it_loads_as_a_classifier_without_a_head(pair: tuple[Path, Path, Path]) 
     assert ours.model.score.weight.shape[0] == 3
 
 
-def test_what_is_planned_is_what_comes(pair: tuple[Path, Path, Path]) -> None:
-    """The configuration is read off the header as off the folder that is written later."""
+def test_the_configuration_is_known_before_conversion(pair: tuple[Path, Path, Path]) -> None:
+    """The configuration from the header is that of the folder that is written later."""
     _, file, converted = pair
-    to_fetch, planned = hub.look(file, "ignored")
-    _, written = hub.look(converted, "ignored")
+    to_fetch, planned = hub.download_size_and_config(file, "ignored")
+    _, written = hub.download_size_and_config(converted, "ignored")
     assert to_fetch == 0
     assert {key: planned[key] for key in written if key != "transformers_version"} == {
         key: value for key, value in written.items() if key != "transformers_version"
@@ -85,7 +85,7 @@ def whole(tmp_path: Path) -> Path:
     return gguf_files.write(base("llama"), tmp_path / "tiny.gguf")
 
 
-def test_a_file_that_breaks_off_is_refused_wherever_it_does(whole: Path) -> None:
+def test_a_truncated_file_is_refused(whole: Path) -> None:
     content = whole.read_bytes()
     header = len(content) - content.rindex(b"output_norm.weight")
     assert header > 1000
@@ -114,7 +114,7 @@ def test_a_file_that_breaks_off_is_refused_wherever_it_does(whole: Path) -> None
         (24, struct.pack("<Q", 2**62), "breaks off"),
     ],
 )
-def test_a_header_that_lies_is_refused(whole: Path, at: int, new: bytes, message: str) -> None:
+def test_an_inconsistent_header_is_refused(whole: Path, at: int, new: bytes, message: str) -> None:
     content = bytearray(whole.read_bytes())
     content[at : at + len(new)] = new
     whole.write_bytes(content)
@@ -131,7 +131,7 @@ def test_an_array_longer_than_the_file_is_refused_at_once(whole: Path, kind: int
 
 @pytest.mark.parametrize("seed", range(40))
 def test_damage_anywhere_in_the_header_is_read_or_refused(whole: Path, seed: int) -> None:
-    """Never another kind of error, and never without end."""
+    """Damage never raises another type of error, and never hangs."""
     content = bytearray(whole.read_bytes())
     random = np.random.default_rng(seed)
     for place in random.integers(0, content.rindex(b"output_norm.weight") + 60, 4):
@@ -142,7 +142,7 @@ def test_damage_anywhere_in_the_header_is_read_or_refused(whole: Path, seed: int
         gguf.tokenizer(whole)
 
 
-def test_what_would_become_another_model_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_would_become_another_model_is_refused(tmp_path: Path) -> None:
     factors = {"rope_freqs.weight": np.ones(4, dtype=np.float32)}
     refused(gguf_files.write(base("llama"), tmp_path / "scaled.gguf", more=factors), "scales its rotary")
     (tmp_path / "scaled.gguf").unlink()

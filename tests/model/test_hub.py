@@ -1,4 +1,4 @@
-"""The hub without a network: what the cache knows, and every way of not getting a model."""
+"""Tests of the hub without a network: the cache, and the errors of downloads."""
 
 from pathlib import Path
 from shutil import copyfile
@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import httpx
 import pytest
 from huggingface_hub import errors
-from models import base
+from tiny_models import base
 
 from tiebreak.errors import TiebreakError
 from tiebreak.model import hub
@@ -23,7 +23,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def put(cache: Path) -> Path:
-    """A model as huggingface_hub keeps it."""
+    """A model in the cache layout of huggingface_hub."""
     model = cache / "models--owner--name"
     (model / "refs").mkdir(parents=True)
     (model / "refs" / "main").write_text(COMMIT)
@@ -46,7 +46,7 @@ def put(cache: Path) -> Path:
         ("../x/model.gguf", False),
     ],
 )
-def test_what_can_be_a_hub_id(text: str, is_id: bool) -> None:
+def test_valid_hub_ids(text: str, is_id: bool) -> None:
     assert hub.is_id(text) is is_id
     assert not hub.is_id("./" + text)
 
@@ -60,7 +60,7 @@ def test_the_cached_commit_wins(cache: Path) -> None:
     assert hub.commit("owner/name") == COMMIT
 
 
-def test_offline_without_a_cached_model_says_what_to_run(
+def test_offline_without_a_cached_model_the_error_names_the_command(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
@@ -69,7 +69,7 @@ def test_offline_without_a_cached_model_says_what_to_run(
 
 
 def refuse(monkeypatch: pytest.MonkeyPatch, failure: Exception) -> None:
-    """The hub answers nothing but this failure."""
+    """Make every request to the hub fail with this error."""
 
     def repo_info(*_: object, **__: object) -> None:
         raise failure
@@ -91,7 +91,7 @@ def _refused(kind: type[errors.HfHubHTTPError]) -> Exception:
         (httpx.ConnectError("no route"), "the hub is out of reach"),
     ],
 )
-def test_every_refusal_says_what_to_do(
+def test_every_error_of_the_hub_has_a_remedy(
     cache: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception, message: str
 ) -> None:
     refuse(monkeypatch, failure)
@@ -112,11 +112,11 @@ def test_download_asks_for_the_commit_and_only_for_what_is_read(
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
     assert hub.download("owner/name") == cache
     assert (asked["repo"], asked["revision"]) == ("owner/name", COMMIT)
-    assert not any(pattern.endswith((".bin", ".pt", "*")) for pattern in hub.WANTED)
+    assert not any(pattern.endswith((".bin", ".pt", "*")) for pattern in hub.PATTERNS)
 
 
-def test_what_was_downloaded_is_known_offline(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The hub's own client notes a commit under its name alone, so `main` would be unknown to a job."""
+def test_a_downloaded_model_is_found_offline(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub's client stores a commit by its hash only, so `main` would be unknown to an offline job."""
     info = SimpleNamespace(sha=COMMIT)
     monkeypatch.setattr("huggingface_hub.HfApi.repo_info", lambda *_, **__: info)
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(cache))
@@ -126,7 +126,7 @@ def test_what_was_downloaded_is_known_offline(cache: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("kind", ["model", "dataset"])
-def test_what_the_hub_said_once_holds_from_then_on(
+def test_the_first_commit_of_a_revision_is_kept(
     cache: Path, monkeypatch: pytest.MonkeyPatch, kind: hub.Kind
 ) -> None:
     monkeypatch.setattr("huggingface_hub.HfApi.repo_info", lambda *_, **__: SimpleNamespace(sha=COMMIT))
@@ -165,7 +165,7 @@ def test_the_cache_has_a_model_once_its_weights_are_there(cache: Path) -> None:
     folder = put(cache)
     assert hub.cached("owner/name") is None
     (folder / "tokenizer.json").write_text("{}")
-    assert hub.lacking(folder) == "model.safetensors"
+    assert hub.missing_file(folder) == "model.safetensors"
     (folder / "model.safetensors").write_bytes(b"")
     assert hub.cached("owner/name") == hub.cached("owner/name", COMMIT) == folder
     assert hub.cached("owner/name", "v2") is None
@@ -201,9 +201,9 @@ def test_a_gguf_file_of_the_hub_is_looked_up_by_itself(cache: Path, monkeypatch:
     monkeypatch.setattr(
         "huggingface_hub.HfApi.model_info", lambda *_, **__: SimpleNamespace(siblings=siblings, sha=COMMIT)
     )
-    assert hub.look(None, location) == (7, {})
+    assert hub.download_size_and_config(None, location) == (7, {})
     with pytest.raises(TiebreakError, match=r"owner/name has no file 'other\.gguf' on the hub"):
-        hub.look(None, "owner/name/other.gguf")
+        hub.download_size_and_config(None, "owner/name/other.gguf")
     (folder / "deep").mkdir()
     (folder / "deep" / "model.gguf").touch()
     assert hub.cached(location) == hub.download(location) == folder / "deep" / "model.gguf"
@@ -222,7 +222,7 @@ def test_a_gguf_file_that_the_hub_does_not_have_is_named(
         hub.download("owner/name/model.gguf")
 
 
-def test_offline_a_gguf_file_says_what_to_run(cache: Path) -> None:
+def test_offline_without_a_gguf_file_the_error_names_the_command(cache: Path) -> None:
     put(cache)
     with pytest.raises(
         TiebreakError, match=r"where there is internet, run: hf download owner/name model\.gguf$"

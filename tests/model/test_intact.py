@@ -6,8 +6,8 @@ import struct
 from pathlib import Path
 
 import pytest
-from models import FAMILIES, base
 from safetensors.torch import load_file, save_file
+from tiny_models import FAMILIES, base
 
 from tiebreak.errors import TiebreakError
 from tiebreak.model import intact

@@ -5,15 +5,16 @@ from pathlib import Path
 import peft
 import pytest
 import torch
-from models import FAMILIES, base, votes
+from tiny_models import FAMILIES, base, votes
 from transformers import AutoModelForSequenceClassification
 
-from tiebreak.data.packing import pack
-from tiebreak.data.prompt import tokenize
 from tiebreak.errors import TiebreakError
-from tiebreak.model import classifier, gpu
+from tiebreak.model import classifier
+from tiebreak.model.fast import compile
 from tiebreak.model.lora import adapted_layers, adapter_state, load_adapter, read_adapter, save_adapter
-from tiebreak.recipe import Lora, Prompt
+from tiebreak.recipe.schema import Lora, Prompt
+from tiebreak.tokens.packing import pack
+from tiebreak.tokens.prompt import tokenize
 
 LORA = Lora(rank=4, alpha=8.0, dropout=0.0)
 
@@ -115,7 +116,7 @@ def test_dropout_is_the_same_where_layers_are_computed_again() -> None:
         for _, layer in adapted_layers(ours.model):
             layer.lora_B.data.fill_(0.01)
         ours.model.train()
-        gpu.recompute(ours.model, again)
+        compile.recompute(ours.model, again)
         torch.manual_seed(0)
         ours.logits(pack([document(ours)])).sum().backward()
         return [p.grad for p in ours.trainable().values() if p.grad is not None]

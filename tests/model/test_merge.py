@@ -2,16 +2,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from models import FAMILIES, base, votes
+from tiny_models import FAMILIES, base, votes
 from transformers import AutoModelForSequenceClassification
 
-from tiebreak.data.packing import pack
-from tiebreak.data.prompt import tokenize
 from tiebreak.errors import TiebreakError
 from tiebreak.model import classifier
 from tiebreak.model.lora import adapted_layers, adapter_state
 from tiebreak.model.merge import merge, save
-from tiebreak.recipe import Lora, Prompt
+from tiebreak.recipe.schema import Lora, Prompt
+from tiebreak.tokens.packing import pack
+from tiebreak.tokens.prompt import tokenize
 
 LORA = Lora(rank=4, alpha=8.0, dropout=0.0)
 

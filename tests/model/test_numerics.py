@@ -1,4 +1,4 @@
-"""FP8, NF4 and bf16 beside fp32 on a model that was trained: the benchmark's comparison, at a smaller size."""
+"""Tests of FP8, NF4 and bf16 against fp32 on a trained model: the benchmark's comparison, at a smaller size."""
 
 import runpy
 from importlib.util import find_spec

@@ -3,12 +3,12 @@ import logging
 import pytest
 import torch
 
-from tiebreak.cards import CPU, Card, named
 from tiebreak.errors import TiebreakError
+from tiebreak.hardware.gpu_specs import CPU, Card, find_card
 from tiebreak.model import precision
 from tiebreak.model.precision import choose
 
-V100, A100, H100, H200 = (named(name) for name in ("V100-32G", "A100-80G", "H100", "H200"))
+V100, A100, H100, H200 = (find_card(name) for name in ("V100-32G", "A100-80G", "H100", "H200"))
 GEMMA_9B, LLAMA_70B = 9_240_000_000, 70_600_000_000
 
 
@@ -36,14 +36,14 @@ def test_nf4_by_auto_needs_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
         choose("auto", A100, LLAMA_70B)
 
 
-def test_what_the_recipe_says_holds() -> None:
+def test_an_explicit_precision_is_used() -> None:
     assert choose("fp16", H100, GEMMA_9B).dtype == torch.float16
     assert choose("fp32", CPU, 0).dtype == torch.float32
     assert choose("nf4", V100, GEMMA_9B).dtype == torch.float16
     assert choose("fp8", CPU, 0).dtype == torch.float32
 
 
-def test_the_choice_is_said_with_its_reason(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_choice_is_logged_with_its_reason(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         precision.announce("llama", choose("auto", H200, LLAMA_70B))
     assert "llama: weights in fp8 (16-bit weights would take 132 of the 140 GiB of H200)" in caplog.text

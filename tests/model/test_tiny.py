@@ -1,4 +1,4 @@
-"""Tiny models: the families' own traits, reproducible to the byte, readable by plain transformers."""
+"""Tests of tiny models: traits of the families, reproducibility, loading by plain transformers."""
 
 from hashlib import sha256
 
@@ -6,9 +6,9 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from tiebreak.data import synthetic
-from tiebreak.data.prompt import TEMPLATES
 from tiebreak.model import tiny
+from tiebreak.tokens.prompt import TEMPLATES
+from tiebreak.votes import synthetic
 
 FAMILIES = ("llama", "qwen2", "gemma2")
 SPECIALS = {

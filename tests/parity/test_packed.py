@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from models import FAMILIES, base, votes
+from tiny_models import FAMILIES, base, votes
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
-from tiebreak.data.packing import pack
-from tiebreak.data.prompt import tokenize
 from tiebreak.model import classifier
-from tiebreak.recipe import Prompt
+from tiebreak.recipe.schema import Prompt
+from tiebreak.tokens.packing import pack
+from tiebreak.tokens.prompt import tokenize
 
 
 def documents(folder: Path, count: int = 7, max_tokens: int = 200) -> list[np.ndarray]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import tiebreak
-from tiebreak.data.votes import EXTRA, LOCKBOX, read_table
+from tiebreak.votes.schema import EXTRA, LOCKBOX, read_table
 
 SMALL = {
     "split.count": 2,

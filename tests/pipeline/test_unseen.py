@@ -1,4 +1,4 @@
-"""Nothing is fitted on, or told of, votes that were seen: in a world where labels are coin flips.
+"""Leakage test: no fit uses votes seen before, with labels that are coin flips.
 
 All models are linear in random features of a vote, and there are nearly as many features as training votes: a teacher
 knows most of its training votes' labels by heart, and a student that copies teachers gets what they know by heart.
@@ -16,23 +16,23 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from models import base
+from tiny_models import base
 
-from tiebreak.data.logits import by_vote, mean_over_orders, swap_answers, to_table
-from tiebreak.data.votes import LOCKBOX, read_table
-from tiebreak.evaluate import stages
-from tiebreak.evaluate.calibration import from_json
-from tiebreak.evaluate.ladder import fold_results
-from tiebreak.evaluate.measure import truth_of
-from tiebreak.evaluate.metrics import Bootstrap, log_loss
-from tiebreak.execute.task import run_task
-from tiebreak.execute.workspace import Workspace
+from tiebreak.engine.task_runner import run_task
+from tiebreak.engine.workspace import Workspace
+from tiebreak.evaluate import model_logits
+from tiebreak.evaluate.build_metrics import labelled_votes
+from tiebreak.evaluate.variants import fold_results
+from tiebreak.judge import scoring_parts
+from tiebreak.judge.logits import by_vote, mean_over_orders, to_table
 from tiebreak.model import classifier, merge
 from tiebreak.model.lora import HEAD, PREFIX, read_adapter, save_adapter
-from tiebreak.predict import parts
-from tiebreak.steps import average
+from tiebreak.pipeline.steps import average
+from tiebreak.stats.calibration import from_json
+from tiebreak.stats.metrics import Bootstrap, log_loss
 from tiebreak.train import fit
 from tiebreak.train.rows import labels_of
+from tiebreak.votes.schema import LOCKBOX, read_table, swap_answers
 
 VOTES, FEATURES, FOLDS = 1200, 400, 3
 CHANCE = math.log(3)
@@ -58,7 +58,7 @@ def load(base: Path, lora, start: Path | None, *_) -> SimpleNamespace:
 
 
 def learn(model, table: pa.Table, prompt, training, runtime, seed, loss=None, teachers=None, weights=None):
-    """Least squares: a teacher learns labels, a student what its teacher says."""
+    """Least squares: a teacher learns labels, a student its teacher's logits."""
     target = 6 * (labels_of(table)[:, 0] - 1 / 3) if teachers is None else teachers[:, 0, 0]
     model.weight = torch.from_numpy(np.linalg.lstsq(features(table), target, rcond=None)[0].T.copy()).float()
     return [0.0]
@@ -80,8 +80,8 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with votes of pure chance; the steps' models are linear."""
     monkeypatch.setattr(classifier, "load_adapted", load)
     monkeypatch.setattr(fit, "fit", learn)
-    monkeypatch.setattr(fit, "keep", keep)
-    monkeypatch.setattr(parts, "score_in_parts", say)
+    monkeypatch.setattr(fit, "save_trained", keep)
+    monkeypatch.setattr(scoring_parts, "score_in_parts", say)
     monkeypatch.setattr(
         average, "_merged", lambda base, state, *_: SimpleNamespace(weight=state[PREFIX + HEAD])
     )
@@ -124,7 +124,7 @@ MODES = {
 def test_no_figure_and_no_calibration_is_fooled_by_memory(world: Path, mode: str) -> None:
     work = run(world, **MODES[mode])
     rows = read_table(work.folder(work.find("split/votes")) / "rows.parquet")
-    truth = truth_of(rows)
+    truth = labelled_votes(rows)
     others, every = ("fold1", "fold2"), ("fold0", "fold1", "fold2")
     records = {task.id: work.manifest(task).learned_from for task in work.tasks if work.manifest(task)}
     assert records["split/votes"] == ()
@@ -137,7 +137,7 @@ def test_no_figure_and_no_calibration_is_fooled_by_memory(world: Path, mode: str
     folders = {
         step: [work.folder(t) for t in work.tasks if t.step_name == step] for step in ("score", "distill")
     }
-    scored = stages.read([*folders["score"], *folders["distill"]])
+    scored = model_logits.read([*folders["score"], *folders["distill"]])
     found = fold_results(scored, truth, Bootstrap(20))
     assert {row["log_loss"]["value"] > CHANCE for row in found if row["origin"] == "out_of_fold"} == {True}
     by_heart = [row for row in found if row["origin"] != "out_of_fold"]
@@ -145,11 +145,11 @@ def test_no_figure_and_no_calibration_is_fooled_by_memory(world: Path, mode: str
     assert max(row["log_loss"]["value"] for row in by_heart) < CHANCE - 0.05
     assert any(row["origin"] == "through_teachers" for row in by_heart) == (mode == "out of fold")
 
-    # what is calibrated says of the lockbox that it knows nothing, or next to nothing
-    lockbox = truth.only(rows.filter(pa.compute.equal(rows["fold"], LOCKBOX))["id"].to_pylist())
+    # calibrated predictions on the lockbox are near the class shares
+    lockbox = truth.subset(rows.filter(pa.compute.equal(rows["fold"], LOCKBOX))["id"].to_pylist())
     for folder in folders["distill"]:
         state = json.loads((folder / "calibration.json").read_text())
-        (said,) = (s for s in stages.read([folder], [state]) if s.split == "lockbox")
+        (said,) = (s for s in model_logits.read([folder], [state]) if s.split == "lockbox")
         calibrated = log_loss(said.aligned(lockbox.ids).probabilities(True, True), lockbox.y_NC)
         assert calibrated < CHANCE + 0.02, folder
     made = work.folder(work.find("average/student"))

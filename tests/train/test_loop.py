@@ -1,4 +1,4 @@
-"""The loop against a plain torch loop, and against itself when it is interrupted."""
+"""Training loop against a plain torch loop, and resumed against uninterrupted training."""
 
 import json
 import logging
@@ -12,15 +12,15 @@ import pyarrow as pa
 import pytest
 import torch
 import torch.nn.functional as F
-from models import FOR_KERNELS, base, votes
+from tiny_models import FOR_KERNELS, base, votes
 
-from tiebreak.data.packing import Packed, pack
-from tiebreak.data.prompt import tokenize
 from tiebreak.errors import Interrupted, TiebreakError
 from tiebreak.model import classifier
 from tiebreak.model.lora import adapter_state
-from tiebreak.recipe import Lora, Prompt, Training
+from tiebreak.recipe.schema import Lora, Prompt, Training
 from tiebreak.runtime import Runtime
+from tiebreak.tokens.packing import Packed, pack
+from tiebreak.tokens.prompt import tokenize
 from tiebreak.train import checkpoint, loop
 from tiebreak.train.fit import fit
 from tiebreak.train.loop import _gradients, _update, learning_rate
@@ -84,7 +84,7 @@ def test_equals_a_plain_torch_loop(tmp_path: Path) -> None:
 def test_a_vote_counts_as_much_as_its_weight(tmp_path: Path) -> None:
     """The loss of the first step is the sum of what each vote takes alone, times its weight; none given is 1.
 
-    What a step makes of its votes' origin multiplies it.
+    A step's own weights by origin multiply it.
     """
 
     def first_loss(name: str, weights: list[float | None], **more: np.ndarray) -> float:
@@ -124,7 +124,7 @@ def test_a_stopped_training_ends_bit_identical(tmp_path: Path, stops: tuple[int,
 
 
 @pytest.mark.parametrize("precision", ["fp16", "fp8"])
-def test_low_precision_follows_fp32_and_goes_on_where_it_stopped(tmp_path: Path, precision: str) -> None:
+def test_low_precision_follows_fp32_and_resumes(tmp_path: Path, precision: str) -> None:
     """fp16 scales its loss, and the scale is part of the checkpoint."""
     exact, _ = train(tmp_path / "exact")
     expected_losses, expected = train(tmp_path / "whole", precision=precision)
@@ -148,7 +148,7 @@ def test_low_precision_follows_fp32_and_goes_on_where_it_stopped(tmp_path: Path,
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")
 @pytest.mark.parametrize("precision", ["bf16", "fp8"])
-def test_on_a_gpu_a_stopped_training_keeps_to_the_curve(tmp_path: Path, precision: str) -> None:
+def test_on_a_gpu_a_resumed_training_follows_the_curve(tmp_path: Path, precision: str) -> None:
     """Losses of about 1; the card may sum in another order, and the dry run may split the rows in another way."""
     long = TRAINING.model_copy(update={"epochs": 6.0})
 
@@ -189,7 +189,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
     assert all(torch.equal(state[name], tensor) for name, tensor in expected.items())
 
 
-def test_a_training_that_went_on_before_damaged_checkpoints_keeps_its_own(tmp_path: Path) -> None:
+def test_checkpoints_after_a_damaged_one_are_kept(tmp_path: Path) -> None:
     weights = {"w": torch.nn.Parameter(torch.zeros(3))}
     optimizer = torch.optim.AdamW(weights.values())
     for step in (90, 100):
@@ -213,7 +213,7 @@ def test_a_process_without_rows_takes_an_fp16_step_too() -> None:
 
 
 @pytest.mark.parametrize("fits", [lambda number, tokens: tokens <= 160, lambda number, tokens: number != 4])
-def test_too_little_memory_takes_the_step_again_with_smaller_forwards(
+def test_out_of_memory_retries_the_step_with_smaller_forwards(
     tmp_path: Path, fits: Callable[[int, int], bool], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Always for large forwards, or once in the second forward of a step, whose first has left its gradients."""
@@ -238,7 +238,7 @@ def test_too_little_memory_takes_the_step_again_with_smaller_forwards(
     assert max(tried[5:]) <= 160
 
 
-def test_a_row_that_takes_too_much_alone_is_an_error(tmp_path: Path) -> None:
+def test_a_single_row_out_of_memory_is_an_error(tmp_path: Path) -> None:
     def logits(packed: Packed) -> torch.Tensor:
         raise torch.cuda.OutOfMemoryError("out of memory")
 
@@ -248,14 +248,14 @@ def test_a_row_that_takes_too_much_alone_is_an_error(tmp_path: Path) -> None:
         fit(ours, votes(12), Prompt(), TRAINING, Runtime("cpu", tmp_path, train_tokens=300), seed=5)
 
 
-def test_spread_weights_cannot_take_a_step_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sharded_weights_cannot_retry_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
     def logits(packed: Packed) -> torch.Tensor:
         raise torch.cuda.OutOfMemoryError("out of memory")
 
     ours = fresh()
     ours.logits = logits
     rows = TrainingRows(tokenize(votes(2), ours.tokenizer, Prompt()), labels_of(votes(2)), None, 100)
-    monkeypatch.setattr(loop.distributed, "shards", lambda: True)
+    monkeypatch.setattr(loop.distributed, "is_sharded", lambda: True)
     with pytest.raises(TiebreakError, match=r"take fewer tokens: --set compute\.train_tokens="):
         _gradients(
             ours, list(rows.batches(np.zeros((1, 2), int), 300)), 1, Loss(), torch.amp.GradScaler("cpu")
@@ -278,8 +278,8 @@ def test_a_time_budget_ends_training_and_counts_over_restarts(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("max_hours", [None, 1e-9])
-def test_a_training_that_ended_is_not_done_again(tmp_path: Path, max_hours: float | None) -> None:
-    """A task that goes on after its training, and is stopped there, has the same weights the next time."""
+def test_a_finished_training_is_not_repeated(tmp_path: Path, max_hours: float | None) -> None:
+    """A task stopped after its training has the same weights when resumed."""
     training = TRAINING.model_copy(update={"max_hours": max_hours})
     expected_losses, expected = train(tmp_path, training=training)
     steps: list[int] = []

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
-from models import base, votes
+from tiny_models import base, votes
 
-from tiebreak.data.prompt import tokenize
 from tiebreak.errors import TiebreakError
 from tiebreak.model import classifier
-from tiebreak.recipe import Prompt, Training
+from tiebreak.recipe.schema import Prompt, Training
+from tiebreak.tokens.prompt import tokenize
 from tiebreak.train.rows import TrainingRows, labels_of, optimizer_steps
 
 

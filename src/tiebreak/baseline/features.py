@@ -16,14 +16,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tiebreak.data.dialog import clean
-from tiebreak.data.scripts import script
+from tiebreak.votes.formats.dialog import clean
+from tiebreak.votes.scripts import script
 
 Array = NDArray[np.float64]
 
 _NO_SPACES = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"[{_NO_SPACES}]|[^\W{_NO_SPACES}]+")
-"""A word, or a character of kana or Han, which put no spaces between words."""
+"""A pattern of a word, or of a character of kana or Han, which are written without spaces."""
 
 _FUNCTION_WORDS = frozenset(
     "a about an and are as at be but by can could do does for from had has have he how i if in into is it its me "
@@ -33,7 +33,7 @@ _FUNCTION_WORDS = frozenset(
 
 _CAPITALS, _DIGITS = ascii_uppercase.encode(), digits.encode()
 
-_MARKS = tuple(
+_PATTERNS = tuple(
     map(
         re.compile,
         (
@@ -45,18 +45,18 @@ _MARKS = tuple(
         ),
     )
 )
-"""What is counted in an answer by pattern; each starts with a plain character, which makes the search quick."""
+"""Patterns counted in an answer; each starts with a plain character, which makes the search fast."""
 
 _SUBSTRINGS = (
     "\n", "\n\n", "```", "http", "?", "!", '"', "(", ":", ",", ".", "。", "for example", "important to note",
 )  # fmt: skip
-"""What is counted in an answer as it stands."""
+"""Substrings counted in an answer."""
 
 _REFUSALS = (
     "i cannot", "i can't", "i can’t", "i am unable", "i'm unable", "i'm not able", "i am not able", "i won't", "as an ai",
     "language model",
 )  # fmt: skip
-"""What an answer that refuses says, in lower case; counted together."""
+"""Phrases of refusals in lower case, counted together."""
 
 _WORDS = tuple(
     frozenset(words.split())
@@ -69,9 +69,9 @@ _WORDS = tuple(
         "not no never",
     )
 )
-"""What is counted in an answer by word: apologies, hedges, connectives, persons, negations."""
+"""Sets of words counted in an answer: apologies, hedges, connectives, persons, negations."""
 
-_ASKED = tuple(
+_TASK_WORDS = tuple(
     frozenset(words.split())
     for words in (
         "what who when where which",
@@ -86,19 +86,19 @@ _ASKED = tuple(
         "opinion think best recommend should",
     )
 )
-"""What a prompt may ask for: 1 where it has one of the words."""
+"""Sets of words for kinds of tasks; the feature is 1 where a prompt has one of them."""
 
 
 @dataclass(frozen=True)
 class Features:
-    """odd (n, F) changes its sign when the answers are exchanged, even (n, F) stays as it is; both to the last bit."""
+    """Features that change their sign when the answers are exchanged, odd (n, F), and that do not, even (n, F), exactly."""
 
     odd_NF: Array
     even_NF: Array
 
 
 class Text:
-    """One side of a vote, all turns together."""
+    """A prompt or an answer, all turns together."""
 
     def __init__(self, turns: Sequence[str | None]) -> None:
         self.turns = len(turns)
@@ -127,48 +127,51 @@ class Text:
 
 
 def texts(turns: pa.ChunkedArray) -> list[Text]:
-    """The texts of a column of data.votes.SCHEMA."""
+    """The texts of a column of votes.schema.SCHEMA."""
     return [Text(cell or ()) for cell in turns.to_pylist()]
 
 
 def features(prompts: Sequence[Text], a: Sequence[Text], b: Sequence[Text]) -> Features:
-    """Features of votes from their texts: A's less B's, then what is the same whichever answer is called A."""
+    """The features of votes: odd ones, A's less B's, and even ones, which do not depend on the order of the answers."""
     a_NF, b_NF = (
         np.array(
-            [_answer(text) + _relation(prompt, text) for prompt, text in zip(prompts, side, strict=True)]
+            [
+                _answer(text) + _prompt_overlap(prompt, text)
+                for prompt, text in zip(prompts, side, strict=True)
+            ]
         )
         for side in (a, b)
     )
-    rest_NF = np.array([_prompt(p) + _pair(x, y) for p, x, y in zip(prompts, a, b, strict=True)])
+    rest_NF = np.array([_prompt(p) + _answer_pair(x, y) for p, x, y in zip(prompts, a, b, strict=True)])
     odd_NF = a_NF - b_NF
     return Features(odd_NF, np.hstack([a_NF + b_NF, rest_NF]))
 
 
 def _answer(answer: Text) -> list[float]:
-    """An answer by itself: size, variety, letters, counts."""
+    """Features of an answer alone: size, variety, letters, counts."""
     text, words = answer.text, answer.words
-    length, raw = max(len(text), 1), text.encode()
+    length, encoded = max(len(text), 1), text.encode()
     return [
         log1p(len(text)),
         log1p(len(words)),
         log1p(len(answer.vocabulary)),
         len(answer.vocabulary) / max(len(words), 1),
-        len(zlib.compress(raw, 1)) / max(len(raw), 50),
+        len(zlib.compress(encoded, 1)) / max(len(encoded), 50),
         sum(map(len, words)) / max(len(words), 1),
-        _count(raw, _CAPITALS) / length,
-        log1p(_count(raw, _DIGITS)),
-        (len(raw) - len(text)) / length,
+        _count(encoded, _CAPITALS) / length,
+        log1p(_count(encoded, _DIGITS)),
+        (len(encoded) - len(text)) / length,
         float(text.rstrip()[-1:] in tuple('.!?。！？)`"')),
         log1p(max(map(len, text.split("\n")))),
-        *(log1p(len(pattern.findall("\n" + text))) for pattern in _MARKS),
+        *(log1p(len(pattern.findall("\n" + text))) for pattern in _PATTERNS),
         *(log1p(text.count(substring)) for substring in _SUBSTRINGS),
         log1p(sum(map(text.lower().count, _REFUSALS))),
         *(log1p(sum(answer.counts[word] for word in words)) for words in _WORDS),
     ]
 
 
-def _relation(prompt: Text, answer: Text) -> list[float]:
-    """An answer and its prompt: words in common, and the script."""
+def _prompt_overlap(prompt: Text, answer: Text) -> list[float]:
+    """Features of an answer and its prompt: words in common, and the script."""
     shared = len(prompt.content & answer.content)
     opening = frozenset(answer.words[:25])
     return [
@@ -183,7 +186,7 @@ def _relation(prompt: Text, answer: Text) -> list[float]:
 
 
 def _prompt(prompt: Text) -> list[float]:
-    """A prompt by itself: size, letters, what it asks for."""
+    """Features of a prompt alone: size, letters, kinds of tasks."""
     text = prompt.text
     return [
         float(prompt.turns),
@@ -195,12 +198,12 @@ def _prompt(prompt: Text) -> list[float]:
         float(text.isascii()),
         float("?" in text or "？" in text),
         float("```" in text),
-        *(float(not words.isdisjoint(prompt.counts)) for words in _ASKED),
+        *(float(not words.isdisjoint(prompt.counts)) for words in _TASK_WORDS),
     ]
 
 
-def _pair(a: Text, b: Text) -> list[float]:
-    """Two answers: how alike they are."""
+def _answer_pair(a: Text, b: Text) -> list[float]:
+    """Features of the similarity of two answers."""
     return [
         len(a.vocabulary & b.vocabulary) / max(len(a.vocabulary | b.vocabulary), 1),
         len(a.pairs & b.pairs) / max(len(a.pairs | b.pairs), 1),
@@ -212,5 +215,5 @@ def _pair(a: Text, b: Text) -> list[float]:
     ]
 
 
-def _count(raw: bytes, letters: bytes) -> int:
-    return len(raw) - len(raw.translate(None, letters))
+def _count(encoded: bytes, letters: bytes) -> int:
+    return len(encoded) - len(encoded.translate(None, letters))

@@ -1,4 +1,4 @@
-"""The baseline as a file: arrays in safetensors, so that reading one runs no code."""
+"""Files of the baseline: arrays in safetensors, so that reading one runs no code."""
 
 from hashlib import sha256
 from pathlib import Path
@@ -11,15 +11,15 @@ from tiebreak.baseline.inputs import BUCKETS, Inputs
 from tiebreak.baseline.linear import SymmetricLogistic
 from tiebreak.baseline.model import PARTS, Baseline, Parts
 from tiebreak.baseline.trees import Trees
-from tiebreak.data.votes import table_of
 from tiebreak.errors import TiebreakError
-from tiebreak.evaluate.blend import LogBlend
 from tiebreak.hashes import file_digest
+from tiebreak.stats.blend import LogBlend
+from tiebreak.votes.schema import table_of
 
 NAME = "baseline.safetensors"
 
 FORMAT = 1
-"""Goes up when the inputs change: what was learned from others means nothing then."""
+"""The version of the inputs; files of another version are refused."""
 
 
 def write(baseline: Baseline, folder: Path) -> None:
@@ -46,7 +46,7 @@ def digest(folder: Path) -> str:
 
 
 def read(folder: Path, expected: str | None = None) -> Baseline:
-    """The baseline of a folder.
+    """Read the baseline of a folder.
 
     Raises TiebreakError where there is none, it is damaged, or its digest is not the expected one.
     """
@@ -84,7 +84,7 @@ def read(folder: Path, expected: str | None = None) -> Baseline:
 
 
 def _check(baseline: Baseline, written: int) -> None:
-    """Raises ValueError for arrays that do not fit the inputs, or hold what is no number."""
+    """Raise ValueError for arrays that do not fit the inputs, or hold values that are not finite."""
     parts, empty_vote = baseline.parts_, Inputs.of(table_of([{}]))
     odd, even = empty_vote.odd_NF.shape[1], empty_vote.even_NG.shape[1]
     shapes = {

@@ -1,4 +1,4 @@
-"""What the two parts of the baseline see of votes: plain features, and hashed words and pairs of words.
+"""Inputs of the baseline's parts: plain features, and hashed words and pairs of words.
 
 Dimension letters: N votes, F odd features, G even features.
 """
@@ -19,10 +19,10 @@ from tiebreak.baseline.features import Text, features, texts
 Array = NDArray[np.float64]
 
 BUCKETS = 2**16
-"""Of words and pairs of words; hashing keeps no vocabulary, so memory has a bound and nothing is fitted."""
+"""Hash buckets of words and pairs of words; without a vocabulary, memory is bounded and nothing is fitted."""
 
 VOTES_AT_ONCE = 2000
-"""Whose words are in memory together."""
+"""Votes whose words are in memory at the same time."""
 
 
 def _terms(text: Text) -> list[str]:
@@ -34,7 +34,7 @@ _VECTORIZER = HashingVectorizer(analyzer=_terms, n_features=BUCKETS, norm=None, 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Odd inputs change their sign when the answers are exchanged, even ones stay as they are; both to the last bit.
+    """Inputs of votes: odd ones change their sign when the answers are exchanged, even ones do not, exactly.
 
     odd_NF and even_NG are plain features; odd_words (n, BUCKETS) is A's words less B's, even_words (n, 2 BUCKETS) the
     size of that difference and the prompt's words.
@@ -47,7 +47,7 @@ class Inputs:
 
     @classmethod
     def of(cls, votes: pa.Table) -> Self:
-        """The inputs of votes in data.votes.SCHEMA; a row does not depend on the others."""
+        """The inputs of votes in votes.schema.SCHEMA; a row does not depend on the others."""
         parts = [
             cls._part(votes.slice(start, VOTES_AT_ONCE)) for start in range(0, len(votes), VOTES_AT_ONCE)
         ]
@@ -78,7 +78,7 @@ class Inputs:
 
 
 def _words(side: Sequence[Text]) -> csr_array:
-    """1 + log of the counts of words and pairs of words (n, BUCKETS), each row of norm one."""
+    """The matrix (n, BUCKETS) of 1 + log counts of words and pairs of words, each row of norm one."""
     counts = _VECTORIZER.transform(side)
     counts.data = 1 + np.log(counts.data)
     return csr_array(normalize(counts, copy=False))

@@ -1,8 +1,8 @@
-"""Multinomial logistic regression that treats the answers alike.
+"""Multinomial logistic regression that is symmetric in the answers.
 
 The logits of a, b and tie are (u, -u, v), u = odd . w and v = even . c + d, where odd features change their sign
-when the answers are exchanged and even ones do not. A multinomial regression on every vote in both orders has its
-minimum there too, with twice the rows and three times the coefficients.
+when the answers are exchanged and even ones do not. A multinomial regression on every vote in both orders has the
+same minimum, with twice the rows and three times the coefficients.
 
 Dimension letters: N votes, C classes (a, b, tie), F odd features, G even features.
 """
@@ -15,13 +15,13 @@ from scipy.optimize import minimize
 from scipy.sparse import csr_array
 from sklearn.base import BaseEstimator
 
-from tiebreak.evaluate.calibration import softmax
+from tiebreak.stats.calibration import softmax
 
 Array = NDArray[np.float64]
 
 
 class SymmetricLogistic(BaseEstimator):  # type: ignore[misc]
-    """Minimises sum_n weight_n CE(y_n, p_n) + penalty / 2 |(w, c)|^2. Fitted: odd_ (F,), even_ (G,), intercept_."""
+    """The minimum of sum_n weight_n CE(y_n, p_n) + penalty / 2 |(w, c)|^2. Fitted: odd_ (F,), even_ (G,), intercept_."""
 
     def __init__(self, penalty: float = 1.0, max_iter: int = 200) -> None:
         self.penalty = penalty
@@ -36,20 +36,23 @@ class SymmetricLogistic(BaseEstimator):  # type: ignore[misc]
         split, total = len(odd_used), weights_N.sum()
 
         def objective(theta_K: Array) -> tuple[float, Array]:
-            flat_K = np.append(theta_K[:-1], 0.0)  # the intercept goes unpenalised
+            penalised_K = np.append(theta_K[:-1], 0.0)  # the intercept is not penalised
             z_NC = _logits(odd_NF, even_NG, theta_K[:split], theta_K[split:-1], theta_K[-1])
             top_N1 = z_NC.max(axis=1, keepdims=True)
             log_sum_N = np.log(np.exp(z_NC - top_N1).sum(axis=1)) + top_N1[:, 0]
-            loss = weights_N @ (log_sum_N - (y_NC * z_NC).sum(axis=1)) + self.penalty / 2 * flat_K @ flat_K
-            slope_NC = weights_N[:, None] * (softmax(z_NC) - y_NC)
+            loss = (
+                weights_N @ (log_sum_N - (y_NC * z_NC).sum(axis=1))
+                + self.penalty / 2 * penalised_K @ penalised_K
+            )
+            residual_NC = weights_N[:, None] * (softmax(z_NC) - y_NC)
             gradient_K = np.concatenate(
                 [
-                    odd_FN @ (slope_NC[:, 0] - slope_NC[:, 1]),
-                    even_GN @ slope_NC[:, 2],
-                    slope_NC[:, 2].sum(keepdims=True),
+                    odd_FN @ (residual_NC[:, 0] - residual_NC[:, 1]),
+                    even_GN @ residual_NC[:, 2],
+                    residual_NC[:, 2].sum(keepdims=True),
                 ]
             )
-            return loss / total, (gradient_K + self.penalty * flat_K) / total
+            return loss / total, (gradient_K + self.penalty * penalised_K) / total
 
         start_K = np.zeros(split + len(even_used) + 1)
         options = {"maxiter": self.max_iter, "gtol": 1e-5}

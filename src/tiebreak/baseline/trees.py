@@ -1,6 +1,6 @@
-"""Gradient-boosted trees as plain arrays: scikit-learn fits them, a few lines read them.
+"""Gradient-boosted trees as plain arrays, fitted by scikit-learn and evaluated by numpy.
 
-Dimension letters: N rows, F features, T trees (three a round: a, b, tie), K nodes of all trees, C classes.
+Dimension letters: N rows, F features, T trees (three per round: a, b, tie), K nodes of all trees, C classes.
 """
 
 from dataclasses import dataclass, fields
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from tiebreak.evaluate.calibration import softmax
+from tiebreak.stats.calibration import softmax
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -20,8 +20,8 @@ ROWS_AT_ONCE = 2048
 
 @dataclass(frozen=True)
 class Trees:
-    """The nodes of all trees in one row: an inner node sends x[feature] <= threshold to its left child, else to its
-    right one; a leaf, whose children are itself, adds its value to its tree's class. A child comes after its parent.
+    """The nodes of all trees in one array: an inner node passes a row with x[feature] <= threshold to its left child,
+    others to its right one; a leaf, its own child, adds its value to its tree's class. Children come after parents.
 
     root (T,), prior (3,), and of each node: feature, threshold, left, right, value (K,). Raises ValueError for
     arrays that are no trees.
@@ -43,31 +43,31 @@ class Trees:
         if any(index.dtype.kind != "i" for index in (self.root_T, self.feature_K, self.left_K, self.right_K)):
             raise ValueError("nodes are not numbered in whole numbers")
         leaf_K = (self.left_K == nodes) & (self.right_K == nodes)
-        ahead_K = (self.left_K > nodes) & (self.right_K > nodes)
-        inside = np.concatenate([self.left_K, self.right_K, self.root_T])
-        if not (leaf_K | ahead_K).all() or (inside >= len(nodes)).any() or (self.root_T < 0).any():
+        inner_K = (self.left_K > nodes) & (self.right_K > nodes)
+        references = np.concatenate([self.left_K, self.right_K, self.root_T])
+        if not (leaf_K | inner_K).all() or (references >= len(nodes)).any() or (self.root_T < 0).any():
             raise ValueError("nodes do not form trees")
         if len(self.root_T) % 3 or self.prior_C.shape != (3,) or (self.feature_K < 0).any():
             raise ValueError("there are no three trees a round, or features out of range")
 
     @classmethod
     def fit(cls, x_NF: Array, y_N: Index, weights_N: Array | None, **settings: float) -> Self:
-        """Trees of a HistGradientBoostingClassifier on class numbers (n,), of which all three occur."""
+        """Fit a HistGradientBoostingClassifier on class numbers (n,), of which all three occur, and take its trees."""
         booster = HistGradientBoostingClassifier(early_stopping=False, random_state=0, **settings)
         booster.fit(x_NF, y_N, sample_weight=weights_N)
         nodes = [tree.nodes for trees in booster._predictors for tree in trees]
         starts = np.cumsum([0, *map(len, nodes)])
-        joined, own = np.concatenate(nodes), np.arange(starts[-1])
+        all_nodes, node_K = np.concatenate(nodes), np.arange(starts[-1])
         offset_K = np.repeat(starts[:-1], list(map(len, nodes)))
-        is_leaf = joined["is_leaf"].astype(bool)
+        is_leaf = all_nodes["is_leaf"].astype(bool)
         return cls(
             root_T=starts[:-1],
             prior_C=booster._baseline_prediction.ravel().astype(np.float64),
-            feature_K=np.where(is_leaf, 0, joined["feature_idx"]).astype(np.int64),
-            threshold_K=np.where(is_leaf, 0.0, joined["num_threshold"]),
-            left_K=np.where(is_leaf, own, joined["left"] + offset_K),
-            right_K=np.where(is_leaf, own, joined["right"] + offset_K),
-            value_K=np.where(is_leaf, joined["value"], 0.0),
+            feature_K=np.where(is_leaf, 0, all_nodes["feature_idx"]).astype(np.int64),
+            threshold_K=np.where(is_leaf, 0.0, all_nodes["num_threshold"]),
+            left_K=np.where(is_leaf, node_K, all_nodes["left"] + offset_K),
+            right_K=np.where(is_leaf, node_K, all_nodes["right"] + offset_K),
+            value_K=np.where(is_leaf, all_nodes["value"], 0.0),
         )
 
     def predict_proba(self, x_NF: Array) -> Array:
@@ -85,10 +85,10 @@ class Trees:
             node_NT = below_NT
         value_NRC = self.value_K[node_NT].reshape(len(x_NF), -1, 3)
         z_NC = np.tile(self.prior_C, (len(x_NF), 1))
-        for r in range(value_NRC.shape[1]):  # one by one: a sum over an axis may take its terms in any order
+        for r in range(value_NRC.shape[1]):  # one by one, because a sum over an axis has no fixed order
             z_NC += value_NRC[:, r]
         return softmax(z_NC)
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
-        """Its arrays by name, for `Trees(**arrays)`."""
+        """The arrays by name, for `Trees(**arrays)`."""
         return {field.name: getattr(self, field.name) for field in fields(self)}

@@ -1,6 +1,6 @@
-"""What test-time augmentation buys: both orders for the votes that one order leaves uncertain.
+"""Trade-off of test-time augmentation: log loss against the share of votes scored in both orders.
 
-The rest keep the order first shown, so a share s in both orders costs 1 + s times the scoring.
+The least certain votes are scored in both orders, the rest in the first, so a share s costs 1 + s times the scoring.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,32 +9,34 @@ from typing import Any
 
 import pyarrow as pa
 
-from tiebreak.data.logits import mean_over_orders
-from tiebreak.data.orders import certainty, over_orders
-from tiebreak.evaluate.ladder import Truth
-from tiebreak.evaluate.metrics import Array, Bootstrap, difference, log_loss
-from tiebreak.recipe import Tta
+from tiebreak.evaluate.variants import LabelledVotes
+from tiebreak.judge.logits import mean_over_orders
+from tiebreak.judge.swap import certainty_threshold, tta_probabilities
+from tiebreak.recipe.schema import Tta
+from tiebreak.stats.metrics import Array, Bootstrap, difference, log_loss
 
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
-Said = tuple[pa.Table, Array]
+VotesAndLogits = tuple[pa.Table, Array]
 """Votes, and their logits (n, 2, 3) in both orders, the swap undone."""
 
 
-def trade(
-    calibrating: Said,
-    lockbox: Said,
-    truth: Truth,
+def tta_tradeoff(
+    calibrating: VotesAndLogits,
+    lockbox: VotesAndLogits,
+    truth: LabelledVotes,
     bootstrap: Bootstrap,
     shares: Sequence[float] = SHARES,
 ) -> Iterator[dict[str, Any]]:
-    """For each share of the calibrating votes that sets the certainty, as step 6 does: the share of the lockbox
-    votes that then count in both orders, their log loss, and its paired change from one order; not calibrated.
+    """Log loss on the lockbox for each share of votes in both orders, and its paired change from one order; uncalibrated.
+
+    The certainty threshold is set on the calibration votes, as in step 6; `realised` is the share of lockbox votes
+    that then take both orders.
     """
-    one_NC = over_orders(*lockbox, Tta(), 0.0)
+    one_NC = tta_probabilities(*lockbox, Tta(), 0.0)
     both_NC = mean_over_orders(lockbox[1])
     for share in shares:
-        p_NC = over_orders(*lockbox, Tta(), certainty(*calibrating, share))
+        p_NC = tta_probabilities(*lockbox, Tta(), certainty_threshold(*calibrating, share))
         change = difference([p_NC], [one_NC], truth.y_NC, bootstrap, truth.groups_N)
         yield {
             "share": share,

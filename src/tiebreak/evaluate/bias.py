@@ -1,8 +1,7 @@
-"""The bias report: does the model favour a place, a length, a look, or a model more than the voters do?
+"""Bias report: position, length, formatting and model bias of a judge, relative to the voters.
 
-A lead is P(one answer) - P(the other). Every result is a plain dict, ready for JSON. A gap is what
-the model says less what the voters said; an interval around it that excludes 0 is a bias of the model, not of
-the voters.
+A lead is P(one answer) - P(the other). Every result is a plain dict, ready for JSON. A gap is the predicted value
+minus the observed one; if its interval excludes 0, the bias is the model's, not the voters'.
 
 Dimension letters: N votes, O orders, C classes (a, b, tie).
 """
@@ -16,42 +15,42 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tiebreak.data.logits import softmax
-from tiebreak.evaluate import features
-from tiebreak.evaluate.ladder import Truth
-from tiebreak.evaluate.metrics import MIN_GROUPS, Array, Bootstrap, prior_prediction, row_hit, row_log_loss
+from tiebreak.evaluate import text_features
+from tiebreak.evaluate.variants import LabelledVotes
+from tiebreak.judge.logits import softmax
+from tiebreak.stats.metrics import MIN_GROUPS, Array, Bootstrap, prior_prediction, row_accuracy, row_log_loss
 
-CHARACTERS = (500, 2000, 5000)
-"""Where slices by the length of both answers together begin."""
+LENGTH_EDGES = (500, 2000, 5000)
+"""Lower edges of the slices by the length of both answers together."""
 
-TIMES_MORE = ("up to 1.5 times", "1.5 to 3 times", "over 3 times")
+RATIO_BINS = ("up to 1.5 times", "1.5 to 3 times", "over 3 times")
 
 MAX_SLICES = 40
 
 
-def bias(
-    votes: pa.Table, p_NC: Array, z_NOC: Array, prior_C: Array, truth: Truth, bootstrap: Bootstrap
+def bias_report(
+    votes: pa.Table, p_NC: Array, z_NOC: Array, prior_C: Array, truth: LabelledVotes, bootstrap: Bootstrap
 ) -> dict[str, Any]:
-    """All of it for votes (data.votes.SCHEMA) in the order of `truth`.
+    """The whole bias report for votes (votes.schema.SCHEMA) in the order of `truth`.
 
-    p_NC: the probabilities that ship. z_NOC: raw logits in both orders, swap undone; with one order there
-    is no word on position. prior_C: the class shares that slices are compared with.
+    p_NC: the shipped probabilities. z_NOC: raw logits in both orders, swap undone; with one order position is
+    None. prior_C: the class shares that slices are compared with.
     """
-    length = _advantage(*(features.lengths(votes[f"response_{side}"]) for side in "ab"))
-    marks = _advantage(*(features.marks(votes[f"response_{side}"]) for side in "ab"))
+    length = _advantage(*(text_features.lengths(votes[f"response_{side}"]) for side in "ab"))
+    marks = _advantage(*(text_features.marks(votes[f"response_{side}"]) for side in "ab"))
     a_N, b_N = (np.array([name or "" for name in votes[f"model_{side}"].to_pylist()]) for side in "ab")
     return {
-        "position": position(z_NOC, truth, bootstrap) if z_NOC.shape[1] == 2 else None,
-        "length": leanings(length, p_NC, truth, bootstrap),
-        "formatting": leanings(marks, p_NC, truth, bootstrap),
-        **sliced(votes, p_NC, prior_C, truth, bootstrap),
+        "position": position_bias(z_NOC, truth, bootstrap) if z_NOC.shape[1] == 2 else None,
+        "length": lead_by_advantage(length, p_NC, truth, bootstrap),
+        "formatting": lead_by_advantage(marks, p_NC, truth, bootstrap),
+        **slices_by_kind(votes, p_NC, prior_C, truth, bootstrap),
         "models": models(a_N, b_N, p_NC, truth, bootstrap),
         "model_pairs": model_pairs(a_N, b_N, p_NC, truth, bootstrap),
     }
 
 
-def position(z_NOC: Array, truth: Truth, bootstrap: Bootstrap) -> dict[str, Any]:
-    """What changes in the raw model when the answers change places.
+def position_bias(z_NOC: Array, truth: LabelledVotes, bootstrap: Bootstrap) -> dict[str, Any]:
+    """Position bias of the raw model: its change when the answers are swapped.
 
     first_advantage: P(first shown) - P(second shown), the mean over both orders; 0 without position bias.
     change: half the sum of |change| over the three probabilities. flips: the share of votes whose most
@@ -66,35 +65,39 @@ def position(z_NOC: Array, truth: Truth, bootstrap: Bootstrap) -> dict[str, Any]
     return _means(columns, truth.groups_N, bootstrap)
 
 
-def leanings(advantage_N: Array, p_NC: Array, truth: Truth, bootstrap: Bootstrap) -> list[dict[str, Any]]:
-    """The lead of the answer that has more, by how many times more it has.
+def lead_by_advantage(
+    advantage_N: Array, p_NC: Array, truth: LabelledVotes, bootstrap: Bootstrap
+) -> list[dict[str, Any]]:
+    """The lead of the answer with more characters or marks, by their ratio.
 
     advantage_N: (a - b) / (a + b), between -1 and 1. Votes without a difference are left out.
     """
     sign_N, size_N = np.sign(advantage_N), np.abs(advantage_N)
     # r times as much is an advantage of (r - 1) / (r + 1); just above it, so that rounding moves no vote
     edges = [(ratio - 1) / (ratio + 1) + 1e-9 for ratio in (1.5, 3.0)]
-    names_N = np.where(size_N > 0, np.array(TIMES_MORE)[np.searchsorted(edges, size_N)], "")
+    names_N = np.where(size_N > 0, np.array(RATIO_BINS)[np.searchsorted(edges, size_N)], "")
     leads = sign_N * _lead(p_NC), sign_N * _lead(truth.y_NC)
-    found = list(_compared(names_N, *leads, truth.groups_N, bootstrap))
-    return sorted(found, key=lambda item: TIMES_MORE.index(item["name"]))
+    found = list(_lead_gaps(names_N, *leads, truth.groups_N, bootstrap))
+    return sorted(found, key=lambda item: RATIO_BINS.index(item["name"]))
 
 
-def sliced(
-    votes: pa.Table, p_NC: Array, prior_C: Array, truth: Truth, bootstrap: Bootstrap
+def slices_by_kind(
+    votes: pa.Table, p_NC: Array, prior_C: Array, truth: LabelledVotes, bootstrap: Bootstrap
 ) -> dict[str, list[dict[str, Any]]]:
     """Slices by turns, by the script of the prompt and by the length of the answers."""
-    turns_N = np.minimum(features.turns(votes["prompt"]), 4)
+    turns_N = np.minimum(text_features.turns(votes["prompt"]), 4)
     names = {
         "turns": np.where(turns_N == 4, "4 or more", turns_N.astype(str)),
-        "script": features.scripts(votes["prompt"]),
-        "answers": _sizes(features.lengths(votes["response_a"]) + features.lengths(votes["response_b"])),
+        "script": text_features.scripts(votes["prompt"]),
+        "answers": _length_slices(
+            text_features.lengths(votes["response_a"]) + text_features.lengths(votes["response_b"])
+        ),
     }
-    return {by: slices(names_N, p_NC, prior_C, truth, bootstrap) for by, names_N in names.items()}
+    return {by: slice_metrics(names_N, p_NC, prior_C, truth, bootstrap) for by, names_N in names.items()}
 
 
-def slices(
-    names_N: NDArray[Any], p_NC: Array, prior_C: Array, truth: Truth, bootstrap: Bootstrap
+def slice_metrics(
+    names_N: NDArray[Any], p_NC: Array, prior_C: Array, truth: LabelledVotes, bootstrap: Bootstrap
 ) -> list[dict[str, Any]]:
     """Log loss, its paired change from the class shares (3,), accuracy and the gap in P(tie) of each named
     slice, the largest first.
@@ -103,41 +106,39 @@ def slices(
     columns = {
         "log_loss": loss_N,
         "change": loss_N - row_log_loss(prior_prediction(prior_C, len(p_NC)), truth.y_NC),
-        "accuracy": row_hit(p_NC, truth.y_NC),
+        "accuracy": row_accuracy(p_NC, truth.y_NC),
         "tie_gap": p_NC[:, 2] - truth.y_NC[:, 2],
     }
     return [
         _slice(name, {key: column[rows] for key, column in columns.items()}, truth.groups_N[rows], bootstrap)
-        for name, rows in _named(names_N, truth.groups_N)
+        for name, rows in _large_slices(names_N, truth.groups_N)
     ]
 
 
 def models(
-    a_N: NDArray[Any], b_N: NDArray[Any], p_NC: Array, truth: Truth, bootstrap: Bootstrap
+    a_N: NDArray[Any], b_N: NDArray[Any], p_NC: Array, truth: LabelledVotes, bootstrap: Bootstrap
 ) -> list[dict[str, Any]]:
-    """For each model that answered, its lead over its opponents. Each vote counts once for either model."""
+    """The lead of each model over its opponents. Each vote counts once for either model."""
     predicted_N, observed_N = (np.concatenate([_lead(x), -_lead(x)]) for x in (p_NC, truth.y_NC))
     groups_N = np.tile(truth.groups_N, 2)
-    found = _compared(np.concatenate([a_N, b_N]), predicted_N, observed_N, groups_N, bootstrap)
+    found = _lead_gaps(np.concatenate([a_N, b_N]), predicted_N, observed_N, groups_N, bootstrap)
     return list(islice(found, MAX_SLICES))
 
 
 def model_pairs(
-    a_N: NDArray[Any], b_N: NDArray[Any], p_NC: Array, truth: Truth, bootstrap: Bootstrap
+    a_N: NDArray[Any], b_N: NDArray[Any], p_NC: Array, truth: LabelledVotes, bootstrap: Bootstrap
 ) -> list[dict[str, Any]]:
-    """For each two models that met often enough, the lead of the one first in the alphabet, and the
-    gap in P(tie).
-    """
+    """The lead of the alphabetically first of each two models with enough votes, and the gap in P(tie)."""
     known = (a_N != "") & (b_N != "") & (a_N != b_N)
     pairs = [f"{min(a, b)} over {max(a, b)}" for a, b in zip(a_N, b_N, strict=True)]
     sign_N = np.where(a_N < b_N, 1.0, -1.0)
     leads = sign_N * _lead(p_NC), sign_N * _lead(truth.y_NC)
     names_N = np.where(known, np.array(pairs, dtype=str), "")
-    found = _compared(names_N, *leads, truth.groups_N, bootstrap, tie_gap=p_NC[:, 2] - truth.y_NC[:, 2])
+    found = _lead_gaps(names_N, *leads, truth.groups_N, bootstrap, tie_gap=p_NC[:, 2] - truth.y_NC[:, 2])
     return list(islice(found, MAX_SLICES))
 
 
-def _compared(
+def _lead_gaps(
     names_N: NDArray[Any],
     predicted_N: Array,
     observed_N: Array,
@@ -147,7 +148,7 @@ def _compared(
 ) -> Iterator[dict[str, Any]]:
     """Predicted and observed leads of each named slice, the gap between them, and more; the largest first."""
     columns = {"predicted": predicted_N, "observed": observed_N, "gap": predicted_N - observed_N, **more}
-    for name, rows in _named(names_N, groups_N):
+    for name, rows in _large_slices(names_N, groups_N):
         yield _slice(name, {key: column[rows] for key, column in columns.items()}, groups_N[rows], bootstrap)
 
 
@@ -168,11 +169,11 @@ def _lead(p_NC: Array) -> Array:
     return p_NC[:, 0] - p_NC[:, 1]
 
 
-def _sizes(characters_N: NDArray[np.int64]) -> NDArray[Any]:
-    starts = [f"{start:,}" for start in CHARACTERS]
+def _length_slices(characters_N: NDArray[np.int64]) -> NDArray[Any]:
+    starts = [f"{start:,}" for start in LENGTH_EDGES]
     between = [f"{low} to {high} characters" for low, high in pairwise(starts)]
     names = np.array([f"under {starts[0]} characters", *between, f"{starts[-1]} characters or more"])
-    return names[np.searchsorted(CHARACTERS, characters_N, side="right")]
+    return names[np.searchsorted(LENGTH_EDGES, characters_N, side="right")]
 
 
 def _advantage(a_N: NDArray[np.int64], b_N: NDArray[np.int64]) -> Array:
@@ -180,8 +181,10 @@ def _advantage(a_N: NDArray[np.int64], b_N: NDArray[np.int64]) -> Array:
     return advantage
 
 
-def _named(names_N: NDArray[Any], groups_N: NDArray[np.int64]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    """The slices that are large enough and their rows, the largest first; "" names none."""
+def _large_slices(
+    names_N: NDArray[Any], groups_N: NDArray[np.int64]
+) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """Names and rows of the slices with enough groups, the largest first; rows named "" belong to none."""
     names, counts = np.unique(names_N, return_counts=True)
     for name in names[np.argsort(-counts, kind="stable")]:
         rows_N = names_N == name

@@ -1,4 +1,4 @@
-"""The Brier score taken apart: miscalibration - discrimination + uncertainty."""
+"""Decomposition of the Brier score: miscalibration - discrimination + uncertainty."""
 
 from dataclasses import dataclass
 
@@ -6,16 +6,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.isotonic import IsotonicRegression
 
-from tiebreak.evaluate.metrics import Array, targets
+from tiebreak.stats.metrics import Array, targets
 
 
 @dataclass(frozen=True)
 class BrierParts:
     """Brier score = miscalibration - discrimination + uncertainty, exactly.
 
-    miscalibration: what recalibrating each class monotonically would gain. Fitted to the very rows it is
-    measured on, it is biased upwards: above 0 even for perfect calibration.
-    discrimination: what the recalibrated prediction gains on the class shares.
+    miscalibration: gain from recalibrating each class monotonically. Fitted on the rows it is measured on, so biased
+    upwards: above 0 even for perfect calibration.
+    discrimination: gain of the recalibrated prediction over the class shares.
     uncertainty: the Brier score of the class shares.
     """
 

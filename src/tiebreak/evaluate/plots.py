@@ -1,4 +1,4 @@
-"""Plots as inline SVG that takes its colours from the page's style sheet, so that dark mode works."""
+"""Plots as inline SVG, coloured by the page's style sheet for dark mode."""
 
 import math
 import textwrap
@@ -40,7 +40,7 @@ def intervals(
     unit: str = "",
     narrow: bool = False,
 ) -> Markup:
-    """A dot and, where it has one, an interval for each labelled estimate; vertical lines at `marks`.
+    """Plot of labelled estimates: a dot each, with its interval if any; vertical lines at `marks`.
 
     narrow: for the screen of a telephone, with the names above instead of beside.
     """
@@ -82,7 +82,7 @@ def intervals(
 
 
 def reliability(bins: Sequence[dict[str, Any]], name: str) -> Markup:
-    """Observed share against mean probability, one dot a bin, with the diagonal of perfect calibration.
+    """Reliability diagram: observed share against mean probability, one dot per bin, with the diagonal.
 
     A bin whose `low` is None has no interval.
     """
@@ -144,7 +144,7 @@ def _small(x: float, y: float, text: str) -> str:
 
 
 def _lines(lines: Sequence[str], x: float, y: float, anchor: str) -> str:
-    """A name in as many lines as it needs, centred on `y`."""
+    """Wrap a name into lines centred on `y`."""
     top = y - 7 * (len(lines) - 1)
     spans = "".join(
         f'<tspan x="{x:g}" y="{top + 14 * n:g}">{escape(line)}</tspan>' for n, line in enumerate(lines)
@@ -153,7 +153,7 @@ def _lines(lines: Sequence[str], x: float, y: float, anchor: str) -> str:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Four to ten round numbers inside."""
+    """Four to ten round numbers between `low` and `high`."""
     magnitude = 10.0 ** math.floor(math.log10(high - low))
     step = next(s * magnitude for s in (0.1, 0.2, 0.5, 1, 2) if (high - low) / (s * magnitude) <= 9)
     first = int(low // step) + 1

@@ -1,4 +1,4 @@
-"""The report: one HTML file without outside resources, made from metrics.json alone."""
+"""The report: one self-contained HTML file, rendered from metrics.json alone."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -8,7 +8,7 @@ from typing import Any
 import jinja2
 
 from tiebreak.evaluate import plots
-from tiebreak.evaluate.metrics import MIN_GROUPS
+from tiebreak.stats.metrics import MIN_GROUPS
 
 CLASS_NAMES = ("P(A)", "P(B)", "P(tie)")
 
@@ -21,10 +21,10 @@ _templates = jinja2.Environment(
 
 
 def render(metrics: Mapping[str, Any]) -> str:
-    """The report as HTML, from what step 9 writes into metrics.json.
+    """Render the report as HTML, from the metrics.json of step 9.
 
-    Keys may be added: `best_possible_log_loss` and `closed` (a share with its interval, see evaluate.closed),
-    known for synthetic votes; the first is drawn as a line too. `facts`, a dict of strings, numbers and dicts of these, is listed.
+    Optional keys: `best_possible_log_loss`, also drawn as a line, and `closed` (a share with its interval, see
+    evaluate.skill_score), known for synthetic votes; `facts`, a dict of strings, numbers and dicts of these, is listed.
     """
     return _templates.get_template("report.html.j2").render(
         m=metrics,
@@ -45,12 +45,12 @@ def write(metrics: Mapping[str, Any], path: Path) -> None:
     partial.replace(path)
 
 
-def label(rung: Mapping[str, Any]) -> str:
-    """What a rung is called: `student, both orders, calibrated`."""
-    parts = [rung["stage"]]
-    if rung["both_orders"]:
+def label(variant: Mapping[str, Any]) -> str:
+    """The label of a variant: `student, both orders, calibrated`."""
+    parts = [variant["stage"]]
+    if variant["both_orders"]:
         parts.append("both orders")
-    if rung["calibrated"]:
+    if variant["calibrated"]:
         parts.append("calibrated")
     return ", ".join(parts)
 
@@ -60,8 +60,10 @@ def number(value: float | None, digits: int = 4) -> str:
 
 
 def _ladder_plot(metrics: Mapping[str, Any], narrow: bool) -> str:
-    prior, *rungs = metrics["ladder"]
+    prior, *variants = metrics["ladder"]
     marks = [("prior", prior["log_loss"]["value"])]
     if "best_possible_log_loss" in metrics:
         marks.append(("best possible", metrics["best_possible_log_loss"]))
-    return plots.intervals([(label(rung), rung["log_loss"]) for rung in rungs], marks, "log loss", narrow)
+    return plots.intervals(
+        [(label(variant), variant["log_loss"]) for variant in variants], marks, "log loss", narrow
+    )

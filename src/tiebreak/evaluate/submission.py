@@ -1,4 +1,4 @@
-"""Predictions in files: the competition's CSV, and the log loss against its solution file."""
+"""Files of predictions: the competition's CSV, and the log loss against its solution file."""
 
 import math
 from collections import Counter
@@ -11,14 +11,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import csv
 
-from tiebreak.data import sources
-from tiebreak.data.votes import LABELS
 from tiebreak.errors import TiebreakError
-from tiebreak.evaluate.metrics import Array, log_loss
+from tiebreak.stats.metrics import Array, log_loss
+from tiebreak.votes.formats import containers
+from tiebreak.votes.schema import LABELS
 
 COLUMNS = ("winner_model_a", "winner_model_b", "winner_tie")
-PARTS = tuple(f"p_{label}" for label in LABELS)
-_READ = ("id", "prompt", *COLUMNS, *PARTS)
+PROBABILITY_COLUMNS = tuple(f"p_{label}" for label in LABELS)
+_COLUMNS_READ = ("id", "prompt", *COLUMNS, *PROBABILITY_COLUMNS)
 
 
 def write(ids: Sequence[str], p_NC: NDArray[np.floating], path: Path) -> None:
@@ -30,9 +30,9 @@ def write(ids: Sequence[str], p_NC: NDArray[np.floating], path: Path) -> None:
 
 
 def read(path: Path) -> tuple[list[str], Array]:
-    """Ids and numbers (n, 3) of a file of any format with id and COLUMNS, or id and PARTS.
+    """Read ids and numbers (n, 3) of a file of any format with id and COLUMNS, or id and PROBABILITY_COLUMNS.
 
-    Raises TiebreakError for a row that cannot be read, missing columns, an id that comes twice, or numbers that
+    Raises TiebreakError for a row that cannot be read, missing columns, a duplicate id, or numbers that
     cannot be probabilities before division by their sum.
     """
     if not path.is_file():
@@ -40,7 +40,7 @@ def read(path: Path) -> tuple[list[str], Array]:
     columns: tuple[str, ...] = ()
     ids: list[str] = []
     numbers: list[list[float]] = []
-    for row, record in sources.records(path, _READ):
+    for row, record in containers.records(path, _COLUMNS_READ):
         if isinstance(record, str):
             raise TiebreakError(f"{path} cannot be read, row {row}: {record}")
         columns = columns or _columns(path, record)
@@ -59,29 +59,29 @@ def read(path: Path) -> tuple[list[str], Array]:
 
 
 def is_solution(path: Path) -> bool:
-    """Does a file hold ids and labels alone, without the texts of votes? One without rows does not."""
-    rows = (record for _, record in sources.records(path, _READ) if isinstance(record, dict))
+    """True for a file of ids and labels without the texts of votes; False for one without rows."""
+    rows = (record for _, record in containers.records(path, _COLUMNS_READ) if isinstance(record, dict))
     found = next(rows, {}).keys()
-    return "id" in found and "prompt" not in found and _named(found) is not None
+    return "id" in found and "prompt" not in found and _number_columns(found) is not None
 
 
-def _named(found: Collection[str]) -> tuple[str, ...] | None:
-    """Which names the three numbers have."""
-    return next((names for names in (COLUMNS, PARTS) if {*names} <= {*found}), None)
+def _number_columns(found: Collection[str]) -> tuple[str, ...] | None:
+    """The names of the three number columns; None if they are missing."""
+    return next((names for names in (COLUMNS, PROBABILITY_COLUMNS) if {*names} <= {*found}), None)
 
 
 def _columns(path: Path, record: Mapping[str, Any]) -> tuple[str, ...]:
-    columns = _named(record)
+    columns = _number_columns(record)
     if columns is None or "id" not in record:
         raise TiebreakError(
             f"{path} has the columns {', '.join(record) or 'none'}; "
-            f"needed are id and {', '.join(COLUMNS)} (or {', '.join(PARTS)})"
+            f"needed are id and {', '.join(COLUMNS)} (or {', '.join(PROBABILITY_COLUMNS)})"
         )
     return columns
 
 
 def _number(path: Path, vote: str, record: Mapping[str, Any], column: str) -> float:
-    """A number of a row, not a number where it is missing."""
+    """A number of a row, NaN where it is missing."""
     value = record.get(column)
     try:
         return math.nan if value in (None, "") else float(value)
@@ -92,17 +92,17 @@ def _number(path: Path, vote: str, record: Mapping[str, Any], column: str) -> fl
 def leaderboard_log_loss(submission: Path, solution: Path) -> float:
     """The log loss of a submission against a solution; both must hold the same ids, each once.
 
-    As the competition does, each row is divided by its sum. Raises TiebreakError where the ids differ or a
+    As in the competition, each row is divided by its sum. Raises TiebreakError where the ids differ or a
     label is no probability.
     """
     ids, p_NC = read(submission)
-    solved, y_NC = read(solution)
-    if unequal := set(ids) ^ set(solved):
-        example = min(unequal)
+    solution_ids, y_NC = read(solution)
+    if different := set(ids) ^ set(solution_ids):
+        example = min(different)
         where = f"{submission} only" if example in set(ids) else f"{solution} only"
-        raise TiebreakError(f"{len(unequal)} ids are in one file only, such as {example!r}, in {where}")
+        raise TiebreakError(f"{len(different)} ids are in one file only, such as {example!r}, in {where}")
     position = {vote: n for n, vote in enumerate(ids)}
-    p_NC = p_NC[[position[vote] for vote in solved]]
+    p_NC = p_NC[[position[vote] for vote in solution_ids]]
     try:
         return log_loss(p_NC / p_NC.sum(axis=1, keepdims=True), y_NC)
     except ValueError as error:

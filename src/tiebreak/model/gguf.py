@@ -1,8 +1,8 @@
-"""GGUF files (llama.cpp's format) as plain model folders: weights dequantised, once, and the tokenizer beside them.
+"""Conversion of GGUF files (llama.cpp's format) to model folders: weights dequantised once, with the tokenizer.
 
-An extra: pip install 'tiebreak[gguf]'. transformers reads the weights. It says nothing of what it leaves out, such
-as a scaling of rotary frequencies, and takes BOS for EOS in Llama's tokenizers: so files of which it would make
-another model are refused here, and the tokenizer is built here.
+An extra: pip install 'tiebreak[gguf]'. transformers reads the weights. It silently ignores some metadata, such as a
+scaling of rotary frequencies, and confuses BOS and EOS in Llama's tokenizers: so files that it would convert to a
+different model are refused here, and the tokenizer is built here.
 """
 
 import os
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerFast
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3")
-"""Those that are known to become the same model."""
-CUTS = ("gpt-2", "llama-bpe", "qwen2", "smollm")
-"""The ways of cutting a text before BPE that are known here, as tokenizer.ggml.pre names them."""
+"""The architectures that are known to be converted without a difference."""
+PRE_TOKENIZERS = ("gpt-2", "llama-bpe", "qwen2", "smollm")
+"""The known pre-tokenizers of BPE, by their names in tokenizer.ggml.pre."""
 
 _OWN = (
     "attention.head_count",
@@ -34,7 +34,7 @@ _OWN = (
     "embedding_length",
     "feed_forward_length",
 )
-"""What a file says of its decoder; further fields have defaults."""
+"""Required fields of a decoder; further ones have defaults."""
 _LAYER = (
     "attn_norm.weight",
     *(f"attn_{part}.weight" for part in ("q", "k", "v", "output")),
@@ -49,14 +49,14 @@ _MORE = {
 AGAIN = "copy or download it again"
 
 _CONTROL, _USER_DEFINED = 3, 4
-_INSTEAD = "name the model's own folder or hub id instead"
+_REMEDY = "name the model's own folder or hub id instead"
 
 
 def convert(file: Path, folder: Path) -> None:
-    """Write a model folder in bf16; it appears whole, under its name, or not at all.
+    """Convert a file to a model folder in bf16, written atomically.
 
-    Takes memory for about four bytes a weight. Raises TiebreakError where the extra is missing, the file is damaged,
-    or its model is not one that is read whole.
+    Needs memory for about four bytes per weight. Raises TiebreakError where the extra is missing, the file is damaged,
+    or its model cannot be converted without a difference.
     """
     import torch
     from safetensors.torch import save_file
@@ -69,19 +69,23 @@ def convert(file: Path, folder: Path) -> None:
     with (
         _readable(file),
         quiet(),
-        redirect_stderr(StringIO()),  # a bar of progress that transformers cannot be told to leave out
-        TemporaryDirectory() as alone,
-    ):  # with nothing else that transformers could take up
-        (Path(alone) / "model.gguf").symlink_to(file.resolve())
+        redirect_stderr(StringIO()),  # a progress bar that transformers has no option to disable
+        TemporaryDirectory() as folder_alone,
+    ):  # without other files that transformers would read
+        (Path(folder_alone) / "model.gguf").symlink_to(file.resolve())
         model, report = AutoModelForCausalLM.from_pretrained(
-            alone, gguf_file="model.gguf", config=config, dtype=torch.bfloat16, output_loading_info=True
+            folder_alone,
+            gguf_file="model.gguf",
+            config=config,
+            dtype=torch.bfloat16,
+            output_loading_info=True,
         )
     weights = {name: weight.detach().contiguous() for name, weight in model.named_parameters()}
-    taken = weights.keys() - report["missing_keys"]
-    if not len(taken) == len(weights) == len(source.tensors):
+    read = weights.keys() - report["missing_keys"]
+    if not len(read) == len(weights) == len(source.tensors):
         raise TiebreakError(
-            f"{file} holds {len(source.tensors)} weights, of which transformers takes {len(taken)} for a model of "
-            f"{len(weights)}; {_INSTEAD}"
+            f"{file} holds {len(source.tensors)} weights, of which transformers takes {len(read)} for a model of "
+            f"{len(weights)}; {_REMEDY}"
         )
     partial = folder.with_name(f".{folder.name}-{os.getpid()}")
     partial.mkdir(parents=True, exist_ok=True)
@@ -95,15 +99,15 @@ def convert(file: Path, folder: Path) -> None:
 
 
 def require(file: Path, mend: str = AGAIN) -> None:
-    """Look at all of a file but its weights. Raises as `convert` does, which would say the same much later.
+    """Validate all of a file but its weights. Raises as `convert` does, but before any work.
 
-    mend: what its user can do about damage.
+    mend: the remedy named in the error.
     """
     _Model(file, mend)
 
 
 def config(file: Path) -> dict[str, Any]:
-    """What the folder's config.json will say. Raises as `convert` does."""
+    """The contents of the converted folder's config.json. Raises as `convert` does."""
     return dict(_Model(file).config().to_dict())
 
 
@@ -113,7 +117,7 @@ def tokenizer(file: Path) -> "PreTrainedTokenizerFast":
 
 
 class _Model:
-    """All of a GGUF file but its weights. Raises as `convert` does."""
+    """A GGUF file without its weights. Raises as `convert` does."""
 
     def __init__(self, file: Path, mend: str = AGAIN) -> None:
         from tiebreak.model import gguf_header
@@ -128,32 +132,32 @@ class _Model:
         if self.architecture not in ARCHITECTURES:
             raise TiebreakError(
                 f"{file} holds a model of the architecture {self.architecture!r}; {', '.join(ARCHITECTURES)} are "
-                f"read as GGUF; {_INSTEAD}"
+                f"read as GGUF; {_REMEDY}"
             )
         scaling = self._fields.get(f"{self.architecture}.rope.scaling.type", "none")
         if scaling != "none" or any(name.startswith("rope_") for name in self.tensors):
             raise TiebreakError(
-                f"{file} scales its rotary frequencies (as Llama 3.1 does), which transformers drops; {_INSTEAD}"
+                f"{file} scales its rotary frequencies (as Llama 3.1 does), which transformers drops; {_REMEDY}"
             )
         kind = self._fields.get("tokenizer.ggml.model")
-        self._cut: str = self._fields.get("tokenizer.ggml.pre", "")
-        if kind != "gpt2" or self._cut not in CUTS:
+        self._pre_tokenizer: str = self._fields.get("tokenizer.ggml.pre", "")
+        if kind != "gpt2" or self._pre_tokenizer not in PRE_TOKENIZERS:
             raise TiebreakError(
-                f"{file} has a tokenizer ({kind}, {self._cut}) that is not known to be read right; {_INSTEAD}"
+                f"{file} has a tokenizer ({kind}, {self._pre_tokenizer}) that is not known to be read right; {_REMEDY}"
             )
         with _readable(file, mend):  # values may be of any type
             self._require_fields()
             self._require_weights()
 
     def _require_fields(self) -> None:
-        """Raises TiebreakError where the file leaves out what `config` and `tokenizer` are made of."""
+        """Require the fields that `config` and `tokenizer` read. Raises TiebreakError if any is missing."""
         needed = [f"{self.architecture}.{key}" for key in _OWN]
         needed += [f"tokenizer.ggml.{key}" for key in ("tokens", "token_type", "merges")]
         if missing := [key for key in needed if key not in self._fields]:
-            raise TiebreakError(f"{self.file} does not say {', '.join(missing)}; {_INSTEAD}")
+            raise TiebreakError(f"{self.file} does not say {', '.join(missing)}; {_REMEDY}")
 
     def _require_weights(self) -> None:
-        """Raises TiebreakError for other weights than those of the architecture, or in types that cannot be read."""
+        """Require the weights of the architecture in readable types. Raises TiebreakError otherwise."""
         layers = self._fields[f"{self.architecture}.block_count"]
         parts = _LAYER + _MORE.get(self.architecture, ())
         wanted = {"token_embd.weight", "output_norm.weight"}
@@ -162,13 +166,13 @@ class _Model:
         if differing := sorted((set(self.tensors) - {"output.weight"}) ^ wanted):
             raise TiebreakError(
                 f"{self.file} has not the weights of a model of the architecture {self.architecture} with {layers} "
-                f"layers: {', '.join(differing[:3])} among {len(differing)} missing or too many; {_INSTEAD}"
+                f"layers: {', '.join(differing[:3])} among {len(differing)} missing or too many; {_REMEDY}"
             )
         for kind in sorted(set(self.tensors.values())):
             if not _is_read(kind):
                 name = next(name for name in self.tensors if self.tensors[name] == kind)
                 raise TiebreakError(
-                    f"{self.file} holds {name} as {kind.name}, which the package gguf does not read; {_INSTEAD}"
+                    f"{self.file} holds {name} as {kind.name}, which the package gguf does not read; {_REMEDY}"
                 )
 
     def config(self) -> "PreTrainedConfig":
@@ -211,15 +215,15 @@ class _Model:
         from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
         from transformers import PreTrainedTokenizerFast
 
-        fields, cut = self._fields, self._cut
+        fields, pre_tokenizer = self._fields, self._pre_tokenizer
         with _readable(self.file):
             tokens, kinds = fields["tokenizer.ggml.tokens"], fields["tokenizer.ggml.token_type"]
             merges = [tuple(merge.split(" ")) for merge in fields["tokenizer.ggml.merges"]]
             vocabulary = {token: n for n, token in enumerate(tokens)}
-            backend = Tokenizer(models.BPE(vocabulary, merges, ignore_merges=cut == "llama-bpe"))
-            if cut == "qwen2":
+            backend = Tokenizer(models.BPE(vocabulary, merges, ignore_merges=pre_tokenizer == "llama-bpe"))
+            if pre_tokenizer == "qwen2":
                 backend.normalizer = normalizers.NFC()
-            backend.pre_tokenizer = _cutting(cut)
+            backend.pre_tokenizer = _pre_tokenizer(pre_tokenizer)
             backend.decoder = decoders.ByteLevel()
             backend.add_tokens(
                 [
@@ -229,7 +233,7 @@ class _Model:
                 ]
             )
             ids = self._specials()
-            if "bos" in ids and fields.get("tokenizer.ggml.add_bos_token", cut == "llama-bpe"):
+            if "bos" in ids and fields.get("tokenizer.ggml.add_bos_token", pre_tokenizer == "llama-bpe"):
                 bos = tokens[ids["bos"]]
                 backend.post_processor = processors.TemplateProcessing(
                     single=f"{bos} $A", pair=f"{bos} $A {bos}:1 $B:1", special_tokens=[(bos, ids["bos"])]
@@ -243,8 +247,8 @@ class _Model:
             )
 
 
-def _cutting(name: str) -> Any:
-    """The tokenizers pre-tokenizer of one of `CUTS` (llama.cpp's llm_tokenizer_bpe has the patterns)."""
+def _pre_tokenizer(name: str) -> Any:
+    """The pre-tokenizer of one of `PRE_TOKENIZERS` (patterns from llama.cpp's llm_tokenizer_bpe)."""
     from tokenizers import Regex, pre_tokenizers
 
     if name in ("gpt-2", "smollm"):

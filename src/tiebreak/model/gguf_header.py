@@ -1,6 +1,6 @@
 """The header of a GGUF file: its metadata, and its tensors' names and types (ggml's docs/gguf.md, versions 2 and 3).
 
-The library's own reader takes seconds for a vocabulary, and does not notice where a file breaks off.
+The library's own reader takes seconds for a vocabulary, and does not detect a truncated file.
 """
 
 import mmap
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from gguf import GGMLQuantizationType
 
 _NUMBERS = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), "BbHhIif?Qqd", strict=True))
-"""Codes of struct by GGUF's numbers of types; 8 is a string, 9 an array."""
+"""Format characters of struct by GGUF's type numbers; 8 is a string, 9 an array."""
 _STRING, _ARRAY = 8, 9
 
 

@@ -1,7 +1,7 @@
-"""The Hugging Face hub: which commit a model or data set means, and a model's files on this machine.
+"""The Hugging Face hub: commits of models and data sets, downloads, and the local cache.
 
-A commit that is in the local cache wins over what the hub says today, so that neither changes in the middle
-of a run; to move on, name a revision. With HF_HUB_OFFLINE=1 only the cache is asked.
+A commit in the local cache has priority over the hub's current one, so that neither model nor data change during a
+run; to update, name a revision. With HF_HUB_OFFLINE=1 only the cache is used.
 """
 
 import json
@@ -23,25 +23,25 @@ Kind = Literal["model", "dataset"]
 
 GGUF = ".gguf"
 INDEX = "model.safetensors.index.json"
-WANTED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+PATTERNS = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 
 
 def is_id(location: str) -> bool:
-    """Could this be a hub id, `owner/name`, or a GGUF file there, `owner/name/file.gguf`?"""
-    repo, _ = parts(location)
+    """True if this may be a hub id, `owner/name`, or a GGUF file there, `owner/name/file.gguf`."""
+    repo, _ = split_location(location)
     return re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(?<!\.gguf)", repo) is not None
 
 
-def parts(location: str) -> tuple[str, str | None]:
-    """The hub's repository, and the GGUF file in it where one is named."""
+def split_location(location: str) -> tuple[str, str | None]:
+    """The repository on the hub, and the GGUF file in it if one is named."""
     found = re.fullmatch(r"([^/]+/[^/]+)/(.+\.gguf)", location)
     return (found[1], found[2]) if found else (location, None)
 
 
 def commit(location: str, revision: str | None = None, kind: Kind = "model") -> str:
-    """The full commit that a revision of a model or data set means (default: its main branch).
+    """The full commit hash of a revision of a model or data set (default: its main branch).
 
-    What the hub says is noted in the cache and holds from then on, offline too.
+    The hub's answer is stored in the cache and used from then on, offline too.
     Raises TiebreakError if it is gated, unknown, or out of reach.
     """
     wanted = revision or "main"
@@ -49,41 +49,44 @@ def commit(location: str, revision: str | None = None, kind: Kind = "model") -> 
         return wanted
     from huggingface_hub import HfApi
 
-    repo, _ = parts(location)
-    ref = _home(repo, kind) / "refs" / wanted
+    repo, _ = split_location(location)
+    ref = _cache_folder(repo, kind) / "refs" / wanted
     if ref.is_file():
         return ref.read_text(encoding="utf-8").strip()
-    with _clear_errors(repo, wanted, kind):
+    with _readable_errors(repo, wanted, kind):
         found = HfApi().repo_info(repo, revision=wanted, repo_type=kind).sha
     assert found is not None, f"the hub names no commit for {repo}"
-    with suppress(OSError):  # a cache that is read-only remembers nothing
-        _remember(ref, found)
+    with suppress(OSError):  # the cache may be read-only
+        _write_ref(ref, found)
     return found
 
 
 def download(location: str, revision: str | None = None) -> Path:
-    """The local folder of a model: config, safetensors and tokenizer, fetched where the cache lacks them; or its
-    GGUF file. Raises TiebreakError if the model is gated, unknown, or out of reach.
+    """Download a model unless it is cached, and return its folder of config, safetensors and tokenizer, or its GGUF file.
+
+    Raises TiebreakError if the model is gated, unknown, or out of reach.
     """
     from huggingface_hub import hf_hub_download, snapshot_download
 
-    repo, file = parts(location)
+    repo, file = split_location(location)
     found = commit(repo, revision)
-    with _clear_errors(repo, revision or "main", file=file):
+    with _readable_errors(repo, revision or "main", file=file):
         if file:
             return Path(hf_hub_download(repo, file, revision=found))
-        folder = snapshot_download(repo, revision=found, allow_patterns=WANTED, ignore_patterns=["*/*"])
+        folder = snapshot_download(repo, revision=found, allow_patterns=PATTERNS, ignore_patterns=["*/*"])
     return Path(folder)
 
 
-def look(place: Path | None, location: str, revision: str | None = None) -> tuple[int, dict[str, Any]]:
-    """Bytes of a model that are still to be fetched, and its config.json, which is empty for a GGUF file on the hub.
+def download_size_and_config(
+    folder_or_file: Path | None, location: str, revision: str | None = None
+) -> tuple[int, dict[str, Any]]:
+    """The bytes of a model still to be downloaded, and its config.json, which is empty for a GGUF file on the hub.
 
     From its folder or file, else from the cache, else from the hub: then it raises as `download` does.
     """
-    folder = place or cached(location, revision)
+    folder = folder_or_file or cached(location, revision)
     if folder is None:
-        return remote(location, revision)
+        return hub_size_and_config(location, revision)
     if folder.suffix == GGUF and folder.is_file():
         return 0, gguf.config(folder)
     return 0, read_json(folder / "config.json")
@@ -97,9 +100,9 @@ def tokenizer(location: str) -> "PreTrainedTokenizerBase":
     is_here = is_file or Path(location).is_dir()
     if not is_here and not is_id(location):
         raise TiebreakError(f"no model folder at {location}, and it is no hub id (OWNER/NAME)")
-    if is_file or parts(location)[1]:
+    if is_file or split_location(location)[1]:
         return gguf.tokenizer(Path(location) if is_file else download(location))
-    revision = "main" if is_here else commit(location)  # says at once that the hub is out of reach
+    revision = "main" if is_here else commit(location)  # raises at once if the hub is out of reach
     try:
         loaded: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(location, revision=revision)
     except (OSError, ValueError) as error:
@@ -108,10 +111,10 @@ def tokenizer(location: str) -> "PreTrainedTokenizerBase":
     return loaded
 
 
-def _remember(ref: Path, found: str) -> None:
-    """Note in the cache what a revision means; the hub's client does not where it is asked by commit.
+def _write_ref(ref: Path, found: str) -> None:
+    """Store the commit of a revision in the cache, which the hub's client does not when it is given a commit.
 
-    By rename: another process may be reading.
+    Written atomically, because another process may be reading.
     """
     ref.parent.mkdir(parents=True, exist_ok=True)
     partial = ref.with_name(f"{ref.name}.{os.getpid()}")
@@ -119,7 +122,7 @@ def _remember(ref: Path, found: str) -> None:
     partial.replace(ref)
 
 
-def _home(repo: str, kind: Kind = "model") -> Path:
+def _cache_folder(repo: str, kind: Kind = "model") -> Path:
     """The folder of a model or data set in the local cache."""
     from huggingface_hub.file_download import repo_folder_name
 
@@ -127,28 +130,26 @@ def _home(repo: str, kind: Kind = "model") -> Path:
 
 
 def cached(location: str, revision: str | None = None) -> Path | None:
-    """The local folder, or GGUF file, of a model whose weights are all in the cache; asks nobody. None if any is
-    missing.
-    """
-    repo, file = parts(location)
-    home = _home(repo)
+    """The local folder, or GGUF file, of a model that is completely in the cache, without network; None if not."""
+    repo, file = split_location(location)
+    home = _cache_folder(repo)
     ref = home / "refs" / (revision or "main")
     name = ref.read_text(encoding="utf-8").strip() if ref.is_file() else revision or "main"
     folder = home / "snapshots" / name
     if file:
         return folder / file if (folder / file).is_file() else None
-    return folder if folder.is_dir() and lacking(folder) is None else None
+    return folder if folder.is_dir() and missing_file(folder) is None else None
 
 
 def cache() -> Path:
-    """Where the hub's models, and the commits of its data sets, are kept on this machine."""
+    """The folder of the local cache of models and of commits of data sets."""
     from huggingface_hub import constants
 
     return Path(constants.HF_HUB_CACHE)
 
 
-def lacking(folder: Path) -> str | None:
-    """The first thing that a model folder needs and has not, None if it is complete. Raises as `read_json` does."""
+def missing_file(folder: Path) -> str | None:
+    """The first file missing from a model folder, None if it is complete. Raises as `read_json` does."""
     if not (folder / "config.json").is_file():
         return "config.json"
     if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
@@ -170,7 +171,7 @@ def shards(folder: Path, mend: str = gguf.AGAIN) -> dict[str, str]:
 
 
 def read_json(file: Path, mend: str = gguf.AGAIN) -> dict[str, Any]:
-    """A model's file of JSON. Raises TiebreakError if it cannot be read or holds something else than an object."""
+    """Read a model's JSON file. Raises TiebreakError if it cannot be read or holds something else than an object."""
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -180,15 +181,15 @@ def read_json(file: Path, mend: str = gguf.AGAIN) -> dict[str, Any]:
     return found
 
 
-def remote(location: str, revision: str | None = None) -> tuple[int, dict[str, Any]]:
-    """What the hub has of a model: bytes to download, and its config.json; of a GGUF file the bytes alone.
+def hub_size_and_config(location: str, revision: str | None = None) -> tuple[int, dict[str, Any]]:
+    """The bytes of a model on the hub, and its config.json, which is empty for a GGUF file.
 
-    Asks for access to the files themselves: a gated model's page is open to all. Raises as `download` does.
+    Checks access to the files themselves, because a gated model's page is public. Raises as `download` does.
     """
     from huggingface_hub import HfApi, hf_hub_download
 
-    repo, file = parts(location)
-    with _clear_errors(repo, revision or "main"):
+    repo, file = split_location(location)
+    with _readable_errors(repo, revision or "main"):
         HfApi().auth_check(repo)
         info = HfApi().model_info(repo, revision=revision or "main", files_metadata=True)
         if file:
@@ -197,18 +198,20 @@ def remote(location: str, revision: str | None = None) -> tuple[int, dict[str, A
                 raise _no_file(repo, file)
             return sizes[file], {}
         files = [file for file in info.siblings or () if "/" not in file.rfilename]
-        wanted = (f for f in files if any(fnmatch(f.rfilename, pattern) for pattern in WANTED))
+        wanted = (f for f in files if any(fnmatch(f.rfilename, pattern) for pattern in PATTERNS))
         config = Path(hf_hub_download(repo, "config.json", revision=info.sha))
     return sum(file.size or 0 for file in wanted), json.loads(config.read_text(encoding="utf-8"))
 
 
 @contextmanager
-def _clear_errors(repo: str, revision: str, kind: Kind = "model", file: str | None = None) -> Iterator[None]:
+def _readable_errors(
+    repo: str, revision: str, kind: Kind = "model", file: str | None = None
+) -> Iterator[None]:
     import httpx
     from huggingface_hub import errors
 
     page = f"https://huggingface.co/{'datasets/' if kind == 'dataset' else ''}{repo}"
-    mend = (
+    command = (
         "tiebreak run RECIPE --steps ingest"
         if kind == "dataset"
         else f"hf download {repo} {file or ''}".rstrip()
@@ -229,7 +232,7 @@ def _clear_errors(repo: str, revision: str, kind: Kind = "model", file: str | No
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, httpx.TransportError):
         raise TiebreakError(
             f"no {repo!r} here, none in the hub's local cache, and the hub is out of reach; "
-            f"where there is internet, run: {mend}"
+            f"where there is internet, run: {command}"
         ) from None
     except errors.EntryNotFoundError:
         raise _no_file(repo, file or "config.json") from None

@@ -22,7 +22,7 @@ def require(place: Path, mend: str = gguf.AGAIN) -> None:
     if place.is_file():
         gguf.require(place, mend)
         return
-    if missing := hub.lacking(place):
+    if missing := hub.missing_file(place):
         raise TiebreakError(f"{place} is not complete: it has no {missing}; {mend}")
     config = hub.read_json(place / "config.json", mend)
     if "model_type" not in config:

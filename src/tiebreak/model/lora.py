@@ -1,7 +1,7 @@
-"""Low-rank adapters (Hu et al. 2021, arXiv:2106.09685) on every linear layer of a frozen decoder.
+"""LoRA adapters (Hu et al. 2021, arXiv:2106.09685) on every linear layer of a frozen decoder.
 
-y = W x + (alpha / rank) B A x. The masters A and B are fp32 and computed in the type of x. Files are peft's,
-in both directions; peft itself stays out of the forward.
+y = W x + (alpha / rank) B A x. The master weights A and B are fp32 and cast to the type of x. Files are in peft's
+format, read and written; peft itself is not used.
 """
 
 import json
@@ -17,17 +17,17 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tiebreak.errors import TiebreakError
-from tiebreak.model.stack import Stack
-from tiebreak.recipe import Lora
+from tiebreak.model.fast.fused_linears import FusedLinear
+from tiebreak.recipe.schema import Lora
 
 PREFIX = "base_model.model."
 HEAD = "score.weight"
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
-_OTHER_UPDATES = ("use_rslora", "use_dora", "rank_pattern", "alpha_pattern")
+_UNSUPPORTED = ("use_rslora", "use_dora", "rank_pattern", "alpha_pattern")
 
 
 class LoraLinear(nn.Module):
-    """A frozen linear layer (any module with in_features and out_features) and its adapter."""
+    """A frozen linear layer (any module with in_features and out_features) with its adapter."""
 
     def __init__(self, base: nn.Module, lora: Lora, generator: torch.Generator) -> None:
         super().__init__()
@@ -42,11 +42,13 @@ class LoraLinear(nn.Module):
         self.lora_B = nn.Parameter(torch.zeros(outputs, lora.rank, device=device))
         self.scale = lora.alpha / lora.rank
         self.dropout = lora.dropout
-        # a product of A and B costs less than three thin ones where the layer is not much wider than the rank
+        # one product of B and A costs less than three thin ones where the layer is not much wider than the rank
         self.merges = 3 * lora.rank * (inputs + outputs) > inputs * outputs
 
     def forward(self, x: Tensor) -> Tensor:
-        merges = self.merges and x.dtype == torch.float32  # a 16-bit sum would lose the adapter's small part
+        merges = (
+            self.merges and x.dtype == torch.float32
+        )  # a 16-bit sum would round off the adapter's small part
         if merges and isinstance(self.base, nn.Linear) and not (self.dropout and self.training):
             weight = self.base.weight + (self.lora_B * self.scale @ self.lora_A).to(x.dtype)
             return F.linear(x, weight, self.base.bias)
@@ -57,7 +59,7 @@ class LoraLinear(nn.Module):
 
 
 def add_adapters(model: PreTrainedModel, lora: Lora, seed: int) -> None:
-    """Put an adapter beside every linear layer of the decoder, in place; the score head gets none."""
+    """Add an adapter to every linear layer of the decoder, in place; the score head gets none."""
     generator = torch.Generator().manual_seed(seed)
     for parent in list(model.model.modules()):
         for name, child in list(parent.named_children()):
@@ -66,7 +68,7 @@ def add_adapters(model: PreTrainedModel, lora: Lora, seed: int) -> None:
 
 
 class Adapter(NamedTuple):
-    """One layer's masters A (r, inputs) and B (outputs, r), and alpha / rank."""
+    """The master weights A (r, inputs) and B (outputs, r) of one layer, and alpha / rank."""
 
     lora_A: Tensor
     lora_B: Tensor
@@ -74,16 +76,16 @@ class Adapter(NamedTuple):
 
 
 def adapted_layers(model: PreTrainedModel) -> Iterator[tuple[str, Adapter]]:
-    """Every adapted layer with its name in the plain model, such as `model.layers.0.mlp.up_proj`."""
+    """The adapted layers with their names in the plain model, such as `model.layers.0.mlp.up_proj`."""
     for name, module in model.named_modules():
         if isinstance(module, LoraLinear):
             yield name, Adapter(module.lora_A, module.lora_B, module.scale)
-        elif isinstance(module, Stack) and module.rank:
+        elif isinstance(module, FusedLinear) and module.rank:
             yield from ((name, Adapter(a, b, module.scale)) for name, a, b in module.members())
 
 
 def adapter_state(model: PreTrainedModel, with_head: bool) -> dict[str, Tensor]:
-    """Adapter weights in fp32 on the CPU under peft's names; `with_head` adds the score head."""
+    """The adapter weights in fp32 on the CPU under peft's names; `with_head` adds the score head."""
     state = {}
     for name, layer in adapted_layers(model):
         state[f"{PREFIX}{name}.lora_A.weight"] = layer.lora_A.detach().float().cpu()
@@ -100,7 +102,7 @@ def save_adapter(state: dict[str, Tensor], lora: Lora, folder: Path) -> None:
     has_head = PREFIX + HEAD in state
     config = {
         "peft_type": "LORA",
-        "task_type": "SEQ_CLS" if has_head else None,  # with SEQ_CLS, peft insists on a head
+        "task_type": "SEQ_CLS" if has_head else None,  # with SEQ_CLS, peft requires a head
         "r": lora.rank,
         "lora_alpha": lora.alpha,
         "lora_dropout": lora.dropout,
@@ -114,9 +116,9 @@ def save_adapter(state: dict[str, Tensor], lora: Lora, folder: Path) -> None:
 
 
 def read_adapter(folder: Path) -> tuple[dict[str, Tensor], Lora]:
-    """The weights and the shape of an adapter folder.
+    """Read the weights and the LoRA settings of an adapter folder.
 
-    Raises TiebreakError if there is none, or one whose update is no plain alpha / rank of B A.
+    Raises TiebreakError if there is none, or if its update is not plain LoRA, alpha / rank times B A.
     """
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
@@ -125,7 +127,7 @@ def read_adapter(folder: Path) -> tuple[dict[str, Tensor], Lora]:
         raise TiebreakError(
             f"{folder} is no adapter folder: {Path(error.filename).name} is missing"
         ) from None
-    if other := [key for key in _OTHER_UPDATES if config.get(key)]:
+    if other := [key for key in _UNSUPPORTED if config.get(key)]:
         raise TiebreakError(
             f"{folder / CONFIG} sets {other[0]}: only plain LoRA, alpha / rank, is known here"
         )
@@ -133,7 +135,7 @@ def read_adapter(folder: Path) -> tuple[dict[str, Tensor], Lora]:
 
 
 def load_adapter(model: PreTrainedModel, folder: Path) -> bool:
-    """Copy an adapter's weights into a model that has adapters; says whether a score head came along.
+    """Copy an adapter's weights into a model that has adapters; returns true if they include a score head.
 
     Raises TiebreakError if the adapter's layers, rank or scale differ from the model's.
     """

@@ -1,4 +1,4 @@
-"""Fold an adapter into its base, one layer at a time in fp32, then cast back."""
+"""Merging of an adapter into its base, one layer at a time in fp32, then cast back."""
 
 import json
 from pathlib import Path
@@ -9,13 +9,14 @@ from torch import Tensor
 from tiebreak.errors import TiebreakError
 from tiebreak.model.classifier import Classifier
 from tiebreak.model.lora import HEAD, PREFIX
-from tiebreak.recipe import Lora
+from tiebreak.recipe.schema import Lora
 
 
 @torch.no_grad()
 def merge(classifier: Classifier, state: dict[str, Tensor], lora: Lora) -> None:
-    """W <- cast(fp32(W) + alpha / rank B A) for each adapted layer of a plain model, in place; the score head
-    is replaced. Raises TiebreakError if the adapter brings no score head.
+    """Merge an adapter in place: W <- cast(fp32(W) + alpha / rank B A) for each adapted layer of a plain model.
+
+    The score head is replaced. Raises TiebreakError if the adapter has no score head.
     """
     if PREFIX + HEAD not in state:
         raise TiebreakError("the adapter holds no score head; merge adapters of step 3 or 5, not of step 1")
@@ -30,7 +31,7 @@ def merge(classifier: Classifier, state: dict[str, Tensor], lora: Lora) -> None:
 
 
 def save(classifier: Classifier, folder: Path) -> None:
-    """Write a folder that plain transformers reads as a sequence classifier, the tokenizer beside it."""
+    """Write a folder that plain transformers reads as a sequence classifier, with the tokenizer."""
     classifier.model.save_pretrained(folder)
     classifier.tokenizer.save_pretrained(folder)
     if getattr(classifier.model.config, "attn_logit_softcapping", None):
@@ -38,7 +39,7 @@ def save(classifier: Classifier, folder: Path) -> None:
 
 
 def prefer_eager(folder: Path) -> None:
-    """Make eager attention the folder's default: sdpa in transformers drops Gemma-2's soft-cap in silence."""
+    """Make eager attention the folder's default: sdpa in transformers silently ignores Gemma-2's soft-cap."""
     path = folder / "config.json"
     config = json.loads(path.read_bytes()) | {"attn_implementation": "eager"}
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -1,6 +1,6 @@
-"""Tiny random decoders of the real families, tokenizers trained on the votes: for the demo and the tests.
+"""Tiny random decoders of the real families, with tokenizers trained on the votes, for the demo and the tests.
 
-They differ from the real ones in size alone: special tokens, grouped-query attention, Qwen2's biases, Qwen3's
+They differ from the real ones only in size: special tokens, grouped-query attention, Qwen2's biases, Qwen3's
 norms and head size, and Gemma-2's soft-caps, head size and sliding window are the families' own.
 """
 
@@ -22,7 +22,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from tiebreak.data.prompt import TEMPLATES
+from tiebreak.tokens.prompt import TEMPLATES
 
 Family = Literal["llama", "qwen2", "qwen3", "gemma2"]
 MAX_POSITIONS = 8192
@@ -30,7 +30,7 @@ MAX_POSITIONS = 8192
 
 @dataclass(frozen=True)
 class _Specials:
-    """A family's special tokens in the order of their ids; bos opens every text where there is one."""
+    """The special tokens of a family in the order of their ids; bos, where there is one, opens every text."""
 
     bos: str | None
     eos: str
@@ -49,7 +49,7 @@ SPECIALS = {
 }
 
 WORDS = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-"""Where Llama 3 and Qwen cut before merging (English contractions aside)."""
+"""The pre-tokenizer pattern of Llama 3 and Qwen (without English contractions)."""
 
 
 def make(
@@ -66,7 +66,7 @@ def make(
 ) -> None:
     """Write a random causal language model and its tokenizer as a transformers folder; no score head.
 
-    hidden is a multiple of twice the heads, of which there is an even number: two share keys and values.
+    hidden is a multiple of twice the number of heads, which is even: two heads share keys and values.
     The same arguments write the same bytes. A folder of that name is replaced.
     """
     tokenizer = _tokenizer(family, texts, vocab)
@@ -75,7 +75,7 @@ def make(
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(config)
         for name, parameter in model.named_parameters():
-            if name.endswith(".bias"):  # zero by default, which would hide a bias that gets lost
+            if name.endswith(".bias"):  # zero by default, which would hide a lost bias
                 torch.nn.init.normal_(parameter, std=initializer_range)
             elif name.endswith(("q_norm.weight", "k_norm.weight")):  # one by default
                 torch.nn.init.normal_(parameter, mean=1.0, std=initializer_range)
@@ -129,7 +129,7 @@ def _config(
 
 
 def _tokenizer(family: Family, texts: Iterable[str], vocab: int) -> PreTrainedTokenizerFast:
-    """BPE over the family's alphabet: bytes, or for Gemma-2 characters that fall back to bytes."""
+    """Train a BPE tokenizer over the family's alphabet: bytes, or for Gemma-2 characters that fall back to bytes."""
     specials = SPECIALS[family]
     backend, alphabet, reserved = _by_characters() if family == "gemma2" else _by_bytes(family)
     trainer = trainers.BpeTrainer(
@@ -160,7 +160,7 @@ def _tokenizer(family: Family, texts: Iterable[str], vocab: int) -> PreTrainedTo
 
 
 def _by_bytes(family: Family) -> tuple[Tokenizer, list[str], list[str]]:
-    """A tokenizer to train, its alphabet, and its reserved tokens: Llama 3 and Qwen."""
+    """An untrained byte-level tokenizer, its alphabet, and its reserved tokens, as of Llama 3 and Qwen."""
     backend = Tokenizer(models.BPE())
     if family in ("qwen2", "qwen3"):
         backend.normalizer = normalizers.NFC()
@@ -175,7 +175,7 @@ def _by_bytes(family: Family) -> tuple[Tokenizer, list[str], list[str]]:
 
 
 def _by_characters() -> tuple[Tokenizer, list[str], list[str]]:
-    """The same for Gemma-2: spaces are spelled ▁, what is not in the alphabet becomes bytes."""
+    """The same with characters, as of Gemma-2: spaces become ▁, characters not in the alphabet become bytes."""
     backend = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
     backend.normalizer = normalizers.Replace(" ", "▁")
     backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"▁?\p{L}+|▁+|\n+|[^▁\p{L}\n]+\n?"), "isolated")
@@ -186,7 +186,7 @@ def _by_characters() -> tuple[Tokenizer, list[str], list[str]]:
 
 
 def _with_template(texts: Iterable[str]) -> Iterator[str]:
-    """Each text with the pieces of the prompt template, so that those become few tokens."""
+    """Each text followed by the pieces of the prompt template, so that these become few tokens."""
     for text in texts:
         yield text
         yield from TEMPLATES["published"]

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from tiebreak.hashes import file_digest
 
 log = logging.getLogger(__name__)
-KEPT = 2
+KEEP_LAST = 2
 
 
 @dataclass
 class Progress:
-    """How far a training is: optimizer steps done, the mean loss of each, and the seconds they took.
+    """Training progress: optimizer steps done, the mean loss of each, and the seconds they took.
 
     scaler: the state of the loss scale of an fp16 training, empty for others.
     """
@@ -33,7 +33,7 @@ class Progress:
 def save(
     folder: Path, progress: Progress, weights: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
 ) -> None:
-    """Write a checkpoint under a temporary name, then rename it, then drop all but the last two."""
+    """Write a checkpoint under a temporary name, rename it, then delete all but the last two."""
     target = folder / f"step-{progress.step:08d}"
     partial = folder / "partial"
     shutil.rmtree(partial, ignore_errors=True)
@@ -53,21 +53,23 @@ def save(
     (partial / "progress.json").write_text(json.dumps(record), encoding="utf-8")
     shutil.rmtree(target, ignore_errors=True)
     partial.rename(target)
-    found = sorted(folder.glob("step-*"))
-    earlier = found[: found.index(target) + 1]  # a later one was damaged when this training went on
-    for other in set(found) - set(earlier[-KEPT:]):
-        shutil.rmtree(other)
+    checkpoints = sorted(folder.glob("step-*"))
+    earlier = checkpoints[
+        : checkpoints.index(target) + 1
+    ]  # a later one was damaged when this training resumed
+    for old in set(checkpoints) - set(earlier[-KEEP_LAST:]):
+        shutil.rmtree(old)
 
 
 def restore(folder: Path, weights: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> Progress:
-    """Load the newest checkpoint that is whole; a damaged one is passed over with a warning."""
+    """Load the newest undamaged checkpoint; a damaged one is skipped with a warning."""
     for candidate in sorted(folder.glob("step-*"), reverse=True):
         try:
             record = json.loads((candidate / "progress.json").read_text(encoding="utf-8"))
             if file_digest(candidate / "state.safetensors") != record["sha256"]:
                 raise ValueError("its hash differs from the one it was written with")
             tensors = load_file(candidate / "state.safetensors")
-            _copy(tensors, weights, optimizer)
+            _load_tensors(tensors, weights, optimizer)
         except (OSError, ValueError, KeyError) as error:
             log.warning("checkpoint %s is damaged (%s); trying the one before", candidate, error)
             continue
@@ -75,7 +77,7 @@ def restore(folder: Path, weights: Mapping[str, nn.Parameter], optimizer: torch.
     return Progress(0, [])
 
 
-def _copy(
+def _load_tensors(
     tensors: Mapping[str, Tensor], weights: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
 ) -> None:
     if missing := {f"weight/{name}" for name in weights} - set(tensors):

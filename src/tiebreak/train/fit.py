@@ -1,4 +1,4 @@
-"""Train a classifier on a table of votes, and keep what it learned."""
+"""Training of a classifier on a table of votes, and its output files."""
 
 import json
 from collections.abc import Sequence
@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tiebreak.data.prompt import tokenize
 from tiebreak.model.classifier import Classifier
 from tiebreak.model.lora import adapter_state, save_adapter
-from tiebreak.recipe import Lora, Prompt, Training
+from tiebreak.recipe.schema import Lora, Prompt, Training
 from tiebreak.runtime import Runtime
+from tiebreak.tokens.prompt import tokenize
 from tiebreak.train.loop import train
 from tiebreak.train.losses import Loss
 from tiebreak.train.rows import TrainingRows, labels_of, weights_of
@@ -31,8 +31,9 @@ def fit(
     teachers_NOMC: NDArray[np.float32] | None = None,
     weights_N: NDArray[np.float32] | None = None,
 ) -> list[float]:
-    """Train in place on votes in data.votes.SCHEMA, and on teachers' raw logits (votes, orders, teachers, 3)
-    where given; only then may votes be without a label. weights_N multiplies the votes' own weights.
+    """Train in place on votes in votes.schema.SCHEMA, and on teachers' raw logits (votes, orders, teachers, 3) if given.
+
+    Only with teachers may votes be without a label. weights_N multiplies the votes' own weights.
 
     Returns the mean loss a row of each optimizer step. Raises as `train.loop.train` does.
     """
@@ -44,9 +45,9 @@ def fit(
     return train(classifier, rows, loss, training, runtime, seed)
 
 
-def keep(
+def save_trained(
     classifier: Classifier, losses: Sequence[float], lora: Lora, output: Path, with_head: bool = True
 ) -> None:
-    """Write adapter/, with the score head in it or without, and curve.json, the loss of each optimizer step."""
+    """Write adapter/, with or without the score head, and curve.json, the loss of each optimizer step."""
     save_adapter(adapter_state(classifier.model, with_head), lora, output / "adapter")
     (output / "curve.json").write_text(json.dumps(losses), encoding="utf-8")

@@ -1,7 +1,7 @@
-"""The one training loop, for steps 1, 3 and 5; rows and loss are passed in.
+"""Training loop of steps 1, 3 and 5; rows and loss are passed in.
 
-Everything random is a function of the seed and the step, so that a training that was stopped and resumed
-ends with the same weights as one that was not.
+All randomness is a function of the seed and the step, so that a resumed training ends with the same weights as an
+uninterrupted one.
 """
 
 import logging
@@ -15,35 +15,35 @@ import torch
 from torch import Tensor, nn
 
 from tiebreak import distributed
-from tiebreak.data.ahead import ahead
 from tiebreak.errors import Interrupted, TiebreakError
-from tiebreak.model.budget import less, too_much
-from tiebreak.model.check import check
 from tiebreak.model.classifier import Classifier
-from tiebreak.model.gpu import ToHost
+from tiebreak.model.fast.compile import ToHost
+from tiebreak.model.fast.kernel_check import check
 from tiebreak.model.lora import HEAD
-from tiebreak.recipe import Training
+from tiebreak.model.memory_budget import halve_budget, out_of_memory_error
+from tiebreak.recipe.schema import Training
 from tiebreak.runtime import Runtime
+from tiebreak.tokens.prefetch import prefetch
 from tiebreak.train import checkpoint
-from tiebreak.train.dry_run import settle
+from tiebreak.train.dry_run import fit_to_memory
+from tiebreak.train.load_balance import equalize_batch_counts, rows_of_rank
 from tiebreak.train.losses import Loss
 from tiebreak.train.rows import Batch, Rows, TrainingRows, optimizer_steps
-from tiebreak.train.shares import level, share
 
 log = logging.getLogger(__name__)
 
-_APART = 1_000_003
-"""Between the seeds of two processes."""
+RANK_SEED_STRIDE = 1_000_003
+"""Distance between the seeds of two processes."""
 
 
 def train(
     classifier: Classifier, rows: TrainingRows, loss: Loss, training: Training, runtime: Runtime, seed: int
 ) -> list[float]:
-    """Train adapters and score head in place; returns the mean loss a row of each optimizer step.
+    """Train adapters and score head in place; returns the mean loss per row of each optimizer step.
 
-    Goes on from the newest checkpoint in `runtime.scratch`; the last step saves one too, so that a task which
-    is stopped later has the same weights again. Raises Interrupted, after a checkpoint, when the runtime asks
-    to stop, and TiebreakError when the loss is no longer a number.
+    Resumes from the newest checkpoint in `runtime.scratch`; the last step saves one too, so that a task stopped later
+    restores the same weights. Raises Interrupted, after a checkpoint, when the runtime asks
+    to stop, and TiebreakError when the loss is not finite.
     """
     steps = optimizer_steps(len(rows.votes), training, seed)
     weights = classifier.trainable()
@@ -53,7 +53,7 @@ def train(
         classifier.model.device.type, enabled=classifier.model.dtype == torch.float16
     )
     progress = checkpoint.restore(runtime.scratch, weights, optimizer)
-    if not distributed.alike(progress.step):
+    if not distributed.all_equal(progress.step):
         raise TiebreakError(
             f"processes find different checkpoints in {runtime.scratch}; is it one folder for all?"
         )
@@ -63,8 +63,8 @@ def train(
     tokens = runtime.train_tokens
     check(classifier, tokens, training=True)
     if classifier.on_gpu:
-        tokens = settle(classifier, tokens, rows.longest(), resumed=progress.step > 0)
-    curve = _Curve(progress.losses, len(steps), runtime)
+        tokens = fit_to_memory(classifier, tokens, rows.longest(), resumed=progress.step > 0)
+    curve = _LossCurve(progress.losses, len(steps), runtime)
     saved = time.monotonic()
     began = saved - progress.seconds
     left = [] if _is_over(progress.seconds, training) else steps[progress.step :]
@@ -72,29 +72,31 @@ def train(
     for step, members in enumerate(left, progress.step):
         rate = learning_rate(step, len(steps), training)
         while True:
-            torch.manual_seed(seed + step + _APART * distributed.rank())
-            batches = level(next(prepared), rows.batches(members[:1], tokens, classifier.fixed))
+            torch.manual_seed(seed + step + RANK_SEED_STRIDE * distributed.rank())
+            batches = equalize_batch_counts(
+                next(prepared), rows.batches(members[:1], tokens, classifier.fixed)
+            )
             total = _gradients(classifier, batches, len(members), loss, scaler)
             if total is not None:
                 break
             optimizer.zero_grad(set_to_none=True)
             torch.cuda.empty_cache()
-            tokens = less(tokens, rows.longest(), "train_tokens")
+            tokens = halve_budget(tokens, rows.longest(), "train_tokens")
             prepared = _prepare(classifier, rows, steps[step:], tokens)
         _update(optimizer, scaler, total, rate, training)
         curve.add(total, rate)
         curve.read(waiting=1 if classifier.on_gpu else 0)
-        seconds, stop = distributed.most(time.monotonic() - began, runtime.should_stop())
+        seconds, stop = distributed.all_reduce_max(time.monotonic() - began, runtime.should_stop())
         is_over = _is_over(seconds, training)
         is_last = is_over or step + 1 == len(steps)
         due = stop or is_last or time.monotonic() - saved > 60 * runtime.checkpoint_minutes
-        if due and distributed.leads():
+        if due and distributed.is_main_process():
             curve.read()
             progress = checkpoint.Progress(step + 1, curve.losses, seconds, scaler.state_dict())
             checkpoint.save(runtime.scratch, progress, weights, optimizer)
             saved = time.monotonic()
         if stop:
-            distributed.meet()  # the checkpoint is whole before any process ends
+            distributed.barrier()  # the checkpoint is complete before any process ends
             raise Interrupted(f"stopped after step {step + 1} of {len(steps)}; a checkpoint is saved")
         if is_over:
             log.warning("max_hours is over: training ends after step %d of %d", step + 1, len(steps))
@@ -106,24 +108,24 @@ def train(
 
 
 def _is_over(seconds: float, training: Training) -> bool:
-    """Has the training had its time?"""
+    """True once `max_hours` are used up."""
     return training.max_hours is not None and seconds > 3600 * training.max_hours
 
 
-class _Curve:
-    """The loss of each step. On a GPU it is read while the next step runs, so that neither waits."""
+class _LossCurve:
+    """Losses by step. On a GPU each is read while the next step runs, so that neither waits."""
 
     def __init__(self, losses: list[float], steps: int, runtime: Runtime) -> None:
         self.losses, self._steps, self._runtime = list(losses), steps, runtime
-        self._coming: deque[tuple[ToHost, float]] = deque()
+        self._pending: deque[tuple[ToHost, float]] = deque()
 
     def add(self, total: Tensor, rate: float) -> None:
-        self._coming.append((ToHost(total), rate))
+        self._pending.append((ToHost(total), rate))
 
     def read(self, waiting: int = 0) -> None:
-        """Read and report all but the last `waiting`. Raises TiebreakError if one is no number."""
-        while len(self._coming) > waiting:
-            total, rate = self._coming.popleft()
+        """Read and report all but the last `waiting`. Raises TiebreakError if one is not finite."""
+        while len(self._pending) > waiting:
+            total, rate = self._pending.popleft()
             value = total.get().item()
             if not math.isfinite(value):
                 raise TiebreakError(
@@ -138,13 +140,15 @@ class _Curve:
 def _prepare(
     classifier: Classifier, rows: TrainingRows, steps: Sequence[Rows], tokens: int
 ) -> Iterator[list[Batch]]:
-    """The batches of each step; for a GPU made while it works on the step before, in page-locked memory."""
+    """The batches of each step; for a GPU prefetched during the step before, in page-locked memory."""
     length = partial(rows.votes.length, max_tokens=rows.max_tokens)
-    mine = (share(members, length, distributed.rank(), distributed.size()) for members in steps)
-    made = (list(rows.batches(members, tokens, classifier.fixed)) for members in mine)
+    own = (rows_of_rank(members, length, distributed.rank(), distributed.world_size()) for members in steps)
+    prepared = (list(rows.batches(members, tokens, classifier.fixed)) for members in own)
     if not classifier.on_gpu:
-        return made
-    return ahead([(packed.pinned(), targets.pinned()) for packed, targets in batches] for batches in made)
+        return prepared
+    return prefetch(
+        [(packed.pinned(), targets.pinned()) for packed, targets in batches] for batches in prepared
+    )
 
 
 def _optimizer(weights: Mapping[str, nn.Parameter], training: Training) -> torch.optim.Optimizer:
@@ -160,7 +164,7 @@ def _optimizer(weights: Mapping[str, nn.Parameter], training: Training) -> torch
 
 
 def learning_rate(step: int, steps: int, training: Training) -> float:
-    """Linear warm-up, then a cosine down to zero at the last step (Loshchilov & Hutter, arXiv:1608.03983)."""
+    """Learning rate: linear warm-up, then a cosine to zero at the last step (Loshchilov & Hutter, arXiv:1608.03983)."""
     warmup = min(training.warmup_steps, steps // 2)
     if step < warmup:
         return training.learning_rate * (step + 1) / warmup
@@ -174,25 +178,27 @@ def _gradients(
     loss: Loss,
     scaler: torch.amp.GradScaler,
 ) -> Tensor | None:
-    """Add up this process's gradients of a step, and its loss: a mean over the step's `count` rows, however batched.
+    """Accumulate this process's gradients of a step and return its loss, a mean over the step's `count` rows.
 
-    None where any process has too little memory for one of its forwards. Raises TiebreakError for that where weights
-    are spread: the others then wait in the middle of a forward.
+    None if any process runs out of memory in a forward. With sharded weights that raises TiebreakError, since the
+    other processes wait within their forward.
     """
     total = torch.zeros((), device=classifier.device)
-    scaler.scale(total)  # a process without rows has to know the scale too
+    scaler.scale(total)  # a process without rows needs the scale too
     fits = True
     try:
         for packed, targets in batches:
-            batch, wanted = packed.to(classifier.device), targets.to(classifier.device)
-            value = loss(classifier.logits(batch), wanted) / count
+            batch, on_device = packed.to(classifier.device), targets.to(classifier.device)
+            value = loss(classifier.logits(batch), on_device) / count
             scaler.scale(value).backward()  # type: ignore[no-untyped-call]
             total += value.detach()
     except torch.cuda.OutOfMemoryError:
-        if distributed.shards():
-            raise too_much(max(len(packed.ids_T) for packed, _ in batches), "train_tokens") from None
+        if distributed.is_sharded():
+            raise out_of_memory_error(
+                max(len(packed.ids_T) for packed, _ in batches), "train_tokens"
+            ) from None
         fits = False
-    return None if distributed.most(not fits)[0] else total
+    return None if distributed.all_reduce_max(not fits)[0] else total
 
 
 def _update(
@@ -202,25 +208,25 @@ def _update(
     rate: float,
     training: Training,
 ) -> None:
-    """Sum gradients and loss over all processes, in place, and take the optimizer's step."""
+    """Take the optimizer step after an all-reduce of gradients and loss, in place."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    _add_up(parameters, total)
+    _all_reduce(parameters, total)
     scaler.unscale_(optimizer)
     torch.nn.utils.clip_grad_norm_(parameters, training.gradient_clip)
     for group in optimizer.param_groups:
         group["lr"] = rate * group["multiple"]
     scaler.step(optimizer)
-    for p in parameters:  # the fused optimizer does not say that it changed them
+    for p in parameters:  # the fused optimizer does not mark them as changed
         torch.autograd.graph.increment_version(p)
     scaler.update()
     optimizer.zero_grad(set_to_none=True)
 
 
-def _add_up(parameters: Sequence[nn.Parameter], total: Tensor) -> None:
-    """Gradients and loss over all processes, each of which has those of its rows."""
-    if distributed.size() == 1:
+def _all_reduce(parameters: Sequence[nn.Parameter], total: Tensor) -> None:
+    """Sum gradients and loss over all processes, each of which has those of its rows."""
+    if distributed.world_size() == 1:
         return
     for p in parameters:
         if p.grad is None:
             p.grad = torch.zeros_like(p)
-    distributed.add_up([total, *(p.grad for p in parameters if p.grad is not None)])
+    distributed.all_reduce_sum([total, *(p.grad for p in parameters if p.grad is not None)])

@@ -1,4 +1,4 @@
-"""What training minimises: cross-entropy on labels, and agreement with teachers.
+"""Training loss: cross-entropy on labels, and distillation from teachers.
 
 Dimension letters: R rows (a vote in one order), M teachers, C classes.
 """
@@ -15,9 +15,9 @@ PerTeacher = float | tuple[float, ...]
 
 @dataclass(frozen=True)
 class Targets:
-    """What the rows of a batch should become, in the order their answers were shown.
+    """Targets of the rows of a batch, in the order their answers are shown.
 
-    A row without a label (NaN) learns from its teachers alone.
+    A row without a label (NaN) has teachers as its only targets.
     """
 
     labels_RC: Tensor
@@ -29,17 +29,17 @@ class Targets:
         return Targets(*moved)  # type: ignore[arg-type]
 
     def pinned(self) -> "Targets":
-        """In page-locked memory, from which copies to a GPU do not wait."""
+        """The targets in page-locked memory, from which copies to a GPU are asynchronous."""
         return Targets(*(None if x is None else x.pin_memory() for x in vars(self).values()))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
 class Loss:
-    """sum over rows of label CE + sum over teachers of [kl KL(teacher_T || student_T) + cosine (1 - cos)].
+    """Sum over rows of label CE + sum over teachers of [kl KL(teacher_T || student_T) + cosine (1 - cos)].
 
     CE takes soft labels, smoothed towards thirds (Szegedy et al. 2015, arXiv:1512.00567). KL and the cosine
     compare softmax(logits / T) (Hinton et al. 2015, arXiv:1503.02531, without its factor T^2, which belongs
-    into `kl`). kl, cosine and temperature are one number, or one for each teacher.
+    in `kl`). kl, cosine and temperature are one number, or one for each teacher.
 
     The published loss has two teachers and every weight 1/5.
     """

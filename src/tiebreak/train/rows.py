@@ -1,4 +1,4 @@
-"""Rows to train on: tokens and targets of votes, dealt out into optimizer steps.
+"""Training rows: tokens and targets of votes, divided into optimizer steps.
 
 Dimension letters: N votes, O orders, M teachers, C classes, R rows (a vote in one order).
 """
@@ -12,12 +12,12 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from tiebreak.data.packing import Packed, batches
-from tiebreak.data.prompt import TokenizedVotes
-from tiebreak.data.votes import probabilities
 from tiebreak.errors import TiebreakError
-from tiebreak.recipe import Training
+from tiebreak.recipe.schema import Training
+from tiebreak.tokens.packing import Packed, batches
+from tiebreak.tokens.prompt import TokenizedVotes
 from tiebreak.train.losses import Targets
+from tiebreak.votes.schema import probabilities, swap_answers
 
 Rows = NDArray[np.int64]
 """(R, 2): the vote and the order it is shown in."""
@@ -52,7 +52,7 @@ class TrainingRows:
 
 
 def labels_of(table: pa.Table, unlabelled: bool = False) -> NDArray[np.float32]:
-    """Labels (N, O, C) of a table in data.votes.SCHEMA: as stored, and with the answers swapped.
+    """Labels (N, O, C) of a table in votes.schema.SCHEMA: as stored, and with the answers swapped.
 
     Raises TiebreakError if a vote has no label, unless `unlabelled` votes are allowed; they have NaN.
     """
@@ -60,11 +60,11 @@ def labels_of(table: pa.Table, unlabelled: bool = False) -> NDArray[np.float32]:
     without = int(np.isnan(p_NC).any(axis=1).sum())
     if without and not unlabelled:
         raise TiebreakError(f"{without} of {len(p_NC)} votes have no label; training needs one for each")
-    return np.stack([p_NC, p_NC[:, [1, 0, 2]]], axis=1)
+    return np.stack([p_NC, swap_answers(p_NC)], axis=1)
 
 
 def weights_of(table: pa.Table) -> NDArray[np.float32]:
-    """How much each vote of a table in data.votes.SCHEMA counts (N,)."""
+    """Sample weights (N,) of the votes of a table in votes.schema.SCHEMA."""
     weights_N: NDArray[np.float32] = table["weight"].fill_null(1.0).to_numpy()
     return weights_N
 
@@ -72,7 +72,7 @@ def weights_of(table: pa.Table) -> NDArray[np.float32]:
 def optimizer_steps(votes: int, training: Training, seed: int) -> list[Rows]:
     """The rows of every optimizer step, a function of the seed alone.
 
-    Each epoch shows each vote in both orders, in the same step where `orders_together` says so. The last,
+    Each epoch shows each vote in both orders, in the same step if `orders_together` is set. The last,
     smaller step of an epoch is kept.
     """
     if votes == 0:

@@ -1,0 +1,110 @@
+"""Data checks of `tiebreak check`: files of votes, or the data of a recipe."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tiebreak.engine.finding import Finding
+from tiebreak.engine.planner import state
+from tiebreak.engine.workspace import Workspace
+from tiebreak.errors import TiebreakError
+from tiebreak.model import hub
+from tiebreak.pipeline.graph import Source
+from tiebreak.recipe.schema import Role, Split
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from tiebreak.data_card.card import Card
+
+
+def check_files(files: Mapping[Role, Sequence[Path]], tokenizer: Path | None) -> "Card":
+    """Build the data card of files by their role; tokens are counted with a model folder's tokenizer, or estimated.
+
+    Raises TiebreakError for files that cannot be read.
+    """
+    from tiebreak.data_card.card import build_card
+
+    counting = None if tokenizer is None else hub.tokenizer(str(tokenizer))
+    return build_card(files, counting)
+
+
+def check_recipe(work: Workspace) -> "Card":
+    """Build the data card of a recipe: its files, its prompt settings and budgets.
+
+    Tokens are the student's, or estimated where its tokenizer is unavailable, which the pre-flight reports.
+    """
+    from tiebreak.data_card.card import build_card
+
+    recipe = work.recipe
+    files = {
+        role: [work.resolve(Source(location)) for location in locations]
+        for role, locations in recipe.data.files().items()
+    }
+    budgets = sorted({recipe.teach.training.max_tokens, recipe.tta.max_tokens})
+    return build_card(files, _tokenizer(work), budgets, recipe.prompt)
+
+
+def rejection_findings(work: Workspace, card: "Card") -> Iterator[Finding]:
+    """Findings on rows and files of a recipe's data that cannot be read and would stop the run."""
+    from tiebreak.data_card.card import total_rejects
+    from tiebreak.votes.formats import containers, readers
+
+    data = work.recipe.data
+    for role in data.files():
+        files = [file for file in card.files if file.role == role]
+        broken = [
+            (file.name, file.records, containers.TRUNCATED)
+            for file in files
+            if containers.TRUNCATED in file.rejects
+        ]
+        records, votes = sum(file.records for file in files), sum(file.votes for file in files)
+        try:
+            if not data.incomplete_files:
+                readers.require_complete(broken, readers.OR_INCOMPLETE)
+            names = [file.name for file in files]
+            readers.require_usable(names, records, votes, total_rejects(files), data.max_rejected_share)
+        except TiebreakError as error:
+            yield Finding("error", f"data.{role}", str(error))
+
+
+def too_few(split: Split, labels: Mapping[str, float], prompts: int) -> Iterator[Finding]:
+    """What the votes of a run, by the sums of their labels and on so many prompts, are too few or too much alike for.
+
+    Sizes of lockbox and calibration side are what is expected of their shares.
+    """
+    from tiebreak.stats import power
+    from tiebreak.votes import sample_size
+
+    votes = round(sum(labels.values()))
+    if sample_size.are_ties(labels):
+        yield from (Finding("error", "data.votes", text) for text in sample_size.notices(labels))
+    lockbox, of_lockbox = (round(split.lockbox_share * count) for count in (votes, prompts))
+    calibration = round(split.calibration_share * votes)
+    for side, text in power.shortfalls(split, votes, lockbox, of_lockbox, calibration):
+        yield Finding("warning", f"{side}, expected", text)
+
+
+def ingested(work: Workspace) -> Iterator[Finding]:
+    """The same of votes that a run has read, each taken to be on a prompt of its own; nothing where it has not."""
+    from tiebreak.votes import parquet, sample_size
+    from tiebreak.votes.schema import LABELS, probabilities
+
+    task = work.find("ingest/votes")
+    file = work.folder(task) / "votes.parquet"
+    if state(work, task).status == "fresh" and file.is_file():
+        batches = parquet.batches(file, [f"p_{label}" for label in LABELS])
+        labels = sample_size.label_sums(map(probabilities, batches))
+        if not sample_size.are_ties(labels):
+            yield from (Finding("warning", "data.votes", text) for text in sample_size.notices(labels))
+        yield from too_few(work.recipe.split, labels, round(sum(labels.values())))
+
+
+def _tokenizer(work: Workspace) -> "PreTrainedTokenizerBase | None":
+    """The student's tokenizer, None if it is out of reach."""
+    student = work.recipe.models.student
+    with suppress(TiebreakError):
+        folder = work.local(Source(student.base, student.revision, is_model=True))
+        return hub.tokenizer(str(folder or hub.cached(student.base, student.revision) or student.base))
+    return None

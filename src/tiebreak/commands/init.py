@@ -1,0 +1,175 @@
+"""Initialisation of a recipe in a new folder: from a preset, with its data and, for `tiny`, its models."""
+
+import json
+import logging
+import re
+import shlex
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+from shutil import rmtree
+
+import yaml
+
+from tiebreak.engine.artifacts import write_atomically
+from tiebreak.errors import TiebreakError, nearest
+from tiebreak.output import new_folder
+from tiebreak.recipe.loader import RECIPE, parse
+from tiebreak.recipe.schema import MAX_SEED, Recipe, Role
+
+log = logging.getLogger(__name__)
+
+SYNTHETIC_VOTES = 5000
+"""Default number of synthetic votes of the preset tiny."""
+FEWEST_VOTES = 100
+"""Minimum number of votes for folds and a lockbox."""
+
+_TINY_FAMILIES = {"models/llama": "llama", "models/qwen": "qwen2", "models/gemma": "gemma2"}
+_TOKENIZER_TEXTS = 20_000
+
+
+def presets() -> list[str]:
+    """Names of the recipes in the package."""
+    folder = files("tiebreak.recipe") / "presets"
+    return sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
+
+
+def preset_text(name: str) -> str:
+    """The text of a preset, comments included. Raises TiebreakError for an unknown one."""
+    if name not in presets():
+        raise TiebreakError(f"no preset {name!r}; {nearest(name, presets())}")
+    return (files("tiebreak.recipe") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def init_recipe(
+    folder: Path,
+    preset: str,
+    votes: Sequence[Path] = (),
+    preferences: Sequence[Path] = (),
+    synthetic: int | None = None,
+    seed: int = 0,
+) -> Path:
+    """Write `folder`/recipe.yaml and its inputs: synthetic votes if requested, tiny models for `tiny`.
+
+    The recipe is written last, so a folder with one is complete. Given votes that are few, or of one label, are warned of.
+    Returns its path. Raises TiebreakError for an
+    unknown preset, a file of votes that is missing, damaged or empty, a seed out of range, or a folder that has a
+    recipe already or cannot be written to; then no new file remains.
+    """
+    path = folder / RECIPE
+    text = preset_text(preset)
+    if path.exists():
+        raise TiebreakError(
+            f"{path} exists; use it with: tiebreak run {shlex.quote(str(path))}, or name another"
+        )
+    if preset == "tiny" and not votes and synthetic is None:
+        synthetic = SYNTHETIC_VOTES
+    if votes and synthetic is not None:
+        raise TiebreakError("--votes and --synthetic exclude each other: votes are given or made up")
+    if synthetic is not None and preset != "tiny":
+        raise TiebreakError(f"--synthetic is for the preset tiny; give {preset} files: --votes FILE")
+    if synthetic is not None and synthetic < FEWEST_VOTES:
+        raise TiebreakError(f"{synthetic} votes are too few for folds and a lockbox; at least {FEWEST_VOTES}")
+    if not 0 <= seed <= MAX_SEED:
+        raise TiebreakError(f"seed {seed} is not in the range 0 to {MAX_SEED}")
+    for file in (*votes, *preferences):
+        if not file.exists():
+            raise TiebreakError(f"no file of votes at {file}")
+    if synthetic is None:
+        text = _with_data(text, votes, preferences)
+    name = f"name: {json.dumps(folder.resolve().name)}"
+    text = re.sub(r"^name: .*$", lambda _: name, text, count=1, flags=re.M)
+    recipe = parse(yaml.safe_load(text), str(path))
+    with _removed_on_failure(folder):
+        if synthetic is not None:
+            _make_votes(folder, synthetic, seed)
+        if votes or preset == "tiny":
+            texts, labels = _read([folder / name for name in recipe.data.votes], "votes")
+        if votes:
+            _warn(labels)
+        if preferences:
+            _read(preferences, "preferences")
+        if preset == "tiny":
+            _make_models(folder, recipe, texts, seed)
+        write_atomically(path, text)
+    return path
+
+
+def _warn(labels: Mapping[str, float]) -> None:
+    """Say what votes, by the sums of their labels, are too few or too much alike for."""
+    from tiebreak.votes import sample_size
+
+    for notice in sample_size.notices(labels):
+        log.warning("%s", notice)
+
+
+@contextmanager
+def _removed_on_failure(folder: Path) -> Iterator[None]:
+    """Create a folder, and remove all that was created in it if the block fails."""
+    made = [path for path in (folder, folder / "data", folder / "models") if not path.exists()]
+    new_folder(folder)
+    try:
+        yield
+    except BaseException:
+        for path in made:
+            rmtree(path, ignore_errors=True)
+        raise
+
+
+def _make_votes(folder: Path, votes: int, seed: int) -> None:
+    from tiebreak.votes import synthetic
+
+    synthetic.write(folder, votes, seed, synthetic.DEMO)
+
+
+def _with_data(text: str, votes: Sequence[Path], preferences: Sequence[Path]) -> str:
+    """The preset with the given data in place of its own."""
+    if not votes:
+        return text
+    section = f"data:\n  votes: {_yaml_list(votes)}\n"
+    if preferences:
+        section += f"  preferences: {_yaml_list(preferences)}\n"
+    return re.sub(r"^data:\n(?:[ #].*\n)+", lambda _: section, text, count=1, flags=re.M)
+
+
+def _yaml_list(paths: Sequence[Path]) -> str:
+    return json.dumps([str(path.resolve()) for path in paths], ensure_ascii=False)
+
+
+def _read(files_of_votes: Sequence[Path], role: Role) -> tuple[list[str], dict[str, float]]:
+    """Texts of the first votes, and the sums of the labels of all.
+
+    Raises TiebreakError if a file is damaged or no vote is usable.
+    """
+    from tiebreak.votes import sample_size
+    from tiebreak.votes.formats import readers
+    from tiebreak.votes.schema import probabilities
+
+    texts: list[str] = []
+    labels = []
+    rejects: Counter[str] = Counter()
+    for batch in readers.read(files_of_votes, role):
+        readers.require_complete(batch.rejects)
+        rejects.update(readers.kind(reason) for _, _, reason in batch.rejects)
+        labels.append(probabilities(batch.votes))
+        for column in ("prompt", "response_a", "response_b"):
+            texts += (turn for turn in batch.votes[column].flatten().to_pylist() if turn)
+        del texts[_TOKENIZER_TEXTS:]
+    if not texts:
+        raise readers.no_votes(map(str, files_of_votes), rejects)
+    return texts, sample_size.label_sums(labels)
+
+
+def _make_models(folder: Path, recipe: Recipe, texts: Sequence[str], seed: int) -> None:
+    """Write the tiny models that the recipe names, their tokenizers trained on the texts."""
+    from transformers.utils.logging import disable_progress_bar
+
+    from tiebreak.model import tiny
+
+    disable_progress_bar()
+    models = (*recipe.models.teachers.values(), recipe.models.student)
+    for base in sorted({model.base for model in models} & _TINY_FAMILIES.keys()):
+        (folder / base).parent.mkdir(parents=True, exist_ok=True)
+        tiny.make(folder / base, _TINY_FAMILIES[base], texts, seed, initializer_range=0.06)  # type: ignore[arg-type]

@@ -1,0 +1,137 @@
+"""Outputs of a finished run: report, model, metrics."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tiebreak.engine.workspace import Workspace
+from tiebreak.errors import TiebreakError
+from tiebreak.recipe.loader import RECIPE
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from tiebreak.stats.metrics import Array
+
+
+def report_folder(where: Path, overrides: Sequence[str] = ()) -> Path:
+    """The folder with metrics.json of a recipe, of its folder, or the folder itself.
+
+    Raises TiebreakError if there is none yet.
+    """
+    folder = where.parent if where.name == "metrics.json" else where
+    if (folder / "metrics.json").is_file():
+        return folder
+    recipe = recipe_at(where)
+    if recipe is None:
+        raise TiebreakError(f"{where} is no recipe and holds no metrics.json")
+    return evaluation_folder(Workspace(recipe, tuple(overrides)))
+
+
+def is_recipe(where: Path) -> bool:
+    """Whether a path means a recipe, by its name, or a folder that holds one."""
+    return where.suffix in (".yaml", ".yml") or (where / RECIPE).is_file()
+
+
+def refuse_unused(overrides: Sequence[str] | None, places: Sequence[Path]) -> None:
+    """Raises TiebreakError for overrides where none of these is a recipe that they could change."""
+    if overrides and not any(map(is_recipe, places)):
+        raise TiebreakError(
+            f"--set {overrides[0]} changes a recipe, and there is none: {', '.join(map(str, places))}"
+        )
+
+
+def recipe_at(where: Path) -> Path | None:
+    """The recipe that a path names, or that its folder holds."""
+    recipe = where / RECIPE if where.is_dir() else where
+    return recipe if recipe.is_file() and recipe.name != "metrics.json" else None
+
+
+def evaluation_folder(work: Workspace) -> Path:
+    """The folder of a run's evaluation. Raises TiebreakError if there is none yet."""
+    report = work.find("evaluate/report")
+    if work.manifest(report) is None:
+        raise TiebreakError(f"{work.path} has no report yet; make it with: tiebreak run {work.arguments}")
+    return work.folder(report)
+
+
+def model_folder(where: Path, overrides: Sequence[str] = ()) -> Path:
+    """The model to ship of a recipe that ran, or of its folder; any other folder stands for itself.
+
+    Raises TiebreakError if the recipe has no report yet.
+    """
+    of_run = where.is_file() or (where / RECIPE).is_file()
+    return report_folder(where, overrides) / "model" if of_run else where
+
+
+def predict_table(
+    models: Sequence[Path],
+    votes: "pa.Table",
+    device: str | None,
+    precision: str,
+    overrides: Sequence[str] = (),
+) -> "Array":
+    """What each model, as `model_folder` takes it, predicts for votes (votes.schema.SCHEMA): (n, models, 3).
+
+    Raises TiebreakError, before any prediction, for a recipe without a report or a folder that is no model.
+    """
+    from tiebreak.judge.ensemble import Ensemble
+
+    folders = [model_folder(model, overrides) for model in models]
+    return Ensemble(folders, device=device, precision=precision).predict_table(votes)
+
+
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """Read metrics.json of a finished evaluation."""
+    metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    return metrics
+
+
+def verdict(work: Workspace) -> dict[str, Any] | None:
+    """The verdict on a run's judge (evaluate.verdict); None if its lockbox is empty."""
+    found: dict[str, Any] | None = read_metrics(evaluation_folder(work))["verdict"]
+    return found
+
+
+def run_facts(work: Workspace) -> dict[str, Any]:
+    """Facts on a run from its manifests: seconds of each task, machines, versions."""
+    found = [manifest for task in work.tasks if (manifest := work.manifest(task))]
+    return {
+        "made on": "; ".join(sorted({_machine(manifest.hardware) for manifest in found})),
+        "versions": found[-1].versions if found else {},
+        "seconds": {f"{manifest.step}/{manifest.name}": manifest.seconds for manifest in found},
+    }
+
+
+def _machine(hardware: Mapping[str, Any]) -> str:
+    """Format hardware without the host's name, since reports are shared."""
+    parts = [hardware["machine"], f"{hardware['cores']} cores", hardware.get("gpu")]
+    return ", ".join(part for part in parts if part)
+
+
+def write_report(work: Workspace, output: Path | None = None, more: dict[str, Any] | None = None) -> Path:
+    """Render the report of a run together with its facts, by default to <run_dir>/report.html.
+
+    more: further keys for `evaluate.report.render`. Raises TiebreakError if there is no evaluation yet.
+    """
+    metrics = read_metrics(evaluation_folder(work)) | {"facts": run_facts(work)} | (more or {})
+    return _render(metrics, output or work.run_dir / "report.html")
+
+
+def report(where: Path, output: Path | None = None, overrides: Sequence[str] = ()) -> Path:
+    """The report of a recipe, with its facts, or of a folder with metrics.json; written, and its path.
+
+    Raises TiebreakError if there is none yet.
+    """
+    if recipe := recipe_at(where):
+        return write_report(Workspace(recipe, tuple(overrides)), output)
+    folder = report_folder(where)
+    return _render(read_metrics(folder), output) if output else (folder / "report.html").resolve()
+
+
+def _render(metrics: Mapping[str, Any], path: Path) -> Path:
+    from tiebreak.evaluate import report
+
+    report.write(metrics, path)
+    return path.resolve()

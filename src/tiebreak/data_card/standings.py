@@ -1,0 +1,122 @@
+"""Standings of the models in a data card: strengths, and the reasons why some models are not ranked.
+
+Dimension letters: N votes, C classes (a, b, tie), M models.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.sparse.csgraph import connected_components
+
+from tiebreak.data_card import label_statistics
+from tiebreak.stats import bradley_terry
+from tiebreak.stats.clustered import FEWEST_PROMPTS, Share
+from tiebreak.votes.schema import swap_answers
+
+WIDEST_MARGIN = 200
+"""Elo points: a model whose interval is wider to either side is not ranked (200 are odds of three to one)."""
+
+_ONE_SIDE = "always shown {}, so {} cannot be told from the position's effect"
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model: the number of its votes, its share of wins in the decisive ones, its Bradley-Terry strength in Elo points.
+
+    margin: half the width of the strength's 95 % interval. why_apart: the reason why it is not ranked; empty if it is.
+    A strength that is not estimable is NaN.
+    """
+
+    name: str
+    votes: int
+    wins: Share
+    elo: float
+    margin: float
+    why_apart: str
+
+
+@dataclass(frozen=True)
+class Standings:
+    """The models, ranked ones first, best first, and the advantage of side A in Elo points.
+
+    advantage, margin: None if there are no votes of named models, or if not estimable, with the reason in why_unknown.
+    """
+
+    models: list[Model]
+    advantage: float | None = None
+    margin: float | None = None
+    why_unknown: str = ""
+
+
+def standings(p_NC: Floats, model_N2: Ints, weight_N: Floats, group_N: Ints, names: list[str]) -> Standings:
+    """Rank models by their votes, at least one; models are indices into `names`."""
+    fitted = bradley_terry.fit(model_N2, p_NC, weight_N, group_N, len(names))
+    reason_of = _incomparable_models(p_NC, model_N2, fitted.comparable_)
+    models = []
+    for m in np.unique(model_N2).tolist():
+        won_NC, of_model_N = _as_side_a(p_NC, model_N2, m)
+        wins = label_statistics.a_wins(won_NC, weight_N[of_model_N], group_N[of_model_N])
+        elo, margin, prompts = (float(x[m]) for x in (fitted.elo_, fitted.margin_, fitted.prompts_))
+        reason = reason_of[m] if m in reason_of else _insufficient_data(prompts, margin)
+        models.append(Model(names[m], int(of_model_N.sum()), wins, elo, margin, reason))
+    models.sort(key=lambda model: (model.why_apart != "", np.nan_to_num(-model.elo, nan=np.inf)))
+    if np.isfinite(fitted.advantage_):
+        return Standings(models, fitted.advantage_, fitted.advantage_margin_)
+    return Standings(models, why_unknown=_unknown_advantage(model_N2, list(reason_of), names))
+
+
+def _as_side_a(p_NC: Floats, model_N2: Ints, model: int) -> tuple[Floats, NDArray[np.bool_]]:
+    """The votes of a model as if it were side A, and the mask of these votes."""
+    second_N = model_N2[:, 1] == model
+    of_model_N = (model_N2[:, 0] == model) | second_N
+    return np.where(second_N[:, None], swap_answers(p_NC), p_NC)[of_model_N], of_model_N
+
+
+def _insufficient_data(prompts: float, margin: float) -> str:
+    if prompts < FEWEST_PROMPTS:
+        return f"in fewer than {FEWEST_PROMPTS} prompts"
+    return f"interval wider than ± {WIDEST_MARGIN} Elo" if margin > WIDEST_MARGIN else ""
+
+
+def _incomparable_models(p_NC: Floats, model_N2: Ints, comparable_M: NDArray[np.bool_]) -> dict[int, str]:
+    """The reason for each incomparable model why it cannot be compared with the comparable ones."""
+    compared = sparse.csr_array(
+        (np.ones(len(model_N2)), tuple(model_N2.T)), shape=(len(comparable_M), len(comparable_M))
+    )
+    component_M = connected_components(compared, directed=False)[1]
+    reasons = {}
+    for m in np.setdiff1d(model_N2, np.flatnonzero(comparable_M)).tolist():
+        won, lost, _ = _as_side_a(p_NC, model_N2, m)[0].sum(axis=0)
+        votes = int((model_N2 == m).sum())
+        if comparable_M.any() and component_M[m] not in component_M[comparable_M]:
+            reasons[m] = "never compared with the others, nor through a third"
+        elif votes in (won, lost):
+            reasons[m] = "won every vote" if won else "lost every vote"
+        elif side := _only_side(model_N2, m):
+            reasons[m] = _ONE_SIDE.format(side, "its strength")
+        else:
+            reasons[m] = "no votes for and against it, as a comparison with the others needs"
+    return reasons
+
+
+def _only_side(model_N2: Ints, model: int) -> str:
+    """The side that a model was always shown on, or an empty string."""
+    first, second = (model_N2 == model).sum(axis=0).tolist()
+    return "" if first and second else "first" if first else "second"
+
+
+def _unknown_advantage(model_N2: Ints, incomparable: list[int], names: list[str]) -> str:
+    """The reason why the advantage of side A is not estimable."""
+    for side in ("first", "second"):
+        found = [names[m] for m in incomparable if _only_side(model_N2, m) == side]
+        if len(found) == 1:
+            return f"{found[0]} was {_ONE_SIDE.format(side, 'its strength')}"
+        if found:
+            several = f" and {len(found) - 3} more" * (len(found) > 3)
+            return f"{', '.join(found[:3])}{several} were {_ONE_SIDE.format(side, 'their strength')}"
+    return "the votes do not tell it from the strengths of the models"

@@ -1,0 +1,290 @@
+"""Artifacts of tasks: folders that are complete once they hold a manifest.
+
+    <run_dir>/artifacts/<step>/<name>-<first 8 of the key>/
+        the step's files       the payload
+        manifest.json          last, by rename: hashes and sizes of the payload, its provenance
+        checkpoint/            the step's scratch, only while the task is unfinished; `inputs` in it is a
+                               digest of the inputs it was made from
+        progress.json, .lock   of the running task, no part of the payload
+
+Without a manifest an artifact is incomplete, whatever else lies in its folder.
+"""
+
+import errno
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tiebreak.errors import Interrupted
+from tiebreak.hashes import file_digest
+from tiebreak.output import new_folder
+from tiebreak.seen import MANIFEST as MANIFEST
+
+log = logging.getLogger(__name__)
+
+SCRATCH = "checkpoint"
+PROGRESS = "progress.json"
+FAILURE = "error.txt"
+LOCK = ".lock"
+_INPUTS_FILE = "inputs"
+_LOG_AFTER_SECONDS = 1.0
+_NOT_PAYLOAD = {MANIFEST, SCRATCH, PROGRESS, FAILURE, LOCK}
+
+
+class Record(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class FileRecord(Record):
+    sha256: str
+    size: int
+
+
+class InputRecord(Record):
+    """An input of a task. origin: a task's id or a source's location. key: a task's key or a source's fingerprint.
+    content: the hash of a task's payload.
+    """
+
+    origin: str
+    key: str
+    content: str | None = None
+
+
+class Manifest(Record):
+    """Record of a finished task. `learned_from` and `fitted_on` are groups of votes, see `tiebreak.seen`."""
+
+    step: str
+    name: str
+    version: int
+    key: str
+    settings: dict[str, Any]
+    inputs: dict[str, tuple[InputRecord, ...]]
+    files: dict[str, FileRecord]
+    metrics: dict[str, Any]
+    learned_from: tuple[str, ...] = ()
+    fitted_on: tuple[str, ...] = ()
+    seconds: float
+    finished: float
+    versions: dict[str, str]
+    hardware: dict[str, Any]
+
+    @property
+    def content(self) -> str:
+        """One hash for the whole payload."""
+        return digest({name: file.sha256 for name, file in self.files.items()})
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a JSON value in its canonical form."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write under a temporary name, flush to the disk, rename."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def payload(folder: Path) -> list[str]:
+    """The files of a step, as sorted paths relative to the artifact's folder."""
+    return sorted(
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and path.relative_to(folder).parts[0] not in _NOT_PAYLOAD
+    )
+
+
+def file_records(folder: Path) -> dict[str, FileRecord]:
+    """Hashes and sizes of an artifact's payload."""
+    return {
+        name: FileRecord(sha256=file_digest(folder / name), size=(folder / name).stat().st_size)
+        for name in payload(folder)
+    }
+
+
+def complete(folder: Path, manifest: Manifest) -> None:
+    """Complete an artifact: write its manifest, then remove the files of an unfinished task."""
+    make_readable(folder)
+    write_atomically(folder / MANIFEST, manifest.model_dump_json(indent=2))
+    drop_leftovers(folder)
+
+
+def make_readable(folder: Path) -> None:
+    """Make the payload readable as the umask allows: safetensors writes files for their owner alone."""
+    mask = os.umask(0)
+    os.umask(mask)
+    for name in payload(folder):
+        (folder / name).chmod(0o666 & ~mask)
+
+
+def drop_leftovers(folder: Path) -> None:
+    """Remove leftovers of a task killed between its manifest and its end from a complete artifact."""
+    shutil.rmtree(folder / SCRATCH, ignore_errors=True)
+    for name in (PROGRESS, FAILURE):
+        (folder / name).unlink(missing_ok=True)
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """Read the manifest of an artifact; None if it has no valid one."""
+    try:
+        return Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValidationError):
+        return None
+
+
+def newest_manifest(step_folder: Path, name: str) -> Manifest | None:
+    """The latest finished artifact of a step and name, whatever its key."""
+    found = (read_manifest(folder) for folder in step_folder.glob(f"{name}-????????"))
+    return max(
+        (manifest for manifest in found if manifest and manifest.name == name),
+        key=lambda manifest: manifest.finished,
+        default=None,
+    )
+
+
+def size_mismatch(folder: Path, manifest: Manifest) -> str | None:
+    """Check existence and sizes of an artifact's files; returns the first problem or None."""
+    for name, record in manifest.files.items():
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is gone"
+        if (size := path.stat().st_size) != record.size:
+            return f"{name} is damaged: {size} bytes instead of {record.size}"
+    return None
+
+
+def changed(folder: Path, manifest: Manifest) -> str | None:
+    """Check sizes, and hashes where they are suspect; returns the first problem or None.
+
+    Only files that were written after its manifest, as one copied without its times is too, are read.
+    """
+    if problem := size_mismatch(folder, manifest):
+        return problem
+    try:
+        sealed = (folder / MANIFEST).stat().st_mtime_ns
+        for name, record in manifest.files.items():
+            written = (folder / name).stat().st_mtime_ns
+            if written > sealed and _digest_at(folder / name, written) != record.sha256:
+                return _other_content(name)
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is gone"
+    return None
+
+
+@cache
+def _digest_at(path: Path, _written: int) -> str:
+    """SHA-256 of a file, which is read once a process until it is written to again."""
+    return file_digest(path)
+
+
+def _other_content(name: str) -> str:
+    return f"{name} is damaged: its content is not what was written"
+
+
+def find_damage(folder: Path, manifest: Manifest) -> str | None:
+    """Check sizes and hashes of an artifact's files; returns the first problem or None."""
+    if problem := size_mismatch(folder, manifest):
+        return problem
+    for name, record in manifest.files.items():
+        if file_digest(folder / name) != record.sha256:
+            return _other_content(name)
+    return None
+
+
+def open_scratch(folder: Path, inputs: Mapping[str, tuple[InputRecord, ...]]) -> None:
+    """Prepare an artifact's scratch; it is emptied if it was made from other inputs."""
+    scratch = folder / SCRATCH
+    scratch.mkdir(exist_ok=True)
+    if not _matches_inputs(scratch, inputs):
+        shutil.rmtree(scratch)
+        scratch.mkdir()
+        write_atomically(scratch / _INPUTS_FILE, _inputs_digest(inputs))
+
+
+def has_checkpoint(folder: Path, inputs: Mapping[str, tuple[InputRecord, ...]]) -> bool:
+    """True if an unfinished artifact has a checkpoint made from these inputs."""
+    scratch = folder / SCRATCH
+    return _matches_inputs(scratch, inputs) and any(path.name != _INPUTS_FILE for path in scratch.iterdir())
+
+
+def _matches_inputs(scratch: Path, inputs: Mapping[str, tuple[InputRecord, ...]]) -> bool:
+    read = scratch / _INPUTS_FILE
+    return read.is_file() and read.read_text(encoding="utf-8") == _inputs_digest(inputs)
+
+
+def _inputs_digest(inputs: Mapping[str, tuple[InputRecord, ...]]) -> str:
+    return digest({name: [record.model_dump() for record in group] for name, group in inputs.items()})
+
+
+def clear(folder: Path, keep_scratch: bool = True) -> None:
+    """Remove all files of an earlier attempt except its checkpoint."""
+    for path in folder.iterdir():
+        if path.name == LOCK or (keep_scratch and path.name == SCRATCH):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+@contextmanager
+def lock(folder: Path, should_stop: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    """Lock an artifact against writing by other processes; the lock of a dead process is released.
+
+    Waits while another process holds it, with one log line. Raises Interrupted once `should_stop` returns True.
+    """
+    new_folder(folder)
+    with (folder / LOCK).open("a+", encoding="utf-8") as file:
+        since = time.monotonic()
+        logged = False
+        while not try_lock(file.fileno()):
+            if should_stop():
+                raise Interrupted
+            if not logged and time.monotonic() - since > _LOG_AFTER_SECONDS:
+                logged = True
+                file.seek(0)
+                log.info("waits: %s is being written by %s", folder, file.read().strip() or "another process")
+            time.sleep(0.1)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield
+
+
+def is_locked(folder: Path) -> bool:
+    """True if a process holds the lock of this artifact."""
+    try:
+        with (folder / LOCK).open("r+", encoding="utf-8") as file:
+            return not try_lock(file.fileno())
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return False
+
+
+def try_lock(descriptor: int) -> bool:
+    """Lock an open file until it is closed; False while another process holds it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        # some cluster file systems have no locks; there the scheduler keeps tasks apart
+        return error.errno in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
+    return True

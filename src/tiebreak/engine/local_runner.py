@@ -1,0 +1,180 @@
+"""Local runner: worker processes run tasks on this machine as soon as their inputs are ready."""
+
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from multiprocessing.connection import wait
+
+from rich.console import Console
+
+from tiebreak.engine.planner import state
+from tiebreak.engine.progress import Display, duration
+from tiebreak.engine.signals import Stop
+from tiebreak.engine.worker import Message, Worker, log_file
+from tiebreak.engine.workspace import Workspace
+from tiebreak.errors import Interrupted, TiebreakError
+from tiebreak.pipeline.graph import Task
+
+
+@dataclass
+class Outcome:
+    """Outcome of a run: task ids by result."""
+
+    fresh: list[str] = field(default_factory=list)
+    done: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    skipped: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def run(work: Workspace, chosen: Sequence[Task], stop: Stop | None = None) -> Outcome:
+    """Run the chosen tasks, in topological order, that are not fresh.
+
+    Tasks that depend on a failed one are skipped; all others are finished. Raises TiebreakError if an input from a
+    task that was not chosen is missing, `errors.Interrupted` once `stop` is set.
+    """
+    for text in missing_inputs(work, chosen).values():
+        raise TiebreakError(text)
+    began = time.monotonic()
+    run_state = _Run(work, chosen, stop or Stop())
+    outcome = run_state.run()
+    outcome.seconds = time.monotonic() - began
+    return outcome
+
+
+def missing_inputs(work: Workspace, chosen: Sequence[Task]) -> dict[str, str]:
+    """Inputs of the chosen tasks that neither exist nor would be made, each with the command that makes it."""
+    ids = {task.id for task in chosen}
+    return {
+        upstream.id: f"{task.id} needs {upstream.id}, which is {_status_text(work, upstream)}; "
+        f"make it with: tiebreak run {work.arguments} --steps {upstream.step_name}"
+        for task in chosen
+        if state(work, task).status != "fresh"
+        for upstream in task.upstream()
+        if upstream.id not in ids and work.manifest(upstream) is None
+    }
+
+
+def _status_text(work: Workspace, task: Task) -> str:
+    found = state(work, task)
+    return f"{found.status} ({found.reason})"
+
+
+class _Run:
+    """State of one run: its waiting tasks, its workers and its outcome."""
+
+    def __init__(self, work: Workspace, chosen: Sequence[Task], stop: Stop) -> None:
+        self.work = work
+        self.waiting = list(chosen)
+        self.ids = {task.id for task in chosen}
+        self.stop = stop
+        self.outcome = Outcome()
+        self.workers: list[Worker] = []
+        self.display = Display(Console(file=sys.stderr), len(chosen))
+
+    def run(self) -> Outcome:
+        terminated = False
+        try:
+            with self.display:
+                while self.waiting or self._busy_workers():
+                    if self.stop() and not terminated:
+                        terminated = True
+                        self._terminate_workers()
+                    if not self.stop():
+                        self._start_ready_tasks()
+                    if not self._busy_workers() and (self.stop() or not self.waiting):
+                        break
+                    self._receive_messages()
+        finally:
+            for worker in self.workers:
+                worker.end()
+        if self.stop():
+            raise Interrupted
+        return self.outcome
+
+    def _busy_workers(self) -> list[Worker]:
+        return [worker for worker in self.workers if worker.task]
+
+    def _start_ready_tasks(self) -> None:
+        """Skip tasks that are fresh or cannot run any more, and send ready ones to idle workers."""
+        for task in list(self.waiting):
+            upstream = [up.id for up in task.upstream() if up.id in self.ids]
+            if any(up in self.outcome.failed or up in self.outcome.skipped for up in upstream):
+                self.outcome.skipped.append(task.id)
+                self.waiting.remove(task)
+            elif all(up in self.outcome.done or up in self.outcome.fresh for up in upstream):
+                self._start(task)
+
+    def _start(self, task: Task) -> None:
+        if state(self.work, task).status == "fresh":
+            self.outcome.fresh.append(task.id)
+            self.waiting.remove(task)
+            self.display.end(task.id, "fresh")
+        elif worker := self._idle_worker():
+            worker.send(task, self.work.key(task))
+            self.waiting.remove(task)
+            self.display.start(task.id)
+
+    def _idle_worker(self) -> Worker | None:
+        for worker in self.workers:
+            if worker.task is None:
+                return worker
+        if len(self.workers) >= self.work.recipe.compute.workers:
+            return None
+        taken = {worker.index for worker in self.workers}
+        self.workers.append(Worker(self.work, next(n for n in count() if n not in taken)))
+        return self.workers[-1]
+
+    def _receive_messages(self) -> None:
+        """Receive messages from the workers; waits half a second at most."""
+        ready = wait([worker.connection for worker in self.workers], timeout=0.5)
+        for worker in list(self.workers):
+            if worker.connection in ready:
+                self._receive(worker)
+        self.display.refresh({w.task.id: self.work.folder(w.task) for w in self.workers if w.task})
+
+    def _receive(self, worker: Worker) -> None:
+        try:
+            message: Message = worker.connection.recv()
+        except (EOFError, ConnectionError):
+            self._handle_worker_death(worker)
+            return
+        task = worker.task
+        if task is None:
+            return
+        if message.kind == "log":
+            self.display.log(task.id, message.text)
+        elif message.kind == "progress":
+            self.display.progress(task.id, message.text)
+        else:
+            worker.task = None
+            self._record_end(task, message)
+
+    def _record_end(self, task: Task, message: Message) -> None:
+        if message.kind == "done":
+            self.outcome.done.append(task.id)
+            self.display.end(task.id, f"done in {duration(message.seconds)}")
+        elif message.kind == "failed" or not self.stop():
+            text = message.text or "a signal told its process alone to stop; its checkpoint is kept"
+            self.outcome.failed[task.id] = text
+            self.display.end(task.id, f"error: {text}")
+
+    def _handle_worker_death(self, worker: Worker) -> None:
+        """Remove a dead worker and fail its task."""
+        self.workers.remove(worker)
+        worker.process.join()
+        code = worker.process.exitcode or 0
+        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+        memory = " (often: out of memory)" if code == -signal.SIGKILL else ""
+        if worker.task and not self.stop():
+            text = f"its process was {how}{memory}, more in {log_file(self.work, worker.task.id)}"
+            self._record_end(worker.task, Message("failed", text))
+
+    def _terminate_workers(self) -> None:
+        for worker in self._busy_workers():
+            worker.process.terminate()
+            if worker.task:
+                self.display.log(worker.task.id, "saving a checkpoint; Ctrl-C again to stop at once")

@@ -1,0 +1,168 @@
+"""Progress of running tasks: a small file in the task's folder, log lines, bars on a terminal."""
+
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from tiebreak.engine.artifacts import PROGRESS
+
+WRITE_EVERY = 1.0
+LINE_EVERY = 10.0
+
+
+class Reading(BaseModel):
+    """One reading of a task's progress. `rate` is in units a second, since the phase began."""
+
+    phase: str
+    done: float
+    total: float
+    unit: str
+    rate: float
+    seconds_left: float | None
+    figures: dict[str, float]
+    updated: float
+    process: int
+    host: str
+
+    def line(self) -> str:
+        """`train 120/300 steps, 4.1 steps/s, 44 s left, loss 1.02`"""
+        parts = [f"{self.phase} {self.done:.10g}/{self.total:.10g} {self.unit}"]
+        if self.rate:
+            parts.append(f"{self.rate:.3g} {self.unit}/s")
+        if self.seconds_left:
+            parts.append(f"{duration(self.seconds_left)} left")
+        parts += [f"{name} {value:.4g}" for name, value in self.figures.items()]
+        return ", ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """Format seconds: `44 s`, `3 min 20 s`, `5 h 12 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+class Reporter:
+    """Progress callback of a step: writes progress.json at most once a second, and logs a line every `log_every`
+    calls (at most one a second) or after `LINE_EVERY` seconds without one.
+    """
+
+    def __init__(self, folder: Path, log: Callable[[str], None], log_every: int) -> None:
+        self._path = folder / PROGRESS
+        self._log = log
+        self._log_every = log_every
+        self._phase: str | None = None
+        self._phase_began = 0.0
+        self._phase_start = 0.0
+        self._calls = 0
+        self._written = float("-inf")
+        self._logged = time.monotonic()
+
+    def __call__(self, phase: str, done: float, total: float, unit: str, **figures: float) -> None:
+        now = time.monotonic()
+        if phase != self._phase:
+            self._phase, self._phase_began, self._phase_start = phase, now, done
+        self._calls += 1
+        due = self._line_due(now)
+        if not due and now - self._written < WRITE_EVERY:
+            return
+        reading = self._reading(now, done, total, unit, figures)
+        if now - self._written >= WRITE_EVERY:
+            self._written = now
+            partial = self._path.with_suffix(".partial")
+            partial.write_text(reading.model_dump_json(), encoding="utf-8")
+            partial.replace(self._path)
+        if due:
+            self._logged, self._calls = now, 0
+            self._log(reading.line())
+
+    def _line_due(self, now: float) -> bool:
+        silent = now - self._logged
+        return silent >= LINE_EVERY or (self._calls >= self._log_every and silent >= WRITE_EVERY)
+
+    def _reading(
+        self, now: float, done: float, total: float, unit: str, figures: Mapping[str, float]
+    ) -> Reading:
+        elapsed = now - self._phase_began
+        rate = (done - self._phase_start) / elapsed if elapsed > 0 else 0.0
+        return Reading(
+            phase=self._phase or "",
+            done=done,
+            total=total,
+            unit=unit,
+            rate=rate,
+            seconds_left=(total - done) / rate if rate > 0 else None,
+            figures=dict(figures),
+            updated=time.time(),
+            process=os.getpid(),
+            host=socket.gethostname(),
+        )
+
+
+def read(folder: Path) -> Reading | None:
+    """Read the latest progress of the task in `folder`; None if there is none."""
+    try:
+        return Reading.model_validate_json((folder / PROGRESS).read_bytes())
+    except (OSError, ValidationError, json.JSONDecodeError):
+        return None
+
+
+class Display:
+    """Display of a run on stderr: bars of the running tasks on a terminal, else lines."""
+
+    def __init__(self, console: Console, total: int) -> None:
+        self._console = console
+        self._rows: dict[str, TaskID] = {}
+        self._done, self._total = 0, total
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[line]}"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+
+    def __enter__(self) -> "Display":
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def log(self, task_id: str, text: str) -> None:
+        """Print a permanent line."""
+        self._console.print(f"{task_id}: {text}", markup=False, highlight=False, soft_wrap=True)
+
+    def progress(self, task_id: str, line: str) -> None:
+        """Print a line of progress; on a terminal the bars show it instead."""
+        if not self._console.is_terminal:
+            self.log(task_id, line)
+
+    def start(self, task_id: str) -> None:
+        if self._console.is_terminal:
+            self._rows[task_id] = self._bars.add_task(task_id, total=None, line="")
+
+    def end(self, task_id: str, text: str) -> None:
+        self._done += 1
+        if task_id in self._rows:
+            self._bars.remove_task(self._rows.pop(task_id))
+        self.log(f"[{self._done}/{self._total}] {task_id}", text)
+
+    def refresh(self, folders: Mapping[str, Path]) -> None:
+        """Update the bars from the folders of the running tasks."""
+        for task_id in self._rows.keys() & folders.keys():
+            if reading := read(folders[task_id]):
+                self._bars.update(
+                    self._rows[task_id], total=reading.total, completed=reading.done, line=reading.line()
+                )

@@ -1,0 +1,61 @@
+"""Stop signals: Ctrl-C, SIGTERM from a scheduler, SIGUSR1 before the end of a job's time."""
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+_PR_SET_PDEATHSIG = 1
+
+
+class Stop:
+    """Stop flag, True after a stop signal; a second Ctrl-C raises KeyboardInterrupt."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+
+    def install(self) -> "Stop":
+        """Install the signal handlers. Returns itself."""
+        for number in STOPPING:
+            signal.signal(number, self._on_signal)
+        return self
+
+    def __call__(self) -> bool:
+        return self.received is not None
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT == self.received:
+            raise KeyboardInterrupt
+        self.received = number
+
+    @property
+    def exit_code(self) -> int:
+        """Exit code by shell convention: 128 + the signal."""
+        return 128 + (self.received or signal.SIGINT)
+
+
+@contextmanager
+def block_signals() -> Iterator[None]:
+    """Start processes with stop signals blocked, until they have handlers and call `unblock_signals`."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def unblock_signals() -> None:
+    """Unblock the stop signals that were blocked while this process started."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+
+
+def kill_on_parent_exit(parent: int) -> None:
+    """Make the kernel kill this process when its parent exits for any reason (Linux only)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,224 @@
+"""Task runner: runs one task in this process, from its inputs to its manifest."""
+
+import errno
+import importlib.metadata
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tiebreak import __version__
+from tiebreak.engine import artifacts, multiprocess
+from tiebreak.engine.artifacts import FAILURE, SCRATCH, Manifest
+from tiebreak.engine.planner import state
+from tiebreak.engine.progress import Reporter
+from tiebreak.engine.workspace import Workspace
+from tiebreak.errors import Interrupted, TiebreakError
+from tiebreak.pipeline.graph import Source, Task
+from tiebreak.recipe.schema import Compute
+from tiebreak.runtime import Runtime
+
+
+def run_task(
+    work: Workspace,
+    task: Task,
+    log: Callable[[str], None],
+    should_stop: Callable[[], bool],
+    redo: bool = False,
+    device: str | None = None,
+) -> Manifest:
+    """Make a task's artifact, or resume an earlier attempt. A fresh artifact is left unchanged.
+
+    Waits while another process holds its lock. Raises TiebreakError if an input is missing or damaged, or the disk is
+    full; `errors.Interrupted` once `should_stop` returns True. An error is written to error.txt.
+    """
+    folder = work.folder(task)
+    with full_disk_as_error(folder), artifacts.lock(folder, should_stop):
+        manifest = work.manifest(task)
+        if manifest and not redo and state(work, task).status == "fresh":
+            artifacts.drop_leftovers(folder)
+            return manifest
+        # resume only an attempt that never finished: leftovers of a finished one are stale too
+        (folder / artifacts.MANIFEST).unlink(missing_ok=True)
+        artifacts.clear(folder, keep_scratch=manifest is None)
+        try:
+            return _make(work, task, folder, log, should_stop, device)
+        except BaseException as error:
+            artifacts.clear(folder)
+            if not isinstance(error, (Interrupted, KeyboardInterrupt)):
+                _write_failure(folder, error)
+            raise
+
+
+def _make(
+    work: Workspace,
+    task: Task,
+    folder: Path,
+    log: Callable[[str], None],
+    should_stop: Callable[[], bool],
+    device: str | None,
+) -> Manifest:
+    began = time.monotonic()
+    device = device or choose_device(work.recipe.compute)
+    # recorded before they are verified: an input made again from here on makes this task stale
+    input_records = work.inputs(task)
+    inputs = {
+        name: tuple(_verified_input(work, item) for item in group) for name, group in task.inputs.items()
+    }
+    artifacts.open_scratch(folder, input_records)
+    if multiprocess.is_multiprocess(work, task):
+        metrics = multiprocess.run(work, task, inputs, device, log, should_stop)
+    else:
+        reporter = Reporter(folder, log, work.recipe.compute.log_every)
+        runtime = runtime_of(work.recipe.compute, folder, device, should_stop, reporter)
+        metrics = task.step.run(task.settings, inputs, folder, runtime)
+    upstream_manifests = [upstream for item in task.upstream() if (upstream := work.manifest(item))]
+    manifest = Manifest(
+        step=task.step_name,
+        name=task.name,
+        version=task.step.VERSION,
+        key=work.key(task),
+        settings=task.settings.model_dump(mode="json"),
+        inputs=input_records,
+        files=artifacts.file_records(folder),
+        learned_from=sorted_union(
+            metrics.pop("learned_from", ()), *(upstream.learned_from for upstream in upstream_manifests)
+        ),
+        fitted_on=sorted_union(
+            metrics.pop("fitted_on", ()), *(upstream.fitted_on for upstream in upstream_manifests)
+        ),
+        metrics=metrics,
+        seconds=round(time.monotonic() - began, 3),
+        finished=time.time(),
+        versions=versions(),
+        hardware=hardware(device),
+    )
+    artifacts.complete(folder, manifest)
+    return manifest
+
+
+def sorted_union(*groups: Iterable[str]) -> tuple[str, ...]:
+    """Sorted union of names."""
+    return tuple(sorted(set().union(*groups)))
+
+
+def runtime_of(
+    compute: Compute,
+    folder: Path,
+    device: str,
+    should_stop: Callable[[], bool],
+    report: Reporter | None = None,
+) -> Runtime:
+    """The runtime of a task in `folder`; without `report`, of a process that is not the main one."""
+    common = Runtime(
+        device=device,
+        scratch=folder / SCRATCH,
+        train_tokens=compute.train_tokens,
+        score_tokens=compute.score_tokens,
+        checkpoint_minutes=compute.checkpoint_minutes,
+        should_stop=should_stop,
+        is_main=report is not None,
+    )
+    return common if report is None else replace(common, report=report)
+
+
+def _verified_input(work: Workspace, item: Task | Source) -> Path:
+    """The folder or file of an input. Raises TiebreakError if it is incomplete or damaged."""
+    if isinstance(item, Source):
+        return work.resolve(item)
+    folder, manifest = work.folder(item), work.manifest(item)
+    if manifest is None:
+        found = state(work, item)
+        raise TiebreakError(
+            f"{item.id} is {found.status} ({found.reason}); "
+            f"make it with: tiebreak run {work.arguments} --steps {item.step_name}"
+        )
+    if problem := artifacts.find_damage(folder, manifest):
+        raise TiebreakError(f"{folder}: {problem}; {make_again(work, item)}")
+    return folder
+
+
+def make_again(work: Workspace, task: Task) -> str:
+    """What mends a task's artifact."""
+    return f"make it again with: tiebreak task {work.arguments} {task.id} --redo"
+
+
+def choose_device(compute: Compute) -> str:
+    """The torch device type for `compute.device` on this machine. Raises TiebreakError if there is none."""
+    if compute.device == "cpu":
+        return "cpu"
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if compute.device == "cuda":
+        raise TiebreakError("compute.device is cuda, but torch sees no GPU; use --set compute.device=auto")
+    return "cpu"
+
+
+def use_threads(compute: Compute, workers: int = 1) -> None:
+    """Set this process's thread count to its share of the cores; call it before torch is imported.
+
+    `compute.threads` has priority, then an OMP_NUM_THREADS already set.
+    """
+    cores = min(len(os.sched_getaffinity(0)), int(os.environ.get("SLURM_CPUS_ON_NODE", "1000000")))
+    share = max(1, cores // workers)
+    threads = str(compute.threads or os.environ.get("OMP_NUM_THREADS") or share)
+    for variable in multiprocess.THREAD_VARIABLES:
+        os.environ[variable] = threads
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and packages, for the manifest."""
+    packages = {package: importlib.metadata.version(package) for package in ("torch", "transformers")}
+    return {"python": platform.python_version(), "tiebreak": __version__} | packages
+
+
+def hardware(device: str) -> dict[str, Any]:
+    """Hardware of this machine, for the manifest."""
+    found = {"host": platform.node(), "machine": platform.machine(), "cores": len(os.sched_getaffinity(0))}
+    if device != "cuda":
+        return found
+    import torch
+
+    return found | {"gpu": torch.cuda.get_device_name()}
+
+
+def _write_failure(folder: Path, error: BaseException) -> None:
+    with suppress(OSError):  # a full disk: the error is raised anyway
+        artifacts.write_atomically(folder / FAILURE, f"{describe_error(error)}\n")
+
+
+def describe_error(error: BaseException) -> str:
+    """Format an error in one line: its text, with its type unless it is a TiebreakError."""
+    return str(error) if isinstance(error, TiebreakError) else f"{type(error).__name__}: {error}"
+
+
+@contextmanager
+def full_disk_as_error(folder: Path) -> Iterator[None]:
+    """Convert any library's error about a full disk into a TiebreakError."""
+    try:
+        yield
+    except Exception as error:
+        if not _disk_is_full(error):
+            raise
+        free = shutil.disk_usage(folder if folder.exists() else folder.anchor).free / 2**30
+        raise TiebreakError(
+            f"the disk is full ({free:.1f} GiB left at {folder}); nothing finished is lost: "
+            "free some space and run the same command again"
+        ) from error
+
+
+def _disk_is_full(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if "No space left on device" in str(error) or "Disk quota exceeded" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

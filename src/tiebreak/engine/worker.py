@@ -1,0 +1,165 @@
+"""Worker process of a local run: runs the tasks it is sent, one after another, and exits with the run."""
+
+import logging
+import multiprocessing
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Literal
+
+from tiebreak.engine.signals import Stop, block_signals, kill_on_parent_exit, unblock_signals
+from tiebreak.engine.task_runner import choose_device, describe_error, run_task, use_threads
+from tiebreak.engine.workspace import Workspace
+from tiebreak.errors import Interrupted, TiebreakError
+from tiebreak.output import new_folder
+from tiebreak.pipeline.graph import Task
+from tiebreak.recipe.schema import Recipe
+
+_JOIN_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Message:
+    """Message of a worker: a log line, a line of progress, or the end of a task."""
+
+    kind: Literal["log", "progress", "done", "failed", "interrupted"]
+    text: str = ""
+    seconds: float = 0.0
+
+
+class Worker:
+    """Handle of a worker process. task: its current task, None while idle. index: selects its GPU."""
+
+    def __init__(self, work: Workspace, index: int) -> None:
+        new_folder(work.run_dir / "logs")
+        self.index = index
+        context = multiprocessing.get_context("spawn")
+        self.connection, worker_end = context.Pipe()
+        self.process = context.Process(
+            target=_serve, args=(worker_end, work.path, work.overrides, work.expand, index, os.getpid())
+        )
+        with block_signals():
+            self.process.start()
+        worker_end.close()
+        self.task: Task | None = None
+
+    def send(self, task: Task, key: str) -> None:
+        """Send a task to the idle worker, which verifies its `key`."""
+        self.task = task
+        with suppress(BrokenPipeError):  # it died: the run handles that as any other death
+            self.connection.send((task.id, key))
+
+    def end(self) -> None:
+        """Let an idle process exit; kill one that is busy or does not exit."""
+        self.connection.close()
+        self.process.join(0 if self.task else _JOIN_SECONDS)
+        self.process.kill()
+        self.process.join()
+
+
+def log_file(work: Workspace, task_id: str) -> Path:
+    """The log file for the output of a task's libraries."""
+    return work.run_dir / "logs" / f"{task_id.replace('/', '-')}.log"
+
+
+def _serve(
+    connection: Connection,
+    path: Path,
+    overrides: tuple[str, ...],
+    expand: Callable[[Recipe], tuple[Task, ...]],
+    index: int,
+    parent: int,
+) -> None:
+    kill_on_parent_exit(parent)
+    stop = Stop().install()
+    unblock_signals()
+    work = Workspace(path, overrides, expand)
+    use_threads(work.recipe.compute, work.recipe.compute.workers)
+    logger = logging.getLogger("tiebreak")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(_ForwardingHandler(connection))
+    logging.captureWarnings(True)
+    while True:
+        try:
+            task_id, key = connection.recv()
+        except EOFError:
+            return
+        connection.send(_run_task(work, task_id, key, index, connection, stop))
+
+
+class _ForwardingHandler(logging.Handler):
+    """Handler that sends log records to the run, which prints them above its bars."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__()
+        self._connection = connection
+
+    def emit(self, record: logging.LogRecord) -> None:
+        prefix = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
+        self._connection.send(Message("log", prefix + record.getMessage()))
+
+
+def _run_task(
+    work: Workspace, task_id: str, key: str, index: int, connection: Connection, stop: Stop
+) -> Message:
+    with _redirect_output(log_file(work, task_id)):
+        try:
+            task = work.find(task_id)
+            if key != work.key(task):
+                raise TiebreakError(f"what {task.id} reads has changed while the run went on; run again")
+            device = _assign_gpu(index, work.recipe.compute.workers, choose_device(work.recipe.compute))
+            manifest = run_task(
+                work, task, lambda line: connection.send(Message("progress", line)), stop, device=device
+            )
+        except (Interrupted, KeyboardInterrupt):
+            return Message("interrupted")
+        except TiebreakError as error:
+            return Message("failed", str(error))
+        except Exception as error:
+            traceback.print_exc()
+            return Message("failed", f"{describe_error(error)} (more in {log_file(work, task_id)})")
+        finally:
+            _free_memory()
+    return Message("done", seconds=manifest.seconds)
+
+
+@contextmanager
+def _redirect_output(path: Path) -> Iterator[None]:
+    """Redirect the output of this process, C libraries included, to the end of a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+
+
+def _assign_gpu(index: int, workers: int, device: str) -> str:
+    """Assign the worker to one of the machine's GPUs; workers on one card share its memory evenly."""
+    if device == "cuda":
+        import torch
+
+        from tiebreak.model.memory_budget import limit_memory_share
+
+        cards = torch.cuda.device_count()
+        torch.cuda.set_device(index % cards)
+        limit_memory_share(len(range(index % cards, workers, cards)))
+    return device
+
+
+def _free_memory() -> None:
+    """Free the GPU memory of the last task."""
+    import gc
+
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()

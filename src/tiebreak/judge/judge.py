@@ -1,0 +1,159 @@
+"""The judge: a trained model that predicts calibrated probabilities for pairs of answers."""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+
+from tiebreak.errors import TiebreakError, nearest
+from tiebreak.judge import int8, package
+from tiebreak.judge.logits import mean_over_orders, softmax
+from tiebreak.judge.postprocessing import Postprocessing
+from tiebreak.judge.scoring import both_orders, score
+from tiebreak.judge.swap import first_order, is_certain
+from tiebreak.model import hub
+from tiebreak.model.classifier import Classifier, load
+from tiebreak.model.fast.compile import device_context
+from tiebreak.tokens.prompt import TokenizedVotes, tokenize
+from tiebreak.votes.formats.dialog import RowError
+from tiebreak.votes.formats.readers import read_whole
+from tiebreak.votes.formats.record_formats import PAIR, ReadOptions
+from tiebreak.votes.schema import swap_answers, table_of
+
+PRECISIONS = ("auto", "fp32", "bf16", "fp16", "fp8")
+_TEXTS = ("prompt", "response_a", "response_b")
+_PAIR = f"a pair is a dict with {', '.join(_TEXTS)}, each a string, or a list of turns or messages"
+Pairs: TypeAlias = Path | str | pa.Table | Iterable[Mapping[str, Any]]
+
+
+class Judge:
+    """P(A preferred), P(B preferred), P(tie) for pairs of answers. Made by `tiebreak.load`."""
+
+    def __init__(
+        self, classifier: Classifier, shipped: package.Package, folder: Path, score_tokens: int = 16384
+    ) -> None:
+        self.classifier = classifier
+        self.package = shipped
+        self.score_tokens = score_tokens
+        self.postprocessing = Postprocessing.from_package(shipped, folder)
+
+    def predict(
+        self, pairs: Pairs, both: bool | None = None, report: Callable[..., None] = lambda *_, **__: None
+    ) -> NDArray[np.float64]:
+        """Calibrated probabilities (n, 3) of a, b and tie, one row a pair, in the order given.
+
+        pairs: dicts with prompt, response_a and response_b (each a string, or a list of turns or messages), a
+        table with these columns, or a file of votes. both: show each pair in both orders and take the mean, or
+        in the stored order only; None for the package's setting, which may be both orders for uncertain pairs only.
+        Raises TiebreakError for pairs that cannot be read.
+        """
+        return self.predict_table(as_table(pairs), both, report)
+
+    def predict_table(
+        self, table: pa.Table, both: bool | None = None, report: Callable[..., None] = lambda *_, **__: None
+    ) -> NDArray[np.float64]:
+        """Calibrated probabilities as by `predict`, for a table in votes.schema.SCHEMA."""
+        if len(table) == 0:
+            return np.empty((0, 3))
+        tta, certain_from = self.package.tta, self.package.certain_from
+        if both is None and tta.both_orders and certain_from is not None:
+            p_NC = self._both_orders_if_uncertain(table, certain_from, report)
+        else:
+            p_NC = mean_over_orders(self.logits(table, tta.both_orders if both is None else both, report))
+        return self.postprocessing.postprocess(table, p_NC)
+
+    def logits(
+        self, table: pa.Table, both: bool, report: Callable[..., None] = lambda *_, **__: None
+    ) -> NDArray[np.float64]:
+        """Raw logits (n, orders, 3) of a, b and tie, the swap undone."""
+        votes, orders = self._tokens(table), 1 + both
+        z_RC = self._score(votes, both_orders(np.arange(len(table)))[:: 3 - orders], report)
+        return z_RC.reshape(len(table), orders, 3)
+
+    def _both_orders_if_uncertain(
+        self, table: pa.Table, certain_from: float, report: Callable[..., None]
+    ) -> NDArray[np.float64]:
+        """Probabilities (n, 3) of one order, or the mean of both where one is not certain."""
+        votes, (first_N, differ_N) = self._tokens(table), first_order(table)
+        p_NC = softmax(self._score(votes, np.stack([np.arange(len(table)), first_N], axis=1), report))
+        uncertain = np.flatnonzero(~is_certain(p_NC, differ_N, certain_from))
+        if len(uncertain):
+            other_NC = softmax(
+                self._score(votes, np.stack([uncertain, 1 - first_N[uncertain]], axis=1), report)
+            )
+            p_NC[uncertain] = (p_NC[uncertain] + other_NC) / 2
+        return p_NC
+
+    def _tokens(self, table: pa.Table) -> TokenizedVotes:
+        return tokenize(table, self.classifier.tokenizer, self.package.prompt)
+
+    def _score(
+        self, votes: TokenizedVotes, rows_R2: NDArray[np.int64], report: Callable[..., None]
+    ) -> NDArray[np.float64]:
+        """Logits (rows, 3) of rows (vote, order), the swap undone."""
+        max_tokens = self.package.tta.max_tokens
+        with device_context(self.classifier.device):
+            z_RC = score(self.classifier, votes, rows_R2, max_tokens, self.score_tokens, report)
+        return np.where(rows_R2[:, 1:] == 1, swap_answers(z_RC), z_RC).astype(np.float64)
+
+
+def as_table(pairs: Pairs) -> pa.Table:
+    """Convert dicts, a table or a file to a table in votes.schema.SCHEMA.
+
+    Raises TiebreakError if any of them cannot be read: no pair is left out in silence.
+    """
+    if isinstance(pairs, str | Path):
+        return read_whole(Path(pairs), "test")
+    rows = pairs.to_pylist() if isinstance(pairs, pa.Table) else pairs
+    return table_of(_vote(n, row) for n, row in enumerate(rows))
+
+
+def _vote(number: int, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Parse a dict by the rules for the rows of a file."""
+    if not isinstance(row, Mapping):
+        raise TiebreakError(f"pair {number} is {row!r:.40}; {_PAIR}")
+    pair = {c: _as_list(row[c]) for c in ("id", *_TEXTS) if c in row}
+    try:
+        (vote,) = PAIR.votes(pair, ReadOptions(labelled=False))
+    except RowError as error:
+        raise TiebreakError(f"pair {number}: {error}; {_PAIR}") from None
+    return vote._asdict() | {"id": vote.id or str(number)}
+
+
+def _as_list(cell: Any) -> Any:
+    """Convert any other sequence of turns, such as an array, to a list."""
+    return list(cell) if isinstance(cell, Iterable) and not isinstance(cell, str | Mapping) else cell
+
+
+def load_judge(
+    folder: Path, device: str | None = None, score_tokens: int = 16384, precision: str = "auto"
+) -> Judge:
+    """Load a judge, see `tiebreak.load`."""
+    if precision not in PRECISIONS:
+        raise TiebreakError(f"unknown precision {precision!r}: {nearest(precision, PRECISIONS)}")
+    shipped = package.read(folder)
+    device = _choose_device(device)
+    try:
+        missing = hub.missing_file(folder)
+        if problem := f"it has no {missing}" if missing else package.damage(shipped, folder):
+            raise TiebreakError(f"the model in {folder} is damaged or not whole: {problem}; {package.AGAIN}")
+        load_folder = int8.load_classifier if int8.is_quantized(folder) else load
+        with device_context(device):
+            return Judge(load_folder(folder, precision, device), shipped, folder, score_tokens)
+    except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as error:
+        raise TiebreakError(f"the model in {folder} is damaged or not whole: {error}") from None
+
+
+def _choose_device(device: str | None) -> str:
+    """The given device, or else the GPU if there is one. Raises TiebreakError if it is not here."""
+    count = torch.cuda.device_count()
+    valid = ["cpu", *(["cuda"] if count else []), *(f"cuda:{n}" for n in range(count))]
+    device = device or valid[min(count, 1)]
+    if device not in valid:
+        raise TiebreakError(f"no device {device!r} here: torch sees {count} GPUs; {nearest(device, valid)}")
+    return device

@@ -1,0 +1,105 @@
+"""The package file `tiebreak.json`, shipped beside the weights: treatment of the model's input and output."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from tiebreak.errors import TiebreakError
+from tiebreak.hashes import file_digest
+from tiebreak.recipe.schema import Prompt, Tta
+from tiebreak.stats import blend
+
+NAME = "tiebreak.json"
+AGAIN = (
+    "copy the whole folder again (of a run, `tiebreak verify RECIPE` says how to make it again). If you changed the "
+    f"file, take it out of `files` in {NAME}"
+)
+
+
+class Package(BaseModel):
+    """Template, token budget, calibration, rules and provenance of a model."""
+
+    model_config = ConfigDict(frozen=True)
+
+    format: Literal[1] = Field(1, description="version of this file's layout")
+    prompt: Prompt
+    tta: Tta
+    calibration: dict[str, Any] = Field(
+        description='{"temperature": T}, or {"coef": W, "intercept": b}: see evaluate.calibration'
+    )
+    certain_from: float | None = Field(
+        None, description="where tta.share < 1: a vote this certain in one order is not shown in the other"
+    )
+    rules: dict[str, Any] | None = Field(
+        None, description="what votes without two different answers were given"
+    )
+    blend: dict[str, Any] | None = Field(
+        None,
+        description="how the calibrated judge is blended with the folder's baseline.safetensors, and its sha256",
+    )
+    files: dict[str, str] = Field({}, description="SHA-256 of every other file that a model is loaded from")
+    provenance: dict[str, Any] = {}
+
+    @field_validator("calibration")
+    @classmethod
+    def _check_calibration(cls, state: dict[str, Any]) -> dict[str, Any]:
+        match state:
+            case {"temperature": float() | int() as temperature}:
+                usable = 0 < temperature < math.inf
+            case {"coef": [list() as a, list() as b, list() as tie], "intercept": list() as intercept}:
+                rows = (a, b, tie, intercept)
+                usable = all(len(row) == 3 and all(map(math.isfinite, row)) for row in rows)
+            case _:
+                usable = False
+        if not usable:
+            raise ValueError(f"{state} is no calibration")
+        return state
+
+    @field_validator("blend")
+    @classmethod
+    def _check_blend(cls, state: dict[str, Any] | None) -> dict[str, Any] | None:
+        if state is not None:
+            try:
+                blend.from_json(state)
+                str.encode(state["sha256"])
+            except (KeyError, TypeError, ValueError):
+                raise ValueError(f"{state} is no blend") from None
+        return state
+
+
+def read(folder: Path) -> Package:
+    """The package of a model folder. Raises TiebreakError if the folder is missing or was not made here."""
+    if not folder.is_dir():
+        raise TiebreakError(f"no model folder at {folder}; `tiebreak run` makes one and prints its path")
+    try:
+        return Package.model_validate_json((folder / NAME).read_bytes())
+    except FileNotFoundError:
+        raise TiebreakError(
+            f"{folder} has no {NAME}, so it is not a model that tiebreak made. Valid: the folder `model` "
+            "that `tiebreak run` prints at its end"
+        ) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise TiebreakError(f"{folder / NAME} is damaged: {where}: {first['msg']}") from None
+
+
+def damage(package: Package, folder: Path) -> str | None:
+    """What is damaged in a model folder, by the hashes that its package has; None if nothing. Reads all of it."""
+    for name, expected in package.files.items():
+        if not (folder / name).is_file():
+            return f"it has no {name}"
+        if file_digest(folder / name) != expected:
+            return f"the content of {name} is not what was written"
+    return None
+
+
+def write(package: Package, folder: Path) -> None:
+    """Write tiebreak.json into a model folder, with the hashes of what lies there."""
+    files = {path.name: file_digest(path) for path in sorted(folder.iterdir()) if path.name != NAME}
+    package = package.model_copy(update={"files": files})
+    text = json.dumps(package.model_dump(mode="json"), indent=2) + "\n"
+    (folder / NAME).write_text(text, encoding="utf-8")

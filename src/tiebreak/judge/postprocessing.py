@@ -1,0 +1,60 @@
+"""Postprocessing of logits to shipped probabilities: TTA, calibration, baseline blend, rules.
+
+Every part is symmetric in the answers, so that swapping them swaps the probabilities to the last bit.
+
+Dimension letters: N votes, O orders, C classes (a, b, tie).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from tiebreak.judge import baseline_blend
+from tiebreak.judge.baseline_blend import BaselineBlend
+from tiebreak.judge.package import Package
+from tiebreak.judge.rules import Rules
+from tiebreak.judge.swap import tta_probabilities
+from tiebreak.recipe.schema import Tta
+from tiebreak.stats.calibration import Calibrator, from_json
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Postprocessing:
+    """The steps from logits of votes to the shipped model's probabilities."""
+
+    tta: Tta
+    certain_from: float | None
+    calibration: Calibrator
+    rules: Rules | None
+    baseline_blend: BaselineBlend | None = None
+
+    @classmethod
+    def from_package(cls, package: Package, folder: Path) -> Self:
+        """The postprocessing of a model folder and its package. Raises TiebreakError where its baseline is damaged."""
+        rules = None if package.rules is None else Rules.from_json(package.rules)
+        return cls(
+            package.tta,
+            package.certain_from,
+            from_json(package.calibration),
+            rules,
+            baseline_blend.read(package, folder),
+        )
+
+    def to_probabilities(self, votes: pa.Table, z_NOC: Array) -> Array:
+        """Probabilities (n, 3) of votes from their logits in both orders, the swap undone."""
+        return self.postprocess(votes, tta_probabilities(votes, z_NOC, self.tta, self.certain_from))
+
+    def postprocess(self, votes: pa.Table, p_NC: Array) -> Array:
+        """Calibrate the model's probabilities (n, 3), blend them with the baseline's and apply the rules."""
+        p_NC = self.apply_blend(votes, self.calibration.predict_proba(p_NC))
+        return p_NC if self.rules is None else self.rules.apply(votes, p_NC)
+
+    def apply_blend(self, votes: pa.Table, p_NC: Array) -> Array:
+        """The judge's calibrated probabilities (n, 3) blended with the baseline's, where one ships."""
+        return p_NC if self.baseline_blend is None else self.baseline_blend.apply(votes, p_NC)

@@ -1,0 +1,91 @@
+"""Baseline step, after step 2: a model of word counts and features to compare the judge with."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tiebreak.recipe.schema import Slice
+from tiebreak.runtime import Runtime
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+VERSION = 3
+
+CURVE = "learning_curve.json"
+
+
+class Settings(Slice):
+    """No settings: the model does not depend on the recipe."""
+
+
+def run(
+    settings: Settings, inputs: Mapping[str, tuple[Path, ...]], output: Path, runtime: Runtime
+) -> dict[str, Any]:
+    """Write the trained baseline, its logits, calibration and learning curve.
+
+    baseline.safetensors is trained on the votes of all folds and extra ones; logits.parquet are its logits of the
+    calibration side and the lockbox in both orders; calibration.json is the temperature fitted on the calibration
+    side, or if that is empty on out-of-fold predictions of the training votes; learning_curve.json is the curve of
+    stats.learning_curve on the calibration side, null if that is empty.
+    """
+    from tiebreak.baseline import curve, files
+    from tiebreak.baseline.inputs import Inputs
+    from tiebreak.baseline.model import Baseline
+    from tiebreak.evaluate.build_metrics import labelled_votes
+    from tiebreak.stats.calibration import TemperatureScaling
+    from tiebreak.stats.learning_curve import learning_curve
+    from tiebreak.stats.metrics import Bootstrap, log_loss
+    from tiebreak.votes import schema, splits
+
+    table = schema.read_table(inputs["rows"][0] / "rows.parquet")
+    training, calibration_votes = splits.training_votes(table, schema.LOCKBOX), splits.calibration(table)
+    runtime.report("fitting", 0, 1, "models")
+    truth = labelled_votes(training)
+    seen, weights_N = Inputs.of(training), schema.weights(training)
+    baseline = Baseline().fit_inputs(seen, truth.y_NC, truth.groups_N, weights_N)
+    files.write(baseline, output)
+    learning = None
+    if len(calibration_votes):
+        runtime.report("learning curve", 0, 1, "models")
+        unseen = labelled_votes(calibration_votes)
+        votes_seen = seen, truth.y_NC, truth.groups_N, weights_N
+        points = curve.points(baseline, *votes_seen, Inputs.of(calibration_votes), unseen.y_NC)
+        learning = learning_curve(points, unseen.groups_N, Bootstrap())
+    (output / CURVE).write_text(json.dumps(learning, indent=2) + "\n", encoding="utf-8")
+    scored = {"calibration": calibration_votes, "lockbox": splits.lockbox(table)}
+    p_NC = {split: baseline.predict_proba(side) for split, side in scored.items()}
+    schema.write_table(_logits(scored, p_NC), output / "logits.parquet")
+    x_NC, y_NC = p_NC["calibration"], schema.probabilities(calibration_votes)
+    if not len(calibration_votes):
+        x_NC, y_NC = baseline.out_of_fold_, truth.y_NC
+    scaling = TemperatureScaling().fit(x_NC, y_NC)
+    (output / "calibration.json").write_text(json.dumps(scaling.to_json()) + "\n", encoding="utf-8")
+    fitted_on = calibration_votes if len(calibration_votes) else training
+    return {
+        "learned_from": sorted(splits.groups_of(training)),
+        "fitted_on": sorted(splits.groups_of(fitted_on)),
+        "votes": len(training),
+        "out_of_fold_log_loss": log_loss(baseline.out_of_fold_, truth.y_NC),
+        **baseline.weights(),
+        **scaling.to_json(),
+    }
+
+
+def _logits(scored: "Mapping[str, pa.Table]", p_NC: "Mapping[str, NDArray[np.float64]]") -> "pa.Table":
+    """Logarithms of probabilities as a model's logits (judge.logits.LOGITS_SCHEMA), in both orders."""
+    import numpy as np
+
+    from tiebreak.judge.logits import to_table
+    from tiebreak.stats.metrics import CLIP
+    from tiebreak.votes.schema import swap_answers
+
+    z_NC = np.log(np.maximum(np.concatenate(list(p_NC.values())), CLIP))
+    z_RC = np.stack([z_NC, swap_answers(z_NC)], axis=1).reshape(-1, 3).astype(np.float32)
+    ids = [vote for side in scored.values() for vote in side["id"].to_pylist() for _ in range(2)]
+    splits = [split for split, side in scored.items() for _ in range(2 * len(side))]
+    orders, origins = [0, 1] * len(z_NC), ["out_of_fold"] * len(ids)
+    return to_table(ids, orders, z_RC, splits, origins, "baseline", None)

@@ -1,0 +1,188 @@
+"""Step 5: distil teachers and labels into a student, of one fold or of all, and fit its temperature."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tiebreak import seen
+from tiebreak.errors import TiebreakError
+from tiebreak.recipe.schema import Distill, Lora, Prompt, Slice, Tta
+from tiebreak.runtime import Runtime
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+VERSION = 4
+
+
+class Settings(Slice):
+    fold: int | None
+    precision: str
+    lora: Lora
+    prompt: Prompt
+    teachers: tuple[str, ...]
+    soft_labels: str
+    distill: Distill
+    tta: Tta
+    seed: int
+
+
+def run(
+    settings: Settings, inputs: Mapping[str, tuple[Path, ...]], output: Path, runtime: Runtime
+) -> dict[str, Any]:
+    """Write adapter/ with the score head, curve.json, logits.parquet (held-out, calibration and lockbox votes in
+    both orders) and calibration.json, the temperature and the votes that it was fitted on.
+    """
+    import numpy as np
+
+    from tiebreak.model.classifier import load_adapted
+    from tiebreak.train.fit import fit, save_trained
+    from tiebreak.train.losses import Loss
+    from tiebreak.votes import schema, splits
+
+    (base,), (rows,) = inputs["base"], inputs["rows"]
+    table = schema.read_table(rows / "rows.parquet")
+    scored, teachers_NOMC, origins = _soft_labels(
+        _candidates(rows, settings.fold), settings, inputs["logits"]
+    )
+    training_groups, aside = splits.groups_of(scored), _set_aside(table, settings.fold)
+    learned_from = training_groups | seen.learned_from([*inputs["logits"], *inputs.get("start", ())])
+    seen.require_unseen(
+        splits.groups_of(aside[_calibration_split(aside)]), learned_from, "a student's temperature"
+    )
+    start = inputs["start"][0] / "adapter" if "start" in inputs else None
+    classifier = load_adapted(base, settings.lora, start, settings.precision, runtime.device, settings.seed)
+    distill = settings.distill
+    terms = [distill.per_teacher.get(name, distill) for name in settings.teachers]
+    loss = Loss(
+        label=distill.label_weight,
+        kl=tuple(term.kl_weight for term in terms),
+        cosine=tuple(term.cosine_weight for term in terms),
+        temperature=tuple(term.temperature for term in terms),
+        smoothing=distill.label_smoothing,
+    )
+    is_extra = scored["fold"].to_numpy() == schema.EXTRA
+    weights_N = np.where(is_extra, distill.extra_weight, 1.0).astype(np.float32)
+    if distill.unlabelled_weight is not None:
+        weights_N[np.isnan(scored["p_a"].to_numpy())] = distill.unlabelled_weight
+    seed = splits.derive_seed(settings.seed, "distill", settings.fold)
+    losses = fit(
+        classifier,
+        scored,
+        settings.prompt,
+        distill.training,
+        runtime,
+        seed,
+        loss,
+        teachers_NOMC,
+        weights_N,
+    )
+    if runtime.is_main:
+        save_trained(classifier, losses, settings.lora, output)
+    marked = splits.tag_splits(aside, learned_from=learned_from)
+    return {
+        "votes": len(scored),
+        "steps": len(losses),
+        "last_loss": losses[-1],
+        **origins,
+        "learned_from": sorted(training_groups),
+        **_calibrate(classifier, aside, marked, settings, output, runtime),
+    }
+
+
+def _candidates(rows: Path, fold: int | None) -> "pa.Table":
+    """The student's training votes: its training side, and pairs without votes."""
+    import pyarrow as pa
+
+    from tiebreak.votes import schema, splits
+
+    table = schema.read_table(rows / "rows.parquet")
+    side = splits.training_votes(table, schema.LOCKBOX if fold is None else fold)
+    unlabelled = rows / "unlabelled.parquet"
+    return pa.concat_tables([side, schema.read_table(unlabelled)]) if unlabelled.exists() else side
+
+
+def _soft_labels(
+    candidates: "pa.Table", settings: Settings, folders: tuple[Path, ...]
+) -> tuple["pa.Table", "NDArray[np.float32]", dict[str, int]]:
+    """The candidates scored by every teacher, their logits (votes, orders, teachers, 3), and counts by origin."""
+    import pyarrow as pa
+
+    from tiebreak.train.soft_labels import select_soft_labels, stack_teachers
+
+    logits = pa.concat_tables(_read(folder) for folder in folders)
+    chosen = select_soft_labels(logits, settings.soft_labels, settings.fold)
+    scored, teachers_NOMC = stack_teachers(
+        candidates, chosen, settings.teachers, settings.distill.average_orders
+    )
+    if len(scored) == 0:
+        raise TiebreakError(
+            f"no training vote of {'any fold' if settings.fold is None else f'fold {settings.fold}'} has logits of every teacher; run step 4 "
+            "with the same logits.subset_rows for each teacher"
+        )
+    used = chosen.filter(pa.compute.is_in(chosen["id"], value_set=scored["id"].combine_chunks()))
+    counts = pa.compute.value_counts(used["origin"]).to_pylist()
+    return scored, teachers_NOMC, {f"soft_labels_{item['values']}": item["counts"] for item in counts}
+
+
+def _set_aside(rows: "pa.Table", fold: int | None) -> dict[str, "pa.Table"]:
+    """The votes for the student to score, by split."""
+    from tiebreak.votes import splits
+
+    held_out = {} if fold is None else {"held_out": splits.held_out(rows, fold)}
+    return held_out | {"calibration": splits.calibration(rows), "lockbox": splits.lockbox(rows)}
+
+
+def _calibration_split(aside: Mapping[str, "pa.Table"]) -> str:
+    """The split to fit the temperature on."""
+    return "calibration" if len(aside["calibration"]) else "held_out"
+
+
+def _calibrate(
+    classifier: Any,
+    aside: Mapping[str, "pa.Table"],
+    marked: "pa.Table",
+    settings: Settings,
+    output: Path,
+    runtime: Runtime,
+) -> dict[str, Any]:
+    """Score the votes set aside (`marked`: all as one table) with the recipe's TTA, and fit the temperature."""
+    import pyarrow as pa
+
+    from tiebreak.judge.logits import by_vote
+    from tiebreak.judge.scoring_parts import score_in_parts
+    from tiebreak.judge.swap import tta_probabilities
+    from tiebreak.stats.calibration import TemperatureScaling
+    from tiebreak.stats.metrics import log_loss
+    from tiebreak.train.rows import labels_of
+    from tiebreak.votes import schema, splits
+
+    max_tokens = settings.tta.max_tokens
+    logits = score_in_parts(
+        classifier, marked, settings.prompt, max_tokens, "student", settings.fold, runtime
+    )
+    if not runtime.is_main:
+        return {}
+    schema.write_table(logits, output / "logits.parquet")
+    split = _calibration_split(aside)
+    _, z_NOC = by_vote(logits.filter(pa.compute.equal(logits["split"], split)))
+    p_NC = tta_probabilities(aside[split], z_NOC, settings.tta, certain_from=None)
+    labels_NC = labels_of(aside[split])[:, 0]
+    scaling = TemperatureScaling().fit(p_NC, labels_NC)
+    state = {"temperature": scaling.temperature_, "fitted_on": split}
+    (output / "calibration.json").write_text(json.dumps(state) + "\n", encoding="utf-8")
+    return {
+        "temperature": scaling.temperature_,
+        "log_loss": log_loss(p_NC, labels_NC),
+        "log_loss_calibrated": log_loss(scaling.predict_proba(p_NC), labels_NC),
+        "fitted_on": sorted(splits.groups_of(aside[split])),
+    }
+
+
+def _read(folder: Path) -> "pa.Table":
+    from tiebreak.votes import schema
+
+    return schema.read_table(folder / "logits.parquet")

@@ -1,0 +1,43 @@
+"""Step 1: post-pretrain on preference pairs; later steps start from the adapters, not from the score head."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tiebreak.recipe.schema import Lora, Prompt, Slice, Training
+from tiebreak.runtime import Runtime
+
+VERSION = 3
+
+
+class Settings(Slice):
+    precision: str
+    lora: Lora
+    prompt: Prompt
+    subset_rows: int
+    training: Training
+    seed: int
+
+
+def run(
+    settings: Settings, inputs: Mapping[str, tuple[Path, ...]], output: Path, runtime: Runtime
+) -> dict[str, Any]:
+    """Write adapter/, without a score head, and curve.json, the loss of each optimizer step."""
+    from tiebreak.model.classifier import load_adapted
+    from tiebreak.train.fit import fit, save_trained
+    from tiebreak.votes import schema, splits
+
+    (base,), (rows,) = inputs["base"], inputs["rows"]
+    seed = splits.derive_seed(settings.seed, "post_pretrain")
+    table = splits.subset(schema.read_table(rows / "preferences.parquet"), settings.subset_rows, seed)
+    classifier = load_adapted(base, settings.lora, None, settings.precision, runtime.device, settings.seed)
+    losses = fit(classifier, table, settings.prompt, settings.training, runtime, seed)
+    if not runtime.is_main:
+        return {}
+    save_trained(classifier, losses, settings.lora, output, with_head=False)
+    return {
+        "votes": len(table),
+        "steps": len(losses),
+        "last_loss": losses[-1],
+        "learned_from": ["preferences"],
+    }

@@ -1,0 +1,111 @@
+"""Recipe files: reading YAML, overrides, error messages, and writing."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import ValidationError
+from yaml.composer import ComposerError
+
+from tiebreak.errors import TiebreakError, nearest
+from tiebreak.recipe.schema import FOLD_STEPS, Recipe
+
+RECIPE = "recipe.yaml"
+"""The file name of a recipe in its own folder."""
+
+
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
+    """A YAML loader that refuses duplicate keys, of which YAML's own loader silently takes the last."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen: list[Any] = []
+        for key, _ in node.value:
+            if key.value in seen:
+                raise ComposerError(None, None, f"the key {key.value!r} is there twice", key.start_mark)
+            seen.append(key.value)
+        return node
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe and apply overrides of the form `a.b=value` (values are YAML).
+
+    Raises TiebreakError for a missing file, broken YAML, a key that is there twice, an unknown key (with the
+    nearest valid one) or a value out of range.
+    """
+    if not path.is_file():
+        raise TiebreakError(f"no recipe at {path}. Make one with: tiebreak init NAME --preset tiny")
+    try:
+        tree = _Loader(path.read_text(encoding="utf-8")).get_single_data()
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise TiebreakError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(tree, dict):
+        raise TiebreakError(f"{path} holds {type(tree).__name__}, not a mapping of recipe keys")
+    return parse(tree, str(path), overrides)
+
+
+def parse(tree: dict[str, Any], origin: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Build a Recipe from a plain tree, which is not changed, and overrides; `origin` names the tree in errors."""
+    tree = dict(tree)
+    for override in overrides:
+        _apply(tree, override)
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        raise TiebreakError(f"{origin}:\n" + "\n".join(_messages(error))) from None
+
+
+def fold_overrides(folds: Sequence[int], steps: Sequence[str] = ()) -> tuple[str, ...]:
+    """The overrides that restrict a run to some folds, from the first of `steps` on that has folds.
+
+    Earlier steps keep theirs: with out-of-fold soft labels one student reads every fold's logits.
+    """
+    if not folds:
+        return ()
+    step_of = {"teach": "teach", "score": "logits", "distill": "distill"}
+    chosen = [FOLD_STEPS.index(step_of[step]) for step in steps if step in step_of]
+    return tuple(f"{section}.folds={list(folds)}" for section in FOLD_STEPS[min(chosen, default=0) :])
+
+
+def dump(recipe: Recipe) -> str:
+    """The complete recipe as YAML, defaults included."""
+    text: str = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return text
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    path, equals, text = override.partition("=")
+    if not equals or not path:
+        raise TiebreakError(f"--set takes a.b=value, not {override!r}")
+    *parents, leaf = path.split(".")
+    for key in parents:
+        section = tree.get(key, {})
+        if not isinstance(section, dict):
+            raise TiebreakError(f"--set {override}: {key!r} holds a value, not a section")
+        tree[key] = tree = dict(section)  # a copy: with YAML's anchors other keys may hold the same section
+    try:
+        tree[leaf] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise TiebreakError(f"--set {override}: {text!r} is not a YAML value: {error}") from None
+
+
+def _messages(error: ValidationError) -> Iterator[str]:
+    for item in error.errors():
+        where = ".".join(str(part) for part in item["loc"]) or "recipe"
+        if item["type"] == "extra_forbidden":
+            key = str(item["loc"][-1])
+            yield f"  {where}: unknown key; {nearest(key, _keys_at(item['loc'][:-1]))}"
+        elif item["type"] == "value_error":  # messages of our own validators are complete
+            yield f"  {where}: {item['ctx']['error']}"
+        else:
+            yield f"  {where}: {item['msg']} (got {item['input']!r:.200})"
+
+
+def _keys_at(location: tuple[int | str, ...]) -> list[str]:
+    """The valid keys of the section at `location`."""
+    section: Any = Recipe
+    for part in location:
+        fields = getattr(section, "model_fields", None)  # None: a mapping of names to sections
+        section = fields[str(part)].annotation if fields else get_args(section)[1]
+    return list(section.model_fields)

@@ -1,0 +1,251 @@
+"""Slurm client: squeue, sacct, sbatch, scontrol and scancel. Secrets in the environment are not passed on."""
+
+import getpass
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from tiebreak.errors import TiebreakError
+
+_SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|API_?KEY", re.IGNORECASE)
+_TIMEOUT = 60.0
+_FIELDS = "%i|%j|%T|%r|%V|%Z"
+_LINE_PER_ARRAY_TASK = ("-r",)  # one line for each task of an array
+
+
+@dataclass(frozen=True)
+class QueuedJob:
+    """A job or array task known to Slurm. `id` is 17 or, of an array, 17_3."""
+
+    id: str
+    name: str
+    state: str
+    reason: str
+    submitted: str
+    folder: str
+
+    @property
+    def job(self) -> int:
+        return job_number(self.id)
+
+    @property
+    def submit_time(self) -> float:
+        """Seconds since the epoch."""
+        return datetime.fromisoformat(self.submitted).timestamp()
+
+
+def job_number(job: str) -> int:
+    """The number of a job, of an array task such as 17_3, or of a part of a heterogeneous job such as 17+1."""
+    return int(re.split(r"\D", job, maxsplit=1)[0])
+
+
+def submit(script: str, options: Sequence[str] = (), variables: Mapping[str, str] | None = None) -> str:
+    """Submit a batch script with sbatch, and SBATCH_ variables, which override the script's directives.
+
+    Returns the job's id. Raises TiebreakError with sbatch's message.
+    """
+    output = _run_command(["sbatch", "--parsable", *options], script, variables)
+    found = re.search(r"^(\d+)(;.*)?$", output, re.MULTILINE)
+    if found is None:
+        raise TiebreakError(f"sbatch was to name the job's id, and said {output.strip()!r}")
+    return found[1]
+
+
+def queued(*, also_ended: bool = False) -> list[QueuedJob]:
+    """This user's pending and running jobs, or with `also_ended` all that the controller remembers.
+
+    Raises TiebreakError if Slurm does not answer.
+    """
+    states = ["-t", "all"] if also_ended else []
+    command = ["squeue", "-h", *_LINE_PER_ARRAY_TASK, *states, "-u", getpass.getuser(), "-o", _FIELDS]
+    lines = _run_command(command).splitlines()
+    return [QueuedJob(*line.split("|", 5)) for line in lines if line.count("|") >= 5]
+
+
+def final_states(jobs: Iterable[str]) -> dict[str, str]:
+    """The last known states of jobs and array tasks, such as {"17_3": "FAILED"}.
+
+    sacct is late and the controller forgets soon, so both are queried.
+    """
+    wanted = set(jobs)
+    if not wanted:
+        return {}
+    states = {job.id: job.state for job in queued(also_ended=True)}
+    try:
+        lines = _run_command(["sacct", "-n", "-X", "-P", "-j", ",".join(sorted(wanted)), "-o", "JobID,State"])
+    except TiebreakError:  # a cluster without accounts
+        lines = ""
+    rows = (line.split("|", 1) for line in lines.splitlines() if "|" in line)
+    accounts = {job: state.split()[0] for job, state in rows}
+    return {job: state for job, state in (accounts | states).items() if job in wanted}
+
+
+def cancel(jobs: Sequence[str]) -> None:
+    """Cancel jobs, pending or running."""
+    if jobs:
+        _run_command(["scancel", *jobs])
+
+
+def this_job() -> str | None:
+    """The job or array task that this process belongs to; None outside Slurm."""
+    if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
+        return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    return os.environ.get("SLURM_JOB_ID")
+
+
+def is_preempted(job: str) -> bool:
+    """True if a running job is being preempted; False if it was cancelled, or Slurm does not answer.
+
+    Slurm does not requeue a job that exits before it is killed.
+    """
+    try:
+        words = _run_command(["squeue", "-h", "-j", job, "-O", "State,PreemptTime"]).split()
+    except TiebreakError:
+        return False
+    return len(words) == 2 and words[0] == "RUNNING" and words[1] != "N/A"
+
+
+def requeue(job: str) -> None:
+    """Requeue a job under the same id; its dependants continue to wait.
+
+    Retries for a minute, since the controller may be restarting. Raises TiebreakError if it does not answer.
+    """
+    deadline = time.monotonic() + _TIMEOUT
+    while True:
+        try:
+            _requeue_once(job)
+        except TiebreakError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(5)
+        else:
+            return
+
+
+def _requeue_once(job: str) -> None:
+    # Slurm ends a job that it requeues, often before scontrol inside it has its answer
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # inherited by the command started here
+    try:
+        _run_command(["scontrol", "requeue", job])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def requeue_after_timeout(run_dir: Path, limit: int) -> None:
+    """Requeue this process's job because it ran out of time, at most `limit` times.
+
+    Raises TiebreakError beyond the limit, and outside Slurm.
+    """
+    job = this_job()
+    if job is None:
+        raise TiebreakError("this process is no job of Slurm, so there is nothing to requeue")
+    count = run_dir / "logs" / f"requeued-{job}"
+    count.parent.mkdir(parents=True, exist_ok=True)
+    times = len(count.read_text().splitlines()) if count.exists() else 0
+    if times >= limit:
+        raise TiebreakError(
+            f"job {job} ran out of time {times + 1} times and is not done; what it has is kept. Give it more "
+            "time (slurm.minutes, sbatch --time) or more turns (slurm.requeues), and run again"
+        )
+    with count.open("a", encoding="utf-8") as file:
+        file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}\n")
+    requeue(job)
+
+
+def earlier_jobs(names: Iterable[str], folder: Path) -> list[QueuedJob]:
+    """Jobs of these names that were submitted from `folder` before this one and have not ended."""
+    mine = int((this_job() or "0").partition("_")[0])
+    return [
+        job for job in queued() if job.name in set(names) and job.job < mine and Path(job.folder) == folder
+    ]
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A partition: its time limit in Slurm's format (None for none), and the largest number of GPUs of its nodes."""
+
+    limit: str | None
+    gpus: int
+    is_default: bool
+    is_up: bool
+
+
+def partitions() -> dict[str, Partition]:
+    """The partitions visible to this user, by name. Raises TiebreakError if Slurm does not answer."""
+    found: dict[str, Partition] = {}
+    for line in _run_command(["sinfo", "-h", "-o", "%R|%P|%a|%l|%G"]).splitlines():
+        name, marked, available, limit, gres = line.split("|", 4)
+        before = found.get(name)
+        found[name] = Partition(
+            limit=None if limit in ("infinite", "n/a") else limit,
+            gpus=max(_gpus(gres), before.gpus if before else 0),
+            is_default=marked.endswith("*"),
+            is_up=available == "up",
+        )
+    return found
+
+
+def _gpus(gres: str) -> int:
+    """GPUs of a node, from its resources such as `gpu:v100:4(S:0-1),gpu:t4:1`."""
+    items = (item.split(":") for item in re.sub(r"\([^)]*\)", "", gres).split(","))
+    return sum(int(item[-1]) if item[-1].isdigit() else 1 for item in items if item[0] == "gpu")
+
+
+def max_array_size() -> int | None:
+    """The cluster's MaxArraySize; None if unknown."""
+    try:
+        found = re.search(
+            r"^MaxArraySize\s*=\s*(\d+)", _run_command(["scontrol", "show", "config"]), re.MULTILINE
+        )
+    except TiebreakError:
+        return None
+    return int(found[1]) if found else None
+
+
+def associations(user: str) -> dict[str, set[str]]:
+    """The accounts of a user, each with its QOS; empty if the cluster has none, or they are unknown."""
+    command = ["sacctmgr", "-n", "-P", "show", "assoc", f"user={user}", "format=Account,QOS"]
+    try:
+        lines = _run_command(command).splitlines()
+    except TiebreakError:
+        return {}
+    found: dict[str, set[str]] = {}
+    for account, _, qos in (line.partition("|") for line in lines):
+        found.setdefault(account, set()).update(name for name in qos.split(",") if name)
+    return found
+
+
+def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment without secrets such as tokens."""
+    return {name: value for name, value in environment.items() if not _SECRET.search(name)}
+
+
+def _run_command(
+    command: Sequence[str], text: str | None = None, variables: Mapping[str, str] | None = None
+) -> str:
+    """Run a Slurm command and return its output. The only SBATCH_ variables it sees are `variables`."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("SBATCH_")}
+    environment = inherited | dict(variables or {}) | {"SLURM_TIME_FORMAT": "standard"}
+    try:
+        done = subprocess.run(
+            command,
+            input=text,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_TIMEOUT,
+            env=without_secrets(environment),
+        )
+    except FileNotFoundError:
+        raise TiebreakError(f"there is no {command[0]} here: run this where Slurm's commands are") from None
+    except subprocess.TimeoutExpired:
+        raise TiebreakError(f"{command[0]} did not answer in {_TIMEOUT:.0f} s") from None
+    if done.returncode:
+        raise TiebreakError(f"{command[0]} failed: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout

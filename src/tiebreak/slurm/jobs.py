@@ -1,0 +1,244 @@
+"""Slurm jobs of a run: submission, the record of submitted jobs, their states.
+
+<run_dir>/slurm/jobs.json records what was submitted, beside the frozen copies of the recipe for the jobs. Slurm does
+the scheduling; finished tasks are known by their artifacts, so that a second submission submits only what is missing.
+"""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence, Set
+from pathlib import Path
+from typing import Any
+
+from tiebreak.engine import artifacts
+from tiebreak.engine.artifacts import write_atomically
+from tiebreak.engine.local_runner import missing_inputs
+from tiebreak.engine.planner import state
+from tiebreak.engine.workspace import Workspace
+from tiebreak.errors import TiebreakError
+from tiebreak.pipeline.graph import Task
+from tiebreak.slurm import client
+from tiebreak.slurm.sbatch_script import (
+    Site,
+    Submission,
+    array_too_large,
+    gpu_steps,
+    passthrough_variables,
+    script,
+    submissions,
+)
+
+_ENDING_SECONDS = 60.0
+"""Seconds to wait for a job to end. Slurm's KillWait for cancelled processes is 30."""
+
+
+class SlurmJobs:
+    """Jobs of one workspace: submission, record and states."""
+
+    def __init__(self, work: Workspace) -> None:
+        self.work = work
+        self.folder = work.run_dir / "slurm"
+        self.record = self._read_record()
+
+    def site(self) -> Site:
+        """The common settings of this run's jobs.
+
+        Raises TiebreakError for a profile that cannot be sourced or names another cluster, and for a run folder
+        that cannot be written in an option.
+        """
+        run_dir = self.work.run_dir.resolve()
+        if any(mark in str(run_dir) for mark in '"\\\n'):
+            raise TiebreakError(
+                f"the run folder {str(run_dir)!r} has a double quote, a backslash or a line break, which Slurm "
+                "does not take in the path of a log; move it, or set run_dir to a folder without"
+            )
+        settings = self.work.recipe.slurm
+        profile = (self.work.root / settings.profile).resolve() if settings.profile else None
+        return Site(
+            name=self.work.recipe.name,
+            run_dir=run_dir,
+            recipe=self.work.frozen_path,
+            profile=profile,
+            variables=_variables(profile),
+            settings=settings,
+            gpu_steps=gpu_steps(self.work.recipe),
+            tiebreak=shlex.quote(str(tiebreak_command())),
+            processes=self.work.recipe.compute.processes,
+        )
+
+    def planned_scripts(self, chosen: Sequence[Task]) -> list[tuple[Submission, str]]:
+        """Planned submissions with their scripts; dependencies not yet submitted are named by their steps."""
+        active = self.active()
+        self._check_inputs(chosen, active)
+        site = self.site()
+        return [
+            (planned, script(planned, site, [*planned.after_jobs, *(f"<{step}>" for step in planned.after)]))
+            for planned in submissions(self.work, chosen, active)
+        ]
+
+    def submit(self, chosen: Sequence[Task], options: Sequence[str] = ()) -> list[dict[str, Any]]:
+        """Submit tasks that are neither done nor active. Returns the new entries of jobs.json.
+
+        Raises TiebreakError, before anything is submitted, if an input is missing or a step's array is too large.
+        """
+        site = self.site()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.work.run_dir / "logs").mkdir(exist_ok=True)
+        with artifacts.lock(self.folder):
+            self.record = self._read_record()  # another process may have submitted since
+            active, unsatisfiable_jobs = self._active_and_unsatisfiable()
+            self._check_inputs(chosen, active)
+            missing = submissions(self.work, chosen, active)
+            counts = {planned.step: len(planned.tasks) for planned in missing}
+            if text := array_too_large(counts, client.max_array_size()):
+                raise TiebreakError(text)
+            resubmitted = {task for planned in missing for task in planned.tasks}
+            client.cancel([job for task, job in unsatisfiable_jobs.items() if task in resubmitted])
+            jobs: dict[str, str] = {}
+            made = []
+            if missing:
+                self.work.freeze()
+            for planned in missing:
+                dependencies = [*planned.after_jobs, *(jobs[step] for step in planned.after)]
+                variables = passthrough_variables(planned.step, site)
+                jobs[planned.step] = client.submit(script(planned, site, dependencies), options, variables)
+                made.append(self._record_submission(planned, jobs[planned.step], dependencies))
+        return made
+
+    def _check_inputs(self, chosen: Sequence[Task], active: Mapping[str, str]) -> None:
+        """Raise TiebreakError for an input that neither exists nor has an active job."""
+        needed = [task for task in chosen if task.id not in active]
+        for upstream, text in missing_inputs(self.work, needed).items():
+            if upstream not in active:
+                raise TiebreakError(text)
+
+    def active(self) -> dict[str, str]:
+        """Tasks with a pending or running job for their present key, and its array task: "17_3"."""
+        return self._active_and_unsatisfiable()[0]
+
+    def _active_and_unsatisfiable(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Array tasks by task: the active ones, and the unsatisfiable ones, which stay pending until Slurm kills them.
+
+        A failed task of an array makes dependants of the array unsatisfiable, but Slurm acts once the array has ended.
+        """
+        active: dict[str, str] = {}
+        unsatisfiable_jobs: dict[str, str] = {}
+        states = {job.id: job.state for job in self._queued_when_settled()}
+        fresh = [task for task in self.work.tasks if states and state(self.work, task).status == "fresh"]
+        made = {task.id: self.work.key(task) for task in fresh}
+        for task in self.work.tasks:
+            for job in self.jobs_of(task):
+                if states.get(job) == "PENDING" and not (
+                    self._inputs_satisfied(task, job, active, made)
+                    and self._dependencies_satisfied(job, states, set(unsatisfiable_jobs.values()), made)
+                ):
+                    unsatisfiable_jobs[task.id] = job
+                elif job in states:
+                    active[task.id] = job
+        return active, unsatisfiable_jobs
+
+    def _inputs_satisfied(
+        self, task: Task, job: str, active: Mapping[str, str], made: Mapping[str, str]
+    ) -> bool:
+        """True if each input of the task exists, or is made by a job submitted before its own."""
+        return all(
+            client.job_number(active[up.id]) < client.job_number(job) if up.id in active else up.id in made
+            for up in task.upstream()
+        )
+
+    def _dependencies_satisfied(
+        self, job: str, states: Mapping[str, str], unsatisfiable_jobs: Set[str], made: Mapping[str, str]
+    ) -> bool:
+        """True if every array task in the job's dependency list is done or will be."""
+        entries = {entry["job"]: entry for entry in self.record}
+        for dependency in entries[job.partition("_")[0]].get("after", ()):
+            array = dependency.partition("_")[0]
+            for n, (task, key) in enumerate(entries[array]["tasks"].items()):
+                array_task = f"{array}_{n}"
+                is_satisfied = (
+                    array_task not in unsatisfiable_jobs if array_task in states else made.get(task) == key
+                )
+                if dependency in (array, array_task) and not is_satisfied:
+                    return False
+        return True
+
+    def _queued_when_settled(self) -> list[client.QueuedJob]:
+        """The queued jobs, once none is COMPLETING, a state that ends as done, cancelled or requeued."""
+        deadline = time.monotonic() + _ENDING_SECONDS
+        jobs = self._queued()
+        while any(job.state == "COMPLETING" for job in jobs) and time.monotonic() < deadline:
+            time.sleep(1)
+            jobs = self._queued()
+        return jobs
+
+    def _queued(self) -> list[client.QueuedJob]:
+        """This run's queued jobs; Slurm is not queried if none was ever submitted."""
+        submitted_jobs = {int(entry["job"]) for entry in self.record}
+        return [job for job in client.queued() if job.job in submitted_jobs] if submitted_jobs else []
+
+    def jobs_of(self, task: Task) -> list[str]:
+        """The array tasks submitted for a task's present key, the latest last: ["17_3"]."""
+        return [
+            f"{entry['job']}_{list(entry['tasks']).index(task.id)}"
+            for entry in self.record
+            if entry["tasks"].get(task.id) == self.work.key(task)
+        ]
+
+    def log_of(self, task: Task, job: str) -> Path:
+        return self.work.run_dir / "logs" / f"slurm-{self.work.recipe.name}.{task.step_name}-{job}.log"
+
+    def cancel(self) -> list[str]:
+        """Cancel every job of this run that is pending or running. Returns their ids."""
+        jobs = [str(job) for job in sorted({job.job for job in self._queued()})]
+        client.cancel(jobs)
+        return jobs
+
+    def _read_record(self) -> list[dict[str, Any]]:
+        path = self.folder / "jobs.json"
+        record: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+        return record
+
+    def _record_submission(
+        self, planned: Submission, job: str, dependencies: Sequence[str]
+    ) -> dict[str, Any]:
+        keys = {task: self.work.key(self.work.find(task)) for task in planned.tasks}
+        entry = {
+            "job": job,
+            "step": planned.step,
+            "tasks": keys,
+            "after": list(dependencies),
+            "submitted": time.time(),
+        }
+        self.record.append(entry)
+        write_atomically(self.folder / "jobs.json", json.dumps(self.record, indent=1))
+        return entry
+
+
+def tiebreak_command() -> Path:
+    """Path of this installation's `tiebreak`, which the jobs call."""
+    return Path(sys.executable).parent / "tiebreak"
+
+
+def _variables(profile: Path | None) -> dict[str, str]:
+    """The SBATCH_ variables of the calling shell and of the profile, which has priority."""
+    environment = {name: value for name, value in os.environ.items() if name != "SLURM_JOB_ID"}
+    if profile is not None:
+        if not profile.is_file():
+            raise TiebreakError(f"no profile at {profile}, as slurm.profile says")
+        command = ["bash", "-c", 'set -a; source "$1" >&2 && env -0', "profile", str(profile)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise TiebreakError(f"the profile {profile} fails: {done.stderr.strip()[-500:]}")
+        environment = dict(line.split("=", 1) for line in done.stdout.split("\0") if "=" in line)
+    found = {name: value for name, value in environment.items() if name.startswith("SBATCH_") and value}
+    for name in ("SBATCH_CLUSTERS", "SLURM_CLUSTERS"):
+        if clusters := environment.get(name):
+            raise TiebreakError(
+                f"{name}={clusters}: the jobs of another cluster are out of sight here; unset it, and work on a "
+                "login node of that cluster"
+            )
+    return found

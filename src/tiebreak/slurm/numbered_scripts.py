@@ -1,0 +1,291 @@
+"""Numbered scripts of slurm/: steps over a scratch folder, whose recipe accumulates their variables.
+
+<SCRATCH_BASE>/recipe.yaml starts as the site's recipe. Each step first applies its variables to it, so that FOLDS=0
+of step 5 still holds at step 6, and `tiebreak run <SCRATCH_BASE>` continues the scripts' run. Folds and teachers
+accumulate over jobs: TEACHER_FOLDS=0 and TEACHER_FOLDS=1 may be two jobs.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tiebreak.engine.artifacts import try_lock, write_atomically
+from tiebreak.engine.planner import PREREQUISITE_STEPS
+from tiebreak.engine.workspace import Workspace, absolute_paths
+from tiebreak.errors import TiebreakError, nearest
+from tiebreak.output import new_folder
+from tiebreak.pipeline.graph import Task, teacher_of
+from tiebreak.recipe import loader
+from tiebreak.recipe.environment import SetVariable, key_of, read_variables
+from tiebreak.recipe.loader import RECIPE
+from tiebreak.recipe.schema import FOLD_STEPS, FoldStep, Recipe
+
+SCRIPTS = {
+    1: "step1_post_pretrain",
+    2: "step2_make_folds",
+    3: "step3_train_teachers",
+    4: "step4_infer_teacher_logits",
+    5: "step5_distill_student",
+    6: "step6_lora_ensemble",
+    7: "step7_quantize_gptq",
+    8: "step8_infer_tta",
+    9: "step9_eval",
+}
+STEP_OF = {
+    1: "post_pretrain",
+    2: "split",
+    3: "teach",
+    4: "score",
+    5: "distill",
+    6: "average",
+    7: "quantize",
+    8: "predict",
+    9: "evaluate",
+}
+STORED_BASE = ".scratch_base"
+_PUBLISHED = ("llama", "qwen")
+_FOLD_VARIABLES: dict[int, tuple[str, FoldStep]] = {
+    3: ("TEACHER_FOLDS", "teach"),
+    4: ("INFER_FOLDS", "logits"),
+    5: ("FOLDS", "distill"),
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """Job of one script: its tasks, under the scratch folder's recipe."""
+
+    work: Workspace
+    tasks: tuple[Task, ...]
+
+
+def prepare(
+    step: int, environment: Mapping[str, str], site_recipe: Path, folder: Path, sets: Sequence[str] = ()
+) -> Job:
+    """Update the scratch folder's recipe with a step's variables, and select the step's tasks.
+
+    folder: the scripts' folder. sets: further changes of the recipe, which win over the variables; locations start
+    at the site's recipe. Raises TiebreakError for an invalid variable, fold or model.
+    """
+    base = scratch_base(environment, folder)
+    new_folder(base)
+    with _locked(base):
+        path = base / RECIPE
+        site = (
+            None
+            if path.is_file() and not site_recipe.is_file()
+            else Workspace(site_recipe).with_absolute_paths()
+        )
+        stored = loader.load(path).model_dump(mode="json") if path.is_file() else _initial_recipe(site)
+        values = read_variables(step, environment, _models(site or stored, stored))
+        tree, overrides = _updated_recipe(step, values, stored, site or stored, path)
+        origin = f"{path}, with this step's variables"
+        recipe = loader.parse(tree, origin, sets)
+        if sets:
+            tree = absolute_paths(recipe, site_recipe.resolve().parent)
+            recipe = loader.parse(tree, origin)
+        names = _task_names(step, values, loader.parse(tree, origin, overrides))
+        _write_if_changed(path, recipe)  # validated: from here on nothing is refused
+        _store_base(base, environment, folder)
+        work = Workspace(path, overrides)
+        job = Job(work, tuple(_select_tasks(step, names, work)))
+        if step in (3, 4):
+            _reserve_folders(job, STEP_OF[step])
+    return job
+
+
+def scratch_base(environment: Mapping[str, str], folder: Path) -> Path:
+    """SCRATCH_BASE; if unset, that of this job's first start, of the job before it, or the last one set here.
+
+    The default is `scratch` beside the scripts.
+    """
+    text = environment.get("SCRATCH_BASE", "").strip() or _read_stored_base(environment, folder)
+    return (folder / Path(text or "scratch").expanduser()).resolve()
+
+
+def _store_base(base: Path, environment: Mapping[str, str], folder: Path) -> None:
+    """Store the scratch folder's path for this job's next start, and for later jobs."""
+    if environment.get("SCRATCH_BASE", "").strip():
+        write_atomically(folder / STORED_BASE, f"{base}\n")
+    if number := _job_number(environment):
+        write_atomically(folder / f"{STORED_BASE}-{number}", f"{base}\n")
+
+
+def _read_stored_base(environment: Mapping[str, str], folder: Path) -> str:
+    """Read the path stored by this job or the last before it: another series may start while this one is queued."""
+    number = _job_number(environment)
+    ends = (path.name.rpartition("-")[2] for path in folder.glob(f"{STORED_BASE}-*"))
+    last = max((int(end) for end in ends if end.isdigit() and int(end) <= number), default=None)
+    stored = folder / (f"{STORED_BASE}-{last}" if last else STORED_BASE)
+    return stored.read_text(encoding="utf-8").strip() if stored.is_file() else ""
+
+
+def _job_number(environment: Mapping[str, str]) -> int:
+    """The number of this Slurm job, 0 outside Slurm."""
+    return int(environment.get("SLURM_ARRAY_JOB_ID") or environment.get("SLURM_JOB_ID") or 0)
+
+
+@contextmanager
+def _locked(base: Path) -> Iterator[None]:
+    """Lock the scratch folder's recipe against other jobs."""
+    with (base / f".{RECIPE}.lock").open("w") as file:
+        while not try_lock(file.fileno()):
+            time.sleep(0.1)
+        yield
+
+
+def _initial_recipe(site: dict[str, Any] | None) -> dict[str, Any]:
+    assert site is not None
+    return site | {"run_dir": "run"}
+
+
+def _models(site: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:
+    """Valid names for <MODEL>."""
+    return dict.fromkeys((*site["models"]["teachers"], *stored["models"]["teachers"], *_PUBLISHED))
+
+
+def _updated_recipe(
+    step: int, values: Mapping[str, SetVariable], stored: dict[str, Any], site: dict[str, Any], path: Path
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The recipe to store, updated with a step's `values`, and overrides for this job only."""
+    tree: dict[str, Any] = yaml.safe_load(yaml.safe_dump(stored))
+    if step in (3, 4):
+        tree["models"]["teachers"] = _teachers(step, values, stored, site, path)
+    for item in values.values():
+        if item.variable.key:
+            _set(tree, item)
+    overrides: tuple[str, ...] = ()
+    if step in _FOLD_VARIABLES:
+        name, section = _FOLD_VARIABLES[step]
+        if name in values:
+            overrides = _add_folds(tree, section, values[name].value)
+        else:
+            tree[section]["folds"] = site[section]["folds"]
+    if step == 6 and "FOLDS" in values:
+        tree["distill"]["folds"] = list(values["FOLDS"].value)
+    return tree, overrides
+
+
+def _add_folds(tree: dict[str, Any], section: FoldStep, chosen: Sequence[int]) -> tuple[str, ...]:
+    """Add a job's folds to those of the recipe. Returns the overrides that restrict the job to its own."""
+    later = FOLD_STEPS[FOLD_STEPS.index(section) + 1 :]
+    known = {fold for name in (section, *later) for fold in tree[name]["folds"] or ()}
+    tree[section]["folds"] = sorted({*known, *chosen})
+    return (f"{section}.folds={list(chosen)}", *(f"{name}.folds=null" for name in later))
+
+
+def _teachers(
+    step: int, values: Mapping[str, SetVariable], stored: dict[str, Any], site: dict[str, Any], path: Path
+) -> dict[str, Any]:
+    """The teachers to store: those selected in this step, and those it has started already."""
+    every = site["models"]["teachers"] | stored["models"]["teachers"]
+    selected = _selected_teachers(step, values, every)
+    work = Workspace(path) if path.is_file() else None
+    started = {
+        name for name in stored["models"]["teachers"] if work and _has_started(work, STEP_OF[step], name)
+    }
+    return {name: model for name, model in every.items() if name in selected or name in started}
+
+
+def _selected_teachers(
+    step: int, values: Mapping[str, SetVariable], teachers: Mapping[str, Any]
+) -> list[str]:
+    """The teachers selected by SKIP_<MODEL> or INFER_MODELS. Raises TiebreakError if there is none."""
+    skipped = {item.model for name, item in values.items() if name.startswith("SKIP_") and item.value}
+    wanted = values["INFER_MODELS"].value if "INFER_MODELS" in values else teachers
+    names = {key_of(name).lower(): name for name in teachers}
+    for name in wanted:
+        if key_of(name).lower() not in names:
+            raise TiebreakError(f"INFER_MODELS has {name!r}, no teacher here; {nearest(name, teachers)}")
+    chosen = {names[key_of(name).lower()] for name in wanted}
+    selected = [name for name in teachers if name in chosen and name not in skipped]
+    if not selected:
+        raise TiebreakError(f"step {step} is told to leave out every teacher: {', '.join(teachers)}")
+    return selected
+
+
+def _has_started(work: Workspace, step: str, teacher: str) -> bool:
+    """True if a job has started on a teacher in this step."""
+    return any(
+        work.folder(task).exists()
+        for task in work.tasks
+        if task.step_name == step and teacher_of(task) == teacher
+    )
+
+
+def _reserve_folders(job: Job, step: str) -> None:
+    """Create the tasks' folders, so that the next job keeps this one's teachers in the recipe."""
+    for task in job.tasks:
+        if task.step_name == step:
+            job.work.folder(task).mkdir(parents=True, exist_ok=True)
+
+
+def _set(tree: dict[str, Any], item: SetVariable) -> None:
+    """Set a variable's value at its key."""
+    key = item.variable.key.replace("<model>", item.model)
+    value = list(item.value) if isinstance(item.value, tuple) else item.value
+    if key == "compute.score_tokens":
+        value *= tree["logits"]["max_tokens"]
+    for name in tree["models"]["teachers"] if "*" in key else ("",):
+        *parents, leaf = key.replace("*", name).split(".")
+        section = tree
+        for parent in parents:
+            section = section[parent]
+        section[leaf] = value
+
+
+def _write_if_changed(path: Path, recipe: Recipe) -> None:
+    """Write the recipe if it differs from the stored one."""
+    if not path.is_file() or loader.load(path) != recipe:
+        write_atomically(path, loader.dump(recipe))
+
+
+def _select_tasks(step: int, names: set[str], work: Workspace) -> Iterator[Task]:
+    """The step's tasks of these names, or all if none is named, and the prerequisite steps' tasks."""
+    for task in work.tasks:
+        if task.step_name in PREREQUISITE_STEPS or (
+            task.step_name == STEP_OF[step] and (not names or task.name in names)
+        ):
+            yield task
+
+
+def _task_names(step: int, values: Mapping[str, SetVariable], recipe: Recipe) -> set[str]:
+    """The task names selected by a step's variables; empty for all."""
+    if step == 1 and "RUN_STAGE" in values:
+        return set(_stages(values["RUN_STAGE"].value, recipe))
+    if step not in (3, 4):
+        return set()
+    teachers = _selected_teachers(step, values, recipe.models.teachers)
+    if step == 3:
+        return {f"{name}-fold{fold}" for name in teachers for fold in recipe.folds("teach")}
+    shards = range(recipe.logits.shards)
+    if "INFER_TRAIN_SHARD_ID" in values:
+        shards = _single_shard(values["INFER_TRAIN_SHARD_ID"].value, recipe.logits.shards)
+    folds = recipe.folds("logits")
+    return {
+        f"{name}-fold{fold}-{shard + 1}of{recipe.logits.shards}"
+        for name in teachers
+        for fold in folds
+        for shard in shards
+    }
+
+
+def _single_shard(shard: int, shards: int) -> range:
+    if shard >= shards:
+        raise TiebreakError(f"INFER_TRAIN_SHARD_ID={shard}: the shards are 0 to {shards - 1}")
+    return range(shard, shard + 1)
+
+
+def _stages(stages: Sequence[str], recipe: Recipe) -> Iterator[str]:
+    """The models named by RUN_STAGE: `gemma` is the student if no teacher has that name."""
+    models = {key_of(name).lower(): name for name in (*recipe.models.teachers, "student")}
+    models.setdefault("gemma", "student")
+    for stage in stages:
+        if stage not in models:
+            raise TiebreakError(f"RUN_STAGE has {stage!r}, no model here; {nearest(stage, models)}")
+        yield models[stage]

@@ -1,0 +1,338 @@
+"""Streaming readers of raw records, whose format is detected by a file's content, never by its name.
+
+CSV (also tab or semicolon), JSON Lines, JSON arrays and Parquet; gzip and zstd around the text formats;
+folders of such files; data sets of the hub (hub_datasets). A record that cannot be read yields the reason in its
+place, so that records in = records out + rejects; where a file breaks off, one reject stands for the rest
+(TRUNCATED). Data is parsed, never evaluated.
+"""
+
+import csv
+import gzip
+import io
+import json
+import logging
+import re
+import zlib
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tiebreak.errors import TiebreakError
+from tiebreak.votes.formats import hub_datasets
+
+log = logging.getLogger(__name__)
+
+Record = dict[str, Any]
+Row = tuple[int, Record | str]
+"""A record's number in its file, counted from 1, and the record, or the reason why it cannot be read."""
+
+MAX_RECORD = 64 << 20
+"""Characters of one record; a longer one is a reject. A 10 MB answer fits, its JSON escapes too."""
+
+TRUNCATED = "cannot be read from here on"
+"""The first words of a reject's reason that stands for the rest of a file, an unknown number of records."""
+
+_BATCH_BYTES = 16 << 20
+_LOOK_AHEAD = 4 << 20
+_BLANK = " \t\r\n"
+_DELIMITERS = ",\t;"
+_UTF_16 = re.compile("\ufffe|ÿþ|þÿ|\udcff\udcfe|\udcfe\udcff|\0[^\0]\0[^\0]|[^\0]\0[^\0]\0")
+_CONTROL = re.compile(r"[\0-\x08\x0e-\x1f]")
+_BROKEN_STREAM = (EOFError, OSError, zlib.error, pa.ArrowException)
+_BROKEN_PARQUET = (pa.ArrowException, OSError, ValueError, MemoryError)
+
+
+def expand(paths: Iterable[Path]) -> list[Path]:
+    """The files to read: folders stand for the files in them, hidden ones left out, sorted by name.
+
+    Raises TiebreakError if a path does not exist or a folder is empty.
+    """
+    files: list[Path] = []
+    for path in paths:
+        if hub_datasets.parse_location(path):
+            files.append(path)
+            continue
+        if not path.exists():
+            raise TiebreakError(f"no file at {path}")
+        inside = sorted(p for p in path.rglob("*") if p.is_file() and not _hidden(p.relative_to(path)))
+        if path.is_dir() and not inside:
+            raise TiebreakError(f"the folder {path} holds no files")
+        files += inside if path.is_dir() else [path]
+    return files
+
+
+def records(path: Path, columns: Collection[str] = ()) -> Iterator[Row]:
+    """Stream the records of one file. Of Parquet only `columns` are read, if it has any of them.
+
+    Raises TiebreakError if the file cannot be opened, or is of no format known here.
+    """
+    if source := hub_datasets.parse_location(path):
+        yield from hub_datasets.records(source, columns)
+        return
+    try:
+        with path.open("rb") as file:
+            yield from _decompressed(path, file, columns)
+    except (IsADirectoryError, PermissionError) as error:
+        raise TiebreakError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith((".", "_")) for part in path.parts)
+
+
+def _decompressed(path: Path, file: io.BufferedReader, columns: Collection[str]) -> Iterator[Row]:
+    start = file.peek(6)[:6]
+    if start[:4] == b"PAR1":
+        return _parquet(path, columns)
+    if start[:2] == b"\x1f\x8b":
+        return _text(path, cast(BinaryIO, gzip.GzipFile(fileobj=file)), columns)
+    if start[:4] == b"\x28\xb5\x2f\xfd":
+        # a small buffer: where the stream breaks off, what it holds is lost
+        stream = io.BufferedReader(cast(Any, pa.CompressedInputStream(file, "zstd")), 1 << 14)
+        return _text(path, stream, columns)
+    for magic, name in ((b"PK\x03\x04", "zip"), (b"BZh", "bzip2"), (b"\xfd7zXZ", "xz"), (b"ARROW1", "Arrow")):
+        if start.startswith(magic):
+            raise TiebreakError(f"{path} is a {name} file; unpack it, or store it as gz, zst or Parquet")
+    return _text(path, file, columns)
+
+
+def _text(path: Path, stream: BinaryIO, columns: Collection[str]) -> Iterator[Row]:
+    lines = _Lines(path, stream)
+    first = next((line for line in lines if line.strip(_BLANK)), "")
+    if _UTF_16.match(first):
+        raise TiebreakError(f"{path} is UTF-16; convert it: iconv -f UTF-16 -t UTF-8 {path} > OUT")
+    if first.startswith("PAR1"):
+        raise TiebreakError(
+            f"{path} is a compressed Parquet file; unpack it first, Parquet is compressed inside"
+        )
+    opening = first.lstrip()[:1]
+    if opening not in ("{", "[") and _CONTROL.search(first):
+        raise TiebreakError(
+            f"{path} is not text; needed is CSV, JSON or Parquet, or one of them as gz or zst"
+        )
+    rows = {"{": _json_lines, "[": _json_array}.get(opening, partial(_csv, columns=columns))
+    count = 0
+    for count, record in rows(lines, first):
+        yield count, record
+    if lines.broken:
+        yield count + 1, f"{TRUNCATED}: {lines.broken}"
+
+
+class _Lines:
+    """Decoded lines of a byte stream: each as UTF-8, or else as Windows-1252 if the file is in that encoding.
+
+    It is if among the first lines with a byte above 127 none is UTF-8 and all are cp1252; `path` names it in
+    the warning. A byte of neither becomes a lone surrogate (`_damaged`). `broken` is the reason why the stream
+    ended early, if it did.
+    """
+
+    def __init__(self, path: Path, stream: BinaryIO) -> None:
+        self.path = path
+        self.stream = stream
+        self.broken = ""
+        self._fallback = ""
+        self._buffered: deque[bytes] = deque()
+        self._at_start = True
+
+    def __iter__(self) -> Iterator[str]:
+        while raw := self._buffered.popleft() if self._buffered else self._read():
+            if self._at_start:
+                raw = raw.removeprefix(b"\xef\xbb\xbf")
+                self._at_start = False
+            yield raw.decode("ascii") if raw.isascii() else self._decode(raw)
+
+    def _read(self) -> bytes:
+        try:
+            return self.stream.readline(MAX_RECORD)
+        except _BROKEN_STREAM as error:
+            self.broken = str(error) or type(error).__name__
+            return b""
+
+    def _decode(self, raw: bytes) -> str:
+        if _decodes(raw, "utf-8"):
+            self._fallback = self._fallback or "utf-8"
+            return raw.decode("utf-8")
+        self._fallback = self._fallback or self._detect_fallback(raw)
+        return raw.decode(self._fallback, "surrogateescape")
+
+    def _detect_fallback(self, raw: bytes) -> str:
+        """The encoding of lines that are not UTF-8, `raw` the first; buffers the lines that it reads."""
+        size = 0
+        while _decodes(raw, "cp1252"):
+            raw = self._read()
+            self._buffered.append(raw)
+            size += len(raw)
+            if not raw or size > _LOOK_AHEAD:
+                log.warning("%s is not UTF-8; read as Windows-1252 (Latin-1)", self.path)
+                return "cp1252"
+            if not raw.isascii() and _decodes(raw, "utf-8"):
+                break
+        return "utf-8"
+
+
+def _decodes(raw: bytes, encoding: str) -> bool:
+    try:
+        raw.decode(encoding)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _damaged(text: str) -> bool:
+    """True if some bytes of the text did not decode: nothing else makes lone surrogates."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def _csv(lines: _Lines, header_line: str, columns: Collection[str]) -> Iterator[Row]:
+    csv.field_size_limit(MAX_RECORD)
+    delimiter = max(_DELIMITERS, key=header_line.count)
+    header = _header(header_line, delimiter)
+    _require_unique(lines.path, header, columns)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    count = 0
+    while True:
+        line = reader.line_num
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            count += 1
+            yield count, f"broken quoting: {error}, lines {line + 2} to {reader.line_num + 1}"
+            continue
+        if cells is None:
+            return
+        if not cells:  # a blank line
+            continue
+        count += 1
+        if any(map(_damaged, cells)):
+            yield count, "not UTF-8"
+        elif len(cells) != len(header):
+            yield count, f"wrong number of columns: {len(cells)} instead of {len(header)}"
+        else:
+            yield count, dict(zip(header, cells, strict=True))
+
+
+def _require_unique(path: Path, names: list[str], columns: Collection[str]) -> None:
+    if repeated := sorted(name for name in columns if names.count(name) > 1):
+        raise TiebreakError(f"{path} has more than one column {repeated[0]}; rename or remove the others")
+
+
+def _header(line: str, delimiter: str) -> list[str]:
+    line = line.encode("utf-8", "replace").decode("utf-8")
+    try:
+        return [name.strip() for name in next(csv.reader([line], delimiter=delimiter))]
+    except csv.Error:  # one column, of no known format
+        return [line.strip()]
+
+
+def _json_lines(lines: _Lines, first: str) -> Iterator[Row]:
+    count = 0
+    for line in _join_lines(first, lines):
+        if not line.strip(_BLANK):
+            continue
+        count += 1
+        yield count, "not UTF-8" if _damaged(line) else _parsed(line)
+
+
+def _join_lines(first: str, lines: _Lines) -> Iterator[str]:
+    """Lines, where of one longer than MAX_RECORD only the first piece is kept, which does not parse."""
+    previous = "\n"
+    for line in chain([first], lines):
+        if previous.endswith("\n"):
+            yield line
+        previous = line
+
+
+def _parsed(text: str) -> Record | str:
+    try:
+        record = json.loads(text, strict=False)
+    except (ValueError, RecursionError) as error:
+        return f"not JSON: {error}"
+    return record if isinstance(record, dict) else f"not a JSON object: {type(record).__name__}"
+
+
+def _json_array(lines: _Lines, first: str) -> Iterator[Row]:
+    """Objects of one array, decoded as the text arrives. After damage the rest is lost."""
+    decoder = json.JSONDecoder(strict=False)
+    pieces = chain([first.lstrip()[1:]], lines)
+    buffer, count = next(pieces), 0
+    while True:
+        buffer = buffer.lstrip(_BLANK + ",")
+        if buffer.startswith("]"):
+            return
+        try:
+            record, end = decoder.raw_decode(buffer)
+        except (ValueError, RecursionError) as error:
+            grown = _grow(buffer, pieces)
+            if len(grown) > len(buffer) and len(buffer) <= MAX_RECORD:
+                buffer = grown
+                continue
+            if buffer:
+                yield count + 1, f"{TRUNCATED}: not JSON: {error}"
+            elif not lines.broken:
+                yield count + 1, f"{TRUNCATED}: the array is not closed"
+            return
+        count += 1
+        text, buffer = buffer[:end], buffer[end:]
+        if _damaged(text):
+            yield count, "not UTF-8"
+        else:
+            yield count, record if isinstance(record, dict) else f"not a JSON object: {type(record).__name__}"
+
+
+def _grow(buffer: str, pieces: Iterator[str]) -> str:
+    """The buffer grown to at least twice its size, if there is as much text, so that retries take linear time."""
+    parts, size = [buffer], 0
+    for piece in pieces:
+        parts.append(piece)
+        size += len(piece)
+        if size > len(buffer):
+            break
+    return "".join(parts)
+
+
+def _parquet(path: Path, columns: Collection[str]) -> Iterator[Row]:
+    try:
+        file = pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True)
+    except _BROKEN_PARQUET as error:
+        raise TiebreakError(f"{path} is a damaged Parquet file: {error}") from None
+    _require_unique(path, file.schema_arrow.names, columns)
+    wanted = [name for name in file.schema_arrow.names if name in columns] or None
+    done = 0
+    for number in range(file.num_row_groups):
+        group = file.metadata.row_group(number)
+        rows = max(1, min(2048, _BATCH_BYTES * group.num_rows // max(group.total_byte_size, 1)))
+        end, damage = done + group.num_rows, ""
+        try:
+            for batch in file.iter_batches(rows, [number], wanted, use_threads=False):
+                yield from _batch_rows(batch, done + 1)
+                done += batch.num_rows
+        except _BROKEN_PARQUET as error:
+            damage = str(error)
+        for row in range(done + 1, end + 1):
+            yield row, f"damaged Parquet row group: {damage}"
+        done = end
+
+
+def _batch_rows(batch: pa.RecordBatch, first: int) -> Iterator[Row]:
+    try:
+        yield from enumerate(batch.to_pylist(), first)
+    except UnicodeDecodeError:
+        for n in range(batch.num_rows):
+            yield first + n, _one_row(batch.slice(n, 1))
+
+
+def _one_row(row: pa.RecordBatch) -> Record | str:
+    try:
+        return cast(Record, row.to_pylist()[0])
+    except UnicodeDecodeError:
+        return "not UTF-8"

@@ -1,0 +1,229 @@
+"""Readers of votes from files of any format, in batches of one schema; bad rows are rejected with a reason.
+
+Records in = records accepted + rejects, always.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice
+from pathlib import Path
+from typing import NoReturn
+
+import pyarrow as pa
+
+from tiebreak.errors import TiebreakError
+from tiebreak.recipe.schema import Role
+from tiebreak.votes.formats import containers
+from tiebreak.votes.formats.containers import Record, Row
+from tiebreak.votes.formats.dialog import RowError
+from tiebreak.votes.formats.record_formats import (
+    COLUMNS,
+    RECORD_FORMATS,
+    ReadOptions,
+    RecordFormat,
+    Vote,
+    content_id,
+    detect_format,
+)
+from tiebreak.votes.schema import SCHEMA
+
+REJECTS_SCHEMA = pa.schema([("file", pa.string()), ("row", pa.int64()), ("reason", pa.string())])
+
+OR_INCOMPLETE = ", or take what comes before: --set data.incomplete_files=true"
+
+_SAMPLE = 50
+_MAX_SAMPLED = 1000
+_BATCH_ROWS = 4096
+_BATCH_CHARS = 16 << 20
+
+
+@dataclass
+class Batch:
+    """Votes in SCHEMA, and the rejected records as (file, row, reason)."""
+
+    votes: pa.RecordBatch
+    rejects: list[tuple[str, int, str]]
+    records: int
+
+
+@dataclass
+class _Pending:
+    """The contents of the next batch."""
+
+    votes: list[Vote] = field(default_factory=list)
+    rejects: list[tuple[str, int, str]] = field(default_factory=list)
+    records: int = 0
+    chars: int = 0
+
+    def full(self) -> bool:
+        return len(self.votes) + len(self.rejects) >= _BATCH_ROWS or self.chars >= _BATCH_CHARS
+
+    def batch(self) -> Batch:
+        return Batch(_record_batch(self.votes), self.rejects, self.records)
+
+
+def read(paths: Sequence[Path], role: Role = "votes", pairs_per_prompt: int | None = None) -> Iterator[Batch]:
+    """Stream the votes of files and folders. With the role `test`, labels are not needed and are ignored.
+
+    Ids are unique over all files: one that is repeated within a file is a reject, one that another file has
+    gets the file's name in front; where a file has none they are made from the texts.
+    Raises TiebreakError for a missing file, a format or columns that are not known.
+    """
+    owners: dict[str, Path] = {}
+    for path in containers.expand(paths):
+        yield from _read_file(path, role, pairs_per_prompt, owners)
+
+
+def read_all(paths: Sequence[Path], role: Role = "votes") -> tuple[pa.Table, pa.Table]:
+    """All votes in SCHEMA and all rejects in REJECTS_SCHEMA, in memory."""
+    batches = list(read(paths, role))
+    votes = pa.Table.from_batches([batch.votes for batch in batches], schema=SCHEMA)
+    return votes, rejects_table([reject for batch in batches for reject in batch.rejects])
+
+
+def read_whole(path: Path, role: Role) -> pa.Table:
+    """The votes or pairs of a file. Raises TiebreakError if it has none, or any of its rows cannot be read."""
+    table, rejects = read_all([path], role)
+    if len(rejects):
+        first = rejects.slice(0, 1).to_pylist()[0]
+        raise TiebreakError(
+            f"{len(rejects)} of the rows in {path} cannot be read, the first is row {first['row']}: "
+            f"{first['reason']}; mend or remove them"
+        )
+    if not len(table):
+        raise TiebreakError(f"no rows in {path}; a pair needs prompt, response_a and response_b")
+    return table
+
+
+def rejects_table(rejects: Sequence[tuple[str, int, str]]) -> pa.Table:
+    """Rejects as a table in REJECTS_SCHEMA."""
+    return pa.Table.from_pylist(
+        [dict(zip(REJECTS_SCHEMA.names, reject, strict=True)) for reject in rejects], schema=REJECTS_SCHEMA
+    )
+
+
+def require_complete(rejects: Sequence[tuple[str, int, str]], otherwise: str = "") -> None:
+    """Raise TiebreakError, with an alternative in its text, if one of the rejects stands for the rest of a file.
+
+    The rest may hold any number of votes.
+    """
+    for file, row, reason in rejects:
+        if kind(reason) == containers.TRUNCATED:
+            raise TiebreakError(f"{file} {reason}, at record {row}. Fetch or mend the file{otherwise}")
+
+
+def require_usable(names: Sequence[str], records: int, made: int, kinds: Counter[str], most: float) -> None:
+    """Raise TiebreakError if files have no rows, a larger share of rejects than `most`, or no votes."""
+    named = ", ".join(names)
+    if not records:
+        raise TiebreakError(f"no rows in {named}")
+    share = kinds.total() / records
+    if share > most:
+        raise TiebreakError(
+            f"{kinds.total()} of {records} rows in {named} cannot be used ({share:.1%}, allowed are "
+            f"{most:.1%}): {summary(kinds)}. Mend the files, or allow more: "
+            f"--set data.max_rejected_share={share + 0.01:.2f}"
+        )
+    if not made:
+        raise no_votes(names, kinds)
+
+
+def kind(reason: str) -> str:
+    """The kind of a reason: its text before the first colon."""
+    return reason.partition(":")[0]
+
+
+def summary(kinds: Counter[str]) -> str:
+    """A summary such as `12 not UTF-8, 3 no label`, the most frequent kind first."""
+    return ", ".join(f"{count} {what}" for what, count in kinds.most_common())
+
+
+def no_votes(names: Iterable[str], kinds: Counter[str]) -> TiebreakError:
+    """The error for files without votes, with the kinds of their rejects."""
+    return TiebreakError(f"no usable votes in {', '.join(names)}: {summary(kinds) or 'no rows'}")
+
+
+def _read_file(
+    path: Path, role: Role, pairs_per_prompt: int | None, owners: dict[str, Path]
+) -> Iterator[Batch]:
+    rows = containers.records(path, COLUMNS)
+    sample, good = _sample(rows)
+    if not sample:
+        return
+    record_format, options = detect_format(good, role not in ("test", "unlabelled")) or _unknown(
+        path, sample, good
+    )
+    options = replace(options, pairs_per_prompt=pairs_per_prompt)
+    pending = _Pending()
+    for row, record in chain(sample, rows):
+        pending.records += 1
+        try:
+            votes = [_with_unique_id(vote, path, owners) for vote in _votes(record_format, record, options)]
+        except RowError as error:
+            pending.rejects.append((str(path), row, str(error)))
+        else:
+            pending.votes += votes
+            pending.chars += sum(map(_chars, votes))
+        if pending.full():
+            yield pending.batch()
+            pending = _Pending()
+    yield pending.batch()
+
+
+def _sample(rows: Iterator[Row]) -> tuple[list[Row], list[Record]]:
+    """The first rows, until enough of them are good to detect the format."""
+    sample: list[Row] = []
+    good: list[Record] = []
+    for row in islice(rows, _MAX_SAMPLED):
+        sample.append(row)
+        if isinstance(row[1], dict):
+            good.append(row[1])
+        if len(good) == _SAMPLE:
+            break
+    return sample, good
+
+
+def _unknown(path: Path, sample: list[Row], good: list[Record]) -> NoReturn:
+    if not good:
+        raise TiebreakError(f"none of the first {len(sample)} rows of {path} can be read: {sample[0][1]}")
+    found = ", ".join(sorted(set().union(*good)))
+    known = "\n".join(f"  {', '.join(record_format.needs)}" for record_format in RECORD_FORMATS)
+    raise TiebreakError(
+        f"{path} has the columns {found:.500}. Needed is one of these sets, the first two with winner, "
+        f"or with winner_model_a, winner_model_b, winner_tie, or with p_a, p_b, p_tie:\n{known}"
+    )
+
+
+def _votes(record_format: RecordFormat, record: Record | str, options: ReadOptions) -> list[Vote]:
+    if isinstance(record, str):
+        raise RowError(record)
+    return record_format.votes(record, options)
+
+
+def _with_unique_id(vote: Vote, path: Path, owners: dict[str, Path]) -> Vote:
+    """The vote with a unique id. `owners` holds the file of each id."""
+    name = vote.id
+    if name is None:
+        name = content_id(vote)
+    elif owners.get(name) is path:
+        raise RowError(f"duplicate id: {name}")
+    repeat = 1
+    while name in owners:
+        repeat += 1
+        name = f"{path.stem}/{vote.id}" if vote.id and repeat == 2 else f"{name}-{repeat}"
+    owners[name] = path
+    return vote._replace(id=name)
+
+
+def _chars(vote: Vote) -> int:
+    return sum(len(turn or "") for turns in vote[1:4] for turn in turns)
+
+
+def _record_batch(votes: list[Vote]) -> pa.RecordBatch:
+    unlabelled = (None, None, None)
+    rows = [(*vote[:6], *(vote.p or unlabelled), vote.weight) for vote in votes]
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(SCHEMA)
+    return pa.RecordBatch.from_arrays(
+        [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)], schema=SCHEMA
+    )

@@ -1,0 +1,315 @@
+"""Record formats: conversion of records to votes by the columns of a file.
+
+pair             prompt, response_a, response_b (Kaggle, and what this project writes)
+arena            conversation_a, conversation_b (LM Arena exports)
+chosen           chosen, rejected: texts, messages or Human/Assistant transcripts, with or without prompt
+UltraFeedback    instruction, completions with scores (Cui et al. 2023, arXiv:2310.01377): all pairs
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import combinations
+from typing import Any, NamedTuple
+
+from tiebreak.votes.formats.dialog import (
+    RowError,
+    Turns,
+    clean,
+    decode,
+    dialog,
+    is_messages,
+    is_question,
+    transcript,
+    turns,
+)
+from tiebreak.votes.formats.labels import Probabilities, is_labelled, label, label_of_scores, number
+
+Record = Mapping[str, Any]
+
+
+class Vote(NamedTuple):
+    """One vote, or an unlabelled pair (p is None). An id of None is to be made, a weight of None is 1."""
+
+    id: str | None
+    prompt: Turns
+    response_a: Turns
+    response_b: Turns
+    model_a: str | None
+    model_b: str | None
+    p: Probabilities | None
+    weight: float | None = None
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """Options for reading the records of one file.
+
+    labelled: labels are required; otherwise they are ignored.
+    encoded: strings hold JSON, lists of turns or messages; otherwise they are text.
+    pairs_per_prompt: of several scored answers, how many pairs to take; None for all.
+    """
+
+    labelled: bool = True
+    encoded: bool = False
+    pairs_per_prompt: int | None = None
+
+
+@dataclass(frozen=True)
+class RecordFormat:
+    """A record format: the columns that it needs, and the function that converts a record to votes.
+
+    text: the column whose first values show if strings hold JSON.
+    """
+
+    needs: tuple[str, ...]
+    text: str
+    convert: Callable[[Record, ReadOptions], Iterator[Vote]]
+
+    def votes(self, record: Record, options: ReadOptions) -> list[Vote]:
+        """The votes in a record: one, or several for scored completions. Raises RowError."""
+        if missing := set(self.needs) - record.keys():
+            raise RowError(f"missing columns: {', '.join(sorted(missing))}")
+        weight = _weight(record)
+        votes = [vote._replace(weight=weight) for vote in self.convert(record, options)]
+        for vote in votes:
+            _check_turns(vote)
+        return votes
+
+
+def detect_format(samples: Iterable[Record], labelled: bool) -> tuple[RecordFormat, ReadOptions] | None:
+    """The format whose columns the first records have, and its options; None if there is none."""
+    records = list(samples)
+    columns: set[str] = set().union(*records)
+    record_format = next(
+        (record_format for record_format in RECORD_FORMATS if columns.issuperset(record_format.needs)), None
+    )
+    if record_format is None or (labelled and record_format in (PAIR, ARENA) and not is_labelled(columns)):
+        return None
+    texts = [
+        record[record_format.text] for record in records if isinstance(record.get(record_format.text), str)
+    ]
+    encoded = 2 * sum(map(_is_json_list, texts)) > len(texts)
+    return record_format, ReadOptions(labelled=labelled, encoded=encoded)
+
+
+def _is_json_list(cell: str) -> bool:
+    try:
+        return isinstance(decode(cell, ""), list)
+    except RowError:
+        return False
+
+
+# --- the formats
+
+
+def _pair(record: Record, options: ReadOptions) -> Iterator[Vote]:
+    yield _vote(
+        record,
+        _side(record["prompt"], record["response_a"], "response_a", options),
+        _side(record["prompt"], record["response_b"], "response_b", options),
+        options,
+    )
+
+
+def _vote(
+    record: Record, side_a: tuple[Turns, Turns], side_b: tuple[Turns, Turns], options: ReadOptions
+) -> Vote:
+    return Vote(
+        _id(record),
+        _require_same(side_a[0], side_b[0]),
+        side_a[1],
+        side_b[1],
+        _name(record.get("model_a")),
+        _name(record.get("model_b")),
+        label(record) if options.labelled else None,
+    )
+
+
+def _side(prompt: Any, answer: Any, what: str, options: ReadOptions) -> tuple[Turns, Turns]:
+    """The questions and answers of one side, where each may be text, a list of turns, or messages."""
+    if is_messages(prompt):
+        answers = [] if answer is None else answer if is_messages(answer) else [_as_answer(answer)]
+        return dialog([*prompt, *answers], what)
+    questions = turns(prompt, "prompt", options.encoded)
+    if answer is None or answer == "":
+        return questions, [None] * len(questions)
+    if is_messages(answer):
+        answer = [message.get("content") for message in answer if not is_question(message)]
+    return questions, turns(answer, what, options.encoded)
+
+
+def _as_answer(text: Any) -> dict[str, Any]:
+    return {"role": "assistant", "content": text}
+
+
+def _arena(record: Record, options: ReadOptions) -> Iterator[Vote]:
+    sides = []
+    for what in ("conversation_a", "conversation_b"):
+        cell = decode(record[what], what) if isinstance(record[what], str) else record[what]
+        if not is_messages(cell):
+            raise RowError(f"{what} is not a list of messages")
+        sides.append(dialog(cell, what))
+    yield _vote(record, sides[0], sides[1], options)
+
+
+def _chosen(record: Record, options: ReadOptions) -> Iterator[Vote]:
+    prompt = record.get("prompt", record.get("instruction"))
+    questions, chosen = _preferred(record["chosen"], "chosen", prompt, options)
+    others, rejected = _preferred(record["rejected"], "rejected", prompt, options)
+    yield _random_side(
+        Vote(
+            _id(record),
+            _require_same(questions, others),
+            chosen,
+            rejected,
+            _name(_first(record, "chosen_model", "chosen-model")),
+            _name(_first(record, "rejected_model", "rejected-model")),
+            _chosen_label(record) if options.labelled else None,
+        )
+    )
+
+
+def _preferred(cell: Any, what: str, prompt: Any, options: ReadOptions) -> tuple[Turns, Turns]:
+    """The questions and answers of one side; the prompt comes first where the side does not hold it."""
+    if isinstance(cell, str) and options.encoded:
+        cell = decode(cell, what)
+    if isinstance(cell, str):
+        whole = prompt + cell if isinstance(prompt, str) else cell
+        cell = transcript(cell) or transcript(whole) or [_as_answer(cell)]
+    if not is_messages(cell):
+        raise RowError(f"{what} is neither text nor messages")
+    if is_question(cell[0]):
+        return dialog(cell, what)
+    if prompt is None:
+        raise RowError(f"{what} holds no question and there is no prompt")
+    before = prompt if is_messages(prompt) else [{"role": "user", "content": prompt}]
+    return dialog([*before, *cell], what)
+
+
+def _chosen_label(record: Record) -> Probabilities:
+    first = _first(record, "score_chosen", "chosen-rating", "chosen_score")
+    second = _first(record, "score_rejected", "rejected-rating", "rejected_score")
+    if first is None or second is None:
+        return 1.0, 0.0, 0.0
+    chosen, rejected = number(first, "score"), number(second, "score")
+    if chosen < rejected:
+        raise RowError(f"labels contradict: chosen scores {chosen:g}, rejected {rejected:g}")
+    return label_of_scores(chosen, rejected)
+
+
+def _ultrafeedback(record: Record, options: ReadOptions) -> Iterator[Vote]:
+    completions = record["completions"]
+    if isinstance(completions, str):
+        completions = decode(completions, "completions")
+    if not isinstance(completions, list) or not all(isinstance(item, dict) for item in completions):
+        raise RowError("completions is not a list of answers with scores")
+    if len(completions) < 2:
+        raise RowError("fewer than two completions")
+    prompt = turns([record["instruction"]], "instruction", False)
+    answers = [turns([completion.get("response")], "response", False) for completion in completions]
+    scores = [_score(completion) for completion in completions] if options.labelled else []
+    pairs = list(combinations(range(len(completions)), 2))
+    if options.pairs_per_prompt is not None:
+        pairs = sorted(pairs, key=lambda pair: _digest(repr((prompt, pair))))[: options.pairs_per_prompt]
+    for first, second in pairs:
+        yield _random_side(
+            Vote(
+                None,
+                prompt,
+                answers[first],
+                answers[second],
+                _name(completions[first].get("model")),
+                _name(completions[second].get("model")),
+                label_of_scores(scores[first], scores[second]) if options.labelled else None,
+            )
+        )
+
+
+def _score(completion: Record) -> float:
+    """The score of a completion: the mean over aspects if it is there, because overall_score sometimes confuses 1 with 10."""
+    columns = ("fine-grained_score", "fine_grained_score", "overall_score", "score")
+    score = _first(completion, *columns)
+    if score is None:
+        raise RowError("a completion has no score")
+    return number(score, "score")
+
+
+PAIR = RecordFormat(("prompt", "response_a", "response_b"), "prompt", _pair)
+ARENA = RecordFormat(("conversation_a", "conversation_b"), "conversation_a", _arena)
+RECORD_FORMATS = (
+    PAIR,
+    ARENA,
+    RecordFormat(("chosen", "rejected"), "chosen", _chosen),
+    RecordFormat(("instruction", "completions"), "completions", _ultrafeedback),
+)
+
+_OPTIONAL = """id question_id model_a model_b winner winner_model_a winner_model_b winner_tie p_a p_b p_tie weight
+    chosen_model chosen-model rejected_model rejected-model score_chosen chosen-rating chosen_score
+    score_rejected rejected-rating rejected_score"""
+COLUMNS = frozenset(_OPTIONAL.split()).union(*(record_format.needs for record_format in RECORD_FORMATS))
+"""The columns that any format reads."""
+
+# --- helpers
+
+
+def _check_turns(vote: Vote) -> None:
+    counts = len(vote.prompt), len(vote.response_a), len(vote.response_b)
+    if not vote.prompt or all(turn is None for turn in vote.prompt):
+        raise RowError("the prompt is empty")
+    if len(set(counts)) > 1:
+        raise RowError("turn counts differ: prompt {}, response_a {}, response_b {}".format(*counts))
+
+
+def _require_same(questions_a: Turns, questions_b: Turns) -> Turns:
+    if questions_a != questions_b:
+        raise RowError("the two conversations ask different questions")
+    return questions_a
+
+
+def _id(record: Record) -> str | None:
+    for column in ("id", "question_id"):
+        if (value := record.get(column)) not in (None, ""):
+            return clean(str(value))
+    return None
+
+
+def _weight(record: Record) -> float | None:
+    if record.get("weight") in (None, ""):
+        return None
+    weight = number(record["weight"], "weight")
+    if weight < 0:
+        raise RowError(f"weight is negative: {weight:g}")
+    return weight
+
+
+def _first(record: Record, *columns: str) -> Any:
+    """The value of the first of some columns that has one."""
+    return next((record[column] for column in columns if record.get(column) is not None), None)
+
+
+def _name(value: Any) -> str | None:
+    return clean(value) if isinstance(value, str) and value else None
+
+
+def _digest(text: str) -> str:
+    return blake2b(text.encode("utf-8", "replace"), digest_size=10).hexdigest()
+
+
+def content_id(vote: Vote) -> str:
+    """An id made of the texts, so that it does not depend on the position of the row."""
+    return _digest(repr((vote.prompt, vote.response_a, vote.response_b)))
+
+
+def _random_side(vote: Vote) -> Vote:
+    """A preference with its winner on a side drawn by a hash of the texts, so that A does not always win."""
+    if int(content_id(vote), 16) % 2 == 0:
+        return vote
+    p = vote.p and (vote.p[1], vote.p[0], vote.p[2])
+    return vote._replace(
+        response_a=vote.response_b,
+        response_b=vote.response_a,
+        model_a=vote.model_b,
+        model_b=vote.model_a,
+        p=p,
+    )

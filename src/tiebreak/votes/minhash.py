@@ -1,0 +1,178 @@
+"""MinHash search for pairs of similar texts among up to a million.
+
+Similarity is the Jaccard index of the sets of 5-character shingles. One-permutation MinHash (Li, Owen and
+Zhang 2012, arXiv:1208.1259) hashes each shingle once and keeps the least hash of each bin; empty bins borrow
+from others in an order that is the same for all texts (optimal densification, Shrivastava 2017,
+arXiv:1703.04664). Locality-sensitive hashing over bands of bins proposes pairs, and each proposed pair is
+then verified on its shingles, so there are no false positives. Recall depends on the bands: a pair at
+similarity s agrees in one with a probability of 1 - (1 - s^6)^21, 0.998 at s = 0.8. The estimate before the
+verification misses as many again, which leaves a recall of 0.996 for such pairs.
+
+Not all pairs of a bucket of more than ten texts are proposed. Its texts are hashed again into buckets of single
+bins, which finds most pairs: of those at 0.83 to 0.85 among 3,000 texts that share 500 of 580 characters, all 400
+where the rest is random letters, 0.95 to 0.98 where it is English words; among 8,000 texts at 0.83, 0.995 and 0.88.
+
+Dimension letters: D texts, C some of them, S shingles (of all texts), K bins, P pairs.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+SHINGLE = 5
+LONGEST = 1 << 20
+"""Characters of a text that are compared; the rest is ignored."""
+
+_BINS = 128
+_BAND = 6
+_NEIGHBOURS = 8
+_EMPTY = np.uint32(0xFFFFFFFF)
+_CHUNK_CHARS = 1 << 20
+_SLACK = 0.09  # 2.5 standard deviations of the estimate from 128 bins, near 0.8
+
+Ints = NDArray[np.int64]
+Sketches = NDArray[np.uint32]
+
+
+def similar_pairs(texts: Sequence[str], sketch_DK: Sketches, threshold: float) -> Ints:
+    """Pairs (P, 2) of different texts, the earlier one first, whose similarity is at least `threshold`."""
+    candidates = _candidate_pairs(sketch_DK)
+    estimate = _estimates(sketch_DK, candidates)
+    likely = candidates[estimate >= threshold - _SLACK]
+    similar = [similarity(texts[a], texts[b]) >= threshold for a, b in likely.tolist()]
+    pairs: Ints = likely[np.array(similar, dtype=bool)]
+    return pairs
+
+
+def similarity(one: str, other: str) -> float:
+    """The Jaccard index of the shingles of two texts."""
+    a, b = _shingle_set(one), _shingle_set(other)
+    common = len(a & b)
+    return common / (len(a) + len(b) - common)
+
+
+@lru_cache(maxsize=2)  # pairs come ordered by their first text
+def _shingle_set(text: str) -> set[str]:
+    text = text[:LONGEST]
+    return {text[i : i + SHINGLE] for i in range(max(len(text) - SHINGLE + 1, 1))}
+
+
+def sketches(texts: Sequence[str]) -> Sketches:
+    """MinHash sketches (D, 128) of texts."""
+    parts = [_sketch(chunk) for chunk in _chunks(texts)]
+    return np.concatenate(parts) if parts else np.empty((0, _BINS), np.uint32)
+
+
+def _chunks(texts: Sequence[str]) -> Iterator[list[str]]:
+    chunk: list[str] = []
+    chars = 0
+    for text in texts:
+        chunk.append(text)
+        chars += min(len(text), LONGEST)
+        if chars >= _CHUNK_CHARS:
+            yield chunk
+            chunk, chars = [], 0
+    if chunk:
+        yield chunk
+
+
+def _shingles(texts: Sequence[str]) -> tuple[NDArray[np.uint64], Ints]:
+    """Hashes of all shingles (S,) and the number of each one's text (S,). A short text is one shingle."""
+    padded = [text[:LONGEST].ljust(SHINGLE, "\0") for text in texts]
+    count_D = np.fromiter(map(len, padded), np.int64, len(padded)) - (SHINGLE - 1)
+    letters = np.frombuffer("".join(padded).encode("utf-32-le", "replace"), np.uint32)
+    text_S = np.repeat(np.arange(len(padded)), count_D)
+    start_S = np.arange(len(text_S)) + (SHINGLE - 1) * text_S
+    hash_S = np.zeros(len(text_S), np.uint64)
+    for offset in range(SHINGLE):
+        hash_S *= np.uint64(0x9E3779B97F4A7C15)
+        hash_S += letters[start_S + offset]
+    return _mix(hash_S), text_S
+
+
+def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The finaliser of SplitMix64, in place."""
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        x ^= x >> np.uint64(shift)
+        x *= np.uint64(factor)
+    x ^= x >> np.uint64(31)
+    return x
+
+
+def _sketch(texts: Sequence[str]) -> Sketches:
+    hash_S, text_S = _shingles(texts)
+    sketch_DK = np.full((len(texts), _BINS), _EMPTY)
+    bin_S = (hash_S >> np.uint64(57)).astype(np.int64)
+    np.minimum.at(sketch_DK.reshape(-1), text_S * _BINS + bin_S, hash_S.astype(np.uint32))
+    return _densify(sketch_DK)
+
+
+def _densify(sketch_DK: Sketches) -> Sketches:
+    """Fill each empty bin from the first filled one of a fixed random order of its own."""
+    order_KK = np.random.default_rng(0).permuted(np.tile(np.arange(_BINS), (_BINS, 1)), axis=1)
+    text, empty = np.nonzero(sketch_DK == _EMPTY)
+    filled_DK = sketch_DK.copy()
+    for attempt in range(_BINS):
+        borrowed = sketch_DK[text, order_KK[empty, attempt]]
+        filled_DK[text, empty] = borrowed
+        still = borrowed == _EMPTY
+        text, empty = text[still], empty[still]
+    return filled_DK
+
+
+def _candidate_pairs(sketch_DK: Sketches) -> Ints:
+    """Candidate pairs (P, 2): texts that agree in a band, and in crowded buckets those that agree in a bin.
+
+    Texts of one template agree in most bins; the bins that differ hash the rest of the text.
+    """
+    texts = len(sketch_DK)
+    pairs, crowded_D = _bucket_candidates(sketch_DK, np.arange(texts), _BAND)
+    more, _ = _bucket_candidates(sketch_DK, np.flatnonzero(crowded_D), 1)
+    return np.stack(np.divmod(_unique([pairs, more]), max(texts, 1)), axis=1)
+
+
+def _bucket_candidates(sketch_DK: Sketches, text_C: Ints, band: int) -> tuple[Ints, NDArray[np.bool_]]:
+    """Candidate pairs (as first * D + second) of some texts: each with the first and the next few of its bucket.
+
+    Also a mask (D,) of the texts in a bucket that has more pairs than these.
+    """
+    pairs = np.empty(0, np.int64)
+    crowded_D = np.zeros(len(sketch_DK), dtype=bool)
+    for start in range(0, _BINS - band + 1, band):
+        key_C = np.zeros(len(text_C), np.uint64)
+        for k in range(start, start + band):
+            key_C = _mix(key_C + sketch_DK[text_C, k] + np.uint64(1))
+        order_C = np.argsort(key_C, kind="stable")
+        bucket_C = np.cumsum(np.diff(key_C[order_C], prepend=key_C[order_C[:1]]) != 0)
+        text_of_C = text_C[order_C]
+        crowded_D[text_of_C[np.bincount(bucket_C)[bucket_C] > _NEIGHBOURS + 2]] = True
+        more = [first * len(sketch_DK) + second for first, second in _bucket_pairs(text_of_C, bucket_C)]
+        pairs = _unique([pairs, *more])
+    return pairs, crowded_D
+
+
+def _unique(parts: Sequence[Ints]) -> Ints:
+    numbers: Ints = np.sort(np.concatenate(parts))
+    distinct: Ints = numbers[np.diff(numbers, prepend=-1) != 0]
+    return distinct
+
+
+def _bucket_pairs(order_D: Ints, bucket_D: Ints) -> Iterator[tuple[Ints, Ints]]:
+    """Pairs of texts in the same bucket, given texts ordered by bucket and index."""
+    first_D = order_D[np.searchsorted(bucket_D, bucket_D)]
+    is_other = first_D != order_D
+    yield first_D[is_other], order_D[is_other]
+    for step in range(1, _NEIGHBOURS + 1):
+        same = bucket_D[step:] == bucket_D[:-step]
+        yield order_D[:-step][same], order_D[step:][same]
+
+
+def _estimates(sketch_DK: Sketches, pair_P2: Ints) -> NDArray[np.float64]:
+    """The estimated similarity of each pair: the share of bins in which its texts agree."""
+    parts = [
+        (sketch_DK[chunk[:, 0]] == sketch_DK[chunk[:, 1]]).mean(axis=1)
+        for chunk in np.array_split(pair_P2, len(pair_P2) // 65536 + 1)
+    ]
+    return np.concatenate(parts)

@@ -1,0 +1,47 @@
+"""Outputs of a run: its facts are in the report, not in the metrics."""
+
+import json
+import shutil
+from pathlib import Path
+
+import fake_steps
+import pytest
+from tiny_models import base
+
+from tiebreak.commands import outputs
+from tiebreak.engine import local_runner
+from tiebreak.engine.workspace import Workspace
+from tiebreak.errors import TiebreakError
+
+
+def test_facts_are_the_manifests(tmp_path: Path) -> None:
+    work = Workspace(fake_steps.write(tmp_path), (), fake_steps.tasks)
+    assert outputs.run_facts(work) == {"made on": "", "versions": {}, "seconds": {}}
+    local_runner.run(work, work.tasks)
+    facts = outputs.run_facts(work)
+    manifests = {task.id: work.manifest(task) for task in work.tasks}
+    assert facts["seconds"] == {name: made.seconds for name, made in manifests.items() if made}
+    made = manifests["join/all"]
+    assert made is not None
+    assert facts["versions"] == made.versions
+    assert facts["made on"] == f"{made.hardware['machine']}, {made.hardware['cores']} cores"
+    assert made.hardware["host"] not in json.dumps(facts)
+
+
+@pytest.mark.slow
+def test_the_report_of_a_run_shows_its_facts_and_the_artifact_has_none(tiny_run, tmp_path: Path) -> None:
+    page = outputs.report(tiny_run.recipe, tmp_path / "report.html")
+    assert "evaluate/report" in page.read_text()
+    folder = outputs.report_folder(tiny_run.folder)
+    plain = outputs.report(folder)
+    assert plain == (folder / "report.html").resolve()
+    assert "evaluate/report" not in plain.read_text()
+    assert outputs.report(folder, tmp_path / "again.html").read_text() == plain.read_text()
+
+
+def test_no_report_yet(tmp_path: Path) -> None:
+    recipe = fake_steps.write(tmp_path / "my run")
+    for name in ("llama", "gemma"):
+        shutil.copytree(base("llama"), recipe.parent / "models" / name)
+    with pytest.raises(TiebreakError, match=f"has no report yet; make it with: tiebreak run '{recipe}'"):
+        outputs.report(recipe)

@@ -1,0 +1,231 @@
+"""Local runner on worker processes: order, failures, a full disk, a killed worker, stop signals."""
+
+import json
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import fake_steps
+import pytest
+
+from tiebreak.engine import artifacts, local_runner
+from tiebreak.engine.planner import select, state
+from tiebreak.engine.signals import Stop
+from tiebreak.engine.task_runner import run_task
+from tiebreak.engine.workspace import Workspace
+from tiebreak.errors import Interrupted, TiebreakError
+
+FOLDS = [f"train/fold{fold}" for fold in range(3)]
+
+
+def workspace(path: Path, *overrides: str) -> Workspace:
+    return Workspace(path, overrides, fake_steps.tasks)
+
+
+def run(work: Workspace, *steps: str, stop: Stop | None = None) -> local_runner.Outcome:
+    return local_runner.run(work, select(work, steps), stop)
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    return fake_steps.write(tmp_path)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_everything_is_made_once_and_fresh_afterwards(
+    recipe: Path, workers: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    work = workspace(recipe, f"compute.workers={workers}")
+    outcome = run(work)
+    assert outcome.done[0] == "ingest/votes"
+    assert outcome.done[-1] == "join/all"
+    assert sorted(outcome.done[1:-1]) == FOLDS
+    again = run(workspace(recipe))
+    assert again.done == []
+    assert sorted(again.fresh) == sorted(outcome.done)
+    seen = capfd.readouterr()
+    assert seen.out == ""
+    assert "a library talks" not in seen.err
+    assert "a library talks" in (work.run_dir / "logs" / "train-fold0.log").read_text()
+
+
+def test_a_manifest_accounts_for_everything(recipe: Path) -> None:
+    work = workspace(recipe)
+    run(work)
+    task = work.find("train/fold1")
+    manifest = json.loads((work.folder(task) / "manifest.json").read_text())
+    upstream = work.manifest(work.find("ingest/votes"))
+    assert upstream is not None
+    assert manifest["settings"] == {"seed": 0, "fold": 1}
+    assert manifest["inputs"] == {
+        "text": [{"origin": "ingest/votes", "key": upstream.key, "content": upstream.content}]
+    }
+    assert manifest["files"].keys() == {"weights.bin"}
+    assert manifest["metrics"] == {"steps": fake_steps.STEPS}
+    assert manifest["versions"].keys() == {"python", "tiebreak", "torch", "transformers"}
+    assert manifest["hardware"]["cores"] >= 1
+    assert os.listdir(work.folder(task) / "..") != []
+
+
+def test_a_failure_skips_what_needs_it_and_nothing_else(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FAKE_FAIL", "train/fold1")
+    outcome = run(workspace(recipe))
+    assert outcome.failed == {"train/fold1": "this fold does not train"}
+    assert outcome.skipped == ["join/all"]
+    assert sorted(outcome.done) == ["ingest/votes", "train/fold0", "train/fold2"]
+    assert capfd.readouterr().err.count("this fold does not train") == 1
+    monkeypatch.delenv("FAKE_FAIL")
+    assert run(workspace(recipe)).done == ["train/fold1", "join/all"]
+
+
+def test_a_failed_task_leaves_only_its_error(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_FAIL", "train/fold1")
+    work = workspace(recipe)
+    run(work)
+    left = set(os.listdir(work.folder(work.find("train/fold1"))))
+    assert left == {artifacts.LOCK, artifacts.SCRATCH, artifacts.FAILURE}
+
+
+def test_internal_errors_differ_from_user_errors(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_BUG", "train/fold0")
+    work = workspace(recipe)
+    failed = run(work).failed["train/fold0"]
+    log = work.run_dir / "logs" / "train-fold0.log"
+    assert failed == f"ValueError: a mistake of ours (more in {log})"
+    assert "Traceback" in log.read_text()
+
+
+def test_a_full_disk_is_one_clear_error(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_FULL_DISK", "train/fold2")
+    failed = run(workspace(recipe)).failed["train/fold2"]
+    assert failed.startswith("the disk is full (")
+    assert "nothing finished is lost" in failed
+
+
+def test_a_worker_that_is_killed_fails_its_task_alone(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_DIE", "train/fold0")
+    outcome = run(workspace(recipe, "compute.workers=1"))
+    assert outcome.failed.keys() == {"train/fold0"}
+    assert "killed by SIGKILL (often: out of memory)" in outcome.failed["train/fold0"]
+    assert sorted(outcome.done) == ["ingest/votes", "train/fold1", "train/fold2"]
+
+
+def test_a_new_worker_takes_the_card_of_a_dead_one(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        local_runner, "Worker", lambda work, index: SimpleNamespace(index=index, task="at work")
+    )
+    run_state = local_runner._Run(workspace(recipe, "compute.workers=2"), [], Stop())
+    first, second = run_state._idle_worker(), run_state._idle_worker()
+    assert (first.index, second.index, run_state._idle_worker()) == (0, 1, None)
+    run_state.workers.remove(first)
+    assert run_state._idle_worker().index == 0
+
+
+def test_a_signal_to_one_worker_fails_its_task_alone(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_TERM", "train/fold0")
+    outcome = run(workspace(recipe))
+    assert "a signal told its process alone to stop" in outcome.failed["train/fold0"]
+    assert outcome.skipped == ["join/all"]
+
+
+def test_a_stopped_task_keeps_its_checkpoint(recipe: Path) -> None:
+    work = workspace(recipe)
+    run_task(work, work.tasks[0], lambda line: None, lambda: False)
+    task = work.find("train/fold0")
+    with pytest.raises(Interrupted):
+        run_task(work, task, lambda line: None, lambda: True)
+    assert json.loads((work.folder(task) / artifacts.SCRATCH / "state.json").read_text())["step"] == 1
+    assert state(work, task).reason == "unfinished, goes on from its checkpoint"
+
+
+def redo_votes(work: Workspace) -> None:
+    """Make the votes again, with other content under the same key: as on a GPU, only more so."""
+    (work.root / "votes.txt").write_text("other votes")
+    run_task(work, work.tasks[0], lambda line: None, lambda: False, redo=True)
+
+
+def test_a_checkpoint_of_other_inputs_is_dropped(recipe: Path) -> None:
+    work = workspace(recipe)
+    run_task(work, work.tasks[0], lambda line: None, lambda: False)
+    task = work.find("train/fold0")
+    with pytest.raises(Interrupted):
+        run_task(work, task, lambda line: None, lambda: True)
+    redo_votes(work)
+    assert state(work, task).reason == "never made"
+    went_on = run_task(work, task, lambda line: None, lambda: False)
+    undisturbed = run_task(work, task, lambda line: None, lambda: False, redo=True)
+    assert went_on.files == undisturbed.files
+
+
+def test_an_input_made_again_while_a_task_reads_it_makes_the_task_stale(recipe: Path) -> None:
+    work = workspace(recipe)
+    run_task(work, work.tasks[0], lambda line: None, lambda: False)
+    task = work.find("train/fold0")
+
+    def should_stop() -> bool:
+        redo_votes(work)
+        return False
+
+    run_task(work, task, lambda line: None, should_stop)
+    assert state(work, task).reason == "ingest/votes was made again and came out different"
+
+
+def test_a_stopped_run_starts_nothing(recipe: Path) -> None:
+    stop = Stop()
+    stop.received = 15
+    with pytest.raises(Interrupted):
+        run(workspace(recipe), stop=stop)
+    assert not list((recipe.parent / "run").glob("artifacts/*/*/manifest.json"))
+
+
+def test_a_damaged_input_is_named_with_the_command_that_makes_it_again(recipe: Path) -> None:
+    work = Workspace(recipe, ("seed=3",), fake_steps.tasks)
+    run(work)
+    folder = work.folder(work.find("train/fold1"))
+    content = (folder / "weights.bin").read_text()
+    (folder / "weights.bin").write_text("x" + content[1:])
+    os.utime(folder / "weights.bin", (0, 0))  # so that only reading it all tells
+    (work.folder(work.find("join/all")) / "manifest.json").unlink()
+    failed = run(work).failed["join/all"]
+    assert str(folder) in failed
+    assert "weights.bin is damaged" in failed
+    assert failed.endswith(f"tiebreak task {recipe} --set seed=3 train/fold1 --redo")
+    run_task(work, work.find("train/fold1"), lambda line: None, lambda: False, redo=True)
+    assert (folder / "weights.bin").read_text() == content
+    assert run(work).done == ["join/all"]
+
+
+def test_steps_alone_need_the_others_artifacts(recipe: Path) -> None:
+    needs = rf"join/all needs train/fold0, which is missing .never made.*run {recipe} --steps train"
+    with pytest.raises(TiebreakError, match=needs):
+        run(workspace(recipe), "join")
+    assert sorted(run(workspace(recipe), "train").done) == ["ingest/votes", *FOLDS]
+    assert run(workspace(recipe), "join").done == ["join/all"]
+
+
+def test_a_source_that_changes_during_the_run_is_an_error(recipe: Path) -> None:
+    work = workspace(recipe)
+    assert [work.key(task) for task in work.tasks]
+    (recipe.parent / "votes.txt").write_text("changed in the meantime")
+    assert "has changed while the run went on" in run(work).failed["ingest/votes"]
+
+
+def test_a_task_removed_from_the_recipe_during_the_run_is_an_error(recipe: Path) -> None:
+    work = workspace(recipe)
+    chosen = select(work)
+    recipe.write_text(recipe.read_text().replace("count: 3", "count: 2"))
+    outcome = local_runner.run(work, chosen)
+    assert "no task 'train/fold2'" in outcome.failed["train/fold2"]
+    assert sorted(outcome.done) == ["ingest/votes", *FOLDS[:2]]
+
+
+@pytest.mark.parametrize("run_dir", ["/proc/x", "votes.csv"])
+def test_a_run_folder_that_cannot_be_made_is_named(recipe: Path, run_dir: str) -> None:
+    (recipe.parent / "votes.csv").touch()
+    work = workspace(recipe, f"run_dir={run_dir}")
+    with pytest.raises(TiebreakError, match=f"cannot write to the folder .*{run_dir}/logs: "):
+        run(work)
+    with pytest.raises(TiebreakError, match=f"cannot write to the folder .*{run_dir}/artifacts/"):
+        run_task(work, work.find("ingest/votes"), print, Stop())

@@ -1,0 +1,138 @@
+"""Fake pipeline steps that run quickly: read -> train (one task per fold) -> join.
+
+`train` resumes from its checkpoint and stops on request, as real steps do. Environment variables make it fail:
+FAKE_FAIL, FAKE_BUG, FAKE_FULL_DISK, FAKE_DIE and FAKE_TERM name a task, FAKE_SLEEP is the duration of each of its
+steps. It pauses by $HOLD (paused_training.py).
+"""
+
+import hashlib
+import json
+import os
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from paused_training import pause_at_step
+
+from tiebreak.engine.artifacts import write_atomically
+from tiebreak.errors import Interrupted, TiebreakError
+from tiebreak.pipeline.graph import Source, Task
+from tiebreak.recipe.schema import Recipe, Slice
+from tiebreak.runtime import Runtime
+
+STEPS = 20
+Inputs = Mapping[str, tuple[Path, ...]]
+
+
+class Settings(Slice):
+    seed: int = 0
+    fold: int = 0
+
+
+def _read(settings: Settings, inputs: Inputs, output: Path, runtime: Runtime) -> dict[str, Any]:
+    (output / "deep").mkdir()
+    (output / "deep" / "text.txt").write_text(inputs["files"][0].read_text())
+    return {"files": len(inputs["files"])}
+
+
+def _train(settings: Settings, inputs: Inputs, output: Path, runtime: Runtime) -> dict[str, Any]:
+    task = f"train/fold{settings.fold}"
+    (output / "half.txt").write_text("half written")
+    _fail_on_request(task)
+    checkpoint = runtime.scratch / "state.json"
+    state: dict[str, Any] = (
+        json.loads(checkpoint.read_text())
+        if checkpoint.exists()
+        else {"step": 0, "value": str(settings.seed)}
+    )
+    text = (inputs["text"][0] / "deep" / "text.txt").read_text()
+    while state["step"] < STEPS:
+        value = hashlib.sha256((state["value"] + text + task).encode()).hexdigest()
+        state = {"step": state["step"] + 1, "value": value}
+        write_atomically(checkpoint, json.dumps(state))
+        runtime.report("training", state["step"], STEPS, "steps", loss=1.0)
+        time.sleep(float(os.environ.get("FAKE_SLEEP", "0")))
+        pause_at_step(state["step"], runtime.should_stop)
+        if runtime.should_stop():
+            raise Interrupted
+    (output / "weights.bin").write_text(state["value"] * 10)
+    (output / "half.txt").unlink()
+    print("a library talks")
+    return {"steps": STEPS}
+
+
+def _join(settings: Settings, inputs: Inputs, output: Path, runtime: Runtime) -> dict[str, Any]:
+    together = "".join((folder / "weights.bin").read_text() for folder in inputs["parts"])
+    (output / "all.txt").write_text(together)
+    return {"length": len(together)}
+
+
+def _fail_on_request(task: str) -> None:
+    if os.environ.get("FAKE_FAIL") == task:
+        raise TiebreakError("this fold does not train")
+    if os.environ.get("FAKE_BUG") == task:
+        raise ValueError("a mistake of ours")
+    if os.environ.get("FAKE_DIE") == task:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if os.environ.get("FAKE_TERM") == task:
+        os.kill(os.getpid(), signal.SIGTERM)
+    if os.environ.get("FAKE_FULL_DISK") == task:
+        with open("/dev/full", "w") as full:
+            full.write("x" * 10**6)
+
+
+def _module(name: str, run: Any) -> ModuleType:
+    module = ModuleType(f"fake_steps.{name}")
+    module.VERSION, module.run, module.Settings = 1, run, Settings  # type: ignore[attr-defined]
+    return module
+
+
+READ, TRAIN, JOIN = _module("ingest", _read), _module("train", _train), _module("join", _join)
+
+
+def tasks(recipe: Recipe) -> tuple[Task, ...]:
+    """The graph; ingest keeps its name, as a step that runs whenever it is missing."""
+    read = Task(READ, "votes", Settings(), {"files": tuple(Source(path) for path in recipe.data.votes)})
+    trained = tuple(
+        Task(TRAIN, f"fold{fold}", Settings(seed=recipe.seed, fold=fold), {"text": (read,)})
+        for fold in recipe.folds("teach")
+    )
+    return read, *trained, Task(JOIN, "all", Settings(), {"parts": trained})
+
+
+RECIPE = """
+name: fake
+data: {votes: [votes.txt]}
+models: {teachers: {llama: {base: models/llama}}, student: {base: models/gemma}}
+split: {count: 3}
+compute: {device: cpu, workers: 2}
+"""
+
+
+COMMAND = """
+from functools import partial
+import fake_steps
+from tiebreak import cli
+cli.Workspace = partial(cli.Workspace, expand=fake_steps.tasks)
+cli.main()
+"""
+"""The `tiebreak` command with these steps: for python -c, with this file's folder in PYTHONPATH."""
+
+
+def write(folder: Path) -> Path:
+    """A recipe and its data."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "votes.txt").write_text("some votes")
+    (folder / "recipe.yaml").write_text(RECIPE)
+    return folder / "recipe.yaml"
+
+
+def payload(run_dir: Path) -> dict[str, Any]:
+    """Payload hashes of all artifacts of a run, by artifact."""
+    manifests = sorted(run_dir.glob("artifacts/*/*/manifest.json"))
+    return {
+        str(path.parent.relative_to(run_dir)): json.loads(path.read_text())["files"] for path in manifests
+    }

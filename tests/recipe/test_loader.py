@@ -1,0 +1,109 @@
+"""Tests of recipe files: errors, overrides, folds by override, writing."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tiebreak.commands.init import preset_text
+from tiebreak.errors import TiebreakError
+from tiebreak.recipe import loader
+
+LEAST = {
+    "name": "least",
+    "data": {"votes": ["votes.csv"]},
+    "models": {"teachers": {"llama": {"base": "a/b"}}, "student": {"base": "c/d"}},
+}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    file = tmp_path / "recipe.yaml"
+    file.write_text(yaml.safe_dump(LEAST))
+    return file
+
+
+def test_a_missing_recipe_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(TiebreakError, match="tiebreak init"):
+        loader.load(tmp_path / "recipe.yaml")
+
+
+@pytest.mark.parametrize(("text", "message"), [("a: [", "not valid YAML"), ("- a", "holds list")])
+def test_a_file_that_is_no_recipe(path: Path, text: str, message: str) -> None:
+    path.write_text(text)
+    with pytest.raises(TiebreakError, match=message):
+        loader.load(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seed: 0\nseed: 1\n", r"the key 'seed' is there twice\s.*line 2, column 1"),
+        ("split: {count: 3,\n count: 4}\n", r"the key 'count' is there twice\s.*line 2, column 2"),
+    ],
+)
+def test_a_key_that_is_there_twice_is_named_with_its_line(path: Path, text: str, message: str) -> None:
+    path.write_text(text)
+    with pytest.raises(TiebreakError, match=message):
+        loader.load(path)
+
+
+def test_a_key_may_change_what_an_anchor_brings(path: Path) -> None:
+    path.write_text(preset_text("tiny"))
+    assert loader.load(path).teach.training.learning_rate == 1e-3
+
+
+def test_overrides_reach_any_depth(path: Path) -> None:
+    changed = loader.load(path, ["teach.training.epochs=0.5", "logits.subset_rows=[10, 20]", "seed=3"])
+    assert changed.teach.training.epochs == 0.5
+    assert changed.logits.subset_rows == (10, 20)
+    assert changed.seed == 3
+    assert changed.models.student.base == "c/d"
+
+
+def test_an_override_changes_one_of_two_sections_that_share_an_anchor(tmp_path: Path) -> None:
+    path = tmp_path / "anchors.yaml"
+    text = yaml.safe_load(preset_text("tiny"))
+    text["teach"]["training"] = text["distill"]["training"] = {"epochs": 1}
+    path.write_text(yaml.safe_dump(text))
+    assert "*id" in path.read_text()
+    changed = loader.load(path, ["teach.training.epochs=0.5"])
+    assert (changed.teach.training.epochs, changed.distill.training.epochs) == (0.5, 1)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("seed", "--set takes a.b=value"),
+        ("seed.deep=1", "holds a value, not a section"),
+        ("seed=[", "not a YAML value"),
+        ("sed=1", "did you mean 'seed'"),
+    ],
+)
+def test_a_wrong_override_is_named(path: Path, override: str, message: str) -> None:
+    path.write_text(yaml.safe_dump(LEAST | {"seed": 1}))
+    with pytest.raises(TiebreakError, match=message):
+        loader.load(path, [override])
+
+
+@pytest.mark.parametrize(
+    ("steps", "sections"),
+    [
+        ((), ["teach", "logits", "distill"]),
+        (("teach",), ["teach", "logits", "distill"]),
+        (("score",), ["logits", "distill"]),
+        (("distill", "average"), ["distill"]),
+        (("average",), ["teach", "logits", "distill"]),
+    ],
+)
+def test_folds_restrict_a_step_and_those_after_it(steps: tuple[str, ...], sections: list[str]) -> None:
+    assert loader.fold_overrides((0, 2), steps) == tuple(f"{section}.folds=[0, 2]" for section in sections)
+
+
+def test_no_folds_restrict_nothing() -> None:
+    assert loader.fold_overrides((), ("teach",)) == ()
+
+
+def test_a_dumped_recipe_is_the_same_recipe() -> None:
+    whole = loader.parse(LEAST | {"logits": {"subset_rows": [1, 2]}, "seed": 4}, "here")
+    assert loader.parse(yaml.safe_load(loader.dump(whole)), "dump") == whole

@@ -1,0 +1,207 @@
+import codecs
+import csv
+import gzip
+import json
+import zlib
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tiebreak.errors import TiebreakError
+from tiebreak.votes.formats import containers
+from tiebreak.votes.formats.containers import TRUNCATED, records
+
+ROWS = [{"id": str(n), "text": f'line one of {n}\nline "two", größer 你好'} for n in range(5)]
+
+
+def as_csv(rows, delimiter=",", newline="\n"):
+    text = [delimiter.join(rows[0])]
+    text += [delimiter.join('"' + row[k].replace('"', '""') + '"' for k in row) for row in rows]
+    return newline.join(text) + newline
+
+
+def as_lines(rows):
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def write(tmp_path, content):
+    path = tmp_path / "file"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def good(path):
+    found = list(records(path))
+    assert [number for number, _ in found] == list(range(1, len(found) + 1))
+    return [record for _, record in found]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        as_csv(ROWS),
+        as_csv(ROWS, "\t"),
+        as_csv(ROWS, ";"),
+        as_csv(ROWS, newline="\r\n"),
+        as_csv(ROWS).rstrip("\n"),
+        as_lines(ROWS),
+        as_lines(ROWS).replace("\n", "\n\n"),
+        as_lines(ROWS).replace("\n", "\r\n"),
+        json.dumps(ROWS),
+        json.dumps(ROWS, indent=2, ensure_ascii=False),
+    ],
+)
+@pytest.mark.parametrize("wrap", [bytes, codecs.BOM_UTF8.__add__, gzip.compress, "zstd"])
+def test_text_formats_are_detected_by_content(tmp_path, text, wrap):
+    content = text.encode()
+    packed = pa.compress(content, "zstd").to_pybytes() if wrap == "zstd" else wrap(content)
+    assert good(write(tmp_path, packed)) == ROWS
+
+
+def test_parquet_in_many_row_groups(tmp_path):
+    path = tmp_path / "file"
+    pq.write_table(pa.Table.from_pylist(ROWS), path, row_group_size=2)
+    assert good(path) == ROWS
+    assert [record for _, record in records(path, ("id", "other"))] == [{"id": row["id"]} for row in ROWS]
+
+
+def test_latin_1(tmp_path):
+    path = write(
+        tmp_path,
+        as_csv([{"id": "1", "text": "plain"}, {"id": "2", "text": "größer – naïve"}]).encode("cp1252"),
+    )
+    assert [row["text"] for row in good(path)] == ["plain", "größer – naïve"]
+
+
+def test_a_broken_letter_in_utf_8_costs_its_row_alone(tmp_path):
+    content = as_csv(ROWS).encode().replace("ß".encode(), b"\xff", 4).replace(b"\xff", "ß".encode(), 3)
+    found = [record for _, record in records(write(tmp_path, content))]
+    assert found == [*ROWS[:3], "not UTF-8", ROWS[4]]
+
+
+def test_nul_bytes_pass(tmp_path):
+    assert good(write(tmp_path, "id,text\n1,a\0b\n"))[0]["text"] == "a\0b"
+
+
+@pytest.mark.parametrize(
+    ("text", "kinds"),
+    [
+        ("a,b\n1,2\n3\n4,5,6\n7,8\n", ["good", "wrong number of columns", "wrong number of columns", "good"]),
+        ('a,b\n1,"x"y\n7,8\n', ["broken quoting", "good"]),
+        ('a,b\n1,2\n7,"8\n', ["good", "broken quoting"]),
+        ('{"a": 1}\n{"a": \n[1]\n{"a": 2}\n', ["good", "not JSON", "not a JSON object", "good"]),
+        ('{"a": 1}\n{"a": 2', ["good", "not JSON"]),
+        ('[{"a": 1}, 5, {"a": 2}]', ["good", "not a JSON object", "good"]),
+        ('[{"a": 1}, {"a": 2}', ["good", "good", TRUNCATED]),
+        ('[{"a": 1}, {"a": 2, ]', ["good", TRUNCATED]),
+        ('{"a": ' + "[" * 100_000 + "\n" + '{"a": 1}', ["not JSON", "good"]),
+    ],
+)
+def test_what_cannot_be_read_keeps_its_place(tmp_path, text, kinds):
+    found = [record for _, record in records(write(tmp_path, text))]
+    assert [record.partition(":")[0] if isinstance(record, str) else "good" for record in found] == kinds
+
+
+@pytest.mark.parametrize("format", ["gzip", "zstd"])
+def test_a_truncated_file_keeps_its_rows_and_says_that_it_breaks_off(tmp_path, format):
+    text = as_lines([{"id": n, "text": str(zlib.crc32(str(n).encode()))} for n in range(20_000)]).encode()
+    packed = gzip.compress(text, mtime=0) if format == "gzip" else pa.compress(text, "zstd").to_pybytes()
+    found = [record for _, record in records(write(tmp_path, packed[: len(packed) // 2]))]
+    assert [record["id"] for record in found[:-1]] == list(range(len(found) - 1))
+    assert len(found) > 1000
+    assert found[-1].startswith(f"{TRUNCATED}: ")
+
+
+def test_a_damaged_row_group_costs_its_rows_alone(tmp_path):
+    path = tmp_path / "file"
+    pq.write_table(pa.Table.from_pylist(ROWS), path, row_group_size=2, write_page_checksum=True)
+    start = pq.ParquetFile(path).metadata.row_group(1).column(1).dictionary_page_offset
+    content = bytearray(path.read_bytes())
+    content[start + 60] ^= 0xFF
+    path.write_bytes(content)
+    found = [record for _, record in records(path)]
+    assert found[:2] + found[4:] == ROWS[:2] + ROWS[4:]
+    assert all(record.startswith("damaged Parquet row group: ") for record in found[2:4])
+
+
+def test_text_that_is_not_utf_8_inside_parquet(tmp_path):
+    path = tmp_path / "file"
+    bad = pa.Array.from_buffers(pa.string(), 2, pa.array([b"good", b"\xff\xfe"], pa.binary()).buffers())
+    pq.write_table(pa.table({"text": bad}), path)
+    assert [record for _, record in records(path)] == [{"text": "good"}, "not UTF-8"]
+
+
+def test_a_ten_megabyte_cell(tmp_path):
+    long = "x" * 10_000_000
+    for text in (as_csv([{"id": "1", "text": long}]), as_lines([{"id": "1", "text": long}])):
+        assert good(write(tmp_path, text))[0]["text"] == long
+
+
+def test_a_record_without_end_is_one_reject(tmp_path, monkeypatch):
+    monkeypatch.setattr(containers, "MAX_RECORD", 1000)
+    for text in (
+        'a,b\n1,2\n3,"' + "x" * 1500 + '"\n4,5\n',
+        as_lines([{"a": 1}, {"a": "x" * 1500}, {"a": 2}]),
+    ):
+        found = [record for _, record in records(write(tmp_path, text))]
+        assert [isinstance(record, dict) for record in (found[0], found[-1])] == [True, True]
+        assert 1 <= sum(isinstance(record, str) for record in found) <= 2
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("id,text\n".encode("utf-16"), "UTF-16"),
+        ("id,text\n".encode("utf-16-be"), "UTF-16"),
+        (codecs.BOM_UTF16_LE + "größer 你好\nid".encode("utf-16-le"), "UTF-16"),
+        (b"\x07\0\0\x9d\xff,\n1,2\n", "is not text"),
+        (b"id,\x9d\x03\xff,\n1,2\n", "is not text"),
+        (b"PK\x03\x04rest", "zip"),
+        (b"PAR1 and nothing more", "damaged Parquet"),
+        (gzip.compress(b"PAR1 packed again", mtime=0), "unpack it"),
+    ],
+)
+def test_files_of_other_kinds_are_refused(tmp_path, content, message):
+    with pytest.raises(TiebreakError, match=message):
+        list(records(write(tmp_path, content)))
+
+
+def test_folders_stand_for_their_files(tmp_path):
+    for name in ("b.csv", "sub/a.csv", ".hidden", "_SUCCESS"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    assert containers.expand([tmp_path]) == [tmp_path / "b.csv", tmp_path / "sub/a.csv"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(TiebreakError, match="holds no files"):
+        containers.expand([tmp_path / "empty"])
+
+
+def test_the_last_line_of_a_csv_may_lack_its_end_and_quotes_may_hold_lines(tmp_path):
+    path = tmp_path / "file"
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([["id", "text"], ["1", "a\r\nb\rc\nd"]])
+    assert good(Path(path)) == [{"id": "1", "text": "a\r\nb\rc\nd"}]
+
+
+def test_one_line_of_latin_1_costs_its_row_alone(tmp_path, caplog):
+    rows = [{"id": str(n), "text": "café 你好"} for n in range(20)]
+    for text in (as_csv(rows), json.dumps(rows, indent=1, ensure_ascii=False)):
+        content = text.encode().replace("café 你好".encode(), "café".encode("cp1252"), 1)
+        assert [record for _, record in records(write(tmp_path, content))] == ["not UTF-8", *rows[1:]]
+    assert not caplog.records
+
+
+def test_a_file_in_latin_1_is_named_and_its_lines_of_utf_8_stay(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(containers, "_LOOK_AHEAD", 100)
+    rows = [{"id": str(n), "text": "größer"} for n in range(40)]
+    head, tail = as_csv(rows[:20]), as_csv(rows[20:]).partition("\n")[2]
+    path = write(tmp_path, head.encode("cp1252") + tail.encode())
+    assert good(path) == rows
+    assert f"{path} is not UTF-8; read as Windows-1252" in caplog.text
+
+
+def test_a_header_that_is_not_utf_8_costs_no_row(tmp_path):
+    path = write(tmp_path, b"id,na\xefve\n" + "1,größer\n".encode())
+    assert good(path) == [{"id": "1", "na?ve": "größer"}]

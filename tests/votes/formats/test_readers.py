@@ -1,0 +1,138 @@
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tiebreak.errors import TiebreakError
+from tiebreak.votes.formats import readers
+from tiebreak.votes.formats.readers import read, read_all
+from tiebreak.votes.schema import SCHEMA
+
+
+def pair(name=None, **change):
+    given = {} if name is None else {"id": name}
+    return {**given, "prompt": ["p"], "response_a": ["a"], "response_b": ["b"], "winner": "tie", **change}
+
+
+def write(path, records):
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def ids(*paths, role="votes"):
+    return read_all(paths, role)[0]["id"].to_pylist()
+
+
+def test_an_id_repeated_in_a_file_is_a_reject(tmp_path):
+    votes, rejects = read_all([write(tmp_path / "x", [pair("1"), pair("2"), pair("1")])])
+    assert votes["id"].to_pylist() == ["1", "2"]
+    assert rejects.to_pylist() == [{"file": str(tmp_path / "x"), "row": 3, "reason": "duplicate id: 1"}]
+
+
+def test_an_id_of_another_file_gets_the_name_of_its_file(tmp_path):
+    files = [
+        write(tmp_path / folder / name, [pair("1")]) for folder, name in (("a", "x"), ("a", "y"), ("b", "y"))
+    ]
+    assert ids(*files) == ["1", "y/1", "y/1-3"]
+
+
+def test_made_ids_depend_on_the_texts_alone(tmp_path):
+    one = write(tmp_path / "one", [pair(), pair(prompt=["q"]), pair()])
+    two = write(tmp_path / "two", [pair(prompt=["q"]), pair()])
+    first, second, repeated = ids(one)
+    assert ids(two) == [second, first]
+    assert len({first, second, repeated}) == 3
+
+
+def test_batches_keep_order_and_count_everything(tmp_path, monkeypatch):
+    monkeypatch.setattr(readers, "_BATCH_ROWS", 7)
+    records = [pair(str(n)) if n % 5 else {"prompt": "?"} for n in range(100)]
+    batches = list(read([write(tmp_path / "x", records)]))
+    assert len(batches) > 5
+    assert sum(batch.records for batch in batches) == 100
+    names = [name for batch in batches for name in batch.votes["id"].to_pylist()]
+    assert names == [str(n) for n in range(100) if n % 5]
+    assert [row for batch in batches for _, row, _ in batch.rejects] == list(range(1, 101, 5))
+
+
+def test_long_texts_make_short_batches(tmp_path, monkeypatch):
+    monkeypatch.setattr(readers, "_BATCH_CHARS", 1000)
+    batches = list(read([write(tmp_path / "x", [pair(response_a=["x" * 600]) for _ in range(10)])]))
+    assert max(batch.votes.num_rows for batch in batches) == 2
+
+
+def test_own_votes_are_read_back(tmp_path):
+    votes, _ = read_all([write(tmp_path / "x", [pair("1", response_a=[None]), pair("2")])])
+    from tiebreak.votes.schema import write_table
+
+    write_table(votes, tmp_path / "y")
+    again, _ = read_all([tmp_path / "y"])
+    assert again.equals(votes)
+
+
+def test_unreadable_files_say_why(tmp_path):
+    (tmp_path / "x").write_text("{\n{\n")
+    with pytest.raises(TiebreakError, match=r"none of the first 2 rows .* not JSON"):
+        read_all([tmp_path / "x"])
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+messages = st.lists(
+    st.fixed_dictionaries(
+        {"role": st.sampled_from(["user", "assistant", "system", "x"]), "content": anything}
+    ),
+    max_size=4,
+)
+cell = anything | messages | st.lists(st.text(), max_size=3) | messages.map(json.dumps)
+score = st.sampled_from([0, 1, 0.5, "1", "0", None, -1, "x"])
+columns = {
+    "id": anything,
+    "winner": st.sampled_from(["model_a", "tie", "both_bad", "", None, "x", 3]),
+    "model_a": anything,
+    **dict.fromkeys(("prompt", "response_a", "response_b", "conversation_a", "conversation_b"), cell),
+    **dict.fromkeys(("chosen", "rejected", "instruction"), cell),
+    "completions": cell | st.lists(st.fixed_dictionaries({"response": cell, "score": score}), max_size=3),
+    **dict.fromkeys(("winner_model_a", "winner_model_b", "winner_tie", "score_chosen"), score),
+}
+chat = [{"role": "user", "content": "p"}, {"role": "assistant", "content": "a"}]
+good = st.sampled_from(
+    [
+        pair(),
+        {"winner": "tie", "conversation_a": chat, "conversation_b": chat},
+        {"chosen": chat, "rejected": chat},
+        {"instruction": "p", "completions": [{"response": "x", "score": 1}] * 3},
+        {},
+    ]
+)
+record = st.builds(lambda base, change: {**base, **change}, good, st.fixed_dictionaries({}, optional=columns))
+
+
+@pytest.mark.slow
+@settings(deadline=None, max_examples=80)
+@given(st.lists(record, max_size=6), st.sampled_from(["votes", "test"]))
+def test_any_record_is_a_vote_or_a_reject(tmp_path_factory, records, role):
+    path = write(Path(tmp_path_factory.mktemp("x")) / "x", records)
+    try:
+        batches = list(read([path], role))
+    except TiebreakError:
+        return
+    assert sum(batch.records for batch in batches) == len(records)
+    rejected = {row for batch in batches for _, row, _ in batch.rejects}
+    assert len(rejected) == sum(len(batch.rejects) for batch in batches)
+    votes = [vote for batch in batches for vote in batch.votes.to_pylist()]
+    assert len(votes) >= len(records) - len(rejected)
+    assert len({vote["id"] for vote in votes}) == len(votes)
+    for batch in batches:
+        assert batch.votes.schema == SCHEMA
+        batch.votes.validate(full=True)
+    for vote in votes:
+        assert len(vote["prompt"]) == len(vote["response_a"]) == len(vote["response_b"]) > 0
+        p = [vote["p_a"], vote["p_b"], vote["p_tie"]]
+        assert p == [None] * 3 if role == "test" else sum(p) == pytest.approx(1, abs=1e-6)
