@@ -96,17 +96,17 @@ def test_ties_alone_are_an_error_and_one_side_alone_is_none(tiebreak, tmp_path: 
     assert "450 votes on 1 prompt:" in found.text
 
 
-def test_a_plan_says_it_of_votes_that_were_read(tmp_path: Path) -> None:
+def test_a_plan_says_it_of_votes_that_were_read(tiebreak, tmp_path: Path) -> None:
     votes = votes_of(tmp_path / "votes.csv", ["model_a"] * 120)
     work = Workspace(init_recipe(tmp_path / "run", "tiny", votes=[votes]))
     assert not list(ingested(work)), "nothing is known yet"
-    run_task(work, work.find("ingest/votes"), lambda line: None, lambda: False)
-    assert [found.about for found in ingested(work)] == [
-        "data.votes",
-        "data.votes",
-        "lockbox, expected",
-        "calibration side, expected",
-    ]
-    done = subprocess.run([TIEBREAK, "plan", work.path], capture_output=True, text=True, check=True)
-    assert "warning  data.votes: all 120 votes prefer A" in done.stderr
-    assert "warning" not in done.stdout
+    task = work.find("ingest/votes")
+    run_task(work, task, lambda line: None, lambda: False)
+    sides = ["lockbox, expected", "calibration side, expected"]
+    assert [found.about for found in ingested(work)] == ["data.votes", "data.votes", *sides]
+    code, out, err = tiebreak("plan", work.path)
+    assert code == 0, err
+    assert "warning  data.votes: all 120 votes prefer A" in err
+    assert "warning" not in out
+    (work.folder(task) / "votes.parquet").write_bytes(b"damaged")
+    assert not list(ingested(work)), "what has to be read again says nothing"

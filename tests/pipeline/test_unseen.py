@@ -34,13 +34,13 @@ from tiebreak.train import fit
 from tiebreak.train.rows import labels_of
 from tiebreak.votes.schema import LOCKBOX, read_table, swap_answers
 
-VOTES, FEATURES, FOLDS = 1200, 400, 3
+VOTES, FEATURES, FOLDS = 1400, 400, 3
 CHANCE = math.log(3)
 RECIPE = {
     "name": "by-heart",
     "data": {"votes": ["votes.jsonl"]},
     "models": {"teachers": {"llama": {"base": "base"}}, "student": {"base": "base"}},
-    "split": {"count": FOLDS, "lockbox_share": 0.2},
+    "split": {"count": FOLDS, "lockbox_share": 0.2, "calibration_share": 0.2},
     "compute": {"device": "cpu"},
 }
 

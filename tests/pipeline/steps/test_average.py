@@ -29,7 +29,7 @@ from tiebreak.pipeline.steps import average, baseline
 from tiebreak.recipe.schema import Average, Lora, Prompt, Tta
 from tiebreak.runtime import Runtime
 from tiebreak.stats.blend import LogBlend
-from tiebreak.stats.calibration import CALIBRATORS
+from tiebreak.stats.calibration import CALIBRATORS, SHAPE
 from tiebreak.votes import splits
 from tiebreak.votes.schema import CALIBRATION, LOCKBOX, read_table, write_table
 
@@ -112,8 +112,12 @@ def make(folder: Path, with_side: bool, lockbox_labels: int = 0) -> World:
 
 
 def best_temperature(p: np.ndarray, y: np.ndarray) -> float:
+    """The least of the total log loss and the prior's SHAPE (1 / T - 1 + log T)."""
+
     def loss(log_t: float) -> float:
-        return sklearn.metrics.log_loss(y, softmax(np.log(p) / np.exp(log_t)), labels=[0, 1, 2])
+        scaled = softmax(np.log(p) / np.exp(log_t))
+        total = sklearn.metrics.log_loss(y, scaled, labels=[0, 1, 2], normalize=False)
+        return total + SHAPE * (np.exp(-log_t) - 1 + log_t)
 
     bounds = np.log([0.01, 100.0])
     return float(np.exp(scipy.optimize.minimize_scalar(loss, bounds=bounds, method="bounded").x))
