@@ -4,7 +4,7 @@
 
 DATA is a folder of real votes (its lmsys and pairs folders are read); without it votes are made up. One vote of
 each group is taken, up to 1,000, and disguised. `before` compares prompts alone: without case, punctuation and
-spacing, equal or of a Jaccard index of 0.8; `after` is what splits do (data.groups). Controls are pairs that are not the
+spacing, equal or of a Jaccard index of 0.8; `after` is what splits do (votes.near_duplicates). Controls are pairs that are not the
 same, where any share found is a false merge. Prints a table, then one line of JSON; --write keeps both under
 benchmarks/results.
 """

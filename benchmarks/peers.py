@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 LOCKBOX, CALIBRATION, EXTRA = -1, -4, -2
-"""Values of rows.parquet's column `fold` (data.votes)."""
+"""Values of rows.parquet's column `fold` (votes.schema)."""
 TEMPLATE = 'User question:\n"""{prompt}"""\nAnswer A:\n"""{a}"""\nAnswer B:\n"""{b}"""\n'
 TOKENS = 1024
 EPOCHS = 2

@@ -70,7 +70,7 @@ def rejection_findings(work: Workspace, card: "Card") -> Iterator[Finding]:
 
 
 def too_few(split: Split, labels: Mapping[str, float], prompts: int) -> Iterator[Finding]:
-    """What the votes of a run, by the sums of their labels and on so many prompts, are too few or too much alike for.
+    """Findings about votes that are too few or too much alike, by the sums of their labels and their number of prompts.
 
     Sizes of lockbox and calibration side are what is expected of their shares.
     """

@@ -30,7 +30,7 @@ def report_folder(where: Path, overrides: Sequence[str] = ()) -> Path:
 
 
 def is_recipe(where: Path) -> bool:
-    """Whether a path means a recipe, by its name, or a folder that holds one."""
+    """True if a path is a recipe, by its name, or a folder that holds one."""
     return where.suffix in (".yaml", ".yml") or (where / RECIPE).is_file()
 
 
@@ -72,7 +72,7 @@ def predict_table(
     precision: str,
     overrides: Sequence[str] = (),
 ) -> "Array":
-    """What each model, as `model_folder` takes it, predicts for votes (votes.schema.SCHEMA): (n, models, 3).
+    """Predictions (n, models, 3) of each model, given as for `model_folder`, for votes (votes.schema.SCHEMA).
 
     Raises TiebreakError, before any prediction, for a recipe without a report or a folder that is no model.
     """

@@ -1,4 +1,4 @@
-"""Whether what was made is still what was written: every file by its recorded hash, which takes reading it all."""
+"""`tiebreak verify`: every file of a run or a model against its recorded hash, which takes reading it all."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -144,7 +144,7 @@ def _verified_input(work: Workspace, item: Task | Source) -> Path:
 
 
 def make_again(work: Workspace, task: Task) -> str:
-    """What mends a task's artifact."""
+    """The command that makes a task's artifact again."""
     return f"make it again with: tiebreak task {work.arguments} {task.id} --redo"
 
 

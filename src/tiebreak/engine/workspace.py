@@ -185,9 +185,9 @@ class Workspace:
         return {source.location: self.resolve(source) for source in sources}
 
     def fingerprint(self, source: Source) -> str:
-        """What tells one content of a source from another: a hash of content, or a hub commit.
+        """Fingerprint of a source: a hash of its content, or a hub commit.
 
-        So before any work: raises TiebreakError for a source that is not there, and a model here that is damaged.
+        Raises TiebreakError, before any work, for a source that is missing or a local model that is damaged.
         """
         if source not in self._fingerprints:
             found = self._fingerprint(source)

@@ -14,7 +14,7 @@ LETTER = 6.4
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where things are: names of `letters` a line end at `labels`, left of the scale, or stand above their rows."""
+    """The layout of a chart: names of `letters` a line end at `labels`, left of the scale, or stand above their rows."""
 
     width: int
     labels: int
@@ -26,7 +26,7 @@ class _Layout:
         return 14 * lines + 20 if self.above else 30
 
     def bar(self, height: int) -> float:
-        """Where in a row its interval is."""
+        """The height of the interval within a row."""
         return height - 13 if self.above else height / 2
 
 

@@ -28,7 +28,7 @@ class Package(BaseModel):
     prompt: Prompt
     tta: Tta
     calibration: dict[str, Any] = Field(
-        description='{"temperature": T}, or {"coef": W, "intercept": b}: see evaluate.calibration'
+        description='{"temperature": T}, or {"coef": W, "intercept": b}: see stats.calibration'
     )
     certain_from: float | None = Field(
         None, description="where tta.share < 1: a vote this certain in one order is not shown in the other"
@@ -88,7 +88,7 @@ def read(folder: Path) -> Package:
 
 
 def damage(package: Package, folder: Path) -> str | None:
-    """What is damaged in a model folder, by the hashes that its package has; None if nothing. Reads all of it."""
+    """Check a model folder against the hashes of its package, reading all of it; the first problem or None."""
     for name, expected in package.files.items():
         if not (folder / name).is_file():
             return f"it has no {name}"

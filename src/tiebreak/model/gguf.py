@@ -265,7 +265,7 @@ def _pre_tokenizer(name: str) -> Any:
 
 
 def _is_read(kind: "GGMLQuantizationType") -> bool:
-    """Whether the library makes numbers of a type: one block of zeros tells."""
+    """True if the library dequantises a type, tried on one block of zeros."""
     import numpy as np
     from gguf import GGML_QUANT_SIZES, dequantize
 

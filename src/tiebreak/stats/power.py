@@ -1,4 +1,4 @@
-"""What a lockbox and a calibration side can tell, by how many votes they have."""
+"""The power of a lockbox and of a calibration side, by their numbers of votes."""
 
 import math
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ def smallest_gain(votes: int) -> float:
 
 
 def loss_of_calibrating(votes: int) -> float:
-    """What a temperature fitted on these votes loses to the best one, about (benchmarks/few_votes.py)."""
+    """The approximate excess log loss of a temperature fitted on these votes over the best one (benchmarks/few_votes.py)."""
     return 0.5 / (votes + 10)
 
 
@@ -69,7 +69,7 @@ def _lockbox(votes: int, prompts: int) -> str:
 
 
 def _advice(side: str, share: float, wanted: int, of: int) -> str:
-    """How a side comes to have as many votes as are wanted: by more votes, or a larger share if that is enough."""
+    """The remedy for a side with too few votes: more votes, or a larger share if that is enough."""
     more = f"give about {math.ceil(wanted / share / 100) * 100:,} votes"
     needed = math.ceil(100 * wanted / of) / 100
     return f"{more}, or --set split.{side}_share={needed:g}" if share < needed <= _LARGEST_SHARE else more

@@ -1,4 +1,4 @@
-"""Whether votes are enough to learn from: how many there are, and whether their labels differ."""
+"""Sample size of votes: warnings of few votes, and of labels that are all the same."""
 
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -29,12 +29,12 @@ def label_sums(parts: Iterable[NDArray[np.floating]]) -> dict[str, float]:
 
 
 def are_ties(labels: Mapping[str, float]) -> bool:
-    """Whether there are votes, and all are ties."""
+    """True if there are votes and all are ties."""
     return _only_label(labels) == "tie"
 
 
 def notices(labels: Mapping[str, float]) -> Iterator[str]:
-    """What to say of votes by the sums of their labels: one label only, or few votes. Of ties alone, that and no more."""
+    """Warnings about votes by the sums of their labels: one label only, or few votes. Of ties alone, that and no more."""
     votes, only = round(sum(labels.values())), _only_label(labels)
     if only == "tie":
         yield _ALL_TIES.format(votes=votes)
