@@ -1,13 +1,15 @@
-"""What every test shares: offline, seeded, one thread a process; the real data and one finished tiny run."""
+"""Setup of every test: offline, seeded, one thread a process; real data, a finished tiny run, a real Slurm."""
 
 import json
 import os
 import random
 import shutil
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 # before torch is imported: more threads than cores make tiny models slower, and sums differ with their number
@@ -28,7 +30,7 @@ MOST_WORKERS = 8
 ON_SLURM = {"test_nine_scripts", "test_slurm_ranks", "test_slurm_real"}
 """Files that share one sandbox."""
 
-APART = {"test_benchmarks", "test_docs", "test_kill", "test_kill_steps", "test_ranks"}
+APART = {"test_benchmarks", "test_docs", "test_kill", "test_kill_steps", "test_multiprocess"}
 """Files of long tests that share nothing but what is made once for all workers."""
 
 
@@ -163,3 +165,54 @@ def tiny_run(once: Callable[..., Path]) -> TinyRun:
 
     folder = once("tiny", make)
     return TinyRun(folder / "demo", json.loads((folder / "summary.json").read_text()))
+
+
+@dataclass(frozen=True)
+class RealSlurm:
+    """`sandbox` is the script that can stop and start daemons; None on somebody's cluster."""
+
+    sandbox: Path | None
+
+    def do(self, verb: str, daemon: str) -> None:
+        """Stop, start or restart a daemon."""
+        if self.sandbox is None:
+            pytest.skip("only a sandbox lets its daemons be stopped")
+        subprocess.run([self.sandbox, verb, daemon], check=True, capture_output=True)
+
+
+@pytest.fixture
+def hold(tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file: other processes stand still in a training after the step whose number is written into it."""
+    paths = (str(repository / "tests"), os.environ.get("PYTHONPATH", ""))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
+    monkeypatch.setenv("HOLD", str(tmp_path / "hold"))
+    (tmp_path / "hold").touch()
+    return tmp_path / "hold"
+
+
+@pytest.fixture(scope="session")
+def real_slurm(repository: Path) -> Iterator[RealSlurm]:
+    sandbox = Path(os.environ.get("TIEBREAK_SLURM_SANDBOX", repository.parent / "shared" / "slurm-sandbox"))
+    if not sandbox.is_file():
+        if shutil.which("sbatch") is None:
+            pytest.skip(f"no Slurm: neither sbatch nor {sandbox} (TIEBREAK_SLURM_SANDBOX) is here")
+        answer = subprocess.run(["sinfo"], capture_output=True, text=True, check=False)
+        if answer.returncode:
+            pytest.skip(
+                f"no Slurm: sbatch is here, but no controller answers: {answer.stderr.strip()[-200:]}"
+            )
+        yield RealSlurm(None)
+        return
+    folder = mkdtemp(prefix="tb-slurm-", dir="/tmp")
+    before = dict(os.environ)
+    os.environ |= {"SLURM_SANDBOX_DIR": folder, "SLURM_SANDBOX_PORT": str(random.randrange(20000, 60000, 20))}
+    try:
+        up = subprocess.run([sandbox, "up"], capture_output=True, text=True, check=False)
+        if up.returncode:
+            pytest.skip(f"the Slurm sandbox does not come up: {up.stderr.strip()[-300:]}")
+        os.environ["SLURM_CONF"] = f"{folder}/etc/slurm.conf"
+        yield RealSlurm(sandbox)
+    finally:
+        subprocess.run([sandbox, "down", "--purge"], capture_output=True, check=False)
+        os.environ.clear()
+        os.environ.update(before)
