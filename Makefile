@@ -20,8 +20,8 @@ test: $(READY)  ## the tests (choose some: make test ARGS="tests/data -x")
 quick: $(READY)  ## those that take seconds
 	@$(PYTEST) -m "not slow and not thorough" $(ARGS)
 
-thorough: $(READY)  ## these and more: every task killed three times, a real Slurm
-	@$(PYTEST) $(ARGS)
+thorough: $(READY)  ## those that take minutes: every task killed three times, a real Slurm
+	@$(PYTEST) -m thorough $(ARGS)
 
 lint: $(READY)  ## ruff and mypy
 	@$(BIN)/ruff check .
