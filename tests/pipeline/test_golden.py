@@ -49,7 +49,7 @@ def test_made_up_votes_that_changed_are_nobodys_fault(golden: dict[str, Fingerpr
 
 
 @pytest.mark.parametrize(
-    ("column", "same"),
+    ("column", "alike"),
     [
         (np.array([1.0, 2.0, 3.0]) * (1 + 1e-5), True),
         (np.array([1.0, 2.0, 3.1]), False),
@@ -58,10 +58,10 @@ def test_made_up_votes_that_changed_are_nobodys_fault(golden: dict[str, Fingerpr
     ],
 )
 def test_numbers_may_differ_by_rounding_alone(
-    tmp_path: Path, column: np.ndarray[tuple[int], np.dtype[np.float64]], same: bool
+    tmp_path: Path, column: np.ndarray[tuple[int], np.dtype[np.float64]], alike: bool
 ) -> None:
     for name, values in (("a", np.array([1.0, 2.0, 3.0])), ("b", column)):
         (tmp_path / name).mkdir()
         pq.write_table(pa.table({"z": values}), tmp_path / name / "logits.parquet")
     before, after = (file_fingerprints([tmp_path / name / "logits.parquet"]) for name in "ab")
-    assert same(before, after) is same
+    assert same(before, after) is alike
