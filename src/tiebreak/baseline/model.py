@@ -48,6 +48,7 @@ TREES = {
     "min_samples_leaf": 20,
     "l2_regularization": 10.0,
     "max_features": 0.3,
+    "max_bins": 63,
 }
 """Settings of HistGradientBoostingClassifier, chosen by cross-validation on 4,908 real votes (docs/decisions.md)."""
 

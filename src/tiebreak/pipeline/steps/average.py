@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tiebreak.recipe.schema import Lora
     from tiebreak.stats.calibration import Calibrator
 
-VERSION = 10
+VERSION = 11
 
 
 class Settings(Slice):

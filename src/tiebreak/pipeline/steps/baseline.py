@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-VERSION = 3
+VERSION = 4
 
 CURVE = "learning_curve.json"
 
@@ -32,6 +32,8 @@ def run(
     side, or if that is empty on out-of-fold predictions of the training votes; learning_curve.json is the curve of
     stats.learning_curve on the calibration side, null if that is empty.
     """
+    import numpy as np
+
     from tiebreak.baseline import curve, files
     from tiebreak.baseline.inputs import Inputs
     from tiebreak.baseline.model import Baseline
@@ -48,16 +50,18 @@ def run(
     seen, weights_N = Inputs.of(training), schema.weights(training)
     baseline = Baseline().fit_inputs(seen, truth.y_NC, truth.groups_N, weights_N)
     files.write(baseline, output)
+    scored = {"calibration": calibration_votes, "lockbox": splits.lockbox(table)}
+    unseen = {split: Inputs.of(side) for split, side in scored.items() if len(side)}
     learning = None
     if len(calibration_votes):
         runtime.report("learning curve", 0, 1, "models")
-        unseen = labelled_votes(calibration_votes)
+        calibrating = labelled_votes(calibration_votes)
         votes_seen = seen, truth.y_NC, truth.groups_N, weights_N
-        points = curve.points(baseline, *votes_seen, Inputs.of(calibration_votes), unseen.y_NC)
-        learning = learning_curve(points, unseen.groups_N, Bootstrap())
+        points = curve.points(baseline, *votes_seen, unseen["calibration"], calibrating.y_NC)
+        learning = learning_curve(points, calibrating.groups_N, Bootstrap())
     (output / CURVE).write_text(json.dumps(learning, indent=2) + "\n", encoding="utf-8")
-    scored = {"calibration": calibration_votes, "lockbox": splits.lockbox(table)}
-    p_NC = {split: baseline.predict_proba(side) for split, side in scored.items()}
+    p_NC = dict.fromkeys(scored, np.empty((0, 3)))
+    p_NC |= {split: baseline.predict_inputs(inputs_of) for split, inputs_of in unseen.items()}
     schema.write_table(_logits(scored, p_NC), output / "logits.parquet")
     x_NC, y_NC = p_NC["calibration"], schema.probabilities(calibration_votes)
     if not len(calibration_votes):

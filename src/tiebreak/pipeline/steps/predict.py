@@ -8,7 +8,7 @@ from typing import Any
 from tiebreak.recipe.schema import Slice, Tta
 from tiebreak.runtime import Runtime
 
-VERSION = 2
+VERSION = 3
 
 
 class Settings(Slice):

@@ -13,7 +13,7 @@ from tiebreak.runtime import Runtime
 if TYPE_CHECKING:
     import pyarrow as pa
 
-VERSION = 4
+VERSION = 5
 
 
 class Settings(Slice):

@@ -14,7 +14,7 @@ from tiebreak.runtime import Runtime
 if TYPE_CHECKING:
     import pyarrow as pa
 
-VERSION = 3
+VERSION = 4
 
 
 class Settings(Slice):

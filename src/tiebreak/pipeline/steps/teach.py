@@ -7,7 +7,7 @@ from typing import Any
 from tiebreak.recipe.schema import Lora, Prompt, Slice, Training
 from tiebreak.runtime import Runtime
 
-VERSION = 3
+VERSION = 4
 
 
 class Settings(Slice):
