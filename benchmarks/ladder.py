@@ -37,14 +37,15 @@ from scipy.stats import ttest_1samp
 from tiebreak.engine.planner import select
 from tiebreak.engine.task_runner import run_task, use_threads
 from tiebreak.engine.workspace import Workspace
-from tiebreak.evaluate import model_logits
 from tiebreak.evaluate.build_metrics import votes_with_logits
+from tiebreak.judge import logits
+from tiebreak.judge.logits import ModelLogits
 from tiebreak.judge.swap import certainty_threshold, tta_probabilities
 from tiebreak.pipeline.graph import Task
 from tiebreak.recipe.schema import Compute, Tta
 from tiebreak.stats.metrics import Array, Estimate, prior_prediction
 from tiebreak.votes import synthetic
-from tiebreak.votes.schema import LABELS, LOCKBOX, SCHEMA, read_table, write_table
+from tiebreak.votes.schema import LABELS, LOCKBOX, SCHEMA, read_table, rows_of, write_table
 
 VOTES = 7_000
 FOLDS = 3
@@ -273,13 +274,13 @@ def prior(work: Workspace, rows: int) -> Array:
 def excess_of(work: Workspace, rung: Rung, truth: dict[str, Array]) -> float:
     """The mean over a rung's models, or the excess of their mean prediction."""
     tasks = [task for task in work.tasks if task.id.startswith(rung.tasks)]
-    calibrations = []
+    calibration = None
     if rung.calibrated:
         package = work.folder(work.find("quantize/student")) / "model" / "tiebreak.json"
-        calibrations = [json.loads(package.read_text())["calibration"]]
-    scored = model_logits.read([work.folder(task) for task in tasks], calibrations)
+        calibration = json.loads(package.read_text())["calibration"]
+    scored = logits.read([work.folder(task) for task in tasks], calibration)
     ids = list(truth)
-    models = [model.aligned(ids) for model in model_logits.of_split(scored, "lockbox")]
+    models = [model.aligned(ids) for model in logits.of_split(scored, "lockbox")]
     predictions = [model.probabilities(rung.both_orders, rung.calibrated) for model in models]
     if rung.share < 1:
         predictions = [partly_augmented(work, model, rung.share) for model in models]
@@ -288,12 +289,11 @@ def excess_of(work: Workspace, rung: Rung, truth: dict[str, Array]) -> float:
     return float(np.mean([_excess(p_NC, truth, ids) for p_NC in predictions]))
 
 
-def partly_augmented(work: Workspace, model: model_logits.ModelLogits, share: float) -> Array:
+def partly_augmented(work: Workspace, model: ModelLogits, share: float) -> Array:
     """Both orders where one is less certain than what leaves `share` of the calibration votes uncertain."""
     rows = read_table(work.folder(work.find("split/votes")) / "rows.parquet")
-    position = {vote: n for n, vote in enumerate(rows["id"].to_pylist())}
-    votes = rows.take([position[vote] for vote in model.ids])
-    average = model_logits.read([work.folder(work.find("average/student"))])
+    votes = rows_of(rows, model.ids)
+    average = logits.read([work.folder(work.find("average/student"))])
     certain_from = certainty_threshold(*votes_with_logits(rows, average), share)
     return tta_probabilities(votes, model.z_NOC, Tta(), certain_from)
 

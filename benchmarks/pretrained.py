@@ -40,10 +40,9 @@ from tiebreak.baseline import files
 from tiebreak.baseline.inputs import Inputs
 from tiebreak.baseline.model import PARTS
 from tiebreak.engine.workspace import Workspace
-from tiebreak.evaluate import model_logits
 from tiebreak.evaluate.build_metrics import labelled_votes
 from tiebreak.evaluate.variants import LabelledVotes
-from tiebreak.judge import package
+from tiebreak.judge import logits, package
 from tiebreak.judge.postprocessing import Postprocessing
 from tiebreak.stats.blend import LogBlend
 from tiebreak.stats.calibration import TemperatureScaling, from_json
@@ -330,7 +329,7 @@ class Said:
         tasks = [t for t in work.tasks if task in (t.step_name, t.id)]
         if any(work.manifest(t) is None for t in tasks):
             return []  # not trained, as the time was too short
-        models = model_logits.of_split(model_logits.read([work.folder(t) for t in tasks]), "lockbox")
+        models = logits.of_split(logits.read([work.folder(t) for t in tasks]), "lockbox")
         aligned = [model.aligned(self.lockbox["id"].to_pylist()) for model in models]
         return [model.probabilities(both_orders=both, calibrated=False) for model in aligned]
 
@@ -339,7 +338,7 @@ class Said:
         task = work.find("predict/quantized")
         if work.manifest(task) is None:
             return []
-        (model,) = model_logits.of_split(model_logits.read([work.folder(task)]), "lockbox")
+        (model,) = logits.of_split(logits.read([work.folder(task)]), "lockbox")
         folder = work.folder(work.find("quantize/student")) / "model"
         z_NOC = model.aligned(self.lockbox["id"].to_pylist()).z_NOC
         shipped = Postprocessing.from_package(package.read(folder), folder)
@@ -362,7 +361,7 @@ class Said:
 
     @staticmethod
     def _on(split: str, folder: Path, votes: pa.Table, both: bool = False) -> Array:
-        (model,) = model_logits.of_split(model_logits.read([folder]), split)
+        (model,) = logits.of_split(logits.read([folder]), split)
         return model.aligned(votes["id"].to_pylist()).probabilities(both, calibrated=False)
 
 

@@ -49,9 +49,8 @@ from tiebreak.engine import local_runner
 from tiebreak.engine.planner import select
 from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import TiebreakError
-from tiebreak.evaluate import model_logits
 from tiebreak.evaluate.build_metrics import labelled_votes
-from tiebreak.judge import package
+from tiebreak.judge import logits, package
 from tiebreak.judge.postprocessing import Postprocessing
 from tiebreak.stats.metrics import Array, Bootstrap, difference, log_loss, prior_prediction, summarise
 from tiebreak.votes import splits
@@ -311,11 +310,11 @@ def finish(work: Workspace, steps: Sequence[str] = ()) -> None:
 def held_out_loss(work: Workspace) -> float:
     """The log loss of the folds' teachers on the votes that they held out, both orders."""
     finish(work, ("ingest", "split", "post_pretrain", "teach", "score"))
-    scored = model_logits.read([work.folder(task) for task in work.tasks if task.step_name == "score"])
+    scored = logits.read([work.folder(task) for task in work.tasks if task.step_name == "score"])
     rows = labelled_votes(read_table(split_of(work) / "rows.parquet"))
     losses = [
         log_loss(said.probabilities(both_orders=True, calibrated=False), rows.subset(said.ids).y_NC)
-        for said in model_logits.of_split(scored, "held_out")
+        for said in logits.of_split(scored, "held_out")
     ]
     return float(np.mean(losses))
 
@@ -364,13 +363,13 @@ def prior_of_source(training: pa.Table, lockbox: pa.Table, source_of: Mapping[st
 
 
 def students(work: Workspace, ids: Sequence[str]) -> list[Array]:
-    scored = model_logits.read([work.folder(task) for task in work.tasks if task.step_name == "distill"])
-    models = [model.aligned(ids) for model in model_logits.of_split(scored, "lockbox")]
+    scored = logits.read([work.folder(task) for task in work.tasks if task.step_name == "distill"])
+    models = [model.aligned(ids) for model in logits.of_split(scored, "lockbox")]
     return [model.probabilities(both_orders=False, calibrated=False) for model in models]
 
 
 def shipped(work: Workspace, lockbox: pa.Table) -> Array:
-    (model,) = model_logits.read([work.folder(work.find("predict/quantized"))])
+    (model,) = logits.read([work.folder(work.find("predict/quantized"))])
     folder = work.folder(work.find("quantize/student")) / "model"
     verdict = Postprocessing.from_package(package.read(folder), folder)
     return verdict.to_probabilities(lockbox, model.aligned(lockbox["id"].to_pylist()).z_NOC)

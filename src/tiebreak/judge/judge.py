@@ -99,7 +99,7 @@ class Judge:
         max_tokens = self.package.tta.max_tokens
         with device_context(self.classifier.device):
             z_RC = score(self.classifier, votes, rows_R2, max_tokens, self.score_tokens, report)
-        return np.where(rows_R2[:, 1:] == 1, swap_answers(z_RC), z_RC).astype(np.float64)
+        return swap_answers(z_RC, rows_R2[:, 1] == 1).astype(np.float64)
 
 
 def as_table(pairs: Pairs) -> pa.Table:
