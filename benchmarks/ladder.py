@@ -40,7 +40,7 @@ from tiebreak.engine.workspace import Workspace
 from tiebreak.evaluate.build_metrics import votes_with_logits
 from tiebreak.judge import logits
 from tiebreak.judge.logits import ModelLogits
-from tiebreak.judge.swap import certainty_threshold, tta_probabilities
+from tiebreak.judge.tta import certainty_threshold, tta_probabilities
 from tiebreak.pipeline.graph import Task
 from tiebreak.recipe.schema import Compute, Tta
 from tiebreak.stats.metrics import Array, Estimate, prior_prediction

@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from tiebreak.evaluate.build_metrics import labelled_votes
 from tiebreak.stats.metrics import Array, log_loss
 from tiebreak.votes import splits
-from tiebreak.votes.schema import read_table
+from tiebreak.votes.schema import read_table, swap_answers
 
 
 def make(rows: Path, output: Path) -> None:
@@ -68,12 +68,11 @@ def regress(
     other: Mapping[int, sparse.csr_matrix],
     score: NDArray[np.bool_],
 ) -> Array:
-    swapped_N = np.array([1, 0, 2])[y_N]
+    swapped_N = swap_answers(np.arange(3))[y_N]
     model = LogisticRegression(C=C, max_iter=300)
     model.fit(sparse.vstack([x[0][fit], x[1][fit]]), np.concatenate([y_N[fit], swapped_N[fit]]))
-    p_NC: Array = (
-        model.predict_proba(other[0][score]) + model.predict_proba(other[1][score])[:, [1, 0, 2]]
-    ) / 2
+    stored_NC, swapped_NC = (model.predict_proba(other[order][score]) for order in (0, 1))
+    p_NC: Array = (stored_NC + swap_answers(swapped_NC)) / 2
     return p_NC
 
 

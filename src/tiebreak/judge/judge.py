@@ -15,7 +15,7 @@ from tiebreak.judge import int8, package
 from tiebreak.judge.logits import mean_over_orders, softmax
 from tiebreak.judge.postprocessing import Postprocessing
 from tiebreak.judge.scoring import both_orders, score
-from tiebreak.judge.swap import first_order, is_certain
+from tiebreak.judge.tta import first_order, is_certain
 from tiebreak.model import hub
 from tiebreak.model.classifier import Classifier, load
 from tiebreak.model.fast.compile import device_context

@@ -105,7 +105,7 @@ def _package(
     """The package file: calibration and certainty threshold fitted on scored votes, rules on training votes."""
     from tiebreak.judge.package import Package
     from tiebreak.judge.rules import Rules
-    from tiebreak.judge.swap import certainty_threshold, tta_probabilities
+    from tiebreak.judge.tta import certainty_threshold, tta_probabilities
     from tiebreak.train.rows import labels_of
 
     tta = settings.tta
@@ -155,7 +155,7 @@ def _blend_with_baseline(
     from tiebreak.evaluate.build_metrics import labelled_votes
     from tiebreak.judge.choose_blend import choose_blend
     from tiebreak.judge.logits import from_table, softmax
-    from tiebreak.judge.swap import tta_probabilities
+    from tiebreak.judge.tta import tta_probabilities
     from tiebreak.stats.calibration import from_json
 
     truth = labelled_votes(votes)

@@ -152,7 +152,7 @@ def _calibrate(
     """Score the votes set aside (`marked`: all as one table) with the recipe's TTA, and fit the temperature."""
     from tiebreak.judge.logits import from_table, of_split, pool
     from tiebreak.judge.scoring_parts import score_in_parts
-    from tiebreak.judge.swap import tta_probabilities
+    from tiebreak.judge.tta import tta_probabilities
     from tiebreak.stats.calibration import TemperatureScaling
     from tiebreak.stats.metrics import log_loss
     from tiebreak.train.rows import labels_of
