@@ -138,7 +138,6 @@ RUNGS = (
         PUBLISHED, (*OUT_OF_FOLD, "average.method=published"), "predict/averaged", "+ out-of-fold soft labels"
     ),
     Rung(EXACT, OUT_OF_FOLD, "predict/averaged", PUBLISHED),
-    Rung("average, weighted", (*OUT_OF_FOLD, "average.method=weighted"), "predict/averaged", EXACT),
     Rung("+ 8 bits (GPTQ)", OUT_OF_FOLD, "predict/quantized", EXACT),
     Rung(
         "both orders for the least certain 40 %",

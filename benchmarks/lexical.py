@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -21,7 +22,12 @@ def make(rows: Path, output: Path) -> None:
     if output.is_file():
         return
     table = read_table(rows)
-    np.save(output, lexical(splits.fold_votes(table), splits.lockbox(table)))
+    np.save(output, lexical(fold_votes(table), splits.lockbox(table)))
+
+
+def fold_votes(rows: pa.Table) -> pa.Table:
+    """The votes that belong to a fold: neither lockbox, nor calibration, nor extra votes."""
+    return rows.filter(pc.greater_equal(rows["fold"], 0))
 
 
 def lexical(training: pa.Table, lockbox: pa.Table) -> Array:

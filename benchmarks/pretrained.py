@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import yaml
+from lexical import fold_votes
 from machine import processor
 from real_votes import BOOTSTRAP, PREFERENCES, SOURCES, write_votes
 
@@ -285,7 +286,7 @@ def arms_of(chosen: argparse.Namespace, rows: pa.Table) -> Iterator[tuple[str, P
     lockbox, aside = splits.lockbox(rows), splits.calibration(rows)
     said = Said(chosen.work, lockbox, aside)
     seeds = range(chosen.seeds)
-    prior_C = labelled_votes(splits.fold_votes(rows)).y_NC.mean(axis=0)
+    prior_C = labelled_votes(fold_votes(rows)).y_NC.mean(axis=0)
     yield "class prior", [[prior_prediction(prior_C, len(lockbox))]]
     plain = [Part(seed).workspace(chosen.work) for seed in seeds]
     yield from simple_arms(plain[0], lockbox)

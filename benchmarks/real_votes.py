@@ -322,7 +322,7 @@ def held_out_loss(work: Workspace) -> float:
 def compare(work: Workspace, source_of: Mapping[str, str], tf_idf: Array) -> list[dict[str, Any]]:
     """Every arm on the lockbox: log loss and accuracy with intervals, change from TF-IDF and from the prior."""
     rows = read_table(split_of(work) / "rows.parquet")
-    lockbox, training = splits.lockbox(rows), splits.fold_votes(rows)
+    lockbox, training = splits.lockbox(rows), lexical.fold_votes(rows)
     truth, ids = labelled_votes(lockbox), lockbox["id"].to_pylist()
     arms: dict[str, list[Array]] = {
         "class prior": [prior_prediction(labelled_votes(training).y_NC.mean(axis=0), len(ids))],

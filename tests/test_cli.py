@@ -115,7 +115,7 @@ def test_errors_are_one_line_and_exit_code_2(
     assert not Path("x").exists()
 
 
-WITHOUT_A_RECIPE = {"demo", "init", "schema", "tokenize"}
+WITHOUT_A_RECIPE = {"demo", "init", "schema"}
 ARGUMENTS: dict[str, tuple[str, ...]] = {
     "evaluate": ("{recipe}", "votes.csv"),
     "predict": ("{recipe}", "pairs.csv", "-o", "out.csv"),

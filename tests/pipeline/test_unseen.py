@@ -111,8 +111,8 @@ def run(world: Path, **sections: dict) -> Workspace:
 
 
 MODES = {
-    "out of fold": {"logits": {"soft_labels": "out_of_fold"}, "average": {"method": "weighted"}},
-    "in sample": {"average": {"method": "weighted"}},
+    "out of fold": {"logits": {"soft_labels": "out_of_fold"}},
+    "in sample": {},
     "in sample, nothing set aside": {"split": {"count": FOLDS, "lockbox_share": 0.2, "calibration_share": 0}},
 }
 

@@ -114,7 +114,11 @@ def test_sc4000_has_the_users_numbers() -> None:
         ),
         (
             {"average": {"method": "soup"}},
-            "average.method: greedy soups gained nothing and are gone; use exact",
+            "average.method: greedy soups gained next to nothing and are gone; use exact",
+        ),
+        (
+            {"average": {"method": "weighted"}},
+            "average.method: weighted averages gained next to nothing and are gone; use exact",
         ),
         ({"slurm": {"minutes_of": {"taech": 5}}}, "no step is called 'taech'; did you mean 'teach'"),
         (

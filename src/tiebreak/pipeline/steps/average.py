@@ -53,9 +53,8 @@ def run(
     calibration_votes = splits.calibration(table)
     split = "calibration" if len(calibration_votes) else "held_out"
     students = [_unseen_logits(table, folder, split) for folder in folders]
-    weights = [1 / _log_loss(table, logits) if method == "weighted" else 1.0 for logits in students]
     adapters = [read_adapter(folder / "adapter") for folder in folders]
-    state, lora = average(adapters, weights, method == "published")
+    state, lora = average(adapters, method == "published")
     save_adapter(state, lora, output / "adapter")
     runtime.report("merging", 0, 1, "models")
     classifier = _merged(base, state, lora, runtime.device)
@@ -70,7 +69,7 @@ def run(
     provenance = {
         "average": method,
         "adapters": [folder.name for folder in folders],
-        "shares": [weight / sum(weights) for weight in weights],
+        "shares": [1 / len(folders)] * len(folders),
         "calibrated_on": sorted(splits.groups_of(votes)),
         "learned_from": sorted(seen.learned_from(folders)),
     }
@@ -188,14 +187,3 @@ def _unseen_logits(rows: "pa.Table", model: Path, split: str) -> "pa.Table":
     groups = splits.groups_of(rows.filter(pc.is_in(rows["id"], value_set=logits["id"].combine_chunks())))
     seen.require_unseen(groups, seen.learned_from([model]), "the average's calibration")
     return logits
-
-
-def _log_loss(rows: "pa.Table", logits: "pa.Table") -> float:
-    """The log loss of a model's mean over both orders on the votes that it scored."""
-    from tiebreak.judge.logits import from_table, mean_over_orders, pool
-    from tiebreak.stats.metrics import log_loss
-    from tiebreak.train.rows import labels_of
-    from tiebreak.votes.schema import rows_of
-
-    scored = pool(list(from_table(logits)))
-    return log_loss(mean_over_orders(scored.z_NOC), labels_of(rows_of(rows, scored.ids))[:, 0])
