@@ -313,8 +313,8 @@ def held_out_loss(work: Workspace) -> float:
     scored = logits.read([work.folder(task) for task in work.tasks if task.step_name == "score"])
     rows = labelled_votes(read_table(split_of(work) / "rows.parquet"))
     losses = [
-        log_loss(said.probabilities(both_orders=True, calibrated=False), rows.subset(said.ids).y_NC)
-        for said in logits.of_split(scored, "held_out")
+        log_loss(model.probabilities(both_orders=True, calibrated=False), rows.subset(model.ids).y_NC)
+        for model in logits.of_split(scored, "held_out")
     ]
     return float(np.mean(losses))
 
@@ -333,8 +333,8 @@ def compare(work: Workspace, source_of: Mapping[str, str], tf_idf: Array) -> lis
     }
     from_lmsys = np.array([source_of[vote] == "LMSYS" for vote in ids])
     found = []
-    for name, said in arms.items():
-        metrics = summarise(said, truth.y_NC, BOOTSTRAP, truth.groups_N)
+    for name, predictions in arms.items():
+        metrics = summarise(predictions, truth.y_NC, BOOTSTRAP, truth.groups_N)
         found.append(
             {
                 "arm": name,
@@ -342,12 +342,12 @@ def compare(work: Workspace, source_of: Mapping[str, str], tf_idf: Array) -> lis
                 "log_loss": asdict(metrics["log_loss"]),
                 "accuracy": asdict(metrics["accuracy"]),
                 "log_loss_lmsys": float(
-                    np.mean([log_loss(p_NC[from_lmsys], truth.y_NC[from_lmsys]) for p_NC in said])
+                    np.mean([log_loss(p_NC[from_lmsys], truth.y_NC[from_lmsys]) for p_NC in predictions])
                 ),
                 "rows_lmsys": int(from_lmsys.sum()),
                 **{
                     f"change_from_{base}": asdict(
-                        difference(said, arms[base], truth.y_NC, BOOTSTRAP, truth.groups_N)
+                        difference(predictions, arms[base], truth.y_NC, BOOTSTRAP, truth.groups_N)
                     )
                     for base in ("class prior", "TF-IDF")
                 },
@@ -398,8 +398,8 @@ def page(table: str, facts: Mapping[str, Any], scale: Scale, minutes: float) -> 
     about = "\n".join(f"- {name}: {value}" for name, value in facts.items())
     device = "cpu" if facts["card"] == "CPU" else "cuda"
     pairs = "all" if scale.pairs < 0 else f"{scale.pairs:,}"
-    said = vars(scale) | {"table": table, "about": about, "size": facts["size"], "device": device}
-    return PAGE.format(**said | {"pairs": pairs, "minutes": minutes}, lora=LORA)
+    fields = vars(scale) | {"table": table, "about": about, "size": facts["size"], "device": device}
+    return PAGE.format(**fields | {"pairs": pairs, "minutes": minutes}, lora=LORA)
 
 
 PAGE = """# Real votes, trained from scratch

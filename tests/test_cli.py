@@ -226,9 +226,9 @@ def test_the_version_is_printed(tiebreak) -> None:
 
 
 def test_the_suggested_command_makes_a_missing_input(tiebreak, recipe: Path) -> None:
-    code, _, said = tiebreak("run", recipe, "--steps", "join", "--set", "seed=3")
+    code, _, err = tiebreak("run", recipe, "--steps", "join", "--set", "seed=3")
     assert code == 2
-    assert f"tiebreak run {recipe} --set seed=3 --steps" in said
+    assert f"tiebreak run {recipe} --set seed=3 --steps" in err
 
 
 def test_wrong_usage_ends_with_2(tiebreak) -> None:

@@ -158,7 +158,7 @@ def test_the_schema_describes_every_section() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         (
             {"logits": {"max_tokens": 300}},
@@ -175,10 +175,10 @@ def test_the_schema_describes_every_section() -> None:
         ({"distill": {"per_teacher": {"lama": {}}}}, "no such teacher; did you mean 'llama'?"),
     ],
 )
-def test_errors_of_our_own_validators_do_not_print_the_whole_recipe(changes: dict, said: str) -> None:
+def test_errors_of_our_own_validators_do_not_print_the_whole_recipe(changes: dict, message: str) -> None:
     with pytest.raises(TiebreakError) as error:
         parse(**changes)
-    assert said in str(error.value)
+    assert message in str(error.value)
     assert "votes.csv" not in str(error.value)
 
 
