@@ -34,7 +34,7 @@ from tiebreak.output import new_file
 from tiebreak.pipeline.graph import Task
 from tiebreak.recipe import loader
 from tiebreak.recipe.loader import RECIPE
-from tiebreak.recipe.schema import MAX_SEED, Prompt, Recipe
+from tiebreak.recipe.schema import MAX_SEED, Recipe
 from tiebreak.slurm import numbered_scripts, requeue
 from tiebreak.slurm.jobs import SlurmJobs
 
@@ -156,22 +156,6 @@ def check(
         Console().print(view.terminal(data_card))
     if any(found.level == "error" for found in findings):
         raise typer.Exit(2)
-
-
-@app.command()
-def tokenize(
-    votes: Annotated[list[Path], typer.Argument(help="Files of votes.")],
-    model: Annotated[str, typer.Option(help="A model folder or hub id, for its tokenizer.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="A new folder.")],
-    truncation: Literal["published", "balanced"] = "published",
-    as_json: AsJson = False,
-) -> None:
-    """Write votes of any number as Parquet shards of tokens, for a training of your own."""
-    from tiebreak.model import hub
-    from tiebreak.tokens import shards
-
-    prompt = Prompt(truncation=truncation)
-    show([shards.write_files(votes, output, hub.tokenizer(model), prompt)], as_json)
 
 
 @app.command()

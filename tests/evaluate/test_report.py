@@ -8,8 +8,8 @@ import pytest
 from scipy.stats import binomtest
 
 from tiebreak.evaluate import model_card, plots, report
-from tiebreak.evaluate.model_logits import ModelLogits
 from tiebreak.evaluate.variants import LabelledVotes, evaluate_variants, prior_variant, reliability, variants
+from tiebreak.judge.logits import ModelLogits
 from tiebreak.stats.calibration import from_json
 from tiebreak.stats.calibration_test import calibration_test
 from tiebreak.stats.clustered import share

@@ -12,7 +12,6 @@ from tiebreak.errors import TiebreakError
 from tiebreak.evaluate.augmentation import VotesAndLogits, tta_tradeoff
 from tiebreak.evaluate.bias import bias_report
 from tiebreak.evaluate.decomposition import brier_parts
-from tiebreak.evaluate.model_logits import ModelLogits, of_split
 from tiebreak.evaluate.variants import (
     LabelledVotes,
     Variant,
@@ -24,12 +23,13 @@ from tiebreak.evaluate.variants import (
     variants,
 )
 from tiebreak.evaluate.verdict import build_verdict
+from tiebreak.judge.logits import ModelLogits, of_split, pool
 from tiebreak.stats.blend import PROMPTS_TO_FIT, WEIGHTINGS, shares, weighted
 from tiebreak.stats.calibration_test import calibration_test
 from tiebreak.stats.metrics import Array, Bootstrap, log_loss
 from tiebreak.stats.nested_cv import nested
 from tiebreak.votes import splits
-from tiebreak.votes.schema import LABELS, probabilities
+from tiebreak.votes.schema import LABELS, probabilities, rows_of
 
 BASELINE = "baseline"
 """Stage name of the baseline's variants."""
@@ -221,10 +221,8 @@ def _shipped_metrics(
 
 def votes_with_logits(rows: pa.Table, scored: Sequence[ModelLogits]) -> VotesAndLogits:
     """Scored votes with their logits, of several models."""
-    position = {vote: n for n, vote in enumerate(rows["id"].to_pylist())}
-    aligned = [model.aligned([vote for vote in model.ids if vote in position]) for model in scored]
-    taken = rows.take([position[vote] for model in aligned for vote in model.ids])
-    return taken, np.concatenate([model.z_NOC for model in aligned])
+    known = pool(scored).among(set(rows["id"].to_pylist()))
+    return rows_of(rows, known.ids), known.z_NOC
 
 
 def _headline(evaluated: Sequence[dict[str, Any]]) -> dict[str, float | None]:

@@ -3,15 +3,10 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tiebreak.recipe.schema import Slice
 from tiebreak.runtime import Runtime
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pyarrow as pa
-    from numpy.typing import NDArray
 
 VERSION = 4
 
@@ -38,9 +33,10 @@ def run(
     from tiebreak.baseline.inputs import Inputs
     from tiebreak.baseline.model import Baseline
     from tiebreak.evaluate.build_metrics import labelled_votes
+    from tiebreak.judge.logits import to_table
     from tiebreak.stats.calibration import TemperatureScaling
     from tiebreak.stats.learning_curve import learning_curve
-    from tiebreak.stats.metrics import Bootstrap, log_loss
+    from tiebreak.stats.metrics import CLIP, Bootstrap, log_loss
     from tiebreak.votes import schema, splits
 
     table = schema.read_table(inputs["rows"][0] / "rows.parquet")
@@ -62,7 +58,9 @@ def run(
     (output / CURVE).write_text(json.dumps(learning, indent=2) + "\n", encoding="utf-8")
     p_NC = dict.fromkeys(scored, np.empty((0, 3)))
     p_NC |= {split: baseline.predict_inputs(inputs_of) for split, inputs_of in unseen.items()}
-    schema.write_table(_logits(scored, p_NC), output / "logits.parquet")
+    z_NC = np.log(np.maximum(np.concatenate(list(p_NC.values())), CLIP))
+    logits = to_table(splits.tag_splits(scored), np.stack([z_NC, z_NC], axis=1), "baseline", None)
+    schema.write_table(logits, output / "logits.parquet")
     x_NC, y_NC = p_NC["calibration"], schema.probabilities(calibration_votes)
     if not len(calibration_votes):
         x_NC, y_NC = baseline.out_of_fold_, truth.y_NC
@@ -77,19 +75,3 @@ def run(
         **baseline.weights(),
         **scaling.to_json(),
     }
-
-
-def _logits(scored: "Mapping[str, pa.Table]", p_NC: "Mapping[str, NDArray[np.float64]]") -> "pa.Table":
-    """Logarithms of probabilities as a model's logits (judge.logits.LOGITS_SCHEMA), in both orders."""
-    import numpy as np
-
-    from tiebreak.judge.logits import to_table
-    from tiebreak.stats.metrics import CLIP
-    from tiebreak.votes.schema import swap_answers
-
-    z_NC = np.log(np.maximum(np.concatenate(list(p_NC.values())), CLIP))
-    z_RC = np.stack([z_NC, swap_answers(z_NC)], axis=1).reshape(-1, 3).astype(np.float32)
-    ids = [vote for side in scored.values() for vote in side["id"].to_pylist() for _ in range(2)]
-    splits = [split for split, side in scored.items() for _ in range(2 * len(side))]
-    orders, origins = [0, 1] * len(z_NC), ["out_of_fold"] * len(ids)
-    return to_table(ids, orders, z_RC, splits, origins, "baseline", None)

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-    from tiebreak.evaluate.model_logits import ModelLogits
+    from tiebreak.judge.logits import ModelLogits
     from tiebreak.judge.postprocessing import Postprocessing
 
-VERSION = 12
+VERSION = 13
 
 _MODEL_INPUTS = ("teachers", "students", "average", "averaged", "quantized", "model", "baseline")
 _FICLONE = 0x40049409
@@ -44,7 +44,8 @@ def run(settings: Settings, inputs: Inputs, output: Path, runtime: Runtime) -> d
     """
     import pyarrow as pa
 
-    from tiebreak.evaluate import build_metrics, model_card, model_logits, report
+    from tiebreak.evaluate import build_metrics, model_card, report
+    from tiebreak.judge import logits
     from tiebreak.judge.package import read
     from tiebreak.judge.postprocessing import Postprocessing
     from tiebreak.stats.metrics import Bootstrap
@@ -59,14 +60,12 @@ def run(settings: Settings, inputs: Inputs, output: Path, runtime: Runtime) -> d
     package = read(shipped)
     calibration, baseline = package.calibration, inputs.get("baseline", ())
     scored = build_metrics.StageLogits(
-        teachers=model_logits.read(inputs["teachers"]),
-        students=model_logits.read(
-            inputs["students"], [_calibration(folder) for folder in inputs["students"]]
-        ),
-        average=model_logits.read(inputs["average"]),
-        averaged=model_logits.read(inputs["averaged"], [calibration]),
-        quantized=model_logits.read(inputs["quantized"], [calibration]),
-        baseline=model_logits.read(baseline, list(map(_calibration, baseline))),
+        teachers=logits.read(inputs["teachers"]),
+        students=_calibrated(inputs["students"]),
+        average=logits.read(inputs["average"]),
+        averaged=logits.read(inputs["averaged"], calibration),
+        quantized=logits.read(inputs["quantized"], calibration),
+        baseline=_calibrated(baseline),
     )
     leaderboard = _submit(inputs, output)
     bootstrap = Bootstrap(settings.evaluate.bootstrap_samples, settings.evaluate.confidence, settings.seed)
@@ -99,7 +98,7 @@ def _lockbox_probabilities(
     """The shipped model's probabilities (n, 3) of the lockbox."""
     import numpy as np
 
-    from tiebreak.evaluate.model_logits import of_split
+    from tiebreak.judge.logits import of_split
 
     if len(lockbox) == 0:
         return np.empty((0, 3))
@@ -120,9 +119,12 @@ def _submit(inputs: Inputs, output: Path) -> float | None:
     return submission.leaderboard_log_loss(path, inputs["solution"][0]) if "solution" in inputs else None
 
 
-def _calibration(folder: Path) -> dict[str, Any]:
-    state: dict[str, Any] = json.loads((folder / "calibration.json").read_text(encoding="utf-8"))
-    return state
+def _calibrated(folders: Sequence[Path]) -> "list[ModelLogits]":
+    """The logits of models, each with the calibration beside them."""
+    from tiebreak.judge.logits import read
+
+    states = [json.loads((folder / "calibration.json").read_text(encoding="utf-8")) for folder in folders]
+    return [item for folder, state in zip(folders, states, strict=True) for item in read([folder], state)]
 
 
 def _learning_curve(baseline: Sequence[Path]) -> dict[str, Any] | None:
