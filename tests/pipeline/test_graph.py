@@ -49,6 +49,20 @@ def test_published_has_two_teachers_five_folds_and_shards() -> None:
     assert ids(tasks, "post_pretrain") == ["llama", "qwen", "student"]
 
 
+def test_tasks_say_whose_they_are() -> None:
+    tree = yaml.safe_load(preset_text("published"))
+    base = tree["models"]["teachers"]["llama"]
+    models = tree["models"] | {"teachers": {"llama-fold1": base}}
+    tasks = tasks_of("published", models=models, logits={"shards": 2})
+    found = {task.id: (task.teacher, task.fold, task.shard) for task in tasks}
+    assert found["post_pretrain/llama-fold1"] == ("llama-fold1", None, None)
+    assert found["post_pretrain/student"] == (None, None, None)
+    assert found["teach/llama-fold1-fold0"] == ("llama-fold1", 0, None)
+    assert found["score/llama-fold1-fold3-2of2"] == ("llama-fold1", 3, 1)
+    assert found["distill/fold4"] == (None, 4, None)
+    assert found["average/student"] == (None, None, None)
+
+
 def test_a_student_reads_its_folds_logits_or_with_out_of_fold_labels_all() -> None:
     def read(soft_labels: str) -> list[str]:
         tasks = tasks_of("published", logits={"soft_labels": soft_labels})

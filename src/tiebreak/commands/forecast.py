@@ -19,7 +19,7 @@ from tiebreak.hardware.gpu_specs import GIB, Card, weight_format
 from tiebreak.hardware.memory_model import Shape, decoder_shape, memory_of, with_overhead
 from tiebreak.hardware.throughput import rate
 from tiebreak.model import hub
-from tiebreak.pipeline.graph import Source, Task, teacher_of
+from tiebreak.pipeline.graph import Source, Task
 from tiebreak.recipe.schema import Model, Role, Training
 from tiebreak.votes import parquet
 from tiebreak.votes.formats import readers
@@ -53,7 +53,7 @@ class Forecaster:
     def of(self, task: Task) -> Forecast:
         """The forecast of one task; nothing for tasks that need no GPU."""
         recipe = self._recipe
-        teacher = teacher_of(task)
+        teacher = task.teacher
         model = recipe.models.student if teacher is None else recipe.models.teachers[teacher]
         match task.step_name:
             case "post_pretrain":

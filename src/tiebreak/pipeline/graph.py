@@ -59,12 +59,19 @@ Inputs = Mapping[str, tuple["Task | Source", ...]]
 
 @dataclass(frozen=True)
 class Task:
-    """One task: a step, its settings and its inputs."""
+    """One task: a step, its settings and its inputs.
+
+    teacher: the teacher that it trains or scores with; None for the student, and where no model is. fold and shard,
+    from 0: those that it works on; None where there are none.
+    """
 
     step: ModuleType
     name: str
     settings: Slice
     inputs: Inputs
+    teacher: str | None = None
+    fold: int | None = None
+    shard: int | None = None
 
     @cached_property
     def step_name(self) -> str:
@@ -155,13 +162,6 @@ def find(graph: tuple[Task, ...], task_id: str) -> Task:
     raise TiebreakError(f"no task {task_id!r}; {nearest(task_id, (task.id for task in graph))}")
 
 
-def teacher_of(task: Task) -> str | None:
-    """The name of the teacher that a task trains or scores with; None for the student."""
-    if task.step_name == "post_pretrain":
-        return None if task.name == "student" else task.name
-    return task.name.rpartition("-fold")[0] if task.step_name in ("teach", "score") else None
-
-
 def _base(model: Model) -> Source:
     return Source(model.base, model.revision, is_model=True)
 
@@ -206,6 +206,7 @@ def _post_pretrain(recipe: Recipe, votes: Task) -> dict[str, Task]:
                 seed=recipe.seed,
             ),
             {"base": (_base(model),), "rows": (votes,)},
+            teacher=None if name == "student" else name,
         )
         for name, model in models.items()
     }
@@ -226,6 +227,8 @@ def _teach(recipe: Recipe, votes: Task, pretrained: dict[str, Task]) -> dict[tup
                 seed=recipe.seed,
             ),
             {"base": (_base(model),), "rows": (votes,), **_initial_adapter(pretrained, name)},
+            teacher=name,
+            fold=fold,
         )
         for name, model in recipe.models.teachers.items()
         for fold in recipe.folds("teach")
@@ -254,6 +257,9 @@ def _score(
                     seed=recipe.seed,
                 ),
                 {"base": (_base(model),), "adapter": (teachers[name, fold],), "rows": (votes,)},
+                teacher=name,
+                fold=fold,
+                shard=shard,
             )
             for shard in range(shards)
         )
@@ -293,6 +299,7 @@ def _distill(
                 else tuple(task for (_, f), group in logits.items() if f == fold for task in group),
                 **_initial_adapter(pretrained, "student"),
             },
+            fold=fold,
         )
         for fold in (recipe.folds("distill") if recipe.distill.students == "folds" else (None,))
     )

@@ -6,7 +6,7 @@ accumulate over jobs: TEACHER_FOLDS=0 and TEACHER_FOLDS=1 may be two jobs.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from tiebreak.engine.planner import PREREQUISITE_STEPS
 from tiebreak.engine.workspace import Workspace, absolute_paths
 from tiebreak.errors import TiebreakError, nearest
 from tiebreak.output import new_folder
-from tiebreak.pipeline.graph import Task, teacher_of
+from tiebreak.pipeline.graph import Task
 from tiebreak.recipe import loader
 from tiebreak.recipe.environment import SetVariable, key_of, read_variables
 from tiebreak.recipe.loader import RECIPE
@@ -57,6 +57,17 @@ _FOLD_VARIABLES: dict[int, tuple[str, FoldStep]] = {
 
 
 @dataclass(frozen=True)
+class _Selection:
+    """The tasks of a step that a job does, by their teacher (None: the student) and shard; None for all."""
+
+    teachers: Set[str | None] | None = None
+    shard: int | None = None
+
+    def includes(self, task: Task) -> bool:
+        return (self.teachers is None or task.teacher in self.teachers) and self.shard in (None, task.shard)
+
+
+@dataclass(frozen=True)
 class Job:
     """Job of one script: its tasks, under the scratch folder's recipe."""
 
@@ -89,11 +100,11 @@ def prepare(
         if sets:
             tree = absolute_paths(recipe, site_recipe.resolve().parent)
             recipe = loader.parse(tree, origin)
-        names = _task_names(step, values, loader.parse(tree, origin, overrides))
+        selection = _selection(step, values, loader.parse(tree, origin, overrides))
         _write_if_changed(path, recipe)  # validated: from here on nothing is refused
         _store_base(base, environment, folder)
         work = Workspace(path, overrides)
-        job = Job(work, tuple(_select_tasks(step, names, work)))
+        job = Job(work, tuple(_select_tasks(step, selection, work)))
         if step in (3, 4):
             _reserve_folders(job, STEP_OF[step])
     return job
@@ -214,7 +225,7 @@ def _has_started(work: Workspace, step: str, teacher: str) -> bool:
     return any(
         work.folder(task).exists()
         for task in work.tasks
-        if task.step_name == step and teacher_of(task) == teacher
+        if task.step_name == step and task.teacher == teacher
     )
 
 
@@ -245,46 +256,38 @@ def _write_if_changed(path: Path, recipe: Recipe) -> None:
         write_atomically(path, loader.dump(recipe))
 
 
-def _select_tasks(step: int, names: set[str], work: Workspace) -> Iterator[Task]:
-    """The step's tasks of these names, or all if none is named, and the prerequisite steps' tasks."""
+def _select_tasks(step: int, selection: _Selection, work: Workspace) -> Iterator[Task]:
+    """The selected tasks of the step, and the prerequisite steps' tasks."""
     for task in work.tasks:
         if task.step_name in PREREQUISITE_STEPS or (
-            task.step_name == STEP_OF[step] and (not names or task.name in names)
+            task.step_name == STEP_OF[step] and selection.includes(task)
         ):
             yield task
 
 
-def _task_names(step: int, values: Mapping[str, SetVariable], recipe: Recipe) -> set[str]:
-    """The task names selected by a step's variables; empty for all."""
+def _selection(step: int, values: Mapping[str, SetVariable], recipe: Recipe) -> _Selection:
+    """The tasks selected by a step's variables."""
     if step == 1 and "RUN_STAGE" in values:
-        return set(_stages(values["RUN_STAGE"].value, recipe))
+        return _Selection(set(_stages(values["RUN_STAGE"].value, recipe)))
     if step not in (3, 4):
-        return set()
-    teachers = _selected_teachers(step, values, recipe.models.teachers)
-    if step == 3:
-        return {f"{name}-fold{fold}" for name in teachers for fold in recipe.folds("teach")}
-    shards = range(recipe.logits.shards)
-    if "INFER_TRAIN_SHARD_ID" in values:
-        shards = _single_shard(values["INFER_TRAIN_SHARD_ID"].value, recipe.logits.shards)
-    folds = recipe.folds("logits")
-    return {
-        f"{name}-fold{fold}-{shard + 1}of{recipe.logits.shards}"
-        for name in teachers
-        for fold in folds
-        for shard in shards
-    }
+        return _Selection()
+    teachers = set(_selected_teachers(step, values, recipe.models.teachers))
+    if "INFER_TRAIN_SHARD_ID" not in values:
+        return _Selection(teachers)
+    return _Selection(teachers, _shard(values["INFER_TRAIN_SHARD_ID"].value, recipe.logits.shards))
 
 
-def _single_shard(shard: int, shards: int) -> range:
+def _shard(shard: int, shards: int) -> int:
     if shard >= shards:
         raise TiebreakError(f"INFER_TRAIN_SHARD_ID={shard}: the shards are 0 to {shards - 1}")
-    return range(shard, shard + 1)
+    return shard
 
 
-def _stages(stages: Sequence[str], recipe: Recipe) -> Iterator[str]:
-    """The models named by RUN_STAGE: `gemma` is the student if no teacher has that name."""
-    models = {key_of(name).lower(): name for name in (*recipe.models.teachers, "student")}
-    models.setdefault("gemma", "student")
+def _stages(stages: Sequence[str], recipe: Recipe) -> Iterator[str | None]:
+    """The models named by RUN_STAGE, None for the student: `gemma` is that if no teacher has that name."""
+    models: dict[str, str | None] = {key_of(name).lower(): name for name in recipe.models.teachers}
+    models["student"] = None
+    models.setdefault("gemma", None)
     for stage in stages:
         if stage not in models:
             raise TiebreakError(f"RUN_STAGE has {stage!r}, no model here; {nearest(stage, models)}")
