@@ -327,7 +327,7 @@ class Said:
 
     def of(self, work: Workspace, task: str, both: bool = True) -> list[Array]:
         """Probabilities by each model that a step (`score`) or task (`predict/averaged`) wrote logits of."""
-        tasks = [t for t in work.tasks if task in (t.step_name, t.id)]
+        tasks = [t for t in work.tasks if task in (t.step.name, t.id)]
         if any(work.manifest(t) is None for t in tasks):
             return []  # not trained, as the time was too short
         models = model_logits.of_split(model_logits.read([work.folder(t) for t in tasks]), "lockbox")

@@ -31,7 +31,7 @@ from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import Interrupted, TiebreakError
 from tiebreak.hardware.gpu_specs import find_card
 from tiebreak.output import new_file
-from tiebreak.pipeline.graph import Task
+from tiebreak.pipeline.graph import Task, fold_sections
 from tiebreak.recipe import loader
 from tiebreak.recipe.loader import RECIPE
 from tiebreak.recipe.schema import MAX_SEED, Prompt, Recipe
@@ -479,9 +479,8 @@ def _requeued_in_time(work: Workspace) -> Iterator[None]:
 def _workspace(
     recipe: Path, overrides: Sequence[str] | None, folds: str = "", steps: Sequence[str] = ()
 ) -> Workspace:
-    return Workspace(
-        _recipe_path(recipe), (*(overrides or ()), *loader.fold_overrides(_numbers(folds), steps))
-    )
+    restricted = loader.fold_overrides(_numbers(folds), fold_sections(steps))
+    return Workspace(_recipe_path(recipe), (*(overrides or ()), *restricted))
 
 
 def _recipe_path(recipe: Path) -> Path:

@@ -15,7 +15,7 @@ from tiebreak.engine.artifacts import SCRATCH, Manifest, read_manifest
 from tiebreak.engine.workspace import Workspace
 from tiebreak.pipeline.graph import STEPS, Task
 
-KINDS = [step.__name__.rpartition(".")[2] for step in STEPS]
+KINDS = [step.name for step in STEPS]
 SETTINGS = (
     "compute.workers=1",
     "compute.device=cpu",
@@ -81,10 +81,10 @@ def kill_and_finish(work: Workspace, tasks: Iterable[Task], kills: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_step_that_is_killed_ends_the_same(kind: str, work: Workspace) -> None:
-    kill_and_finish(work, [task for task in work.tasks if task.step_name == kind][:1], kills=1)
+    kill_and_finish(work, [task for task in work.tasks if task.step.name == kind][:1], kills=1)
 
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_task_killed_again_and_again_ends_the_same(kind: str, work: Workspace) -> None:
-    kill_and_finish(work, [task for task in work.tasks if task.step_name == kind], kills=3)
+    kill_and_finish(work, [task for task in work.tasks if task.step.name == kind], kills=3)

@@ -2,6 +2,7 @@
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import fake_steps
@@ -66,7 +67,7 @@ def test_inputs_that_came_and_went_are_named(done: Path) -> None:
 
 
 def test_a_new_version_of_a_step_is_named(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fake_steps.JOIN, "VERSION", 2)
+    monkeypatch.setattr(fake_steps, "JOIN", replace(fake_steps.JOIN, version=2))
     assert states(workspace(done))["join/all"] == ("stale", "version of the step 1 -> 2")
 
 

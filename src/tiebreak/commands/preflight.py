@@ -18,6 +18,7 @@ from tiebreak.hardware.gpu_specs import GIB, Card
 from tiebreak.hardware.memory_model import Memory, Shape, decoder_shape, memory_of, with_overhead
 from tiebreak.model import hub
 from tiebreak.pipeline.graph import Source, Task
+from tiebreak.pipeline.step import Weights
 from tiebreak.recipe.schema import Model
 from tiebreak.slurm import checks
 from tiebreak.votes.formats.hub_datasets import parse_location
@@ -126,14 +127,14 @@ class Preflight:
             if known is None or known.shape is None:
                 continue
             adapters = known.shape.adapters(known.model.lora.rank)
-            stored = 2 * (known.shape.matrices + known.shape.embeddings)
-            if task.step_name in ("teach", "post_pretrain", "distill"):
-                written += 4 * adapters
+            size: dict[Weights, int] = {
+                "adapter": 4 * adapters,
+                "model": 2 * (known.shape.matrices + known.shape.embeddings),
+                "quantized": int(1.1 * known.shape.matrices) + 2 * known.shape.embeddings,
+            }
+            written += sum(size[weights] for weights in task.step.writes)
+            if task.step.trains:
                 checkpoints = max(checkpoints, 3 * _CHECKPOINT * adapters)
-            elif task.step_name == "average":
-                written += stored + 4 * adapters
-            elif task.step_name in ("quantize", "evaluate"):  # which ships a copy
-                written += int(1.1 * known.shape.matrices) + 2 * known.shape.embeddings
         return written + checkpoints * self._parallel_tasks
 
     @cached_property

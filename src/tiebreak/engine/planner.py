@@ -9,9 +9,6 @@ from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import TiebreakError, nearest
 from tiebreak.pipeline.graph import Task
 
-PREREQUISITE_STEPS = ("ingest", "split", "baseline")
-"""Steps that are included when another one is chosen and they are missing."""
-
 
 @dataclass(frozen=True)
 class State:
@@ -28,13 +25,12 @@ def plan(work: Workspace, steps: Sequence[str] = ()) -> list[State]:
 
 
 def select(work: Workspace, steps: Sequence[str] = ()) -> list[Task]:
-    """The tasks of some steps, and those of `PREREQUISITE_STEPS`. Raises TiebreakError for an unknown step."""
-    known = dict.fromkeys(task.step_name for task in work.tasks)
+    """The tasks of some steps, and those of prerequisite steps. Raises TiebreakError for an unknown step."""
+    known = dict.fromkeys(task.step.name for task in work.tasks)
     for step in steps:
         if step not in known:
             raise TiebreakError(f"no step {step!r} in {work.path}; {nearest(step, known)}")
-    wanted = set(steps) | set(PREREQUISITE_STEPS) if steps else set(known)
-    return [task for task in work.tasks if task.step_name in wanted]
+    return [task for task in work.tasks if not steps or task.step.name in steps or task.step.is_prerequisite]
 
 
 def state(work: Workspace, task: Task) -> State:
@@ -69,8 +65,8 @@ def _changed_input(work: Workspace, task: Task, manifest: Manifest) -> str | Non
 
 
 def _differences(work: Workspace, task: Task, older: Manifest) -> Iterator[str]:
-    if older.version != task.step.VERSION:
-        yield f"version of the step {older.version} -> {task.step.VERSION}"
+    if older.version != task.step.version:
+        yield f"version of the step {older.version} -> {task.step.version}"
     before, now = _flattened(older.settings), _flattened(task.settings.model_dump(mode="json"))
     for key in dict.fromkeys((*before, *now)):
         if before.get(key) != now.get(key):

@@ -9,12 +9,12 @@
 Step 2 comes before step 1 here: it drops preference pairs whose prompt is among the votes.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from types import ModuleType
 
 from tiebreak.errors import TiebreakError, nearest
+from tiebreak.pipeline.step import Step
 from tiebreak.pipeline.steps import (
     average,
     baseline,
@@ -28,21 +28,22 @@ from tiebreak.pipeline.steps import (
     split,
     teach,
 )
-from tiebreak.recipe.schema import Model, Recipe, Slice
+from tiebreak.recipe.schema import FoldSection, Model, Recipe, Slice
 
-STEPS: tuple[ModuleType, ...] = (
-    ingest,
-    split,
-    baseline,
-    post_pretrain,
-    teach,
-    score,
-    distill,
-    average,
-    quantize,
-    predict,
-    evaluate,
+STEPS = (
+    ingest.STEP,
+    split.STEP,
+    baseline.STEP,
+    post_pretrain.STEP,
+    teach.STEP,
+    score.STEP,
+    distill.STEP,
+    average.STEP,
+    quantize.STEP,
+    predict.STEP,
+    evaluate.STEP,
 )
+"""The steps, in order."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Task:
     from 0: those that it works on; None where there are none.
     """
 
-    step: ModuleType
+    step: Step
     name: str
     settings: Slice
     inputs: Inputs
@@ -74,13 +75,9 @@ class Task:
     shard: int | None = None
 
     @cached_property
-    def step_name(self) -> str:
-        return self.step.__name__.rpartition(".")[2]
-
-    @cached_property
     def id(self) -> str:
         """The task's name for users: `teach/llama-fold0`."""
-        return f"{self.step_name}/{self.name}"
+        return f"{self.step.name}/{self.name}"
 
     def upstream(self) -> Iterator["Task"]:
         """The tasks whose artifacts this task reads."""
@@ -92,7 +89,7 @@ def tasks(recipe: Recipe) -> tuple[Task, ...]:
     """Every task of a recipe, in topological order."""
     ingested = _ingest(recipe)
     votes = Task(
-        split,
+        split.STEP,
         "votes",
         split.Settings(
             split=recipe.split, seed=recipe.seed if recipe.split.seed is None else recipe.split.seed
@@ -106,24 +103,26 @@ def tasks(recipe: Recipe) -> tuple[Task, ...]:
     logits = _score(recipe, votes, teachers)
     students = _distill(recipe, votes, pretrained, logits)
     averaged = Task(
-        average,
+        average.STEP,
         "student",
         average.Settings(average=recipe.average, prompt=recipe.prompt, tta=recipe.tta),
         {"base": (_base(recipe.models.student),), "rows": (votes,), "students": students, **baseline_input},
     )
     quantized = Task(
-        quantize,
+        quantize.STEP,
         "student",
         quantize.Settings(quantize=recipe.quantize, prompt=recipe.prompt, seed=recipe.seed),
         {"model": (averaged,), "rows": (votes,)},
     )
     test = {"test": (ingested["test"],)} if "test" in ingested else {}
     predictions = tuple(
-        Task(predict, name, predict.Settings(tta=recipe.tta), {"model": (model,), "rows": (votes,)} | test)
+        Task(
+            predict.STEP, name, predict.Settings(tta=recipe.tta), {"model": (model,), "rows": (votes,)} | test
+        )
         for name, model in (("averaged", averaged), ("quantized", quantized))
     )
     report = Task(
-        evaluate,
+        evaluate.STEP,
         "report",
         evaluate.Settings(name=recipe.name, evaluate=recipe.evaluate, seed=recipe.seed),
         {
@@ -162,6 +161,11 @@ def find(graph: tuple[Task, ...], task_id: str) -> Task:
     raise TiebreakError(f"no task {task_id!r}; {nearest(task_id, (task.id for task in graph))}")
 
 
+def fold_sections(steps: Sequence[str]) -> list[FoldSection]:
+    """The sections of the recipe that name the folds of these steps."""
+    return [step.fold_section for step in STEPS if step.name in steps and step.fold_section]
+
+
 def _base(model: Model) -> Source:
     return Source(model.base, model.revision, is_model=True)
 
@@ -169,13 +173,13 @@ def _base(model: Model) -> Source:
 def _baseline(recipe: Recipe, votes: Task) -> tuple[Task, ...]:
     if not recipe.baseline.enabled:
         return ()
-    return (Task(baseline, "lexical", baseline.Settings(), {"rows": (votes,)}),)
+    return (Task(baseline.STEP, "lexical", baseline.Settings(), {"rows": (votes,)}),)
 
 
 def _ingest(recipe: Recipe) -> dict[str, Task]:
     return {
         role: Task(
-            ingest,
+            ingest.STEP,
             role,
             ingest.Settings(
                 role=role,
@@ -195,7 +199,7 @@ def _post_pretrain(recipe: Recipe, votes: Task) -> dict[str, Task]:
     models = recipe.models.teachers | {"student": recipe.models.student}
     return {
         name: Task(
-            post_pretrain,
+            post_pretrain.STEP,
             name,
             post_pretrain.Settings(
                 precision=model.precision,
@@ -215,7 +219,7 @@ def _post_pretrain(recipe: Recipe, votes: Task) -> dict[str, Task]:
 def _teach(recipe: Recipe, votes: Task, pretrained: dict[str, Task]) -> dict[tuple[str, int], Task]:
     return {
         (name, fold): Task(
-            teach,
+            teach.STEP,
             f"{name}-fold{fold}",
             teach.Settings(
                 fold=fold,
@@ -242,7 +246,7 @@ def _score(
     return {
         (name, fold): tuple(
             Task(
-                score,
+                score.STEP,
                 f"{name}-fold{fold}-{shard + 1}of{shards}",
                 score.Settings(
                     teacher=name,
@@ -278,7 +282,7 @@ def _distill(
     every_logit = tuple(task for group in logits.values() for task in group)
     return tuple(
         Task(
-            distill,
+            distill.STEP,
             "all" if fold is None else f"fold{fold}",
             distill.Settings(
                 fold=fold,

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from yaml.composer import ComposerError
 
 from tiebreak.errors import TiebreakError, nearest
-from tiebreak.recipe.schema import FOLD_STEPS, Recipe
+from tiebreak.recipe.schema import FOLD_SECTIONS, FoldSection, Recipe
 
 RECIPE = "recipe.yaml"
 """The file name of a recipe in its own folder."""
@@ -56,16 +56,15 @@ def parse(tree: dict[str, Any], origin: str, overrides: Sequence[str] = ()) -> R
         raise TiebreakError(f"{origin}:\n" + "\n".join(_messages(error))) from None
 
 
-def fold_overrides(folds: Sequence[int], steps: Sequence[str] = ()) -> tuple[str, ...]:
-    """The overrides that restrict a run to some folds, from the first of `steps` on that has folds.
+def fold_overrides(folds: Sequence[int], sections: Sequence[FoldSection] = ()) -> tuple[str, ...]:
+    """The overrides that restrict a run to some folds, from the first of `sections` on.
 
     Earlier steps keep theirs: with out-of-fold soft labels one student reads every fold's logits.
     """
     if not folds:
         return ()
-    step_of = {"teach": "teach", "score": "logits", "distill": "distill"}
-    chosen = [FOLD_STEPS.index(step_of[step]) for step in steps if step in step_of]
-    return tuple(f"{section}.folds={list(folds)}" for section in FOLD_STEPS[min(chosen, default=0) :])
+    first = min(map(FOLD_SECTIONS.index, sections), default=0)
+    return tuple(f"{section}.folds={list(folds)}" for section in FOLD_SECTIONS[first:])
 
 
 def dump(recipe: Recipe) -> str:

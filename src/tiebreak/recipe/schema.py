@@ -60,8 +60,8 @@ def _check_cap_or_range(rows: int | tuple[int, int]) -> int | tuple[int, int]:
 
 Cap = Annotated[int, AfterValidator(_check_cap)]
 CapOrRange = Annotated[int | tuple[int, int], AfterValidator(_check_cap_or_range)]
-FoldStep = Literal["teach", "logits", "distill"]
-FOLD_STEPS: tuple[FoldStep, ...] = ("teach", "logits", "distill")
+FoldSection = Literal["teach", "logits", "distill"]
+FOLD_SECTIONS: tuple[FoldSection, ...] = get_args(FoldSection)
 """The sections with folds of their own, in order."""
 StepName = Annotated[str, AfterValidator(_check_step)]
 Role = Literal["votes", "extra", "preferences", "unlabelled", "test"]
@@ -480,19 +480,19 @@ class Recipe(Slice):
     @model_validator(mode="after")
     def _check_folds(self) -> "Recipe":
         upstream = set(range(self.split.count))
-        for step in FOLD_STEPS:
-            folds = set(self.folds(step))
+        for section in FOLD_SECTIONS:
+            folds = set(self.folds(section))
             if missing := folds - upstream:
                 raise ValueError(
-                    f"{step}.folds names {sorted(missing)}, but the step before has {sorted(upstream)}"
+                    f"{section}.folds names {sorted(missing)}, but the step before has {sorted(upstream)}"
                 )
             upstream = folds
         return self
 
-    def folds(self, step: FoldStep) -> tuple[int, ...]:
-        """The folds a step works on, in order: its own choice, or else those of the step before it."""
-        for at in range(FOLD_STEPS.index(step), -1, -1):
-            chosen: Folds = getattr(self, FOLD_STEPS[at]).folds
+    def folds(self, section: FoldSection) -> tuple[int, ...]:
+        """The folds a section's step works on, in order: its own choice, or else those of the section before it."""
+        for at in range(FOLD_SECTIONS.index(section), -1, -1):
+            chosen: Folds = getattr(self, FOLD_SECTIONS[at]).folds
             if chosen is not None:
                 return tuple(sorted(set(chosen)))
         return tuple(range(self.split.count))

@@ -15,15 +15,14 @@ from typing import Any
 import yaml
 
 from tiebreak.engine.artifacts import try_lock, write_atomically
-from tiebreak.engine.planner import PREREQUISITE_STEPS
 from tiebreak.engine.workspace import Workspace, absolute_paths
 from tiebreak.errors import TiebreakError, nearest
 from tiebreak.output import new_folder
-from tiebreak.pipeline.graph import Task
+from tiebreak.pipeline.graph import STEPS, Task
 from tiebreak.recipe import loader
 from tiebreak.recipe.environment import SetVariable, key_of, read_variables
 from tiebreak.recipe.loader import RECIPE
-from tiebreak.recipe.schema import FOLD_STEPS, FoldStep, Recipe
+from tiebreak.recipe.schema import FOLD_SECTIONS, FoldSection, Recipe
 
 SCRIPTS = {
     1: "step1_post_pretrain",
@@ -36,23 +35,13 @@ SCRIPTS = {
     8: "step8_infer_tta",
     9: "step9_eval",
 }
-STEP_OF = {
-    1: "post_pretrain",
-    2: "split",
-    3: "teach",
-    4: "score",
-    5: "distill",
-    6: "average",
-    7: "quantize",
-    8: "predict",
-    9: "evaluate",
-}
 STORED_BASE = ".scratch_base"
 _PUBLISHED = ("llama", "qwen")
-_FOLD_VARIABLES: dict[int, tuple[str, FoldStep]] = {
-    3: ("TEACHER_FOLDS", "teach"),
-    4: ("INFER_FOLDS", "logits"),
-    5: ("FOLDS", "distill"),
+_FOLD_SECTION = {step.number: step.fold_section for step in STEPS}
+_FOLD_VARIABLE: dict[FoldSection, str] = {
+    "teach": "TEACHER_FOLDS",
+    "logits": "INFER_FOLDS",
+    "distill": "FOLDS",
 }
 
 
@@ -106,7 +95,7 @@ def prepare(
         work = Workspace(path, overrides)
         job = Job(work, tuple(_select_tasks(step, selection, work)))
         if step in (3, 4):
-            _reserve_folders(job, STEP_OF[step])
+            _reserve_folders(job, step)
     return job
 
 
@@ -171,9 +160,8 @@ def _updated_recipe(
         if item.variable.key:
             _set(tree, item)
     overrides: tuple[str, ...] = ()
-    if step in _FOLD_VARIABLES:
-        name, section = _FOLD_VARIABLES[step]
-        if name in values:
+    if section := _FOLD_SECTION[step]:
+        if (name := _FOLD_VARIABLE[section]) in values:
             overrides = _add_folds(tree, section, values[name].value)
         else:
             tree[section]["folds"] = site[section]["folds"]
@@ -182,9 +170,9 @@ def _updated_recipe(
     return tree, overrides
 
 
-def _add_folds(tree: dict[str, Any], section: FoldStep, chosen: Sequence[int]) -> tuple[str, ...]:
+def _add_folds(tree: dict[str, Any], section: FoldSection, chosen: Sequence[int]) -> tuple[str, ...]:
     """Add a job's folds to those of the recipe. Returns the overrides that restrict the job to its own."""
-    later = FOLD_STEPS[FOLD_STEPS.index(section) + 1 :]
+    later = FOLD_SECTIONS[FOLD_SECTIONS.index(section) + 1 :]
     known = {fold for name in (section, *later) for fold in tree[name]["folds"] or ()}
     tree[section]["folds"] = sorted({*known, *chosen})
     return (f"{section}.folds={list(chosen)}", *(f"{name}.folds=null" for name in later))
@@ -197,9 +185,7 @@ def _teachers(
     every = site["models"]["teachers"] | stored["models"]["teachers"]
     selected = _selected_teachers(step, values, every)
     work = Workspace(path) if path.is_file() else None
-    started = {
-        name for name in stored["models"]["teachers"] if work and _has_started(work, STEP_OF[step], name)
-    }
+    started = {name for name in stored["models"]["teachers"] if work and _has_started(work, step, name)}
     return {name: model for name, model in every.items() if name in selected or name in started}
 
 
@@ -220,19 +206,19 @@ def _selected_teachers(
     return selected
 
 
-def _has_started(work: Workspace, step: str, teacher: str) -> bool:
+def _has_started(work: Workspace, step: int, teacher: str) -> bool:
     """True if a job has started on a teacher in this step."""
     return any(
         work.folder(task).exists()
         for task in work.tasks
-        if task.step_name == step and task.teacher == teacher
+        if task.step.number == step and task.teacher == teacher
     )
 
 
-def _reserve_folders(job: Job, step: str) -> None:
+def _reserve_folders(job: Job, step: int) -> None:
     """Create the tasks' folders, so that the next job keeps this one's teachers in the recipe."""
     for task in job.tasks:
-        if task.step_name == step:
+        if task.step.number == step:
             job.work.folder(task).mkdir(parents=True, exist_ok=True)
 
 
@@ -259,9 +245,7 @@ def _write_if_changed(path: Path, recipe: Recipe) -> None:
 def _select_tasks(step: int, selection: _Selection, work: Workspace) -> Iterator[Task]:
     """The selected tasks of the step, and the prerequisite steps' tasks."""
     for task in work.tasks:
-        if task.step_name in PREREQUISITE_STEPS or (
-            task.step_name == STEP_OF[step] and selection.includes(task)
-        ):
+        if task.step.is_prerequisite or (task.step.number == step and selection.includes(task)):
             yield task
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiebreak import seen
-from tiebreak.recipe.schema import Average, Prompt, Slice, Tta
+from tiebreak.pipeline.step import Step
+from tiebreak.recipe.schema import Average, Prompt, Recipe, Slice, Tta
 from tiebreak.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from tiebreak.judge.package import Package
     from tiebreak.model.classifier import Classifier
+    from tiebreak.pipeline.workload import VoteLengths, Workload
     from tiebreak.recipe.schema import Lora
     from tiebreak.stats.calibration import Calibrator
 
@@ -214,3 +216,20 @@ def _scored_votes(rows: "pa.Table", logits: "pa.Table") -> ScoredVotes:
     position = {vote: n for n, vote in enumerate(rows["id"].to_pylist())}
     ids, z_NOC = by_vote(logits)
     return ScoredVotes(rows.take([position[vote] for vote in ids]), z_NOC)
+
+
+def workload(recipe: Recipe, teacher: str | None, votes: "VoteLengths") -> "Workload":
+    from tiebreak.pipeline.workload import Workload, tokens
+
+    return Workload(scored=2 * tokens(votes.share(recipe.split.calibration_share), recipe.tta.max_tokens))
+
+
+STEP = Step(
+    "average",
+    VERSION,
+    run,
+    number=6,
+    needs_gpu=lambda recipe: recipe.split.calibration_share > 0,  # else nothing is scored
+    writes=("adapter", "model"),
+    workload=workload,
+)

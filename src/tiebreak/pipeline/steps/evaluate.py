@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiebreak import seen
+from tiebreak.pipeline.step import Step
 from tiebreak.recipe.schema import Evaluate, Slice
 from tiebreak.runtime import Runtime
 
@@ -143,3 +144,6 @@ def _copy(source: str, target: str) -> None:
             fcntl.ioctl(written, _FICLONE, read.fileno())
     except OSError:
         shutil.copyfile(source, target)
+
+
+STEP = Step("evaluate", VERSION, run, number=9, writes=("quantized",))

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tiebreak.pipeline.step import Step
 from tiebreak.recipe.schema import Role, Share, Slice
 from tiebreak.runtime import Runtime
 
@@ -53,3 +54,6 @@ def run(
         "rejects": kinds.total(),
         **{f"rejects: {reason}": count for reason, count in kinds.most_common()},
     }
+
+
+STEP = Step("ingest", VERSION, run, is_prerequisite=True)

@@ -2,10 +2,14 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tiebreak.recipe.schema import Lora, Prompt, Slice, Training
+from tiebreak.pipeline.step import Step, always
+from tiebreak.recipe.schema import Lora, Prompt, Recipe, Slice, Training
 from tiebreak.runtime import Runtime
+
+if TYPE_CHECKING:
+    from tiebreak.pipeline.workload import VoteLengths, Workload
 
 VERSION = 3
 
@@ -41,3 +45,23 @@ def run(
         "last_loss": losses[-1],
         "learned_from": ["preferences"],
     }
+
+
+def workload(recipe: Recipe, teacher: str | None, votes: "VoteLengths") -> "Workload":
+    from tiebreak.pipeline.workload import Workload, subset, training_tokens
+
+    pairs = subset(votes.of("preferences"), recipe.post_pretrain.subset_rows)
+    return Workload(trained=training_tokens(pairs, recipe.post_pretrain.training))
+
+
+STEP = Step(
+    "post_pretrain",
+    VERSION,
+    run,
+    number=1,
+    needs_gpu=always,
+    is_multiprocess=True,
+    trains=True,
+    writes=("adapter",),
+    workload=workload,
+)

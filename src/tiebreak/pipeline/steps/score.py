@@ -8,11 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tiebreak.recipe.schema import Prompt, Slice
+from tiebreak.pipeline.step import Step, always
+from tiebreak.recipe.schema import Prompt, Recipe, Slice
 from tiebreak.runtime import Runtime
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from tiebreak.pipeline.workload import VoteLengths, Workload
 
 VERSION = 3
 
@@ -84,3 +87,23 @@ def _rows_to_score(folder: Path, settings: Settings) -> "pa.Table":
         parts["unlabelled"] = schema.read_table(unlabelled)
     table = splits.tag_splits(parts, trained_on=splits.subset(side, settings.taught_rows, seed))
     return table.take(np.arange(settings.shard, len(table), settings.shards))
+
+
+def workload(recipe: Recipe, teacher: str | None, votes: "VoteLengths") -> "Workload":
+    from tiebreak.pipeline.workload import Workload, tokens
+
+    logits = recipe.logits
+    pairs = (votes.scored_by([teacher] if teacher else []), votes.held_out)
+    return Workload(scored=2 * sum(tokens(side, logits.max_tokens) for side in pairs) / logits.shards)
+
+
+STEP = Step(
+    "score",
+    VERSION,
+    run,
+    number=4,
+    fold_section="logits",
+    needs_gpu=always,
+    is_multiprocess=True,
+    workload=workload,
+)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiebreak.errors import TiebreakError
+from tiebreak.pipeline.step import Step
 from tiebreak.recipe.schema import ROLES, Slice, Split
 from tiebreak.runtime import Runtime
 
@@ -217,3 +218,6 @@ def _fold_metrics(p_FC: "dict[int, NDArray[np.float64]]", split: Split) -> dict[
         "size_imbalance": size,
         "label_imbalance": label,
     }
+
+
+STEP = Step("split", VERSION, run, number=2, is_prerequisite=True)

@@ -2,10 +2,14 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tiebreak.recipe.schema import Lora, Prompt, Slice, Training
+from tiebreak.pipeline.step import Step, always
+from tiebreak.recipe.schema import Lora, Prompt, Recipe, Slice, Training
 from tiebreak.runtime import Runtime
+
+if TYPE_CHECKING:
+    from tiebreak.pipeline.workload import VoteLengths, Workload
 
 VERSION = 3
 
@@ -45,3 +49,24 @@ def run(
         "last_loss": losses[-1],
         "learned_from": learned_from,
     }
+
+
+def workload(recipe: Recipe, teacher: str | None, votes: "VoteLengths") -> "Workload":
+    from tiebreak.pipeline.workload import Workload, subset, training_tokens
+
+    side = subset(votes.training_side, recipe.teach.subset_rows)
+    return Workload(trained=training_tokens(side, recipe.teach.training))
+
+
+STEP = Step(
+    "teach",
+    VERSION,
+    run,
+    number=3,
+    fold_section="teach",
+    needs_gpu=always,
+    is_multiprocess=True,
+    trains=True,
+    writes=("adapter",),
+    workload=workload,
+)
