@@ -198,7 +198,7 @@ def plan(
     for found in ingested(work):
         print(_line(found), file=sys.stderr)
     states = plan_tasks(work, chosen)
-    rows = [{"task": s.task.id, "state": s.status, "reason": s.reason} for s in states]
+    rows = [{"task": s.task.id, "state": s.status, "reason": str(s.reason)} for s in states]
     if gpu:
         from tiebreak.commands import forecast
 

@@ -158,7 +158,7 @@ class _Reader:
         for batch in readers.read([path], role):
             records += batch.records
             votes += batch.votes.num_rows
-            kinds.update(readers.kind(reason) for _, _, reason in batch.rejects)
+            kinds.update(readers.kinds_of(batch.rejects))
             if batch.votes.num_rows:
                 tokens = token_counts(batch.votes, self.tokenizer)
                 self.features.append(VoteFeatures.from_batch(batch.votes, tokens, self.models))

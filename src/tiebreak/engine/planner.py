@@ -11,12 +11,22 @@ from tiebreak.pipeline.graph import Task
 
 
 @dataclass(frozen=True)
+class Failed:
+    """The reason of a task whose last attempt ended with an error."""
+
+    error: str
+
+    def __str__(self) -> str:
+        return f"failed: {self.error}"
+
+
+@dataclass(frozen=True)
 class State:
     """State of a task. Missing: no artifact. Stale: an outdated one."""
 
     task: Task
     status: Literal["fresh", "missing", "stale"]
-    reason: str = ""
+    reason: str | Failed = ""
 
 
 def plan(work: Workspace, steps: Sequence[str] = ()) -> list[State]:
@@ -41,7 +51,7 @@ def state(work: Workspace, task: Task) -> State:
         return State(task, "stale", problem) if problem else State(task, "fresh")
     folder = work.folder(task)
     if (folder / FAILURE).is_file():
-        return State(task, "missing", "failed: " + _first_line((folder / FAILURE).read_text("utf-8")))
+        return State(task, "missing", Failed(_first_line((folder / FAILURE).read_text("utf-8"))))
     if has_checkpoint(folder, work.inputs(task)):
         return State(task, "missing", "unfinished, goes on from its checkpoint")
     older = newest_manifest(work.step_folder(task), task.name)

@@ -9,7 +9,7 @@ from tiebreak.pipeline.step import Step
 from tiebreak.recipe.schema import Role, Share, Slice
 from tiebreak.runtime import Runtime
 
-VERSION = 4
+VERSION = 5
 
 
 class Settings(Slice):
@@ -42,7 +42,7 @@ def run(
                 readers.require_complete(batch.rejects, readers.OR_INCOMPLETE)
             good.write_batch(batch.votes)
             bad.write_table(readers.rejects_table(batch.rejects))
-            kinds.update(readers.kind(reason) for _, _, reason in batch.rejects)
+            kinds.update(readers.kinds_of(batch.rejects))
             records += batch.records
             made += batch.votes.num_rows
             runtime.report("read", records, 0, "records")
