@@ -130,7 +130,7 @@ def check(
     if output:
         new_file(output, (".html",), data)
     findings = []
-    if len(data) == 1 and outputs.is_recipe(data[0]):
+    if len(data) == 1 and outputs.recipe_at(data[0]):
         work = _workspace(data[0], set_)
         findings = Preflight(work, find_card(card) if card else None, on == "slurm").findings()
         _print_findings(findings, as_json)

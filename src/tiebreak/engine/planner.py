@@ -4,7 +4,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tiebreak.engine.artifacts import FAILURE, InputRecord, Manifest, changed, has_checkpoint, newest_manifest
+from tiebreak.engine.artifacts import (
+    FAILURE,
+    InputRecord,
+    Manifest,
+    find_damage,
+    has_checkpoint,
+    newest_manifest,
+)
 from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import TiebreakError, nearest
 from tiebreak.pipeline.graph import Task
@@ -44,10 +51,11 @@ def select(work: Workspace, steps: Sequence[str] = ()) -> list[Task]:
 
 
 def state(work: Workspace, task: Task) -> State:
-    """The state of a task; checks its files as `artifacts.changed` does."""
+    """The state of a task; files written since it was made are read."""
     manifest = work.manifest(task)
     if manifest and manifest.key == work.key(task):
-        problem = changed(work.folder(task), manifest) or _changed_input(work, task, manifest)
+        rewritten = find_damage(work.folder(task), manifest, only_rewritten=True)
+        problem = rewritten or _changed_input(work, task, manifest)
         return State(task, "stale", problem) if problem else State(task, "fresh")
     folder = work.folder(task)
     if (folder / FAILURE).is_file():

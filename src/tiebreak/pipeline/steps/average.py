@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tiebreak.recipe.schema import Lora
     from tiebreak.stats.calibration import Calibrator
 
-VERSION = 10
+VERSION = 11
 
 
 class Settings(Slice):
@@ -189,7 +189,7 @@ def _blend_with_baseline(
     if choice.blend is None:
         return shipped, metrics
     shutil.copyfile(baseline / files.NAME, model / files.NAME)
-    blend = choice.blend.to_json() | {"sha256": files.digest(model)}
+    blend = choice.blend.to_json()
     learned_from = sorted({*shipped.provenance["learned_from"], *seen.learned_from([baseline])})
     provenance = shipped.provenance | {"learned_from": learned_from, "blended_with_baseline": choice.name}
     return shipped.model_copy(update={"blend": blend, "provenance": provenance}), metrics
