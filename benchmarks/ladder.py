@@ -83,7 +83,7 @@ RECIPE: dict[str, Any] = {
     "tta": {"max_tokens": 256},
 }
 
-ALONE = ("models.teachers=" + json.dumps({"student": STUDENT}), "logits.subset_rows=1")
+ALONE = ("models.teachers=" + json.dumps({"student": STUDENT}), "logits.subset_votes=1")
 """The student in the place of the teacher: it learns from labels alone, and need not score what it learned."""
 
 OURS = (

@@ -138,7 +138,7 @@ def recipe(size: str, scale: Scale) -> dict[str, Any]:
         },
         "prompt": {"prompt_tokens": scale.tokens // 4},
         "split": {"count": scale.folds, "lockbox_share": 0.25},
-        "post_pretrain": {"subset_rows": scale.pairs, "training": training},
+        "post_pretrain": {"subset_votes": scale.pairs, "training": training},
         "teach": {"training": training},
         "logits": {"max_tokens": scale.tokens, "soft_labels": "out_of_fold"},
         "distill": {"training": training, "average_orders": True},

@@ -75,7 +75,7 @@ def test_values(name: str, text: str, value: object) -> None:
         ("SKIP_QWEN", "yes", "0 or 1"),
         ("INFER_PREFER_LORA", "0", "never merged"),
         ("INFER_LLAMA_SUBSET", "20000-15000", "a range such as 15000-20000"),
-        ("INFER_LLAMA_SUBSET", "0", "a number of rows"),
+        ("INFER_LLAMA_SUBSET", "0", "a number of votes"),
         ("INFER_MODELS", "llama;rm", "names of models"),
     ],
 )

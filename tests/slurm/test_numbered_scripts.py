@@ -71,9 +71,9 @@ def test_the_users_nine_commands(site: Path, tmp_path: Path) -> None:
     for step in (6, 7, 8, 9):
         job = do(site, step)
     known = job.work.recipe
-    assert known.teach.subset_rows == 20000
+    assert known.teach.subset_votes == 20000
     assert known.teach.training.max_steps == 300
-    assert known.logits.subset_rows_of == {"llama": (15000, 20000)}
+    assert known.logits.subset_votes_of == {"llama": (15000, 20000)}
     assert (known.compute.score_tokens, known.compute.log_every) == (8 * 1024, 5)
     assert known.distill.training.epochs == 2
     assert list(known.models.teachers) == ["llama"]

@@ -55,7 +55,7 @@ class VoteLengths:
     def scored_by(self, teachers: Iterable[str]) -> Lengths:
         """Training votes and pairs without votes that all of these teachers score."""
         logits = self.recipe.logits
-        counts = [logits.subset_rows_of.get(name, logits.subset_rows) for name in teachers]
+        counts = [logits.subset_votes_of.get(name, logits.subset_votes) for name in teachers]
         means = [int(np.mean(count)) for count in counts]
         fewest = min((mean for mean in means if mean >= 0), default=-1)
         return np.concatenate([subset(self.training_side, fewest), self.of("unlabelled")])

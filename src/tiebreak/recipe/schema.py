@@ -4,15 +4,12 @@ Each step receives only its own slice of this tree; a slice is part of the key o
 that change a result belong here and all others (scheduling, output) in `Compute` and `Slurm`.
 """
 
-import logging
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from tiebreak.errors import nearest
-
-log = logging.getLogger(__name__)
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
@@ -50,12 +47,12 @@ def _check_step(name: str) -> str:
     return name
 
 
-def _check_cap_or_range(rows: int | tuple[int, int]) -> int | tuple[int, int]:
-    if isinstance(rows, int):
-        return _check_cap(rows)
-    if not 0 < rows[0] <= rows[1]:
-        raise ValueError(f"a range of rows goes up from 1 or more, and {list(rows)} does not")
-    return rows
+def _check_cap_or_range(votes: int | tuple[int, int]) -> int | tuple[int, int]:
+    if isinstance(votes, int):
+        return _check_cap(votes)
+    if not 0 < votes[0] <= votes[1]:
+        raise ValueError(f"a range of votes goes up from 1 or more, and {list(votes)} does not")
+    return votes
 
 
 Cap = Annotated[int, AfterValidator(_check_cap)]
@@ -171,7 +168,7 @@ class PostPretrain(Slice):
     """Step 1: every model learns the task on preference pairs; the adapters carry over."""
 
     enabled: bool = Field(True, description="false: skip the step, even with preference pairs")
-    subset_rows: Cap = Field(-1, description="votes kept, seeded; -1 for all")
+    subset_votes: Cap = Field(-1, description="votes kept, seeded; -1 for all")
     training: Training = Training(epochs=1.0)
 
 
@@ -194,18 +191,6 @@ class Split(Slice):
     drop_overlaps: bool = Field(
         True, description="rows leave the training sides whose prompt is among the test pairs or votes"
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _rename_deprecated_key(cls, tree: Any) -> Any:
-        if not isinstance(tree, dict) or "soup_share" not in tree:
-            return tree
-        if "calibration_share" in tree:
-            raise ValueError(
-                "soup_share is the older name of calibration_share, which is there too; leave it out"
-            )
-        log.warning("split.soup_share is called split.calibration_share now, and is read as that")
-        return {"calibration_share" if key == "soup_share" else key: share for key, share in tree.items()}
 
     @model_validator(mode="after")
     def _check_shares(self) -> "Split":
@@ -232,7 +217,7 @@ class Teach(Slice):
     folds: Folds = Field(
         None, description="folds to train; null for all, here and below for those of the step before"
     )
-    subset_rows: Cap = Field(-1, description="votes kept of a fold's training side, seeded; -1 for all")
+    subset_votes: Cap = Field(-1, description="votes kept of a fold's training side, seeded; -1 for all")
     training: Training = Training()
 
 
@@ -240,10 +225,10 @@ class Logits(Slice):
     """Step 4: teachers score training and held-out rows in both orders."""
 
     folds: Folds = Field(None, description="folds to score; null for those of teach")
-    subset_rows: CapOrRange = Field(
+    subset_votes: CapOrRange = Field(
         -1, description="training votes scored, seeded: a number, a range drawn from per fold, or -1 for all"
     )
-    subset_rows_of: dict[str, CapOrRange] = Field({}, description="the same for the teachers named")
+    subset_votes_of: dict[str, CapOrRange] = Field({}, description="the same for the teachers named")
     shards: Positive = Field(1, description="tasks that share the rows of one teacher and fold")
     soft_labels: Literal["in_sample", "out_of_fold"] = Field(
         "in_sample", description="from the fold's own teacher, or from the one that held the row out"
@@ -469,7 +454,7 @@ class Recipe(Slice):
     def _check_teachers(self) -> "Recipe":
         named: dict[str, Iterable[str]] = {
             "distill.per_teacher": self.distill.per_teacher,
-            "logits.subset_rows_of": self.logits.subset_rows_of,
+            "logits.subset_votes_of": self.logits.subset_votes_of,
         }
         for key, names in named.items():
             if unknown := set(names) - set(self.models.teachers):

@@ -124,7 +124,7 @@ def _soft_labels(
     if len(scored) == 0:
         raise TiebreakError(
             f"no training vote of {'any fold' if settings.fold is None else f'fold {settings.fold}'} has logits of every teacher; run step 4 "
-            "with the same logits.subset_rows for each teacher"
+            "with the same logits.subset_votes for each teacher"
         )
     used = chosen.filter(pa.compute.is_in(chosen["id"], value_set=scored["id"].combine_chunks()))
     counts = pa.compute.value_counts(used["origin"]).to_pylist()

@@ -18,7 +18,7 @@ class Settings(Slice):
     precision: str
     lora: Lora
     prompt: Prompt
-    subset_rows: int
+    subset_votes: int
     training: Training
     seed: int
 
@@ -33,7 +33,7 @@ def run(
 
     (base,), (rows,) = inputs["base"], inputs["rows"]
     seed = splits.derive_seed(settings.seed, "post_pretrain")
-    table = splits.subset(schema.read_table(rows / "preferences.parquet"), settings.subset_rows, seed)
+    table = splits.subset(schema.read_table(rows / "preferences.parquet"), settings.subset_votes, seed)
     classifier = load_adapted(base, settings.lora, None, settings.precision, runtime.device, settings.seed)
     losses = fit(classifier, table, settings.prompt, settings.training, runtime, seed)
     if not runtime.is_main:
@@ -50,7 +50,7 @@ def run(
 def workload(recipe: Recipe, teacher: str | None, votes: "VoteLengths") -> "Workload":
     from tiebreak.pipeline.workload import Workload, subset, training_tokens
 
-    pairs = subset(votes.of("preferences"), recipe.post_pretrain.subset_rows)
+    pairs = subset(votes.of("preferences"), recipe.post_pretrain.subset_votes)
     return Workload(trained=training_tokens(pairs, recipe.post_pretrain.training))
 
 

@@ -25,8 +25,8 @@ class Settings(Slice):
     fold: int
     shard: int
     shards: int
-    subset_rows: int | tuple[int, int]
-    taught_rows: int
+    subset_votes: int | tuple[int, int]
+    taught_votes: int
     max_tokens: int
     precision: str
     prompt: Prompt
@@ -73,7 +73,7 @@ def _rows_to_score(folder: Path, settings: Settings) -> "pa.Table":
     rows = schema.read_table(folder / "rows.parquet")
     unlabelled = folder / "unlabelled.parquet"
     seed = splits.derive_seed(settings.seed, "teach", settings.fold)
-    count = settings.subset_rows
+    count = settings.subset_votes
     if isinstance(count, tuple):
         count = int(np.random.default_rng(seed).integers(count[0], count[1], endpoint=True))
     side = splits.training_votes(rows, settings.fold)
@@ -85,7 +85,7 @@ def _rows_to_score(folder: Path, settings: Settings) -> "pa.Table":
     }
     if unlabelled.exists():
         parts["unlabelled"] = schema.read_table(unlabelled)
-    table = splits.tag_splits(parts, trained_on=splits.subset(side, settings.taught_rows, seed))
+    table = splits.tag_splits(parts, trained_on=splits.subset(side, settings.taught_votes, seed))
     return table.take(np.arange(settings.shard, len(table), settings.shards))
 
 

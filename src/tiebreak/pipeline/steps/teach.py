@@ -19,7 +19,7 @@ class Settings(Slice):
     precision: str
     lora: Lora
     prompt: Prompt
-    subset_rows: int
+    subset_votes: int
     training: Training
     seed: int
 
@@ -35,7 +35,7 @@ def run(
     (base,), (rows,) = inputs["base"], inputs["rows"]
     seed = splits.derive_seed(settings.seed, "teach", settings.fold)
     table = splits.training_votes(schema.read_table(rows / "rows.parquet"), settings.fold)
-    table = splits.subset(table, settings.subset_rows, seed)
+    table = splits.subset(table, settings.subset_votes, seed)
     start = inputs["start"][0] / "adapter" if "start" in inputs else None
     classifier = load_adapted(base, settings.lora, start, settings.precision, runtime.device, settings.seed)
     losses = fit(classifier, table, settings.prompt, settings.training, runtime, seed)
@@ -54,7 +54,7 @@ def run(
 def workload(recipe: Recipe, teacher: str | None, votes: "VoteLengths") -> "Workload":
     from tiebreak.pipeline.workload import Workload, subset, training_tokens
 
-    side = subset(votes.training_side, recipe.teach.subset_rows)
+    side = subset(votes.training_side, recipe.teach.subset_votes)
     return Workload(trained=training_tokens(side, recipe.teach.training))
 
 
