@@ -41,7 +41,8 @@ from tiebreak.evaluate import model_logits
 from tiebreak.evaluate.build_metrics import votes_with_logits
 from tiebreak.judge.swap import certainty_threshold, tta_probabilities
 from tiebreak.pipeline.graph import Task
-from tiebreak.recipe.schema import Compute, Tta
+from tiebreak.recipe.execution import Compute
+from tiebreak.recipe.schema import Tta
 from tiebreak.stats.metrics import Array, Estimate, prior_prediction
 from tiebreak.votes import synthetic
 from tiebreak.votes.schema import LABELS, LOCKBOX, SCHEMA, read_table, write_table

@@ -20,7 +20,8 @@ from tiebreak.engine.artifacts import write_atomically
 from tiebreak.errors import Interrupted, TiebreakError
 from tiebreak.pipeline.graph import Source, Task
 from tiebreak.pipeline.step import Step
-from tiebreak.recipe.schema import Recipe, Slice
+from tiebreak.recipe.schema import Recipe
+from tiebreak.recipe.values import Slice
 from tiebreak.runtime import Runtime
 
 STEPS = 20

@@ -34,7 +34,8 @@ from tiebreak.output import new_file
 from tiebreak.pipeline.graph import Task, fold_sections
 from tiebreak.recipe import loader
 from tiebreak.recipe.loader import RECIPE
-from tiebreak.recipe.schema import MAX_SEED, Prompt, Recipe
+from tiebreak.recipe.schema import Prompt, Recipe
+from tiebreak.recipe.values import MAX_SEED
 from tiebreak.slurm import numbered_scripts, requeue
 from tiebreak.slurm.jobs import SlurmJobs
 

@@ -8,7 +8,7 @@ from tiebreak.errors import TiebreakError
 from tiebreak.pipeline import graph
 from tiebreak.pipeline.graph import Source, Task
 from tiebreak.recipe import loader
-from tiebreak.recipe.schema import STEPS
+from tiebreak.recipe.values import STEPS
 
 
 def tasks_of(preset: str, **changes: object) -> tuple[Task, ...]:

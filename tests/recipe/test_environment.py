@@ -120,7 +120,7 @@ def test_every_key_is_one_of_the_recipe() -> None:
 
 def _model_fields() -> dict[str, object]:
     """The fields of a model, for keys that go through models.teachers.*."""
-    from tiebreak.recipe.schema import Model
+    from tiebreak.recipe.models import Model
 
     return dict(Model.model_fields)
 

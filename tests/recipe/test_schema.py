@@ -8,6 +8,7 @@ import yaml
 from tiebreak.commands.init import preset_text, presets
 from tiebreak.errors import TiebreakError
 from tiebreak.recipe import loader, schema
+from tiebreak.recipe.values import ROLES
 
 LEAST = {
     "name": "least",
@@ -181,4 +182,4 @@ def test_files_by_role_are_those_that_are_there_in_the_order_of_the_ingest() -> 
         ("extra", ("e", "f")),
         ("test", ("t",)),
     ]
-    assert set(schema.ROLES) < set(schema.Data.model_fields)
+    assert set(ROLES) < set(schema.Data.model_fields)

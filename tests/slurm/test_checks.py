@@ -7,7 +7,7 @@ import pytest
 
 from tiebreak.engine.finding import Finding
 from tiebreak.engine.workspace import Workspace
-from tiebreak.recipe.schema import Slurm
+from tiebreak.recipe.execution import Slurm
 from tiebreak.slurm import client
 from tiebreak.slurm.checks import check_account, check_partition, findings
 from tiebreak.slurm.client import Partition

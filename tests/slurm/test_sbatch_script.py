@@ -17,8 +17,9 @@ from tiebreak.engine.task_runner import run_task
 from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import TiebreakError
 from tiebreak.pipeline.graph import Task
+from tiebreak.recipe.execution import Slurm
 from tiebreak.recipe.loader import parse
-from tiebreak.recipe.schema import Recipe, Slurm
+from tiebreak.recipe.schema import Recipe
 from tiebreak.slurm import client, sbatch_script
 from tiebreak.slurm.jobs import SlurmJobs
 from tiebreak.slurm.sbatch_script import Site, Submission, minutes_of, script, submissions

@@ -11,7 +11,8 @@ from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import TiebreakError
 from tiebreak.model import hub
 from tiebreak.pipeline.graph import Source
-from tiebreak.recipe.schema import Role, Split
+from tiebreak.recipe.schema import Split
+from tiebreak.recipe.values import Role
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -20,7 +20,8 @@ from tiebreak.hardware.throughput import rate
 from tiebreak.model import hub
 from tiebreak.pipeline.graph import Source, Task
 from tiebreak.pipeline.workload import Lengths, VoteLengths, Workload
-from tiebreak.recipe.schema import Model, Role
+from tiebreak.recipe.models import Model
+from tiebreak.recipe.values import Role
 from tiebreak.votes import parquet
 from tiebreak.votes.formats import readers
 

@@ -17,7 +17,8 @@ from tiebreak.engine.artifacts import write_atomically
 from tiebreak.errors import TiebreakError, nearest
 from tiebreak.output import new_folder
 from tiebreak.recipe.loader import RECIPE, parse
-from tiebreak.recipe.schema import MAX_SEED, Recipe, Role
+from tiebreak.recipe.schema import Recipe
+from tiebreak.recipe.values import MAX_SEED, Role
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from tiebreak.hardware.memory_model import Memory, Shape, decoder_shape, memory_
 from tiebreak.model import hub
 from tiebreak.pipeline.graph import Source, Task
 from tiebreak.pipeline.step import Weights
-from tiebreak.recipe.schema import Model
+from tiebreak.recipe.models import Model
 from tiebreak.slurm import checks
 from tiebreak.votes.formats.hub_datasets import parse_location
 

@@ -20,7 +20,7 @@ from tiebreak.engine.progress import Reporter
 from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import Interrupted, TiebreakError
 from tiebreak.pipeline.graph import Source, Task
-from tiebreak.recipe.schema import Compute
+from tiebreak.recipe.execution import Compute
 from tiebreak.runtime import Runtime
 
 

@@ -28,7 +28,9 @@ from tiebreak.pipeline.steps import (
     split,
     teach,
 )
-from tiebreak.recipe.schema import FoldSection, Model, Recipe, Slice
+from tiebreak.recipe.models import Model
+from tiebreak.recipe.schema import Recipe
+from tiebreak.recipe.values import FoldSection, Slice
 
 STEPS = (
     ingest.STEP,

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tiebreak.recipe.schema import FoldSection, Recipe
+from tiebreak.recipe.schema import Recipe
+from tiebreak.recipe.values import FoldSection
 from tiebreak.runtime import Runtime
 
 if TYPE_CHECKING:

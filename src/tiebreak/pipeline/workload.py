@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tiebreak.recipe.schema import Recipe, Role, Training
+from tiebreak.recipe.schema import Recipe, Training
+from tiebreak.recipe.values import Role
 
 Lengths = NDArray[np.int64]
 

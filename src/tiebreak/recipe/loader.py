@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from yaml.composer import ComposerError
 
 from tiebreak.errors import TiebreakError, nearest
-from tiebreak.recipe.schema import FOLD_SECTIONS, FoldSection, Recipe
+from tiebreak.recipe.schema import Recipe
+from tiebreak.recipe.values import FOLD_SECTIONS, FoldSection
 
 log = logging.getLogger(__name__)
 

@@ -1,75 +1,32 @@
 """Schema of the recipe: one typed tree of all settings of a run. Unknown keys are refused.
 
 Each step receives only its own slice of this tree; a slice is part of the key of the step's artifact, so settings
-that change a result belong here and all others (scheduling, output) in `Compute` and `Slurm`.
+that change a result belong here or in `models.py`, and all others (scheduling, output) in `execution.py`.
 """
 
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal, get_args
+from typing import Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from tiebreak.errors import nearest
-
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[int, Field(gt=0)]
-Weight = Annotated[float, Field(ge=0)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-Folds = Annotated[tuple[int, ...], Field(min_length=1)] | None
-
-
-STEPS = (
-    "ingest",
-    "split",
-    "baseline",
-    "post_pretrain",
-    "teach",
-    "score",
-    "distill",
-    "average",
-    "quantize",
-    "predict",
-    "evaluate",
+from tiebreak.recipe.execution import Compute, Slurm
+from tiebreak.recipe.models import Models
+from tiebreak.recipe.values import (
+    FOLD_SECTIONS,
+    MAX_SEED,
+    ROLES,
+    Cap,
+    CapOrRange,
+    Folds,
+    FoldSection,
+    Name,
+    Positive,
+    Role,
+    Share,
+    Slice,
+    Weight,
 )
-"""The steps by name, in order."""
-MAX_SEED = 2**63 - 1
-
-
-def _check_cap(count: int) -> int:
-    if count < -1 or count == 0:
-        raise ValueError(f"should be -1, for all, or greater than 0, not {count}")
-    return count
-
-
-def _check_step(name: str) -> str:
-    if name not in STEPS:
-        raise ValueError(f"no step is called {name!r}; {nearest(name, STEPS)}")
-    return name
-
-
-def _check_cap_or_range(votes: int | tuple[int, int]) -> int | tuple[int, int]:
-    if isinstance(votes, int):
-        return _check_cap(votes)
-    if not 0 < votes[0] <= votes[1]:
-        raise ValueError(f"a range of votes goes up from 1 or more, and {list(votes)} does not")
-    return votes
-
-
-Cap = Annotated[int, AfterValidator(_check_cap)]
-CapOrRange = Annotated[int | tuple[int, int], AfterValidator(_check_cap_or_range)]
-FoldSection = Literal["teach", "logits", "distill"]
-FOLD_SECTIONS: tuple[FoldSection, ...] = get_args(FoldSection)
-"""The sections with folds of their own, in order."""
-StepName = Annotated[str, AfterValidator(_check_step)]
-Role = Literal["votes", "extra", "preferences", "unlabelled", "test"]
-ROLES: tuple[Role, ...] = get_args(Role)
-"""The roles of files of votes and pairs, in order."""
-
-
-class Slice(BaseModel):
-    """A part of the recipe: immutable, and strict about its keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Data(Slice):
@@ -107,41 +64,6 @@ class Prompt(Slice):
         "published", description="how what is too long is cut; see how-it-works.md"
     )
     prompt_tokens: Positive = Field(256, description="cap on the prompt, only where the whole is too long")
-
-
-class Lora(Slice):
-    """Low-rank adapters on every linear layer (Hu et al. 2021, arXiv:2106.09685)."""
-
-    rank: Positive = Field(64, description="rank of the update BA")
-    alpha: float = Field(128.0, gt=0, description="the update is scaled by alpha / rank")
-    dropout: float = Field(0.05, ge=0, lt=1, description="on the adapter's input, in training")
-
-
-class Model(Slice):
-    """A pretrained decoder: a hub id, or a folder or GGUF file relative to the recipe's."""
-
-    base: str = Field(
-        description="hub id or folder; or a GGUF file, a path or OWNER/NAME/FILE.gguf, whose weights are taken up in bf16"
-    )
-    revision: str | None = Field(None, description="branch, tag or commit of a hub model; null for main")
-    precision: Literal["auto", "fp32", "bf16", "fp16", "nf4", "fp8"] = Field(
-        "auto", description="of the frozen weights; auto chooses by the card"
-    )
-    lora: Lora = Lora()
-
-
-class Models(Slice):
-    teachers: dict[Name, Model] = Field(min_length=1, description="any number, under names of your choice")
-    student: Model
-
-    @model_validator(mode="after")
-    def _check_teacher_names(self) -> "Models":
-        if self.teachers.get("student", self.student) != self.student:
-            raise ValueError(
-                "a teacher named student has to be the student's own model (self-distillation); "
-                "give another model another name"
-            )
-        return self
 
 
 class Training(Slice):
@@ -340,40 +262,6 @@ class Evaluate(Slice):
     weight_folds: bool = Field(
         False, description="blend the folds' students too, by 1 / log loss on unseen votes"
     )
-
-
-class Compute(Slice):
-    """The execution of the run: device, processes, tokens per forward. Never part of an artifact's key."""
-
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: the GPU where there is one")
-    workers: Positive = Field(
-        1, description="tasks side by side on this machine; those on one card share its memory"
-    )
-    threads: int = Field(0, ge=0, description="CPU threads of a task; 0 shares the cores among the workers")
-    processes: Positive = Field(
-        1, description="processes that share one task, a GPU each; data parallel, the same rows a step"
-    )
-    shard_model: bool = Field(
-        False,
-        description="spread the frozen weights over the processes (FSDP2), for models larger than a card",
-    )
-    train_tokens: Positive = Field(8192, description="tokens in one forward and backward")
-    score_tokens: Positive = Field(16384, description="tokens in one forward when scoring")
-    checkpoint_minutes: Weight = Field(10.0, description="time between two checkpoints")
-    log_every: Positive = Field(50, description="batches between two progress lines")
-
-
-class Slurm(Slice):
-    """The Slurm jobs of the run's tasks. Never part of an artifact's key."""
-
-    profile: str | None = Field(
-        None, description="shell file that every job sources; its SBATCH_ variables hold for every job"
-    )
-    minutes: Positive = Field(1440, description="time of a job; what needs longer is requeued and goes on")
-    minutes_of: dict[StepName, Positive] = Field({}, description="the same for the steps named")
-    nodes: Positive = Field(1, description="nodes that compute.processes are spread over evenly")
-    at_once: int = Field(0, ge=0, description="tasks of one step that run at the same time; 0 for no limit")
-    requeues: int = Field(20, ge=0, description="how often one job may run out of time")
 
 
 class Recipe(Slice):

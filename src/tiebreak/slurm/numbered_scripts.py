@@ -22,7 +22,8 @@ from tiebreak.pipeline.graph import STEPS, Task
 from tiebreak.recipe import loader
 from tiebreak.recipe.environment import SetVariable, key_of, read_variables
 from tiebreak.recipe.loader import RECIPE
-from tiebreak.recipe.schema import FOLD_SECTIONS, FoldSection, Recipe
+from tiebreak.recipe.schema import Recipe
+from tiebreak.recipe.values import FOLD_SECTIONS, FoldSection
 
 SCRIPTS = {
     1: "step1_post_pretrain",

@@ -10,7 +10,8 @@ from tiebreak.engine.planner import state
 from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import TiebreakError
 from tiebreak.pipeline.graph import STEPS, Task
-from tiebreak.recipe.schema import Recipe, Slurm
+from tiebreak.recipe.execution import Slurm
+from tiebreak.recipe.schema import Recipe
 
 _MULTIPROCESS_STEPS = frozenset(step.name for step in STEPS if step.is_multiprocess)
 WARNING_SECONDS = 300

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from tiebreak import seen
 from tiebreak.pipeline.step import Step
-from tiebreak.recipe.schema import Average, Prompt, Recipe, Slice, Tta
+from tiebreak.recipe.schema import Average, Prompt, Recipe, Tta
+from tiebreak.recipe.values import Slice
 from tiebreak.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from tiebreak.judge.package import Package
     from tiebreak.model.classifier import Classifier
     from tiebreak.pipeline.workload import VoteLengths, Workload
-    from tiebreak.recipe.schema import Lora
+    from tiebreak.recipe.models import Lora
     from tiebreak.stats.calibration import Calibrator
 
 VERSION = 11

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 from tiebreak import seen
 from tiebreak.errors import TiebreakError
 from tiebreak.pipeline.step import Step, always
-from tiebreak.recipe.schema import Distill, Lora, Prompt, Recipe, Slice, Tta
+from tiebreak.recipe.models import Lora
+from tiebreak.recipe.schema import Distill, Prompt, Recipe, Tta
+from tiebreak.recipe.values import Slice
 from tiebreak.runtime import Runtime
 
 if TYPE_CHECKING:

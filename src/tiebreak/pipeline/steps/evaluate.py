@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from tiebreak import seen
 from tiebreak.pipeline.step import Step
-from tiebreak.recipe.schema import Evaluate, Slice
+from tiebreak.recipe.schema import Evaluate
+from tiebreak.recipe.values import Slice
 from tiebreak.runtime import Runtime
 
 if TYPE_CHECKING:

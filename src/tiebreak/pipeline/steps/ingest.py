@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tiebreak.pipeline.step import Step
-from tiebreak.recipe.schema import Role, Share, Slice
+from tiebreak.recipe.values import Role, Share, Slice
 from tiebreak.runtime import Runtime
 
 VERSION = 5

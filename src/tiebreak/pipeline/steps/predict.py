@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiebreak.pipeline.step import Step, always
-from tiebreak.recipe.schema import Recipe, Slice, Tta
+from tiebreak.recipe.schema import Recipe, Tta
+from tiebreak.recipe.values import Slice
 from tiebreak.runtime import Runtime
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from tiebreak.errors import Interrupted, TiebreakError
 from tiebreak.pipeline.step import Step, always
-from tiebreak.recipe.schema import Prompt, Quantize, Recipe, Slice
+from tiebreak.recipe.schema import Prompt, Quantize, Recipe
+from tiebreak.recipe.values import Slice
 from tiebreak.runtime import Runtime
 
 if TYPE_CHECKING:

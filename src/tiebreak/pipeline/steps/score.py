@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiebreak.pipeline.step import Step, always
-from tiebreak.recipe.schema import Prompt, Recipe, Slice
+from tiebreak.recipe.schema import Prompt, Recipe
+from tiebreak.recipe.values import Slice
 from tiebreak.runtime import Runtime
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from tiebreak.errors import TiebreakError
 from tiebreak.pipeline.step import Step
-from tiebreak.recipe.schema import ROLES, Slice, Split
+from tiebreak.recipe.schema import Split
+from tiebreak.recipe.values import ROLES, Slice
 from tiebreak.runtime import Runtime
 
 if TYPE_CHECKING:

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiebreak.pipeline.step import Step, always
-from tiebreak.recipe.schema import Lora, Prompt, Recipe, Slice, Training
+from tiebreak.recipe.models import Lora
+from tiebreak.recipe.schema import Prompt, Recipe, Training
+from tiebreak.recipe.values import Slice
 from tiebreak.runtime import Runtime
 
 if TYPE_CHECKING:

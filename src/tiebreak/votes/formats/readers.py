@@ -13,7 +13,7 @@ from typing import NoReturn
 import pyarrow as pa
 
 from tiebreak.errors import TiebreakError
-from tiebreak.recipe.schema import Role
+from tiebreak.recipe.values import Role
 from tiebreak.votes.formats import containers
 from tiebreak.votes.formats.containers import Record, Row
 from tiebreak.votes.formats.dialog import RowError
