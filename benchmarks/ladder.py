@@ -42,7 +42,8 @@ from tiebreak.judge import logits
 from tiebreak.judge.logits import ModelLogits
 from tiebreak.judge.tta import certainty_threshold, tta_probabilities
 from tiebreak.pipeline.graph import Task
-from tiebreak.recipe.schema import Compute, Tta
+from tiebreak.recipe.execution import Compute
+from tiebreak.recipe.schema import Tta
 from tiebreak.stats.metrics import Array, Estimate, prior_prediction
 from tiebreak.votes import synthetic
 from tiebreak.votes.schema import LABELS, LOCKBOX, SCHEMA, read_table, rows_of, write_table
@@ -84,7 +85,7 @@ RECIPE: dict[str, Any] = {
     "tta": {"max_tokens": 256},
 }
 
-ALONE = ("models.teachers=" + json.dumps({"student": STUDENT}), "logits.subset_rows=1")
+ALONE = ("models.teachers=" + json.dumps({"student": STUDENT}), "logits.subset_votes=1")
 """The student in the place of the teacher: it learns from labels alone, and need not score what it learned."""
 
 OURS = (

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiebreak import seen
-from tiebreak.recipe.schema import Average, Prompt, Slice, Tta
+from tiebreak.pipeline.step import Step
+from tiebreak.recipe.schema import Average, Prompt, Recipe, Tta
+from tiebreak.recipe.values import Slice
 from tiebreak.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -15,7 +17,8 @@ if TYPE_CHECKING:
     from tiebreak.judge.logits import ModelLogits
     from tiebreak.judge.package import Package
     from tiebreak.model.classifier import Classifier
-    from tiebreak.recipe.schema import Lora
+    from tiebreak.pipeline.workload import VoteLengths, Workload
+    from tiebreak.recipe.models import Lora
     from tiebreak.stats.calibration import Calibrator
     from tiebreak.stats.metrics import Array
 
@@ -169,7 +172,7 @@ def _blend_with_baseline(
     if choice.blend is None:
         return shipped, metrics
     shutil.copyfile(baseline / files.NAME, model / files.NAME)
-    blend = choice.blend.to_json() | {"sha256": files.digest(model)}
+    blend = choice.blend.to_json()
     learned_from = sorted({*shipped.provenance["learned_from"], *seen.learned_from([baseline])})
     provenance = shipped.provenance | {"learned_from": learned_from, "blended_with_baseline": choice.name}
     return shipped.model_copy(update={"blend": blend, "provenance": provenance}), metrics
@@ -187,3 +190,20 @@ def _unseen_logits(rows: "pa.Table", model: Path, split: str) -> "pa.Table":
     groups = splits.groups_of(rows.filter(pc.is_in(rows["id"], value_set=logits["id"].combine_chunks())))
     seen.require_unseen(groups, seen.learned_from([model]), "the average's calibration")
     return logits
+
+
+def workload(recipe: Recipe, teacher: str | None, votes: "VoteLengths") -> "Workload":
+    from tiebreak.pipeline.workload import Workload, tokens
+
+    return Workload(scored=2 * tokens(votes.share(recipe.split.calibration_share), recipe.tta.max_tokens))
+
+
+STEP = Step(
+    "average",
+    VERSION,
+    run,
+    number=6,
+    needs_gpu=lambda recipe: recipe.split.calibration_share > 0,  # else nothing is scored
+    writes=("adapter", "model"),
+    workload=workload,
+)

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tiebreak.recipe.schema import Slice
+from tiebreak.pipeline.step import Step
+from tiebreak.recipe.values import Slice
 from tiebreak.runtime import Runtime
 
 VERSION = 4
@@ -75,3 +76,6 @@ def run(
         **baseline.weights(),
         **scaling.to_json(),
     }
+
+
+STEP = Step("baseline", VERSION, run, is_prerequisite=True)

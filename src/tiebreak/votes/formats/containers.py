@@ -25,18 +25,19 @@ import pyarrow.parquet as pq
 
 from tiebreak.errors import TiebreakError
 from tiebreak.votes.formats import hub_datasets
+from tiebreak.votes.formats.dialog import RowError
 
 log = logging.getLogger(__name__)
 
 Record = dict[str, Any]
-Row = tuple[int, Record | str]
+Row = tuple[int, Record | RowError]
 """A record's number in its file, counted from 1, and the record, or the reason why it cannot be read."""
 
 MAX_RECORD = 64 << 20
 """Characters of one record; a longer one is a reject. A 10 MB answer fits, its JSON escapes too."""
 
 TRUNCATED = "cannot be read from here on"
-"""The first words of a reject's reason that stands for the rest of a file, an unknown number of records."""
+"""The kind of a reject that stands for the rest of a file, an unknown number of records."""
 
 _BATCH_BYTES = 16 << 20
 _LOOK_AHEAD = 4 << 20
@@ -121,7 +122,7 @@ def _text(path: Path, stream: BinaryIO, columns: Collection[str]) -> Iterator[Ro
     for count, record in rows(lines, first):
         yield count, record
     if lines.broken:
-        yield count + 1, f"{TRUNCATED}: {lines.broken}"
+        yield count + 1, RowError(TRUNCATED, lines.broken)
 
 
 class _Lines:
@@ -206,7 +207,7 @@ def _csv(lines: _Lines, header_line: str, columns: Collection[str]) -> Iterator[
             cells = next(reader, None)
         except csv.Error as error:
             count += 1
-            yield count, f"broken quoting: {error}, lines {line + 2} to {reader.line_num + 1}"
+            yield count, RowError("broken quoting", f"{error}, lines {line + 2} to {reader.line_num + 1}")
             continue
         if cells is None:
             return
@@ -214,9 +215,9 @@ def _csv(lines: _Lines, header_line: str, columns: Collection[str]) -> Iterator[
             continue
         count += 1
         if any(map(_damaged, cells)):
-            yield count, "not UTF-8"
+            yield count, RowError("not UTF-8")
         elif len(cells) != len(header):
-            yield count, f"wrong number of columns: {len(cells)} instead of {len(header)}"
+            yield count, RowError("wrong number of columns", f"{len(cells)} instead of {len(header)}")
         else:
             yield count, dict(zip(header, cells, strict=True))
 
@@ -240,7 +241,7 @@ def _json_lines(lines: _Lines, first: str) -> Iterator[Row]:
         if not line.strip(_BLANK):
             continue
         count += 1
-        yield count, "not UTF-8" if _damaged(line) else _parsed(line)
+        yield count, RowError("not UTF-8") if _damaged(line) else _parsed(line)
 
 
 def _join_lines(first: str, lines: _Lines) -> Iterator[str]:
@@ -252,12 +253,17 @@ def _join_lines(first: str, lines: _Lines) -> Iterator[str]:
         previous = line
 
 
-def _parsed(text: str) -> Record | str:
+def _parsed(text: str) -> Record | RowError:
     try:
         record = json.loads(text, strict=False)
     except (ValueError, RecursionError) as error:
-        return f"not JSON: {error}"
-    return record if isinstance(record, dict) else f"not a JSON object: {type(record).__name__}"
+        return RowError("not JSON", str(error))
+    return _object(record)
+
+
+def _object(value: Any) -> Record | RowError:
+    """The value, if it is a JSON object."""
+    return value if isinstance(value, dict) else RowError("not a JSON object", type(value).__name__)
 
 
 def _json_array(lines: _Lines, first: str) -> Iterator[Row]:
@@ -277,16 +283,13 @@ def _json_array(lines: _Lines, first: str) -> Iterator[Row]:
                 buffer = grown
                 continue
             if buffer:
-                yield count + 1, f"{TRUNCATED}: not JSON: {error}"
+                yield count + 1, RowError(TRUNCATED, f"not JSON: {error}")
             elif not lines.broken:
-                yield count + 1, f"{TRUNCATED}: the array is not closed"
+                yield count + 1, RowError(TRUNCATED, "the array is not closed")
             return
         count += 1
         text, buffer = buffer[:end], buffer[end:]
-        if _damaged(text):
-            yield count, "not UTF-8"
-        else:
-            yield count, record if isinstance(record, dict) else f"not a JSON object: {type(record).__name__}"
+        yield count, RowError("not UTF-8") if _damaged(text) else _object(record)
 
 
 def _grow(buffer: str, pieces: Iterator[str]) -> str:
@@ -319,7 +322,7 @@ def _parquet(path: Path, columns: Collection[str]) -> Iterator[Row]:
         except _BROKEN_PARQUET as error:
             damage = str(error)
         for row in range(done + 1, end + 1):
-            yield row, f"damaged Parquet row group: {damage}"
+            yield row, RowError("damaged Parquet row group", damage)
         done = end
 
 
@@ -331,8 +334,8 @@ def _batch_rows(batch: pa.RecordBatch, first: int) -> Iterator[Row]:
             yield first + n, _one_row(batch.slice(n, 1))
 
 
-def _one_row(row: pa.RecordBatch) -> Record | str:
+def _one_row(row: pa.RecordBatch) -> Record | RowError:
     try:
         return cast(Record, row.to_pylist()[0])
     except UnicodeDecodeError:
-        return "not UTF-8"
+        return RowError("not UTF-8")

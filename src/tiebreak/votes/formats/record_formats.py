@@ -69,7 +69,7 @@ class RecordFormat:
     def votes(self, record: Record, options: ReadOptions) -> list[Vote]:
         """The votes in a record: one, or several for scored completions. Raises RowError."""
         if missing := set(self.needs) - record.keys():
-            raise RowError(f"missing columns: {', '.join(sorted(missing))}")
+            raise RowError("missing columns", ", ".join(sorted(missing)))
         weight = _weight(record)
         votes = [vote._replace(weight=weight) for vote in self.convert(record, options)]
         for vote in votes:
@@ -194,7 +194,7 @@ def _chosen_label(record: Record) -> Probabilities:
         return 1.0, 0.0, 0.0
     chosen, rejected = number(first, "score"), number(second, "score")
     if chosen < rejected:
-        raise RowError(f"labels contradict: chosen scores {chosen:g}, rejected {rejected:g}")
+        raise RowError("labels contradict", f"chosen scores {chosen:g}, rejected {rejected:g}")
     return label_of_scores(chosen, rejected)
 
 
@@ -258,7 +258,7 @@ def _check_turns(vote: Vote) -> None:
     if not vote.prompt or all(turn is None for turn in vote.prompt):
         raise RowError("the prompt is empty")
     if len(set(counts)) > 1:
-        raise RowError("turn counts differ: prompt {}, response_a {}, response_b {}".format(*counts))
+        raise RowError("turn counts differ", "prompt {}, response_a {}, response_b {}".format(*counts))
 
 
 def _require_same(questions_a: Turns, questions_b: Turns) -> Turns:
@@ -279,7 +279,7 @@ def _weight(record: Record) -> float | None:
         return None
     weight = number(record["weight"], "weight")
     if weight < 0:
-        raise RowError(f"weight is negative: {weight:g}")
+        raise RowError("weight is negative", f"{weight:g}")
     return weight
 
 
