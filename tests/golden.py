@@ -45,7 +45,7 @@ def fingerprints(recipe: Path) -> dict[str, Fingerprint]:
         files = [path for path in sorted(folder.rglob("*")) if path.name != "manifest.json"]
         upstream = [item.id for item in task.upstream()] or ["inputs"]
         found[task.id] = {
-            "version": task.step.VERSION,
+            "version": task.step.version,
             "upstream": upstream,
             "files": file_fingerprints(files),
         }
