@@ -34,7 +34,7 @@ def test_every_step_is_there_and_is_a_step(preset: str) -> None:
     tasks = tasks_of(preset)
     left_out = {"post_pretrain"} if preset == "small" else set()
     assert {task.step for task in tasks} <= set(graph.STEPS)
-    assert list(dict.fromkeys(task.step.name for task in tasks)) == [s for s in STEPS if s not in left_out]
+    assert {task.step.name for task in tasks} == {*STEPS} - left_out
 
 
 def test_steps_are_the_recipes_with_the_published_nine_among_them() -> None:
