@@ -92,7 +92,7 @@ def test_nul_bytes_pass(tmp_path):
         ('a,b\n1,"x"y\n7,8\n', ["broken quoting", "good"]),
         ('a,b\n1,2\n7,"8\n', ["good", "broken quoting"]),
         ('{"a": 1}\n{"a": \n[1]\n{"a": 2}\n', ["good", "not JSON", "not a JSON object", "good"]),
-        ('{"a": 1}\n{"a": 2', ["good", "not JSON"]),
+        ('{"a": 1}\n{"a": 2', ["good", TRUNCATED]),
         ('[{"a": 1}, 5, {"a": 2}]', ["good", "not a JSON object", "good"]),
         ('[{"a": 1}, {"a": 2}', ["good", "good", TRUNCATED]),
         ('[{"a": 1}, {"a": 2, ]', ["good", TRUNCATED]),
@@ -205,3 +205,55 @@ def test_a_file_in_latin_1_is_named_and_its_lines_of_utf_8_stay(tmp_path, caplog
 def test_a_header_that_is_not_utf_8_costs_no_row(tmp_path):
     path = write(tmp_path, b"id,na\xefve\n" + "1,größer\n".encode())
     assert good(path) == [{"id": "1", "na?ve": "größer"}]
+
+
+# --- quotes, line ends and last lines that are not as they should be
+
+HEADER = "id,prompt,response_a,response_b,winner\n"
+PLAIN = [f"{n},question {n},good,bad,model_a\n" for n in range(100)]
+
+
+def rejects(found):
+    return [record for _, record in found if isinstance(record, str)]
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "reason"),
+    [
+        ('10,"question,good,bad,tie\n', PLAIN[60], "broken quoting: unexpected end of data, lines 12 to 101"),
+        ('10,"question,good,bad,tie\n', '60,quest"ion,good,bad,tie\n', "broken quoting: ',' expected"),
+        ('10,"question,good,bad,tie\n', '60,question,good",bad,tie\n', "wrong number of columns: 4"),
+        ('10,"question,good,bad,tie\n', '60,question",good,bad,tie\n', "broken quoting: a quote holds lines"),
+    ],
+)
+def test_a_stray_quote_counts_as_all_records_that_it_takes(tmp_path, start, end, reason):
+    lines = [*PLAIN[:10], start, *PLAIN[11:60], end, *PLAIN[61:]]
+    found = list(records(write(tmp_path, HEADER + "".join(lines))))
+    assert [number for number, _ in found] == list(range(1, 101))
+    assert len(rejects(found)) == (90 if end == PLAIN[60] else 51)
+    assert all(reason in text for text in rejects(found))
+
+
+def test_a_table_in_a_text_is_no_stray_quote(tmp_path):
+    table = "a,b,c,d,e\n1,2,3,4,5\n6,7,8,9,0\n1,2,3,4,5"
+    rows = [{"id": "1", "p": f"Mend:\n{table}", "x": table, "y": "", "winner": "tie"}]
+    assert good(write(tmp_path, as_csv(rows))) == rows
+
+
+@pytest.mark.parametrize("lost", [3, 12, 20])
+@pytest.mark.parametrize("text", [HEADER + "".join(PLAIN), as_csv(ROWS), as_lines(ROWS), json.dumps(ROWS)])
+def test_a_file_without_its_end_breaks_off(tmp_path, text, lost):
+    *whole, last = list(records(write(tmp_path, text.rstrip("\n")[:-lost])))
+    assert not rejects(whole)
+    if not (text.startswith(HEADER) and lost == 3):  # cut within the last cell
+        assert last[1].startswith(TRUNCATED)
+
+
+@pytest.mark.parametrize("text", [HEADER + "".join(PLAIN), as_csv(ROWS), as_lines(ROWS)])
+@pytest.mark.parametrize("wrap", [bytes, gzip.compress])
+def test_carriage_returns_alone_may_end_lines(tmp_path, text, wrap):
+    expected = good(write(tmp_path, text))
+    assert good(write(tmp_path, wrap(text.replace("\n", "\r").encode()))) == [
+        {name: value.replace("\n", "\r").replace("\r", "\n") for name, value in row.items()}
+        for row in expected
+    ]

@@ -8,7 +8,7 @@ from typing import Any
 from tiebreak.recipe.schema import Role, Share, Slice
 from tiebreak.runtime import Runtime
 
-VERSION = 4
+VERSION = 5
 
 
 class Settings(Slice):

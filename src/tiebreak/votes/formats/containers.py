@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterable, Iterator
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -38,9 +38,13 @@ MAX_RECORD = 64 << 20
 TRUNCATED = "cannot be read from here on"
 """The first words of a reject's reason that stands for the rest of a file, an unknown number of records."""
 
+_SWALLOWED = 4
+"""So many lines of one quoted record that all have the header's columns are records themselves."""
+
 _BATCH_BYTES = 16 << 20
 _LOOK_AHEAD = 4 << 20
 _BLANK = " \t\r\n"
+_BETWEEN = re.compile(f"[{_BLANK},]*")
 _DELIMITERS = ",\t;"
 _UTF_16 = re.compile("\ufffe|ÿþ|þÿ|\udcff\udcfe|\udcfe\udcff|\0[^\0]\0[^\0]|[^\0]\0[^\0]\0")
 _CONTROL = re.compile(r"[\0-\x08\x0e-\x1f]")
@@ -91,7 +95,7 @@ def _decompressed(path: Path, file: io.BufferedReader, columns: Collection[str])
     if start[:4] == b"PAR1":
         return _parquet(path, columns)
     if start[:2] == b"\x1f\x8b":
-        return _text(path, cast(BinaryIO, gzip.GzipFile(fileobj=file)), columns)
+        return _text(path, gzip.GzipFile(fileobj=file), columns)
     if start[:4] == b"\x28\xb5\x2f\xfd":
         # a small buffer: where the stream breaks off, what it holds is lost
         stream = io.BufferedReader(cast(Any, pa.CompressedInputStream(file, "zstd")), 1 << 14)
@@ -102,8 +106,10 @@ def _decompressed(path: Path, file: io.BufferedReader, columns: Collection[str])
     return _text(path, file, columns)
 
 
-def _text(path: Path, stream: BinaryIO, columns: Collection[str]) -> Iterator[Row]:
-    lines = _Lines(path, stream)
+def _text(path: Path, stream: io.BufferedReader | gzip.GzipFile, columns: Collection[str]) -> Iterator[Row]:
+    lines = _Lines(
+        path, io.BufferedReader(_CarriageReturns(stream)) if _ends_lines_with_cr(stream) else stream
+    )
     first = next((line for line in lines if line.strip(_BLANK)), "")
     if _UTF_16.match(first):
         raise TiebreakError(f"{path} is UTF-16; convert it: iconv -f UTF-16 -t UTF-8 {path} > OUT")
@@ -124,6 +130,35 @@ def _text(path: Path, stream: BinaryIO, columns: Collection[str]) -> Iterator[Ro
         yield count + 1, f"{TRUNCATED}: {lines.broken}"
 
 
+def _ends_lines_with_cr(stream: io.BufferedReader | gzip.GzipFile) -> bool:
+    """True if a header or a JSON object ends with a carriage return alone, as files of old Macs and some exports do."""
+    try:
+        start = stream.peek(_LOOK_AHEAD)
+    except _BROKEN_STREAM:
+        return False
+    first, end, rest = start.partition(b"\r")
+    if not end or b"\n" in first or rest[:1] in (b"\n", b""):
+        return False
+    if first.lstrip()[:1] in (b"{", b"["):
+        return first.lstrip()[:1] == b"{" and isinstance(_parsed(first.decode("utf-8", "replace")), dict)
+    return first.count(b'"') % 2 == 0
+
+
+class _CarriageReturns(io.RawIOBase):
+    """A stream with its carriage returns as line ends."""
+
+    def __init__(self, stream: io.BufferedIOBase) -> None:
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._stream.read(len(buffer)).replace(b"\r", b"\n")
+        buffer[: len(data)] = data
+        return len(data)
+
+
 class _Lines:
     """Decoded lines of a byte stream: each as UTF-8, or else as Windows-1252 if the file is in that encoding.
 
@@ -132,7 +167,7 @@ class _Lines:
     ended early, if it did.
     """
 
-    def __init__(self, path: Path, stream: BinaryIO) -> None:
+    def __init__(self, path: Path, stream: io.BufferedIOBase) -> None:
         self.path = path
         self.stream = stream
         self.broken = ""
@@ -198,27 +233,52 @@ def _csv(lines: _Lines, header_line: str, columns: Collection[str]) -> Iterator[
     delimiter = max(_DELIMITERS, key=header_line.count)
     header = _header(header_line, delimiter)
     _require_unique(lines.path, header, columns)
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    span: list[str] = []  # the lines of the record at hand
+    reader = csv.reader(_noted(lines, span), delimiter=delimiter, strict=True)
     count = 0
     while True:
-        line = reader.line_num
+        first = reader.line_num + 2
+        span.clear()
         try:
             cells = next(reader, None)
+            reason = "" if cells is None else _fault(cells, header, span, delimiter)
         except csv.Error as error:
-            count += 1
-            yield count, f"broken quoting: {error}, lines {line + 2} to {reader.line_num + 1}"
-            continue
+            cells, reason = [], f"broken quoting: {error}"
         if cells is None:
             return
-        if not cells:  # a blank line
+        if not span or not "".join(span).strip("\r\n"):
             continue
-        count += 1
-        if any(map(_damaged, cells)):
-            yield count, "not UTF-8"
-        elif len(cells) != len(header):
-            yield count, f"wrong number of columns: {len(cells)} instead of {len(header)}"
-        else:
-            yield count, dict(zip(header, cells, strict=True))
+        if reason and len(span) > 1:
+            reason = f"{reason}, lines {first} to {first + len(span) - 1}"
+        if reason and not span[-1].endswith(("\n", "\r")):  # the file's last line
+            if not lines.broken:
+                yield count + 1, f"{TRUNCATED}: the last record, from line {first}, does not end: {reason}"
+            return
+        for _ in range(_records_in(span, header, delimiter) if reason else 1):
+            count += 1
+            yield count, reason or dict(zip(header, cells, strict=True))
+
+
+def _noted(lines: Iterable[str], span: list[str]) -> Iterator[str]:
+    for line in lines:
+        span.append(line)
+        yield line
+
+
+def _fault(cells: list[str], header: list[str], span: list[str], delimiter: str) -> str:
+    """The reason why a record's cells cannot be used, if there is one."""
+    if any(map(_damaged, cells)):
+        return "not UTF-8"
+    if len(cells) != len(header):
+        return f"wrong number of columns: {len(cells)} instead of {len(header)}"
+    if len(span) >= _SWALLOWED and all(line.count(delimiter) == len(header) - 1 > 0 for line in span):
+        return "broken quoting: a quote holds lines that are records themselves"
+    return ""
+
+
+def _records_in(span: list[str], header: list[str], delimiter: str) -> int:
+    """How many records the lines of a broken one hold, at least one: a stray quote takes all up to the next."""
+    return 1 + sum(line.count(delimiter) == len(header) - 1 > 0 for line in span[1:])
 
 
 def _require_unique(path: Path, names: list[str], columns: Collection[str]) -> None:
@@ -240,7 +300,12 @@ def _json_lines(lines: _Lines, first: str) -> Iterator[Row]:
         if not line.strip(_BLANK):
             continue
         count += 1
-        yield count, "not UTF-8" if _damaged(line) else _parsed(line)
+        record = "not UTF-8" if _damaged(line) else _parsed(line)
+        if isinstance(record, str) and not line.endswith("\n") and len(line) < MAX_RECORD:
+            if not lines.broken:
+                yield count, f"{TRUNCATED}: the last line does not end: {record}"
+            return
+        yield count, record
 
 
 def _join_lines(first: str, lines: _Lines) -> Iterator[str]:
@@ -264,29 +329,29 @@ def _json_array(lines: _Lines, first: str) -> Iterator[Row]:
     """Objects of one array, decoded as the text arrives. After damage the rest is lost."""
     decoder = json.JSONDecoder(strict=False)
     pieces = chain([first.lstrip()[1:]], lines)
-    buffer, count = next(pieces), 0
+    buffer, at, count = next(pieces), 0, 0
     while True:
-        buffer = buffer.lstrip(_BLANK + ",")
-        if buffer.startswith("]"):
+        at = cast(re.Match[str], _BETWEEN.match(buffer, at)).end()
+        if buffer.startswith("]", at):
             return
         try:
-            record, end = decoder.raw_decode(buffer)
+            record, end = decoder.raw_decode(buffer, at)
         except (ValueError, RecursionError) as error:
-            grown = _grow(buffer, pieces)
-            if len(grown) > len(buffer) and len(buffer) <= MAX_RECORD:
-                buffer = grown
+            rest = buffer[at:]
+            buffer, at = _grow(rest, pieces), 0
+            if len(buffer) > len(rest) and len(rest) <= MAX_RECORD:
                 continue
-            if buffer:
+            if rest:
                 yield count + 1, f"{TRUNCATED}: not JSON: {error}"
             elif not lines.broken:
                 yield count + 1, f"{TRUNCATED}: the array is not closed"
             return
         count += 1
-        text, buffer = buffer[:end], buffer[end:]
-        if _damaged(text):
+        if _damaged(buffer[at:end]):
             yield count, "not UTF-8"
         else:
             yield count, record if isinstance(record, dict) else f"not a JSON object: {type(record).__name__}"
+        at = end
 
 
 def _grow(buffer: str, pieces: Iterator[str]) -> str:
