@@ -236,27 +236,29 @@ def _csv(lines: _Lines, header_line: str, columns: Collection[str]) -> Iterator[
     span: list[str] = []  # the lines of the record at hand
     reader = csv.reader(_noted(lines, span), delimiter=delimiter, strict=True)
     count = 0
-    while True:
-        first = reader.line_num + 2
-        span.clear()
-        try:
-            cells = next(reader, None)
-            reason = "" if cells is None else _fault(cells, header, span, delimiter)
-        except csv.Error as error:
-            cells, reason = [], f"broken quoting: {error}"
-        if cells is None:
-            return
-        if not span or not "".join(span).strip("\r\n"):
+    while (cells := _next_cells(reader, span)) is not None:
+        if not cells:  # a blank line
             continue
-        if reason and len(span) > 1:
-            reason = f"{reason}, lines {first} to {first + len(span) - 1}"
-        if reason and not span[-1].endswith(("\n", "\r")):  # the file's last line
+        if fault := _fault(cells, header, span, delimiter):
+            fault += (
+                f", lines {reader.line_num - len(span) + 2} to {reader.line_num + 1}" if len(span) > 1 else ""
+            )
+        if fault and not span[-1].endswith(("\n", "\r")):  # the file's last line
             if not lines.broken:
-                yield count + 1, f"{TRUNCATED}: the last record, from line {first}, does not end: {reason}"
+                yield count + 1, f"{TRUNCATED}: the last record does not end: {fault}"
             return
-        for _ in range(_records_in(span, header, delimiter) if reason else 1):
+        for _ in range(_records_in(span, header, delimiter) if fault else 1):
             count += 1
-            yield count, reason or dict(zip(header, cells, strict=True))
+            yield count, fault or _record(header, cast(list[str], cells))
+
+
+def _next_cells(reader: Any, span: list[str]) -> list[str] | csv.Error | None:
+    """The cells of the next record, or what is wrong with its quotes; None at the end. `span` gets its lines."""
+    span.clear()
+    try:
+        return cast(list[str] | None, next(reader, None))
+    except csv.Error as error:
+        return error
 
 
 def _noted(lines: Iterable[str], span: list[str]) -> Iterator[str]:
@@ -265,10 +267,14 @@ def _noted(lines: Iterable[str], span: list[str]) -> Iterator[str]:
         yield line
 
 
-def _fault(cells: list[str], header: list[str], span: list[str], delimiter: str) -> str:
-    """The reason why a record's cells cannot be used, if there is one."""
-    if any(map(_damaged, cells)):
-        return "not UTF-8"
+def _record(header: list[str], cells: list[str]) -> Record | str:
+    return "not UTF-8" if any(map(_damaged, cells)) else dict(zip(header, cells, strict=True))
+
+
+def _fault(cells: list[str] | csv.Error, header: list[str], span: list[str], delimiter: str) -> str:
+    """What is wrong with a record's quotes or the number of its cells, if anything is."""
+    if isinstance(cells, csv.Error):
+        return f"broken quoting: {cells}"
     if len(cells) != len(header):
         return f"wrong number of columns: {len(cells)} instead of {len(header)}"
     if len(span) >= _SWALLOWED and all(line.count(delimiter) == len(header) - 1 > 0 for line in span):
