@@ -257,3 +257,34 @@ def test_carriage_returns_alone_may_end_lines(tmp_path, text, wrap):
         {name: value.replace("\n", "\r").replace("\r", "\n") for name, value in row.items()}
         for row in expected
     ]
+
+
+# --- files that are larger inside than a machine
+
+
+def test_a_text_that_a_parquet_dictionary_repeats_is_counted_each_time(tmp_path):
+    text, count = "x" * (8 << 20), 2000
+    column = pa.DictionaryArray.from_arrays(pa.array([0] * count, pa.int32()), pa.array([text]))
+    pq.write_table(pa.table({"prompt": column, "id": range(count)}), tmp_path / "bomb", compression="zstd")
+    with pytest.raises(TiebreakError, match=r"bomb has \d+ bytes and unfolds to more than 1000 times that"):
+        list(records(tmp_path / "bomb"))
+
+
+def test_a_long_text_in_many_rows_is_read_row_by_row(tmp_path, monkeypatch):
+    monkeypatch.setattr(containers, "_BATCH_BYTES", 1 << 10)
+    pq.write_table(pa.table({"prompt": ["x" * 1000] * 100}), tmp_path / "file")
+    assert good(tmp_path / "file") == [{"prompt": "x" * 1000}] * 100
+
+
+def test_a_stream_of_nothing_ends(tmp_path, monkeypatch):
+    monkeypatch.setattr(containers, "MAX_RECORD", 1 << 20)
+    content = pa.compress(b" " * (1100 << 20), "zstd").to_pybytes()
+    with pytest.raises(TiebreakError, match="unfolds to more"):
+        list(records(write(tmp_path, content[: len(content)])))
+
+
+def test_a_parquet_file_that_claims_more_rows_than_it_can_have(tmp_path, monkeypatch):
+    monkeypatch.setattr(containers, "_FREE_ROWS", 10)
+    pq.write_table(pa.table({"a": [None] * 100_000}), tmp_path / "file")
+    with pytest.raises(TiebreakError, match="claims 100000 rows; it is damaged"):
+        list(records(tmp_path / "file"))

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tiebreak.errors import TiebreakError
@@ -35,12 +36,17 @@ Row = tuple[int, Record | str]
 MAX_RECORD = 64 << 20
 """Characters of one record; a longer one is a reject. A 10 MB answer fits, its JSON escapes too."""
 
+MOST_UNFOLDED = 1000
+"""How many times its own size a file may unfold to, beyond the first GiB."""
+
 TRUNCATED = "cannot be read from here on"
 """The first words of a reject's reason that stands for the rest of a file, an unknown number of records."""
 
 _SWALLOWED = 4
 """So many lines of one quoted record that all have the header's columns are records themselves."""
 
+_FREE_ROWS = 1_000_000
+"""Rows of Parquet beyond one for each two bytes."""
 _BATCH_BYTES = 16 << 20
 _LOOK_AHEAD = 4 << 20
 _BLANK = " \t\r\n"
@@ -159,6 +165,22 @@ class _CarriageReturns(io.RawIOBase):
         return len(data)
 
 
+class _Unfolded:
+    """The bytes that a file has unfolded to so far. Raises TiebreakError for many more than files of votes do."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.size = path, path.stat().st_size
+        self._left = (1 << 30) + MOST_UNFOLDED * self.size
+
+    def add(self, count: int) -> None:
+        self._left -= count
+        if self._left < 0:
+            raise TiebreakError(
+                f"{self.path} has {self.size} bytes and unfolds to more than {MOST_UNFOLDED} times that; "
+                "if it is what it should be, store it as plain CSV or JSON Lines, which may have any size"
+            )
+
+
 class _Lines:
     """Decoded lines of a byte stream: each as UTF-8, or else as Windows-1252 if the file is in that encoding.
 
@@ -171,6 +193,7 @@ class _Lines:
         self.path = path
         self.stream = stream
         self.broken = ""
+        self._unfolded = _Unfolded(path)
         self._fallback = ""
         self._buffered: deque[bytes] = deque()
         self._at_start = True
@@ -184,10 +207,12 @@ class _Lines:
 
     def _read(self) -> bytes:
         try:
-            return self.stream.readline(MAX_RECORD)
+            raw = self.stream.readline(MAX_RECORD)
         except _BROKEN_STREAM as error:
             self.broken = str(error) or type(error).__name__
             return b""
+        self._unfolded.add(len(raw))
+        return raw
 
     def _decode(self, raw: bytes) -> str:
         if _decodes(raw, "utf-8"):
@@ -373,10 +398,16 @@ def _grow(buffer: str, pieces: Iterator[str]) -> str:
 
 def _parquet(path: Path, columns: Collection[str]) -> Iterator[Row]:
     try:
-        file = pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True)
+        texts = [field.name for field in pq.read_schema(path) if pa.types.is_string(field.type)]
+        file = pq.ParquetFile(path, read_dictionary=texts, pre_buffer=False, page_checksum_verification=True)
     except _BROKEN_PARQUET as error:
         raise TiebreakError(f"{path} is a damaged Parquet file: {error}") from None
     _require_unique(path, file.schema_arrow.names, columns)
+    unfolded = _Unfolded(path)
+    if file.metadata.num_rows > _FREE_ROWS + unfolded.size // 2:
+        raise TiebreakError(
+            f"{path} has {unfolded.size} bytes and claims {file.metadata.num_rows} rows; it is damaged"
+        )
     wanted = [name for name in file.schema_arrow.names if name in columns] or None
     done = 0
     for number in range(file.num_row_groups):
@@ -385,6 +416,7 @@ def _parquet(path: Path, columns: Collection[str]) -> Iterator[Row]:
         end, damage = done + group.num_rows, ""
         try:
             for batch in file.iter_batches(rows, [number], wanted, use_threads=False):
+                unfolded.add(_text_bytes(batch))
                 yield from _batch_rows(batch, done + 1)
                 done += batch.num_rows
         except _BROKEN_PARQUET as error:
@@ -394,7 +426,20 @@ def _parquet(path: Path, columns: Collection[str]) -> Iterator[Row]:
         done = end
 
 
+def _text_bytes(batch: pa.RecordBatch) -> int:
+    """The bytes of a batch, each text counted as often as it stands there: in a dictionary it stands once."""
+    lengths = (
+        pc.sum(pc.take(pc.binary_length(column.dictionary), column.indices)).as_py() or 0
+        for column in batch.columns
+        if pa.types.is_dictionary(column.type) and pa.types.is_string(column.type.value_type)
+    )
+    return int(batch.nbytes) + sum(lengths)
+
+
 def _batch_rows(batch: pa.RecordBatch, first: int) -> Iterator[Row]:
+    if _text_bytes(batch) > 4 * _BATCH_BYTES:  # as one text of megabytes in many rows
+        yield from ((first + n, _one_row(batch.slice(n, 1))) for n in range(batch.num_rows))
+        return
     try:
         yield from enumerate(batch.to_pylist(), first)
     except UnicodeDecodeError:
