@@ -41,7 +41,8 @@ from tiebreak.evaluate import model_logits
 from tiebreak.evaluate.build_metrics import votes_with_logits
 from tiebreak.judge.swap import certainty_threshold, tta_probabilities
 from tiebreak.pipeline.graph import Task
-from tiebreak.recipe.schema import Compute, Tta
+from tiebreak.recipe.execution import Compute
+from tiebreak.recipe.schema import Tta
 from tiebreak.stats.metrics import Array, Estimate, prior_prediction
 from tiebreak.votes import synthetic
 from tiebreak.votes.schema import LABELS, LOCKBOX, SCHEMA, read_table, write_table
@@ -83,7 +84,7 @@ RECIPE: dict[str, Any] = {
     "tta": {"max_tokens": 256},
 }
 
-ALONE = ("models.teachers=" + json.dumps({"student": STUDENT}), "logits.subset_rows=1")
+ALONE = ("models.teachers=" + json.dumps({"student": STUDENT}), "logits.subset_votes=1")
 """The student in the place of the teacher: it learns from labels alone, and need not score what it learned."""
 
 OURS = (

@@ -27,7 +27,8 @@ from tiebreak.judge.scoring import both_orders, score
 from tiebreak.model import merge, tiny
 from tiebreak.model.classifier import Classifier, load, load_adapted
 from tiebreak.model.lora import adapter_state, save_adapter
-from tiebreak.recipe.schema import Lora, Prompt, Training
+from tiebreak.recipe.models import Lora
+from tiebreak.recipe.schema import Prompt, Training
 from tiebreak.runtime import Runtime
 from tiebreak.tokens.prompt import TokenizedVotes, tokenize
 from tiebreak.train.fit import fit

@@ -79,11 +79,11 @@ def recipe(tokens: int, votes: int, device: str) -> dict[str, Any]:
         "split": {"count": FOLDS, "lockbox_share": 0.25, "calibration_share": 0.1, "seed": 0},
         "post_pretrain": {
             "enabled": False,
-            "subset_rows": votes,
+            "subset_votes": votes,
             "training": training | {"epochs": 1, "learning_rate": 3e-4},
         },
         "teach": {"training": training},
-        "logits": {"max_tokens": tokens, "soft_labels": "out_of_fold", "subset_rows": 64},
+        "logits": {"max_tokens": tokens, "soft_labels": "out_of_fold", "subset_votes": 64},
         "distill": {"training": training, "average_orders": True},
         "quantize": {"group": 32, "max_tokens": tokens},
         "tta": {"max_tokens": 2 * tokens},
@@ -134,7 +134,7 @@ def shipped_parts(seed: int) -> list[Part]:
 def other_parts(seed: int, precisions: Sequence[str]) -> list[Part]:
     """What that is compared with."""
     step_1 = Part(seed, (STEP_1,), "post_pretrain,teach,score")
-    in_sample = Part(seed, (IN_SAMPLE, "logits.subset_rows=-1"), "score,distill")
+    in_sample = Part(seed, (IN_SAMPLE, "logits.subset_votes=-1"), "score,distill")
     return [step_1, in_sample, *(precision(seed, name) for name in precisions)]
 
 
@@ -327,7 +327,7 @@ class Said:
 
     def of(self, work: Workspace, task: str, both: bool = True) -> list[Array]:
         """Probabilities by each model that a step (`score`) or task (`predict/averaged`) wrote logits of."""
-        tasks = [t for t in work.tasks if task in (t.step_name, t.id)]
+        tasks = [t for t in work.tasks if task in (t.step.name, t.id)]
         if any(work.manifest(t) is None for t in tasks):
             return []  # not trained, as the time was too short
         models = model_logits.of_split(model_logits.read([work.folder(t) for t in tasks]), "lockbox")

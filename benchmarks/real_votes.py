@@ -138,7 +138,7 @@ def recipe(size: str, scale: Scale) -> dict[str, Any]:
         },
         "prompt": {"prompt_tokens": scale.tokens // 4},
         "split": {"count": scale.folds, "lockbox_share": 0.25},
-        "post_pretrain": {"subset_rows": scale.pairs, "training": training},
+        "post_pretrain": {"subset_votes": scale.pairs, "training": training},
         "teach": {"training": training},
         "logits": {"max_tokens": scale.tokens, "soft_labels": "out_of_fold"},
         "distill": {"training": training, "average_orders": True},
@@ -311,7 +311,7 @@ def finish(work: Workspace, steps: Sequence[str] = ()) -> None:
 def held_out_loss(work: Workspace) -> float:
     """The log loss of the folds' teachers on the votes that they held out, both orders."""
     finish(work, ("ingest", "split", "post_pretrain", "teach", "score"))
-    scored = model_logits.read([work.folder(task) for task in work.tasks if task.step_name == "score"])
+    scored = model_logits.read([work.folder(task) for task in work.tasks if task.step.name == "score"])
     rows = labelled_votes(read_table(split_of(work) / "rows.parquet"))
     losses = [
         log_loss(said.probabilities(both_orders=True, calibrated=False), rows.subset(said.ids).y_NC)
@@ -364,7 +364,7 @@ def prior_of_source(training: pa.Table, lockbox: pa.Table, source_of: Mapping[st
 
 
 def students(work: Workspace, ids: Sequence[str]) -> list[Array]:
-    scored = model_logits.read([work.folder(task) for task in work.tasks if task.step_name == "distill"])
+    scored = model_logits.read([work.folder(task) for task in work.tasks if task.step.name == "distill"])
     models = [model.aligned(ids) for model in model_logits.of_split(scored, "lockbox")]
     return [model.probabilities(both_orders=False, calibrated=False) for model in models]
 

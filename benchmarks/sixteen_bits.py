@@ -29,7 +29,7 @@ from tiebreak.model.classifier import Classifier, load_adapted
 from tiebreak.model.fast import compile, kernel_check
 from tiebreak.model.fast.kernel_variants import Deviation, compare_layers
 from tiebreak.model.lora import adapted_layers, adapter_state
-from tiebreak.recipe.schema import Lora
+from tiebreak.recipe.models import Lora
 from tiebreak.tokens.packing import Packed, fixed_length, pack
 
 LORA = Lora(rank=64, alpha=128, dropout=0.0)

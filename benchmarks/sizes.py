@@ -13,7 +13,8 @@ from tiebreak.model import precision, streaming_loader
 from tiebreak.model.classifier import Classifier
 from tiebreak.model.fast import compile
 from tiebreak.model.fast.fused_linears import fused_linears
-from tiebreak.recipe.schema import Lora, Prompt
+from tiebreak.recipe.models import Lora
+from tiebreak.recipe.schema import Prompt
 from tiebreak.tokens.prompt import Ragged, TokenizedVotes
 
 LONGEST, PROMPT_SHARE = 1024, 0.1

@@ -43,7 +43,7 @@ from tiebreak.model.classifier import Classifier
 from tiebreak.model.fast import compile as kernels
 from tiebreak.model.fast.fsdp import shard
 from tiebreak.model.fast.fused_linears import FusedLinear, fused_linears
-from tiebreak.recipe.schema import Lora
+from tiebreak.recipe.models import Lora
 
 log = logging.getLogger(__name__)
 

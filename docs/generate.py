@@ -18,7 +18,7 @@ takes a recipe also takes `--set`, as often as needed: `--set distill.temperatur
 Everything but `compute`, `slurm` and `run_dir` is part of what a run makes: change a value, and `tiebreak plan` shows
 which tasks become stale (see [artifacts.md](artifacts.md)). Relative paths start at the recipe's folder.
 
-This page is generated from `src/tiebreak/recipe/schema.py` by `python docs/generate.py`.
+This page is generated from `src/tiebreak/recipe/` by `python docs/generate.py`.
 """
 
 

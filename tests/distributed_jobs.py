@@ -26,7 +26,8 @@ from tiebreak.judge.scoring import both_orders, score
 from tiebreak.model.classifier import Classifier, load, load_adapted
 from tiebreak.model.fast.kernel_variants import Deviation, compare_layers
 from tiebreak.model.lora import adapter_state
-from tiebreak.recipe.schema import Lora, Prompt, Training
+from tiebreak.recipe.models import Lora
+from tiebreak.recipe.schema import Prompt, Training
 from tiebreak.runtime import Runtime
 from tiebreak.tokens.packing import Packed
 from tiebreak.tokens.prompt import tokenize

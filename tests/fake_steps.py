@@ -12,7 +12,6 @@ import signal
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from paused_training import pause_at_step
@@ -20,7 +19,9 @@ from paused_training import pause_at_step
 from tiebreak.engine.artifacts import write_atomically
 from tiebreak.errors import Interrupted, TiebreakError
 from tiebreak.pipeline.graph import Source, Task
-from tiebreak.recipe.schema import Recipe, Slice
+from tiebreak.pipeline.step import Step
+from tiebreak.recipe.schema import Recipe
+from tiebreak.recipe.values import Slice
 from tiebreak.runtime import Runtime
 
 STEPS = 20
@@ -84,13 +85,11 @@ def _fail_on_request(task: str) -> None:
             full.write("x" * 10**6)
 
 
-def _module(name: str, run: Any) -> ModuleType:
-    module = ModuleType(f"fake_steps.{name}")
-    module.VERSION, module.run, module.Settings = 1, run, Settings  # type: ignore[attr-defined]
-    return module
-
-
-READ, TRAIN, JOIN = _module("ingest", _read), _module("train", _train), _module("join", _join)
+READ, TRAIN, JOIN = (
+    Step("ingest", 1, _read, is_prerequisite=True),
+    Step("train", 1, _train),
+    Step("join", 1, _join),
+)
 
 
 def tasks(recipe: Recipe) -> tuple[Task, ...]:

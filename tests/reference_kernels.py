@@ -13,7 +13,7 @@ from tiebreak.model import streaming_loader
 from tiebreak.model.classifier import Classifier
 from tiebreak.model.fast.fsdp import shard
 from tiebreak.model.lora import adapted_layers
-from tiebreak.recipe.schema import Lora
+from tiebreak.recipe.models import Lora
 
 LORA = Lora(rank=16, alpha=32, dropout=0.1)
 Kernel = Callable[..., tuple[Tensor, None]]

@@ -366,7 +366,7 @@ def test_a_step_works_by_the_recipe_as_it_stood_when_it_started(
         kept = tmp_path / "scratch" / "recipe.yaml"
         kept.write_text(kept.read_text().replace("llama", "qwen"))
         worker = cli.Workspace(work.path, work.overrides)  # as a worker begins, with nothing read yet
-        seen.extend(worker.find(task.id).id for task in tasks if task.step_name == "teach")
+        seen.extend(worker.find(task.id).id for task in tasks if task.step.name == "teach")
 
     monkeypatch.setattr(cli, "_run_and_report", finish)
     monkeypatch.setenv("TEACHER_FOLDS", "0")

@@ -31,10 +31,11 @@ from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import Interrupted, TiebreakError
 from tiebreak.hardware.gpu_specs import find_card
 from tiebreak.output import new_file
-from tiebreak.pipeline.graph import Task
+from tiebreak.pipeline.graph import Task, fold_sections
 from tiebreak.recipe import loader
 from tiebreak.recipe.loader import RECIPE
-from tiebreak.recipe.schema import MAX_SEED, Prompt, Recipe
+from tiebreak.recipe.schema import Prompt, Recipe
+from tiebreak.recipe.values import MAX_SEED
 from tiebreak.slurm import numbered_scripts, requeue
 from tiebreak.slurm.jobs import SlurmJobs
 
@@ -130,7 +131,7 @@ def check(
     if output:
         new_file(output, (".html",), data)
     findings = []
-    if len(data) == 1 and outputs.is_recipe(data[0]):
+    if len(data) == 1 and outputs.recipe_at(data[0]):
         work = _workspace(data[0], set_)
         findings = Preflight(work, find_card(card) if card else None, on == "slurm").findings()
         _print_findings(findings, as_json)
@@ -198,7 +199,7 @@ def plan(
     for found in ingested(work):
         print(_line(found), file=sys.stderr)
     states = plan_tasks(work, chosen)
-    rows = [{"task": s.task.id, "state": s.status, "reason": s.reason} for s in states]
+    rows = [{"task": s.task.id, "state": s.status, "reason": str(s.reason)} for s in states]
     if gpu:
         from tiebreak.commands import forecast
 
@@ -479,9 +480,8 @@ def _requeued_in_time(work: Workspace) -> Iterator[None]:
 def _workspace(
     recipe: Path, overrides: Sequence[str] | None, folds: str = "", steps: Sequence[str] = ()
 ) -> Workspace:
-    return Workspace(
-        _recipe_path(recipe), (*(overrides or ()), *loader.fold_overrides(_numbers(folds), steps))
-    )
+    restricted = loader.fold_overrides(_numbers(folds), fold_sections(steps))
+    return Workspace(_recipe_path(recipe), (*(overrides or ()), *restricted))
 
 
 def _recipe_path(recipe: Path) -> Path:

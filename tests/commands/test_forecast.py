@@ -110,7 +110,7 @@ def test_steps_and_subsets_bound_the_work(recipe: Path) -> None:
     capped = Workspace(recipe, ["teach.training.max_steps=2", "teach.training.rows_per_step=10"])
     found = Forecaster(capped, card).of(capped.find("teach/llama-fold0"))
     assert 20 * FRAME_TOKENS < found.tokens <= 20 * 60
-    subset = Workspace(recipe, ["teach.subset_rows=30"])
+    subset = Workspace(recipe, ["teach.subset_votes=30"])
     assert Forecaster(subset, card).of(subset.find("teach/llama-fold0")).tokens <= 30 * 4 * 60
 
 

@@ -210,6 +210,15 @@ def test_the_shipped_copy_counts_on_the_disk(
     assert findings(recipe)[f"disk {recipe.parent}"].text.startswith("needs about 10.")
 
 
+def test_a_teachers_name_may_have_a_dot(recipe: Path) -> None:
+    def needed(*sets: str) -> str:
+        return findings(recipe, *sets)[f"disk {recipe.parent}"].text.partition(",")[0]
+
+    (recipe.parent / "models" / "llama" / "config.json").write_text(json.dumps(GEMMA_9B))
+    assert "GiB" in needed()
+    assert needed("models.teachers={llama-3.1: {base: models/llama}}") == needed()
+
+
 def test_a_full_disk_is_an_error(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     free = SimpleNamespace(total=1, used=1, free=1000)
     monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _: free)

@@ -48,10 +48,10 @@ def test_only_required_tasks_run(work: Workspace) -> None:
 
 
 def test_several_keys_make_every_combination(work: Workspace) -> None:
-    found = sweep.arms(work, [TEACH, "logits.subset_rows"], ["1e-4,2e-4", "[10, 20],30"], 0, "teach")
+    found = sweep.arms(work, [TEACH, "logits.subset_votes"], ["1e-4,2e-4", "[10, 20],30"], 0, "teach")
     assert [arm.overrides for arm in found[:2]] == [
-        (f"{TEACH}=1e-4", "logits.subset_rows=[10, 20]"),
-        (f"{TEACH}=1e-4", "logits.subset_rows=30"),
+        (f"{TEACH}=1e-4", "logits.subset_votes=[10, 20]"),
+        (f"{TEACH}=1e-4", "logits.subset_votes=30"),
     ]
     assert [arm.work.recipe.teach.training.learning_rate for arm in found] == [1e-4, 1e-4, 2e-4, 2e-4]
 

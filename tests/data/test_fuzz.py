@@ -104,7 +104,7 @@ def check(path, name, content):
     except TiebreakError:
         return False
     records = sum(batch.records for batch in batches)
-    rejects = [row for batch in batches for _, row, _ in batch.rejects]
+    rejects = [reject.row for batch in batches for reject in batch.rejects]
     votes = sum(batch.votes.num_rows for batch in batches)
     assert len(set(rejects)) == len(rejects) <= records
     if name != "lines-scored":

@@ -99,22 +99,28 @@ def test_what_was_written_since_is_read_and_the_rest_is_not(
     read = []
     digest = artifacts.file_digest
     monkeypatch.setattr(artifacts, "file_digest", lambda path: read.append(path.name) or digest(path))
-    assert artifacts.changed(folder, manifest) is None
+    assert artifacts.find_damage(folder, manifest, only_rewritten=True) is None
     assert read == []
     os.utime(weights, ns=(sealed, sealed + 1))
     for _ in range(2):
-        assert artifacts.changed(folder, manifest) is None, "copied without its times, such as by cp -r"
+        assert artifacts.find_damage(folder, manifest, only_rewritten=True) is None, (
+            "copied without its times, such as by cp -r"
+        )
     assert read == ["weights.bin"], "once a process"
     weights.write_bytes(b"weightz")
     os.utime(weights, ns=(sealed, sealed + 2))
-    assert artifacts.changed(folder, manifest) == (
+    assert artifacts.find_damage(folder, manifest, only_rewritten=True) == (
         "adapter/weights.bin is damaged: its content is not what was written"
     )
     weights.write_bytes(b"short")
-    assert artifacts.changed(folder, manifest) == artifacts.size_mismatch(folder, manifest)
+    assert artifacts.find_damage(folder, manifest, only_rewritten=True) == artifacts.size_mismatch(
+        folder, manifest
+    )
     weights.write_bytes(b"weights")
     (folder / artifacts.MANIFEST).unlink()
-    assert artifacts.changed(folder, manifest) == "manifest.json is gone", "another process makes it again"
+    assert artifacts.find_damage(folder, manifest, only_rewritten=True) == "manifest.json is gone", (
+        "another process makes it again"
+    )
 
 
 def test_content_is_that_of_the_files_alone(folder: Path) -> None:

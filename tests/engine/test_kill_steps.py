@@ -15,13 +15,13 @@ from tiebreak.engine.artifacts import SCRATCH, Manifest, read_manifest
 from tiebreak.engine.workspace import Workspace
 from tiebreak.pipeline.graph import STEPS, Task
 
-KINDS = [step.__name__.rpartition(".")[2] for step in STEPS]
+KINDS = [step.name for step in STEPS]
 SETTINGS = (
     "compute.workers=1",
     "compute.device=cpu",
     "compute.checkpoint_minutes=0",
     "compute.train_tokens=1024",
-    "post_pretrain.subset_rows=64",
+    "post_pretrain.subset_votes=64",
     "post_pretrain.training.rows_per_step=8",
     "teach.training.epochs=1",
     "distill.training.epochs=1",
@@ -81,10 +81,10 @@ def kill_and_finish(work: Workspace, tasks: Iterable[Task], kills: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_step_that_is_killed_ends_the_same(kind: str, work: Workspace) -> None:
-    kill_and_finish(work, [task for task in work.tasks if task.step_name == kind][:1], kills=1)
+    kill_and_finish(work, [task for task in work.tasks if task.step.name == kind][:1], kills=1)
 
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_task_killed_again_and_again_ends_the_same(kind: str, work: Workspace) -> None:
-    kill_and_finish(work, [task for task in work.tasks if task.step_name == kind], kills=3)
+    kill_and_finish(work, [task for task in work.tasks if task.step.name == kind], kills=3)

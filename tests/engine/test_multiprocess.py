@@ -41,7 +41,7 @@ def alone(once: Callable[..., Path]) -> Workspace:
     def make(folder: Path) -> None:
         work = Workspace(init_recipe(folder / "votes", "tiny", synthetic=160), SETTINGS)
         for task in work.tasks:
-            if task.step_name in ("ingest", "split") or task.id in (TEACH, SCORE):
+            if task.step.name in ("ingest", "split") or task.id in (TEACH, SCORE):
                 run_task(work, task, lambda line: None, lambda: False)
 
     return Workspace(once("alone", make) / "votes" / "recipe.yaml", SETTINGS)

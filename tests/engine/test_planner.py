@@ -2,13 +2,14 @@
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import fake_steps
 import pytest
 
 from tiebreak.engine import artifacts
-from tiebreak.engine.planner import plan
+from tiebreak.engine.planner import Failed, plan
 from tiebreak.engine.task_runner import run_task
 from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import TiebreakError
@@ -66,7 +67,7 @@ def test_inputs_that_came_and_went_are_named(done: Path) -> None:
 
 
 def test_a_new_version_of_a_step_is_named(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fake_steps.JOIN, "VERSION", 2)
+    monkeypatch.setattr(fake_steps, "JOIN", replace(fake_steps.JOIN, version=2))
     assert states(workspace(done))["join/all"] == ("stale", "version of the step 1 -> 2")
 
 
@@ -108,7 +109,7 @@ def test_a_failed_task_has_its_error_as_reason(tmp_path: Path, monkeypatch: pyte
     run_task(work, work.tasks[0], lambda line: None, lambda: False)
     with pytest.raises(TiebreakError):
         run_task(work, work.find("train/fold0"), lambda line: None, lambda: False)
-    assert states(work)["train/fold0"] == ("missing", "failed: this fold does not train")
+    assert states(work)["train/fold0"] == ("missing", Failed("this fold does not train"))
 
 
 def test_an_input_made_again_with_another_content_makes_stale(done: Path) -> None:

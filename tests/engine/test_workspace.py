@@ -2,6 +2,7 @@
 
 import shutil
 import stat
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -52,7 +53,7 @@ def test_a_changed_source_changes_everything_after_it(recipe: Path) -> None:
 
 def test_a_step_with_a_new_version_has_another_key(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = keys(recipe)
-    monkeypatch.setattr(fake_steps.JOIN, "VERSION", 2)
+    monkeypatch.setattr(fake_steps, "JOIN", replace(fake_steps.JOIN, version=2))
     after = keys(recipe)
     assert [task for task in before if before[task] != after[task]] == ["join/all"]
 

@@ -9,7 +9,14 @@ from scipy.stats import binomtest
 
 from tiebreak.evaluate import model_card, plots, report
 from tiebreak.evaluate.model_logits import ModelLogits
-from tiebreak.evaluate.variants import LabelledVotes, evaluate_variants, prior_variant, reliability, variants
+from tiebreak.evaluate.variants import (
+    LabelledVotes,
+    Stage,
+    evaluate_variants,
+    prior_variant,
+    reliability,
+    variants,
+)
 from tiebreak.stats.calibration import from_json
 from tiebreak.stats.calibration_test import calibration_test
 from tiebreak.stats.clustered import share
@@ -25,7 +32,7 @@ def measured() -> dict:
     model = ModelLogits(
         "student", None, "lockbox", "out_of_fold", truth.ids, z, from_json({"temperature": 1.5})
     )
-    ladder = [prior_variant(np.full(3, 1 / 3), 80), *variants("quantised", [model])]
+    ladder = [prior_variant(np.full(3, 1 / 3), 80), *variants(Stage.QUANTISED, [model])]
     return {
         "name": "a <b>bold</b> run",
         "lockbox_rows": 80,

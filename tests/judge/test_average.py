@@ -7,7 +7,7 @@ from transformers import AutoModelForSequenceClassification
 from tiebreak.errors import TiebreakError
 from tiebreak.judge.average import average
 from tiebreak.model.lora import HEAD, PREFIX, save_adapter
-from tiebreak.recipe.schema import Lora
+from tiebreak.recipe.models import Lora
 
 LORA = Lora(rank=4, alpha=8.0)
 LAYER = f"{PREFIX}model.layers.0.mlp.up_proj"

@@ -10,7 +10,7 @@ from tiebreak.errors import TiebreakError
 from tiebreak.hardware.gpu_specs import find_card
 from tiebreak.model import classifier
 from tiebreak.model.classifier import load, load_adapted, stored_head, stored_precision
-from tiebreak.recipe.schema import Lora
+from tiebreak.recipe.models import Lora
 from tiebreak.tokens.packing import pack
 
 

@@ -12,7 +12,8 @@ from tiebreak.errors import TiebreakError
 from tiebreak.model import classifier
 from tiebreak.model.fast import compile
 from tiebreak.model.lora import adapted_layers, adapter_state, load_adapter, read_adapter, save_adapter
-from tiebreak.recipe.schema import Lora, Prompt
+from tiebreak.recipe.models import Lora
+from tiebreak.recipe.schema import Prompt
 from tiebreak.tokens.packing import pack
 from tiebreak.tokens.prompt import tokenize
 

@@ -9,7 +9,8 @@ from tiebreak.errors import TiebreakError
 from tiebreak.model import classifier
 from tiebreak.model.lora import adapted_layers, adapter_state
 from tiebreak.model.merge import merge, save
-from tiebreak.recipe.schema import Lora, Prompt
+from tiebreak.recipe.models import Lora
+from tiebreak.recipe.schema import Prompt
 from tiebreak.tokens.packing import pack
 from tiebreak.tokens.prompt import tokenize
 

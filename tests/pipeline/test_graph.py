@@ -8,7 +8,7 @@ from tiebreak.errors import TiebreakError
 from tiebreak.pipeline import graph
 from tiebreak.pipeline.graph import Source, Task
 from tiebreak.recipe import loader
-from tiebreak.recipe.schema import STEPS
+from tiebreak.recipe.values import STEPS
 
 
 def tasks_of(preset: str, **changes: object) -> tuple[Task, ...]:
@@ -17,7 +17,7 @@ def tasks_of(preset: str, **changes: object) -> tuple[Task, ...]:
 
 
 def ids(tasks: tuple[Task, ...], step: str) -> list[str]:
-    return [task.name for task in tasks if task.step_name == step]
+    return [task.name for task in tasks if task.step.name == step]
 
 
 @pytest.mark.parametrize("preset", presets())
@@ -34,11 +34,12 @@ def test_every_step_is_there_and_is_a_step(preset: str) -> None:
     tasks = tasks_of(preset)
     left_out = {"post_pretrain"} if preset == "small" else set()
     assert {task.step for task in tasks} <= set(graph.STEPS)
-    assert list(dict.fromkeys(task.step_name for task in tasks)) == [s for s in STEPS if s not in left_out]
-    for task in tasks:
-        assert isinstance(task.step.VERSION, int)
-        assert isinstance(task.settings, task.step.Settings)
-        assert callable(task.step.run)
+    assert list(dict.fromkeys(task.step.name for task in tasks)) == [s for s in STEPS if s not in left_out]
+
+
+def test_steps_are_the_recipes_with_the_published_nine_among_them() -> None:
+    assert tuple(step.name for step in graph.STEPS) == STEPS
+    assert sorted(step.number for step in graph.STEPS if step.number) == list(range(1, 10))
 
 
 def test_published_has_two_teachers_five_folds_and_shards() -> None:
@@ -47,6 +48,20 @@ def test_published_has_two_teachers_five_folds_and_shards() -> None:
     assert len(ids(tasks, "score")) == 2 * 5 * 4
     assert ids(tasks, "distill") == [f"fold{fold}" for fold in range(5)]
     assert ids(tasks, "post_pretrain") == ["llama", "qwen", "student"]
+
+
+def test_tasks_say_whose_they_are() -> None:
+    tree = yaml.safe_load(preset_text("published"))
+    base = tree["models"]["teachers"]["llama"]
+    models = tree["models"] | {"teachers": {"llama-fold1": base}}
+    tasks = tasks_of("published", models=models, logits={"shards": 2})
+    found = {task.id: (task.teacher, task.fold, task.shard) for task in tasks}
+    assert found["post_pretrain/llama-fold1"] == ("llama-fold1", None, None)
+    assert found["post_pretrain/student"] == (None, None, None)
+    assert found["teach/llama-fold1-fold0"] == ("llama-fold1", 0, None)
+    assert found["score/llama-fold1-fold3-2of2"] == ("llama-fold1", 3, 1)
+    assert found["distill/fold4"] == (None, 4, None)
+    assert found["average/student"] == (None, None, None)
 
 
 def test_a_student_reads_its_folds_logits_or_with_out_of_fold_labels_all() -> None:
@@ -62,7 +77,7 @@ def test_a_student_reads_its_folds_logits_or_with_out_of_fold_labels_all() -> No
 
 def test_one_student_of_all_folds_reads_every_logit_and_holds_nothing_out() -> None:
     tasks = tasks_of("tiny", distill={"students": "one"}, logits={"soft_labels": "out_of_fold"})
-    (student,) = [task for task in tasks if task.step_name == "distill"]
+    (student,) = [task for task in tasks if task.step.name == "distill"]
     assert (student.id, student.settings.fold) == ("distill/all", None)
     assert len(student.inputs["logits"]) == 3
 
@@ -87,7 +102,7 @@ def test_the_baseline_is_an_input_or_left_out() -> None:
     readers = [task.id for task in tasks_of("published") if "baseline" in task.inputs]
     assert readers == ["average/student", "evaluate/report"]
     tasks = tasks_of("published", baseline={"enabled": False})
-    assert not any(task.step_name == "baseline" or "baseline" in task.inputs for task in tasks)
+    assert not any(task.step.name == "baseline" or "baseline" in task.inputs for task in tasks)
 
 
 def test_without_preference_pairs_there_is_no_post_pretraining() -> None:

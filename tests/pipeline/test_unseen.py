@@ -108,7 +108,7 @@ def run(world: Path, **sections: dict) -> Workspace:
     (world / "recipe.yaml").write_text(json.dumps(RECIPE | sections))
     work = Workspace(world / "recipe.yaml")
     for task in work.tasks:
-        if task.step_name not in ("quantize", "predict", "evaluate"):
+        if task.step.name not in ("quantize", "predict", "evaluate"):
             run_task(work, task, lambda line: None, lambda: False, device="cpu")
     return work
 
@@ -135,7 +135,7 @@ def test_no_figure_and_no_calibration_is_fooled_by_memory(world: Path, mode: str
     assert work.manifest(work.find("distill/fold0")).fitted_on == aside[:1]
     assert work.manifest(work.find("average/student")).fitted_on == tuple(sorted({*aside, *every}))
     folders = {
-        step: [work.folder(t) for t in work.tasks if t.step_name == step] for step in ("score", "distill")
+        step: [work.folder(t) for t in work.tasks if t.step.name == step] for step in ("score", "distill")
     }
     scored = model_logits.read([*folders["score"], *folders["distill"]])
     found = fold_results(scored, truth, Bootstrap(20))

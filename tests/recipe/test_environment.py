@@ -75,7 +75,7 @@ def test_values(name: str, text: str, value: object) -> None:
         ("SKIP_QWEN", "yes", "0 or 1"),
         ("INFER_PREFER_LORA", "0", "never merged"),
         ("INFER_LLAMA_SUBSET", "20000-15000", "a range such as 15000-20000"),
-        ("INFER_LLAMA_SUBSET", "0", "a number of rows"),
+        ("INFER_LLAMA_SUBSET", "0", "a number of votes"),
         ("INFER_MODELS", "llama;rm", "names of models"),
     ],
 )
@@ -120,7 +120,7 @@ def test_every_key_is_one_of_the_recipe() -> None:
 
 def _model_fields() -> dict[str, object]:
     """The fields of a model, for keys that go through models.teachers.*."""
-    from tiebreak.recipe.schema import Model
+    from tiebreak.recipe.models import Model
 
     return dict(Model.model_fields)
 

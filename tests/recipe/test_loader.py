@@ -1,5 +1,6 @@
 """Tests of recipe files: errors, overrides, folds by override, writing."""
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import yaml
 
 from tiebreak.commands.init import preset_text
 from tiebreak.errors import TiebreakError
+from tiebreak.pipeline.graph import fold_sections
 from tiebreak.recipe import loader
 
 LEAST = {
@@ -54,9 +56,9 @@ def test_a_key_may_change_what_an_anchor_brings(path: Path) -> None:
 
 
 def test_overrides_reach_any_depth(path: Path) -> None:
-    changed = loader.load(path, ["teach.training.epochs=0.5", "logits.subset_rows=[10, 20]", "seed=3"])
+    changed = loader.load(path, ["teach.training.epochs=0.5", "logits.subset_votes=[10, 20]", "seed=3"])
     assert changed.teach.training.epochs == 0.5
-    assert changed.logits.subset_rows == (10, 20)
+    assert changed.logits.subset_votes == (10, 20)
     assert changed.seed == 3
     assert changed.models.student.base == "c/d"
 
@@ -97,7 +99,55 @@ def test_a_wrong_override_is_named(path: Path, override: str, message: str) -> N
     ],
 )
 def test_folds_restrict_a_step_and_those_after_it(steps: tuple[str, ...], sections: list[str]) -> None:
-    assert loader.fold_overrides((0, 2), steps) == tuple(f"{section}.folds=[0, 2]" for section in sections)
+    found = loader.fold_overrides((0, 2), fold_sections(steps))
+    assert found == tuple(f"{section}.folds=[0, 2]" for section in sections)
+
+
+OLDER = {
+    "split": {"soup_share": 0.2},
+    "post_pretrain": {"subset_rows": 5},
+    "teach": {"subset_rows": 7},
+    "logits": {"subset_rows": [1, 2], "subset_rows_of": {"llama": 3}},
+}
+
+
+def test_older_names_of_keys_are_read_with_one_note_each(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loader, "_note_renamed", cache(loader._note_renamed.__wrapped__))
+    caplog.set_level("INFO", "tiebreak")
+    read = loader.parse(LEAST | OLDER, "here")
+    assert read.split.calibration_share == 0.2
+    assert (read.post_pretrain.subset_votes, read.teach.subset_votes) == (5, 7)
+    assert (read.logits.subset_votes, read.logits.subset_votes_of) == ((1, 2), {"llama": 3})
+    assert sorted(caplog.messages) == [
+        "soup_share is now calibration_share",
+        "subset_rows is now subset_votes",
+        "subset_rows_of is now subset_votes_of",
+    ]
+    assert loader.parse(yaml.safe_load(loader.dump(read)), "dump") == read
+    assert "subset_rows" not in loader.dump(read)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "teach.subset_votes=9",
+        "teach.subset_rows=9",
+        "teach={subset_rows: 9}",
+        "logits.subset_rows_of.llama=9",
+        "logits.subset_votes_of={llama: 9}",
+    ],
+)
+def test_overrides_win_by_either_name(override: str) -> None:
+    for tree in (OLDER, loader.parse(LEAST | OLDER, "here").model_dump(mode="json")):
+        read = loader.parse(LEAST | tree, "here", [override])
+        assert 9 in (read.teach.subset_votes, read.logits.subset_votes_of["llama"])
+
+
+def test_a_key_by_both_its_names_is_refused() -> None:
+    with pytest.raises(TiebreakError, match=r"here: split.soup_share is the older name of split.calibration"):
+        loader.parse(LEAST | {"split": {"soup_share": 0.1, "calibration_share": 0.1}}, "here")
 
 
 def test_no_folds_restrict_nothing() -> None:
@@ -105,5 +155,5 @@ def test_no_folds_restrict_nothing() -> None:
 
 
 def test_a_dumped_recipe_is_the_same_recipe() -> None:
-    whole = loader.parse(LEAST | {"logits": {"subset_rows": [1, 2]}, "seed": 4}, "here")
+    whole = loader.parse(LEAST | {"logits": {"subset_votes": [1, 2]}, "seed": 4}, "here")
     assert loader.parse(yaml.safe_load(loader.dump(whole)), "dump") == whole

@@ -8,6 +8,7 @@ import yaml
 from tiebreak.commands.init import preset_text, presets
 from tiebreak.errors import TiebreakError
 from tiebreak.recipe import loader, schema
+from tiebreak.recipe.values import ROLES
 
 LEAST = {
     "name": "least",
@@ -68,8 +69,8 @@ def test_sc4000_has_the_users_numbers() -> None:
     user = loader.parse(yaml.safe_load(preset_text("sc4000")), "sc4000")
     assert user.folds("teach") == (0, 1, 2)
     assert user.models.teachers.keys() == {"llama"}
-    assert (user.teach.subset_rows, user.teach.training.max_steps) == (20000, 300)
-    assert user.logits.subset_rows == (15000, 20000)
+    assert (user.teach.subset_votes, user.teach.training.max_steps) == (20000, 300)
+    assert user.logits.subset_votes == (15000, 20000)
     assert user.distill.training.epochs == 2
 
 
@@ -91,15 +92,15 @@ def test_sc4000_has_the_users_numbers() -> None:
         ({"teach": {"folds": [0]}, "distill": {"folds": [1]}}, r"distill.folds names \[1\]"),
         ({"teach": {"folds": []}}, "teach.folds: .*at least 1 item"),
         ({"teach": {"training": {"max_steps": 0}}}, "should be -1, for all, or greater than 0, not 0"),
-        ({"teach": {"subset_rows": -7}}, "greater than 0, not -7"),
+        ({"teach": {"subset_votes": -7}}, "greater than 0, not -7"),
         ({"distill": {"temperature": float("inf")}}, "finite number"),
         ({"distill": {"per_teacher": {"llama": {"kl_wieght": 1}}}}, "did you mean 'kl_weight'"),
-        ({"logits": {"subset_rows": 0}}, "should be -1, for all, or greater than 0, not 0"),
+        ({"logits": {"subset_votes": 0}}, "should be -1, for all, or greater than 0, not 0"),
         (
-            {"logits": {"subset_rows": [20000, 15000]}},
+            {"logits": {"subset_votes": [20000, 15000]}},
             r"goes up from 1 or more, and \[20000, 15000\] does not",
         ),
-        ({"logits": {"subset_rows_of": {"llama": [-5, 3]}}}, r"\[-5, 3\] does not"),
+        ({"logits": {"subset_votes_of": {"llama": [-5, 3]}}}, r"\[-5, 3\] does not"),
         (
             {"split": {"lockbox_share": 0.9, "calibration_share": 0.1}},
             "are 1 together: nothing is left to train on",
@@ -107,10 +108,6 @@ def test_sc4000_has_the_users_numbers() -> None:
         (
             {"split": {"calibration_share": 0}, "logits": {"soft_labels": "out_of_fold"}},
             "no votes are left to calibrate on; use --set split.calibration_share=0.1",
-        ),
-        (
-            {"split": {"soup_share": 0.1, "calibration_share": 0.1}},
-            "soup_share is the older name of calibration",
         ),
         (
             {"average": {"method": "soup"}},
@@ -178,12 +175,6 @@ def test_errors_of_our_own_validators_do_not_print_the_whole_recipe(changes: dic
     assert "votes.csv" not in str(error.value)
 
 
-def test_the_older_name_of_calibration_share_is_read_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
-    assert parse(split={"soup_share": 0.2}).split.calibration_share == 0.2
-    assert "split.soup_share is called split.calibration_share now" in caplog.text
-    assert "soup" not in loader.dump(parse(split={"soup_share": 0.2}))
-
-
 def test_files_by_role_are_those_that_are_there_in_the_order_of_the_ingest() -> None:
     data = {"test": ["t"], "extra": ["e", "f"], "votes": ["v"], "solution": "s"}
     assert list(parse(data=data).data.files().items()) == [
@@ -191,4 +182,4 @@ def test_files_by_role_are_those_that_are_there_in_the_order_of_the_ingest() -> 
         ("extra", ("e", "f")),
         ("test", ("t",)),
     ]
-    assert set(schema.ROLES) < set(schema.Data.model_fields)
+    assert set(ROLES) < set(schema.Data.model_fields)

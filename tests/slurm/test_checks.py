@@ -7,11 +7,11 @@ import pytest
 
 from tiebreak.engine.finding import Finding
 from tiebreak.engine.workspace import Workspace
-from tiebreak.recipe.schema import Slurm
+from tiebreak.recipe.execution import Slurm
 from tiebreak.slurm import client
 from tiebreak.slurm.checks import check_account, check_partition, findings
 from tiebreak.slurm.client import Partition
-from tiebreak.slurm.sbatch_script import GPU_STEPS, Site, array_too_large
+from tiebreak.slurm.sbatch_script import Site, array_too_large
 
 SITE = Site(
     "judge",
@@ -20,7 +20,7 @@ SITE = Site(
     None,
     {},
     Slurm(),
-    gpu_steps=GPU_STEPS,
+    gpu_steps=frozenset({"teach"}),
     tiebreak="tiebreak",
 )
 KNOWN = {

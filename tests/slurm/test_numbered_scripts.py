@@ -48,7 +48,7 @@ def said(line: str) -> dict[str, str]:
 
 
 def names(job: Job, step: str) -> list[str]:
-    return [task.name for task in job.tasks if task.step_name == step]
+    return [task.name for task in job.tasks if task.step.name == step]
 
 
 def kept(site: Path) -> Recipe:
@@ -61,7 +61,7 @@ def test_the_users_nine_commands(site: Path, tmp_path: Path) -> None:
     assert names(job, "post_pretrain") == ["student"]
     assert names(job, "split") == ["votes"]
     assert job.work.path == base / "recipe.yaml"
-    assert [task.step_name for task in do(site, 2).tasks] == ["ingest", "ingest", "split", "baseline"]
+    assert [task.step.name for task in do(site, 2).tasks] == ["ingest", "ingest", "split", "baseline"]
     job = do(site, 3, **said('TEACHER_SUBSET_SIZE=20000 TEACHER_MAX_STEPS=300 TEACHER_FOLDS="0" SKIP_QWEN=1'))
     assert names(job, "teach") == ["llama-fold0"]
     infer = "INFER_FOLDS=0 INFER_MODELS=llama INFER_PREFER_LORA=1 INFER_LLAMA_SUBSET=15000-20000"
@@ -71,9 +71,9 @@ def test_the_users_nine_commands(site: Path, tmp_path: Path) -> None:
     for step in (6, 7, 8, 9):
         job = do(site, step)
     known = job.work.recipe
-    assert known.teach.subset_rows == 20000
+    assert known.teach.subset_votes == 20000
     assert known.teach.training.max_steps == 300
-    assert known.logits.subset_rows_of == {"llama": (15000, 20000)}
+    assert known.logits.subset_votes_of == {"llama": (15000, 20000)}
     assert (known.compute.score_tokens, known.compute.log_every) == (8 * 1024, 5)
     assert known.distill.training.epochs == 2
     assert list(known.models.teachers) == ["llama"]

@@ -5,8 +5,8 @@ import os
 import shutil
 import subprocess
 from concurrent import futures
+from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import fake_steps
 import pytest
@@ -17,8 +17,9 @@ from tiebreak.engine.task_runner import run_task
 from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import TiebreakError
 from tiebreak.pipeline.graph import Task
+from tiebreak.recipe.execution import Slurm
 from tiebreak.recipe.loader import parse
-from tiebreak.recipe.schema import STEPS, Recipe, Slurm
+from tiebreak.recipe.schema import Recipe
 from tiebreak.slurm import client, sbatch_script
 from tiebreak.slurm.jobs import SlurmJobs
 from tiebreak.slurm.sbatch_script import Site, Submission, minutes_of, script, submissions
@@ -30,9 +31,10 @@ SITE = Site(
     profile=None,
     variables={},
     settings=Slurm(),
-    gpu_steps=sbatch_script.GPU_STEPS,
+    gpu_steps=frozenset({"teach", "quantize"}),
     tiebreak="/venv/bin/tiebreak",
 )
+ON_GPUS = {"post_pretrain", "teach", "score", "distill", "quantize", "predict"}
 TEACH = Submission("teach", ("teach/llama-fold0", "teach/llama-fold1"))
 
 
@@ -291,8 +293,7 @@ def test_jobs_unsatisfiable_by_a_failed_array_task_are_resubmitted(
 ) -> None:
     """fold1 failed, and the middle step's array waits for all of `train`, though each of its tasks reads one."""
 
-    score = ModuleType("fake_steps.score")
-    score.VERSION, score.run, score.Settings = 1, fake_steps.TRAIN.run, fake_steps.Settings
+    score = replace(fake_steps.TRAIN, name="score")
 
     def graph(recipe: Recipe) -> tuple[Task, ...]:
         read, *trained, _ = fake_steps.tasks(recipe)
@@ -346,7 +347,7 @@ def test_a_job_does_not_wait_for_one_that_came_later(work: Workspace, cluster_fo
     SlurmJobs(work).submit(work.tasks)
     others = [f"101_{n}|fake.train|RUNNING|None" for n in (0, 2)]
     in_queue(cluster_folder, *others, "102_0|fake.join|PENDING|Dependency")
-    SlurmJobs(work).submit([task for task in work.tasks if task.step_name == "train"])
+    SlurmJobs(work).submit([task for task in work.tasks if task.step.name == "train"])
     assert "scancel" not in (cluster_folder / "calls").read_text()  # join was not asked for
     again = "103_0|fake.train|RUNNING|None"
     in_queue(cluster_folder, *others, "102_0|fake.join|PENDING|Dependency", again)
@@ -375,7 +376,7 @@ def test_two_at_once_submit_it_once(work: Workspace, cluster_folder: Path) -> No
     cluster = SlurmJobs(work)
     jobs = {str(job): task for job, task in enumerate(work.tasks, 17)}
     record = [
-        {"job": job, "step": task.step_name, "tasks": {task.id: work.key(task)}} for job, task in jobs.items()
+        {"job": job, "step": task.step.name, "tasks": {task.id: work.key(task)}} for job, task in jobs.items()
     ]
     with futures.ThreadPoolExecutor() as pool:
         with artifacts.lock(cluster.folder):  # held by the first, while it submits
@@ -608,7 +609,7 @@ def test_jobs_json_survives_a_submission_cut_in_the_middle(
     [
         ({}, {"average"}, set()),
         ({"split": {"calibration_share": 0}}, set(), set()),
-        ({"compute": {"device": "cpu"}}, set(), sbatch_script.GPU_STEPS),
+        ({"compute": {"device": "cpu"}}, set(), ON_GPUS),
     ],
 )
 def test_steps_that_run_a_model_ask_for_a_gpu(
@@ -619,5 +620,4 @@ def test_steps_that_run_a_model_ask_for_a_gpu(
         "data": {"votes": ["v.csv"]},
         "models": {"teachers": {"t": {"base": "b"}}, "student": {"base": "b"}},
     }
-    assert sbatch_script.gpu_steps(parse(tree | changes, "here")) == (sbatch_script.GPU_STEPS | more) - fewer
-    assert set(STEPS) >= sbatch_script.GPU_STEPS
+    assert sbatch_script.gpu_steps(parse(tree | changes, "here")) == (ON_GPUS | more) - fewer

@@ -17,7 +17,8 @@ from tiny_models import FOR_KERNELS, base, votes
 from tiebreak.errors import Interrupted, TiebreakError
 from tiebreak.model import classifier
 from tiebreak.model.lora import adapter_state
-from tiebreak.recipe.schema import Lora, Prompt, Training
+from tiebreak.recipe.models import Lora
+from tiebreak.recipe.schema import Prompt, Training
 from tiebreak.runtime import Runtime
 from tiebreak.tokens.packing import Packed, pack
 from tiebreak.tokens.prompt import tokenize

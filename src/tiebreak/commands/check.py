@@ -11,7 +11,8 @@ from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import TiebreakError
 from tiebreak.model import hub
 from tiebreak.pipeline.graph import Source
-from tiebreak.recipe.schema import Role, Split
+from tiebreak.recipe.schema import Split
+from tiebreak.recipe.values import Role
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -50,12 +51,13 @@ def rejection_findings(work: Workspace, card: "Card") -> Iterator[Finding]:
     """Findings on rows and files of a recipe's data that cannot be read and would stop the run."""
     from tiebreak.data_card.card import total_rejects
     from tiebreak.votes.formats import containers, readers
+    from tiebreak.votes.formats.dialog import RowError
 
     data = work.recipe.data
     for role in data.files():
         files = [file for file in card.files if file.role == role]
         broken = [
-            (file.name, file.records, containers.TRUNCATED)
+            readers.Reject(file.name, file.records, RowError(containers.TRUNCATED))
             for file in files
             if containers.TRUNCATED in file.rejects
         ]

@@ -4,13 +4,12 @@ An estimate: a token is four bytes of text, prompts shared by both orders count 
 work are left out.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from tiebreak.data_card.vote_features import BYTES_PER_TOKEN
 from tiebreak.engine.planner import State
@@ -19,15 +18,15 @@ from tiebreak.hardware.gpu_specs import GIB, Card, weight_format
 from tiebreak.hardware.memory_model import Shape, decoder_shape, memory_of, with_overhead
 from tiebreak.hardware.throughput import rate
 from tiebreak.model import hub
-from tiebreak.pipeline.graph import Source, Task, teacher_of
-from tiebreak.recipe.schema import Model, Role, Training
+from tiebreak.pipeline.graph import Source, Task
+from tiebreak.pipeline.workload import Lengths, VoteLengths, Workload
+from tiebreak.recipe.models import Model
+from tiebreak.recipe.values import Role
 from tiebreak.votes import parquet
 from tiebreak.votes.formats import readers
 
 FRAME_TOKENS = 30
 """Tokens of the template, around prompt and answers."""
-
-Lengths = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -47,55 +46,30 @@ class Forecaster:
 
     def __init__(self, work: Workspace, card: Card) -> None:
         self._work, self._card, self._recipe = work, card, work.recipe
+        self._votes = VoteLengths(work.recipe, self._lengths)
         self._known: dict[Role, Lengths] = {}
         self._shapes: dict[str, Shape] = {}
 
     def of(self, task: Task) -> Forecast:
         """The forecast of one task; nothing for tasks that need no GPU."""
-        recipe = self._recipe
-        teacher = teacher_of(task)
-        model = recipe.models.student if teacher is None else recipe.models.teachers[teacher]
-        match task.step_name:
-            case "post_pretrain":
-                pairs = _subset(self._lengths("preferences"), recipe.post_pretrain.subset_rows)
-                return self._on_card(model, trained=_training_tokens(pairs, recipe.post_pretrain.training))
-            case "teach":
-                votes = _subset(self._training_side, recipe.teach.subset_rows)
-                return self._on_card(model, trained=_training_tokens(votes, recipe.teach.training))
-            case "score":
-                votes = np.concatenate([self._scored_votes([teacher] if teacher else []), self._held_out])
-                tokens = 2 * _tokens(votes, recipe.logits.max_tokens) / recipe.logits.shards
-                return self._on_card(model, scored=tokens)
-            case "distill":
-                training = recipe.distill.training
-                one = recipe.distill.students == "one"
-                votes = self._every_vote if one else self._scored_votes(recipe.models.teachers)
-                scored = 2 * _tokens(self._held_out, recipe.tta.max_tokens)
-                return self._on_card(model, _training_tokens(votes, training), scored)
-            case "average" if recipe.split.calibration_share:
-                aside = _tokens(self._share(recipe.split.calibration_share), recipe.tta.max_tokens)
-                return self._on_card(model, scored=2 * aside)
-            case "quantize":
-                votes = _subset(self._lengths("votes"), recipe.quantize.calibration_rows)
-                return self._on_card(model, scored=_tokens(votes, recipe.quantize.max_tokens))
-            case "predict":
-                lockbox = self._share(recipe.split.lockbox_share)
-                tokens = _tokens(np.concatenate([lockbox, self._lengths("test")]), recipe.tta.max_tokens)
-                return self._on_card(model, scored=(1 + recipe.tta.both_orders) * tokens)
-        return Forecast()
+        recipe, step = self._recipe, task.step
+        if step.workload is None or not step.needs_gpu(recipe):
+            return Forecast()
+        model = recipe.models.student if task.teacher is None else recipe.models.teachers[task.teacher]
+        return self._on_card(model, step.workload(recipe, task.teacher, self._votes))
 
-    def _on_card(self, model: Model, trained: float = 0.0, scored: float = 0.0) -> Forecast:
+    def _on_card(self, model: Model, work: Workload) -> Forecast:
         card, compute, rank = self._card, self._recipe.compute, model.lora.rank
         shape = self._shape(model)
         held = weight_format(model.precision, card, shape.matrices + shape.embeddings)
         memory = memory_of(shape, held, rank, compute.score_tokens, training=False).total
-        seconds = 2 * shape.matrices * scored / rate(card, "score", held, shape.matrices)
-        if trained:
+        seconds = 2 * shape.matrices * work.scored / rate(card, "score", held, shape.matrices)
+        if work.trained:
             kept, most = self._kept_layers(shape, held, rank)
             operations = 4 + 2 * (1 - kept / shape.layers)  # other layers are recomputed
-            seconds += operations * shape.matrices * trained / rate(card, "train", held, shape.matrices)
+            seconds += operations * shape.matrices * work.trained / rate(card, "train", held, shape.matrices)
             memory = max(memory, most)
-        return Forecast(trained + scored, seconds / 3600, with_overhead(memory))
+        return Forecast(work.trained + work.scored, seconds / 3600, with_overhead(memory))
 
     def _kept_layers(self, shape: Shape, held: str, rank: int) -> tuple[int, float]:
         """The number of layers whose activations fit the card, and the bytes with these kept."""
@@ -113,38 +87,6 @@ class Forecaster:
             _, config = hub.download_size_and_config(folder, model.base, model.revision)
             self._shapes[model.base] = decoder_shape(config)
         return self._shapes[model.base]
-
-    def _scored_votes(self, teachers: Iterable[str]) -> Lengths:
-        """Training votes and pairs without votes that all of these teachers score."""
-        logits = self._recipe.logits
-        counts = [logits.subset_rows_of.get(name, logits.subset_rows) for name in teachers]
-        means = [int(np.mean(count)) for count in counts]
-        subset = min((mean for mean in means if mean >= 0), default=-1)
-        return np.concatenate([_subset(self._training_side, subset), self._lengths("unlabelled")])
-
-    @property
-    def _every_vote(self) -> Lengths:
-        """The votes of all folds, extra ones, and pairs without votes."""
-        split = self._recipe.split
-        voted = self._share(1 - split.lockbox_share - split.calibration_share)
-        return np.concatenate([voted, self._lengths("extra"), self._lengths("unlabelled")])
-
-    @property
-    def _training_side(self) -> Lengths:
-        split = self._recipe.split
-        share = (1 - split.lockbox_share - split.calibration_share) * (1 - 1 / split.count)
-        return np.concatenate([self._share(share), self._lengths("extra")])
-
-    @property
-    def _held_out(self) -> Lengths:
-        """A fold's held-out votes, the calibration side and the lockbox."""
-        split = self._recipe.split
-        aside = split.lockbox_share + split.calibration_share
-        return self._share(aside + (1 - aside) / split.count)
-
-    def _share(self, share: float) -> Lengths:
-        votes = self._lengths("votes")
-        return _subset(votes, round(share * len(votes)))
 
     def _lengths(self, role: Role) -> Lengths:
         """Sorted untruncated token counts of the pairs in a role's files."""
@@ -202,24 +144,3 @@ def _row_tokens(batch: pa.RecordBatch) -> Iterator[int]:
     for texts in zip(*columns, strict=True):
         size = sum(len((turn or "").encode()) for turns in texts for turn in turns)
         yield FRAME_TOKENS + size // BYTES_PER_TOKEN
-
-
-def _subset(lengths: Lengths, count: int) -> Lengths:
-    """An evenly spaced subset of sorted lengths; all if count is negative or too large."""
-    if count < 0 or count >= len(lengths):
-        return lengths
-    chosen: Lengths = lengths[np.linspace(0, len(lengths), count, endpoint=False).astype(int)]
-    return chosen
-
-
-def _tokens(lengths: Lengths, budget: int) -> float:
-    """Tokens of pairs in one order, each truncated to the budget."""
-    return float(np.minimum(lengths, budget).sum())
-
-
-def _training_tokens(lengths: Lengths, training: Training) -> float:
-    """Tokens of a training: both orders, all epochs, or up to its last step."""
-    rows = 2 * len(lengths) * training.epochs
-    if training.max_steps >= 0:
-        rows = min(rows, training.max_steps * training.rows_per_step)
-    return rows * _tokens(lengths, training.max_tokens) / max(len(lengths), 1)

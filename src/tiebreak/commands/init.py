@@ -17,7 +17,8 @@ from tiebreak.engine.artifacts import write_atomically
 from tiebreak.errors import TiebreakError, nearest
 from tiebreak.output import new_folder
 from tiebreak.recipe.loader import RECIPE, parse
-from tiebreak.recipe.schema import MAX_SEED, Recipe, Role
+from tiebreak.recipe.schema import Recipe
+from tiebreak.recipe.values import MAX_SEED, Role
 
 log = logging.getLogger(__name__)
 
@@ -152,7 +153,7 @@ def _read(files_of_votes: Sequence[Path], role: Role) -> tuple[list[str], dict[s
     rejects: Counter[str] = Counter()
     for batch in readers.read(files_of_votes, role):
         readers.require_complete(batch.rejects)
-        rejects.update(readers.kind(reason) for _, _, reason in batch.rejects)
+        rejects.update(readers.kinds_of(batch.rejects))
         labels.append(probabilities(batch.votes))
         for column in ("prompt", "response_a", "response_b"):
             texts += (turn for turn in batch.votes[column].flatten().to_pylist() if turn)

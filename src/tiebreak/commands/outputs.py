@@ -29,23 +29,19 @@ def report_folder(where: Path, overrides: Sequence[str] = ()) -> Path:
     return evaluation_folder(Workspace(recipe, tuple(overrides)))
 
 
-def is_recipe(where: Path) -> bool:
-    """True if a path is a recipe, by its name, or a folder that holds one."""
-    return where.suffix in (".yaml", ".yml") or (where / RECIPE).is_file()
+def recipe_at(where: Path) -> Path | None:
+    """The recipe that a path is, by its name, or that its folder holds; None where it is neither."""
+    if (where / RECIPE).is_file():
+        return where / RECIPE
+    return where if where.suffix in (".yaml", ".yml") else None
 
 
 def refuse_unused(overrides: Sequence[str] | None, places: Sequence[Path]) -> None:
     """Raises TiebreakError for overrides where none of these is a recipe that they could change."""
-    if overrides and not any(map(is_recipe, places)):
+    if overrides and not any(map(recipe_at, places)):
         raise TiebreakError(
             f"--set {overrides[0]} changes a recipe, and there is none: {', '.join(map(str, places))}"
         )
-
-
-def recipe_at(where: Path) -> Path | None:
-    """The recipe that a path names, or that its folder holds."""
-    recipe = where / RECIPE if where.is_dir() else where
-    return recipe if recipe.is_file() and recipe.name != "metrics.json" else None
 
 
 def evaluation_folder(work: Workspace) -> Path:
@@ -61,8 +57,7 @@ def model_folder(where: Path, overrides: Sequence[str] = ()) -> Path:
 
     Raises TiebreakError if the recipe has no report yet.
     """
-    of_run = where.is_file() or (where / RECIPE).is_file()
-    return report_folder(where, overrides) / "model" if of_run else where
+    return report_folder(where, overrides) / "model" if recipe_at(where) else where
 
 
 def predict_table(

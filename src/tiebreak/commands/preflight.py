@@ -17,8 +17,9 @@ from tiebreak.hardware import gpu_specs
 from tiebreak.hardware.gpu_specs import GIB, Card
 from tiebreak.hardware.memory_model import Memory, Shape, decoder_shape, memory_of, with_overhead
 from tiebreak.model import hub
-from tiebreak.pipeline.graph import Source, Task, teacher_of
-from tiebreak.recipe.schema import Model
+from tiebreak.pipeline.graph import Source, Task
+from tiebreak.pipeline.step import Weights
+from tiebreak.recipe.models import Model
 from tiebreak.slurm import checks
 from tiebreak.votes.formats.hub_datasets import parse_location
 
@@ -29,9 +30,10 @@ _CHECKPOINT = 12
 
 @dataclass(frozen=True)
 class _ModelInfo:
-    """A model of the recipe, not loaded. to_fetch: bytes to download."""
+    """A model of the recipe, not loaded. name: its key. teacher: None for the student. to_fetch: bytes to download."""
 
     name: str
+    teacher: str | None
     model: Model
     shape: Shape | None
     to_fetch: int
@@ -57,28 +59,23 @@ class Preflight:
             found += checks.findings(self.work, self._tasks_to_run)
         return found
 
-    @property
-    def _by_name(self) -> Mapping[str, Model]:
-        models = self.work.recipe.models
-        return {f"models.teachers.{name}": model for name, model in models.teachers.items()} | {
-            "models.student": models.student
-        }
-
     def _models(self) -> Iterator[_ModelInfo | Finding]:
-        for name, model in self._by_name.items():
+        models = self.work.recipe.models
+        for teacher, model in (*models.teachers.items(), (None, models.student)):
+            name = f"models.teachers.{teacher}" if teacher else "models.student"
             try:
-                yield self._inspect(name, model)
+                yield self._inspect(name, teacher, model)
             except TiebreakError as error:
                 yield Finding("error", name, str(error))
 
-    def _inspect(self, name: str, model: Model) -> _ModelInfo:
+    def _inspect(self, name: str, teacher: str | None, model: Model) -> _ModelInfo:
         """Inspect a model here, in the cache, or on the hub. Raises TiebreakError if it is unavailable."""
         source = Source(model.base, model.revision, is_model=True)
         folder = self.work.local(source)
         if folder or hub.cached(model.base, model.revision):
             self.work.fingerprint(source)  # looks at its files
         to_fetch, config = hub.download_size_and_config(folder, model.base, model.revision)
-        return _ModelInfo(name, model, _shape(config), to_fetch)
+        return _ModelInfo(name, teacher, model, _shape(config), to_fetch)
 
     def _availability(self, known: _ModelInfo) -> Finding:
         if not known.to_fetch:
@@ -121,23 +118,23 @@ class Preflight:
         """Bytes of adapters and their checkpoints, of the averaged, the quantised and the shipped model, of GGUF files
         converted.
         """
-        shapes = {known.name.rpartition(".")[2]: known for known in models if known.shape}
+        shapes = {known.teacher: known for known in models if known.shape}
         from_gguf = {k.model.base: k.shape for k in models if k.shape and k.model.base.endswith(hub.GGUF)}
         written = sum(2 * (shape.matrices + shape.embeddings) for shape in from_gguf.values())
         checkpoints = 0
         for task in self._tasks_to_run:
-            known = shapes.get(teacher_of(task) or "student")
+            known = shapes.get(task.teacher)
             if known is None or known.shape is None:
                 continue
             adapters = known.shape.adapters(known.model.lora.rank)
-            stored = 2 * (known.shape.matrices + known.shape.embeddings)
-            if task.step_name in ("teach", "post_pretrain", "distill"):
-                written += 4 * adapters
+            size: dict[Weights, int] = {
+                "adapter": 4 * adapters,
+                "model": 2 * (known.shape.matrices + known.shape.embeddings),
+                "quantized": int(1.1 * known.shape.matrices) + 2 * known.shape.embeddings,
+            }
+            written += sum(size[weights] for weights in task.step.writes)
+            if task.step.trains:
                 checkpoints = max(checkpoints, 3 * _CHECKPOINT * adapters)
-            elif task.step_name == "average":
-                written += stored + 4 * adapters
-            elif task.step_name in ("quantize", "evaluate"):  # which ships a copy
-                written += int(1.1 * known.shape.matrices) + 2 * known.shape.embeddings
         return written + checkpoints * self._parallel_tasks
 
     @cached_property

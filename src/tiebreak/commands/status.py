@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tiebreak.engine import progress
 from tiebreak.engine.artifacts import is_locked
-from tiebreak.engine.planner import State, plan
+from tiebreak.engine.planner import Failed, State, plan
 from tiebreak.engine.progress import duration
 from tiebreak.engine.workspace import Workspace
 from tiebreak.pipeline.graph import Task
@@ -40,8 +40,8 @@ def _local_status(work: Workspace, state: State) -> Status:
         return Status(task.id, "done", f"in {duration(manifest.seconds)}")
     if is_locked(folder):
         return Status(task.id, "running", _progress_line(folder))
-    if state.reason.startswith("failed: "):
-        return Status(task.id, "failed", state.reason.removeprefix("failed: "))
+    if isinstance(state.reason, Failed):
+        return Status(task.id, "failed", state.reason.error)
     return Status(task.id, state.status, state.reason)
 
 

@@ -179,11 +179,9 @@ def _arm(work: Workspace, overrides: tuple[str, ...], fold: int, step: Step) -> 
     section: Literal["logits", "distill"] = "logits" if step == "teach" else "distill"
     if fold not in (valid := own.recipe.folds(section)):
         raise TiebreakError(f"no fold {fold} in {work.path}; {section} has the folds {list(valid)}")
-    scoring = [task for task in own.tasks if task.step_name == ("score" if step == "teach" else "distill")]
+    scoring = [task for task in own.tasks if task.step.fold_section == section]
     # a student of all folds has fold None
-    return Arm(
-        overrides, own, tuple(task for task in scoring if task.settings.model_dump()["fold"] in (fold, None))
-    )
+    return Arm(overrides, own, tuple(task for task in scoring if task.fold in (fold, None)))
 
 
 def _keys(arm: Arm) -> tuple[str, ...]:

@@ -19,7 +19,8 @@ from tiebreak.data_card import label_statistics
 from tiebreak.data_card.label_statistics import Disagreement, LengthBin
 from tiebreak.data_card.standings import Standings, standings
 from tiebreak.data_card.vote_features import VoteFeatures, token_counts
-from tiebreak.recipe.schema import Prompt, Role
+from tiebreak.recipe.schema import Prompt
+from tiebreak.recipe.values import Role
 from tiebreak.stats.clustered import Share, share
 from tiebreak.tokens.truncation import keep_lengths
 from tiebreak.votes import near_duplicates, sample_size
@@ -158,7 +159,7 @@ class _Reader:
         for batch in readers.read([path], role):
             records += batch.records
             votes += batch.votes.num_rows
-            kinds.update(readers.kind(reason) for _, _, reason in batch.rejects)
+            kinds.update(readers.kinds_of(batch.rejects))
             if batch.votes.num_rows:
                 tokens = token_counts(batch.votes, self.tokenizer)
                 self.features.append(VoteFeatures.from_batch(batch.votes, tokens, self.models))

@@ -173,42 +173,35 @@ def size_mismatch(folder: Path, manifest: Manifest) -> str | None:
     return None
 
 
-def changed(folder: Path, manifest: Manifest) -> str | None:
-    """Check sizes, and hashes where they are suspect; returns the first problem or None.
+def find_damage(folder: Path, manifest: Manifest, only_rewritten: bool = False) -> str | None:
+    """Check sizes and hashes of an artifact's files; returns the first problem or None.
 
-    Only files that were written after its manifest, as one copied without its times is too, are read.
+    only_rewritten: read those alone that were written after the manifest, as one copied without its times is too.
     """
     if problem := size_mismatch(folder, manifest):
         return problem
     try:
-        sealed = (folder / MANIFEST).stat().st_mtime_ns
+        sealed = (folder / MANIFEST).stat().st_mtime_ns if only_rewritten else None
         for name, record in manifest.files.items():
-            written = (folder / name).stat().st_mtime_ns
-            if written > sealed and _digest_at(folder / name, written) != record.sha256:
-                return _other_content(name)
+            if _digest(folder / name, sealed) not in (None, record.sha256):
+                return f"{name} is damaged: its content is not what was written"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is gone"
     return None
+
+
+def _digest(path: Path, sealed: int | None) -> str | None:
+    """SHA-256 of a file; None if it was not written after `sealed`."""
+    if sealed is None:
+        return file_digest(path)
+    written = path.stat().st_mtime_ns
+    return _digest_at(path, written) if written > sealed else None
 
 
 @cache
 def _digest_at(path: Path, _written: int) -> str:
     """SHA-256 of a file, which is read once a process until it is written to again."""
     return file_digest(path)
-
-
-def _other_content(name: str) -> str:
-    return f"{name} is damaged: its content is not what was written"
-
-
-def find_damage(folder: Path, manifest: Manifest) -> str | None:
-    """Check sizes and hashes of an artifact's files; returns the first problem or None."""
-    if problem := size_mismatch(folder, manifest):
-        return problem
-    for name, record in manifest.files.items():
-        if file_digest(folder / name) != record.sha256:
-            return _other_content(name)
-    return None
 
 
 def open_scratch(folder: Path, inputs: Mapping[str, tuple[InputRecord, ...]]) -> None:

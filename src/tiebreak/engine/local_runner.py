@@ -50,7 +50,7 @@ def missing_inputs(work: Workspace, chosen: Sequence[Task]) -> dict[str, str]:
     ids = {task.id for task in chosen}
     return {
         upstream.id: f"{task.id} needs {upstream.id}, which is {_status_text(work, upstream)}; "
-        f"make it with: tiebreak run {work.arguments} --steps {upstream.step_name}"
+        f"make it with: tiebreak run {work.arguments} --steps {upstream.step.name}"
         for task in chosen
         if state(work, task).status != "fresh"
         for upstream in task.upstream()

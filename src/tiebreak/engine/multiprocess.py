@@ -25,9 +25,6 @@ from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import Interrupted, TiebreakError
 from tiebreak.pipeline.graph import Task
 
-MULTIPROCESS_STEPS = {"post_pretrain", "teach", "score", "distill", "predict"}
-"""Steps that can use several processes: they train or score."""
-
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
 """Thread count variables of numerical libraries; torch prefers MKL's to OpenMP's."""
 
@@ -75,7 +72,7 @@ class Failure(BaseModel):
 
 def is_multiprocess(work: Workspace, task: Task) -> bool:
     """True if the task runs in several processes."""
-    return task.step_name in MULTIPROCESS_STEPS and work.recipe.compute.processes > 1
+    return task.step.is_multiprocess and work.recipe.compute.processes > 1
 
 
 def run(

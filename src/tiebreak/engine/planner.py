@@ -4,13 +4,27 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tiebreak.engine.artifacts import FAILURE, InputRecord, Manifest, changed, has_checkpoint, newest_manifest
+from tiebreak.engine.artifacts import (
+    FAILURE,
+    InputRecord,
+    Manifest,
+    find_damage,
+    has_checkpoint,
+    newest_manifest,
+)
 from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import TiebreakError, nearest
 from tiebreak.pipeline.graph import Task
 
-PREREQUISITE_STEPS = ("ingest", "split", "baseline")
-"""Steps that are included when another one is chosen and they are missing."""
+
+@dataclass(frozen=True)
+class Failed:
+    """The reason of a task whose last attempt ended with an error."""
+
+    error: str
+
+    def __str__(self) -> str:
+        return f"failed: {self.error}"
 
 
 @dataclass(frozen=True)
@@ -19,7 +33,7 @@ class State:
 
     task: Task
     status: Literal["fresh", "missing", "stale"]
-    reason: str = ""
+    reason: str | Failed = ""
 
 
 def plan(work: Workspace, steps: Sequence[str] = ()) -> list[State]:
@@ -28,24 +42,24 @@ def plan(work: Workspace, steps: Sequence[str] = ()) -> list[State]:
 
 
 def select(work: Workspace, steps: Sequence[str] = ()) -> list[Task]:
-    """The tasks of some steps, and those of `PREREQUISITE_STEPS`. Raises TiebreakError for an unknown step."""
-    known = dict.fromkeys(task.step_name for task in work.tasks)
+    """The tasks of some steps, and those of prerequisite steps. Raises TiebreakError for an unknown step."""
+    known = dict.fromkeys(task.step.name for task in work.tasks)
     for step in steps:
         if step not in known:
             raise TiebreakError(f"no step {step!r} in {work.path}; {nearest(step, known)}")
-    wanted = set(steps) | set(PREREQUISITE_STEPS) if steps else set(known)
-    return [task for task in work.tasks if task.step_name in wanted]
+    return [task for task in work.tasks if not steps or task.step.name in steps or task.step.is_prerequisite]
 
 
 def state(work: Workspace, task: Task) -> State:
-    """The state of a task; checks its files as `artifacts.changed` does."""
+    """The state of a task; files written since it was made are read."""
     manifest = work.manifest(task)
     if manifest and manifest.key == work.key(task):
-        problem = changed(work.folder(task), manifest) or _changed_input(work, task, manifest)
+        rewritten = find_damage(work.folder(task), manifest, only_rewritten=True)
+        problem = rewritten or _changed_input(work, task, manifest)
         return State(task, "stale", problem) if problem else State(task, "fresh")
     folder = work.folder(task)
     if (folder / FAILURE).is_file():
-        return State(task, "missing", "failed: " + _first_line((folder / FAILURE).read_text("utf-8")))
+        return State(task, "missing", Failed(_first_line((folder / FAILURE).read_text("utf-8"))))
     if has_checkpoint(folder, work.inputs(task)):
         return State(task, "missing", "unfinished, goes on from its checkpoint")
     older = newest_manifest(work.step_folder(task), task.name)
@@ -69,8 +83,8 @@ def _changed_input(work: Workspace, task: Task, manifest: Manifest) -> str | Non
 
 
 def _differences(work: Workspace, task: Task, older: Manifest) -> Iterator[str]:
-    if older.version != task.step.VERSION:
-        yield f"version of the step {older.version} -> {task.step.VERSION}"
+    if older.version != task.step.version:
+        yield f"version of the step {older.version} -> {task.step.version}"
     before, now = _flattened(older.settings), _flattened(task.settings.model_dump(mode="json"))
     for key in dict.fromkeys((*before, *now)):
         if before.get(key) != now.get(key):

@@ -20,7 +20,7 @@ from tiebreak.engine.progress import Reporter
 from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import Interrupted, TiebreakError
 from tiebreak.pipeline.graph import Source, Task
-from tiebreak.recipe.schema import Compute
+from tiebreak.recipe.execution import Compute
 from tiebreak.runtime import Runtime
 
 
@@ -79,9 +79,9 @@ def _make(
         metrics = task.step.run(task.settings, inputs, folder, runtime)
     upstream_manifests = [upstream for item in task.upstream() if (upstream := work.manifest(item))]
     manifest = Manifest(
-        step=task.step_name,
+        step=task.step.name,
         name=task.name,
-        version=task.step.VERSION,
+        version=task.step.version,
         key=work.key(task),
         settings=task.settings.model_dump(mode="json"),
         inputs=input_records,
@@ -136,7 +136,7 @@ def _verified_input(work: Workspace, item: Task | Source) -> Path:
         found = state(work, item)
         raise TiebreakError(
             f"{item.id} is {found.status} ({found.reason}); "
-            f"make it with: tiebreak run {work.arguments} --steps {item.step_name}"
+            f"make it with: tiebreak run {work.arguments} --steps {item.step.name}"
         )
     if problem := artifacts.find_damage(folder, manifest):
         raise TiebreakError(f"{folder}: {problem}; {make_again(work, item)}")

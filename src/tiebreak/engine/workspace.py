@@ -79,7 +79,7 @@ class Workspace:
         return graph.find(self.tasks, task_id)
 
     def step_folder(self, task: Task) -> Path:
-        return self.run_dir / "artifacts" / task.step_name
+        return self.run_dir / "artifacts" / task.step.name
 
     def folder(self, task: Task) -> Path:
         """The folder of a task's artifact, existing or not."""
@@ -93,7 +93,7 @@ class Workspace:
         if task.id not in self._keys:
             inputs = {name: [self._input_key(item) for item in group] for name, group in task.inputs.items()}
             self._keys[task.id] = digest(
-                [task.step_name, task.step.VERSION, task.settings.model_dump(mode="json"), inputs]
+                [task.step.name, task.step.version, task.settings.model_dump(mode="json"), inputs]
             )
         return self._keys[task.id]
 

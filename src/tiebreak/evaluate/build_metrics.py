@@ -15,11 +15,13 @@ from tiebreak.evaluate.decomposition import brier_parts
 from tiebreak.evaluate.model_logits import ModelLogits, of_split
 from tiebreak.evaluate.variants import (
     LabelledVotes,
+    Stage,
     Variant,
     evaluate_variants,
     fold_results,
     prior_variant,
     reliability,
+    teacher_stage,
     variant_key,
     variants,
 )
@@ -30,9 +32,6 @@ from tiebreak.stats.metrics import Array, Bootstrap, log_loss
 from tiebreak.stats.nested_cv import nested
 from tiebreak.votes import splits
 from tiebreak.votes.schema import LABELS, probabilities
-
-BASELINE = "baseline"
-"""Stage name of the baseline's variants."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ def build_metrics(
     return {
         "lockbox_rows": len(lockbox.ids),
         "lockbox_prompts": len(np.unique(lockbox.groups_N)),
-        **_headline(evaluated),
+        **_headline(evaluated, stages.teachers),
         "prior": dict(zip(LABELS, prior_C.tolist(), strict=True)),
         "confidence": bootstrap.confidence,
         "bootstrap_samples": bootstrap.samples,
@@ -112,19 +111,19 @@ def _variants(
 
     yield prior_variant(prior_C, len(lockbox.ids))
     baseline = [model.aligned(lockbox.ids) for model in of_split(stages.baseline, "lockbox")]
-    yield from variants(BASELINE, baseline, both_orders=False, after="class prior")
-    teacher_stage = "class prior"
+    yield from variants(Stage.BASELINE, baseline, both_orders=False, after=Stage.PRIOR)
+    before_students: str = Stage.PRIOR
     for name in dict.fromkeys(model.model for model in of_split(stages.teachers, "lockbox")):
-        teacher_stage = f"teacher {name}"
+        before_students = teacher_stage(name)
         yield from stage_variants(
-            teacher_stage, [m for m in stages.teachers if m.model == name], "class prior"
+            before_students, [m for m in stages.teachers if m.model == name], Stage.PRIOR
         )
-    students = stage_variants("student", stages.students, teacher_stage)
+    students = stage_variants(Stage.STUDENT, stages.students, before_students)
     yield from students
-    yield from stage_variants("averaged", stages.averaged, "student")
+    yield from stage_variants(Stage.AVERAGED, stages.averaged, Stage.STUDENT)
     if students and len(students[-1].predictions) > 1:
         yield from _blends(students[-1], stages.students, votes, lockbox, weight_folds)
-    yield from stage_variants("quantised", stages.quantized, "averaged")
+    yield from stage_variants(Stage.QUANTISED, stages.quantized, Stage.AVERAGED)
 
 
 def _blends(
@@ -150,7 +149,7 @@ def _blends(
         )
     for name, p_NC in blends.items():
         stage = f"students blended, {name}"
-        yield Variant(stage, variant.both_orders, variant.calibrated, ("",), (p_NC,), "averaged")
+        yield Variant(stage, variant.both_orders, variant.calibrated, ("",), (p_NC,), Stage.AVERAGED)
 
 
 def _weights_by_unseen_loss(variant: Variant, students: Sequence[ModelLogits], votes: LabelledVotes) -> Array:
@@ -192,7 +191,7 @@ def _shipped_variant(
 
 def _calibration(ladder: Sequence[Variant], lockbox: LabelledVotes) -> list[dict[str, Any]]:
     """Calibration of the quantised model's raw probabilities and of the shipped ones."""
-    raw = [variant for variant in ladder if variant.stage == "quantised" and not variant.calibrated][-1:]
+    raw = [variant for variant in ladder if variant.stage == Stage.QUANTISED and not variant.calibrated][-1:]
     return [
         {
             **variant_key(variant),
@@ -220,7 +219,9 @@ def _shipped_metrics(
         augmentation += tta_tradeoff(votes_with_logits(rows, stages.average), scored, lockbox, bootstrap)
     (prior_NC,), (p_NC,) = ladder[0].predictions, ladder[-1].predictions
     bias = bias_report(scored[0], p_NC, scored[1], prior_C, lockbox, bootstrap)
-    baseline = next((variant.predictions for variant in reversed(ladder) if variant.stage == BASELINE), ())
+    baseline = next(
+        (variant.predictions for variant in reversed(ladder) if variant.stage == Stage.BASELINE), ()
+    )
     return {
         "verdict": asdict(build_verdict(p_NC, prior_NC, lockbox, bias, bootstrap, baseline)),
         "bias": bias,
@@ -236,7 +237,9 @@ def votes_with_logits(rows: pa.Table, scored: Sequence[ModelLogits]) -> VotesAnd
     return taken, np.concatenate([model.z_NOC for model in aligned])
 
 
-def _headline(evaluated: Sequence[dict[str, Any]]) -> dict[str, float | None]:
+def _headline(
+    evaluated: Sequence[dict[str, Any]], teachers: Sequence[ModelLogits]
+) -> dict[str, float | None]:
     """Headline log losses; None where there are none.
 
     Those of teachers and students are means over models, with answers in the stored order and uncalibrated.
@@ -246,10 +249,11 @@ def _headline(evaluated: Sequence[dict[str, Any]]) -> dict[str, float | None]:
         for variant in evaluated
         if not (variant["both_orders"] or variant["calibrated"])
     }
-    teacher_losses = [value for stage, value in losses.items() if stage.startswith("teacher ")]
+    teacher_stages = {teacher_stage(model.model) for model in teachers}
+    teacher_losses = [value for stage, value in losses.items() if stage in teacher_stages]
     return {
-        "prior_log_loss": losses.get("class prior"),
+        "prior_log_loss": losses.get(Stage.PRIOR),
         "teacher_log_loss": float(np.mean(teacher_losses)) if teacher_losses else None,
-        "student_log_loss": losses.get("student"),
+        "student_log_loss": losses.get(Stage.STUDENT),
         "final_log_loss": evaluated[-1]["log_loss"]["value"] if evaluated else None,
     }

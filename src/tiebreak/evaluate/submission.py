@@ -14,6 +14,7 @@ from pyarrow import csv
 from tiebreak.errors import TiebreakError
 from tiebreak.stats.metrics import Array, log_loss
 from tiebreak.votes.formats import containers
+from tiebreak.votes.formats.dialog import RowError
 from tiebreak.votes.schema import LABELS
 
 COLUMNS = ("winner_model_a", "winner_model_b", "winner_tie")
@@ -41,7 +42,7 @@ def read(path: Path) -> tuple[list[str], Array]:
     ids: list[str] = []
     numbers: list[list[float]] = []
     for row, record in containers.records(path, _COLUMNS_READ):
-        if isinstance(record, str):
+        if isinstance(record, RowError):
             raise TiebreakError(f"{path} cannot be read, row {row}: {record}")
         columns = columns or _columns(path, record)
         ids.append(str(record.get("id")))

@@ -6,6 +6,7 @@ of `calibration_test.CalibrationError`. spread: the standard deviation of a vari
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,21 @@ class LabelledVotes:
         return LabelledVotes([self.ids[n] for n in rows], self.y_NC[rows], self.groups_N[rows])
 
 
+class Stage(StrEnum):
+    """Stages of the ladder with a name of their own; the others' are made of a teacher's or a blend's name."""
+
+    PRIOR = "class prior"
+    BASELINE = "baseline"
+    STUDENT = "student"
+    AVERAGED = "averaged"
+    QUANTISED = "quantised"
+
+
+def teacher_stage(teacher: str) -> str:
+    """The stage of a teacher's variants."""
+    return f"teacher {teacher}"
+
+
 @dataclass(frozen=True)
 class Variant:
     """A variant of prediction on the lockbox, by one model or by the models of several folds.
@@ -65,7 +81,7 @@ def variant_key(variant: Variant) -> dict[str, Any]:
 
 def prior_variant(prior_C: Array, rows: int) -> Variant:
     """The variant that predicts the class shares of the training votes for every vote."""
-    return Variant("class prior", False, False, ("",), (prior_prediction(prior_C, rows),))
+    return Variant(Stage.PRIOR, False, False, ("",), (prior_prediction(prior_C, rows),))
 
 
 def variants(

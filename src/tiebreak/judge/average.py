@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tiebreak.errors import TiebreakError
 from tiebreak.model.lora import HEAD, PREFIX
-from tiebreak.recipe.schema import Lora
+from tiebreak.recipe.models import Lora
 
 State = dict[str, Tensor]
 

@@ -33,8 +33,8 @@ class BaselineBlend:
 def read(package: Package, folder: Path) -> BaselineBlend | None:
     """Read the baseline and blend of a model folder; None where it ships none.
 
-    Raises TiebreakError where the baseline is missing, damaged or a different one.
+    Raises TiebreakError where the baseline is missing or damaged.
     """
     if package.blend is None:
         return None
-    return BaselineBlend(files.read(folder, package.blend["sha256"]), from_json(package.blend))
+    return BaselineBlend(files.read(folder), from_json(package.blend))

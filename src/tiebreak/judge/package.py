@@ -38,7 +38,7 @@ class Package(BaseModel):
     )
     blend: dict[str, Any] | None = Field(
         None,
-        description="how the calibrated judge is blended with the folder's baseline.safetensors, and its sha256",
+        description="how the calibrated judge is blended with the folder's baseline.safetensors",
     )
     files: dict[str, str] = Field({}, description="SHA-256 of every other file that a model is loaded from")
     provenance: dict[str, Any] = {}
@@ -64,7 +64,6 @@ class Package(BaseModel):
         if state is not None:
             try:
                 blend.from_json(state)
-                str.encode(state["sha256"])
             except (KeyError, TypeError, ValueError):
                 raise ValueError(f"{state} is no blend") from None
         return state

@@ -34,7 +34,7 @@ from tiebreak.model.fast.last_layer_skip import skip_unused_positions
 from tiebreak.model.intact import quantised
 from tiebreak.model.lora import HEAD, add_adapters, load_adapter
 from tiebreak.model.precision import TYPES, Precision, announce, choose, device_card
-from tiebreak.recipe.schema import Lora
+from tiebreak.recipe.models import Lora
 from tiebreak.tokens.packing import Packed
 from tiebreak.votes.schema import LABELS
 

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from tiebreak.errors import TiebreakError
 from tiebreak.model.fast.fused_linears import FusedLinear
-from tiebreak.recipe.schema import Lora
+from tiebreak.recipe.models import Lora
 
 PREFIX = "base_model.model."
 HEAD = "score.weight"

@@ -9,7 +9,7 @@ from torch import Tensor
 from tiebreak.errors import TiebreakError
 from tiebreak.model.classifier import Classifier
 from tiebreak.model.lora import HEAD, PREFIX
-from tiebreak.recipe.schema import Lora
+from tiebreak.recipe.models import Lora
 
 
 @torch.no_grad()

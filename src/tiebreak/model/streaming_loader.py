@@ -16,7 +16,7 @@ from tiebreak.model import attention
 from tiebreak.model.fast.fuse import fuse
 from tiebreak.model.fast.fused_linears import Kind, fused_linears
 from tiebreak.model.lora import HEAD
-from tiebreak.recipe.schema import Lora
+from tiebreak.recipe.models import Lora
 
 
 def load(

@@ -9,12 +9,12 @@
 Step 2 comes before step 1 here: it drops preference pairs whose prompt is among the votes.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from types import ModuleType
 
 from tiebreak.errors import TiebreakError, nearest
+from tiebreak.pipeline.step import Step
 from tiebreak.pipeline.steps import (
     average,
     baseline,
@@ -28,21 +28,24 @@ from tiebreak.pipeline.steps import (
     split,
     teach,
 )
-from tiebreak.recipe.schema import Model, Recipe, Slice
+from tiebreak.recipe.models import Model
+from tiebreak.recipe.schema import Recipe
+from tiebreak.recipe.values import FoldSection, Slice
 
-STEPS: tuple[ModuleType, ...] = (
-    ingest,
-    split,
-    baseline,
-    post_pretrain,
-    teach,
-    score,
-    distill,
-    average,
-    quantize,
-    predict,
-    evaluate,
+STEPS = (
+    ingest.STEP,
+    split.STEP,
+    baseline.STEP,
+    post_pretrain.STEP,
+    teach.STEP,
+    score.STEP,
+    distill.STEP,
+    average.STEP,
+    quantize.STEP,
+    predict.STEP,
+    evaluate.STEP,
 )
+"""The steps, in order."""
 
 
 @dataclass(frozen=True)
@@ -59,21 +62,24 @@ Inputs = Mapping[str, tuple["Task | Source", ...]]
 
 @dataclass(frozen=True)
 class Task:
-    """One task: a step, its settings and its inputs."""
+    """One task: a step, its settings and its inputs.
 
-    step: ModuleType
+    teacher: the teacher that it trains or scores with; None for the student, and where no model is. fold and shard,
+    from 0: those that it works on; None where there are none.
+    """
+
+    step: Step
     name: str
     settings: Slice
     inputs: Inputs
-
-    @cached_property
-    def step_name(self) -> str:
-        return self.step.__name__.rpartition(".")[2]
+    teacher: str | None = None
+    fold: int | None = None
+    shard: int | None = None
 
     @cached_property
     def id(self) -> str:
         """The task's name for users: `teach/llama-fold0`."""
-        return f"{self.step_name}/{self.name}"
+        return f"{self.step.name}/{self.name}"
 
     def upstream(self) -> Iterator["Task"]:
         """The tasks whose artifacts this task reads."""
@@ -85,7 +91,7 @@ def tasks(recipe: Recipe) -> tuple[Task, ...]:
     """Every task of a recipe, in topological order."""
     ingested = _ingest(recipe)
     votes = Task(
-        split,
+        split.STEP,
         "votes",
         split.Settings(
             split=recipe.split, seed=recipe.seed if recipe.split.seed is None else recipe.split.seed
@@ -99,24 +105,26 @@ def tasks(recipe: Recipe) -> tuple[Task, ...]:
     logits = _score(recipe, votes, teachers)
     students = _distill(recipe, votes, pretrained, logits)
     averaged = Task(
-        average,
+        average.STEP,
         "student",
         average.Settings(average=recipe.average, prompt=recipe.prompt, tta=recipe.tta),
         {"base": (_base(recipe.models.student),), "rows": (votes,), "students": students, **baseline_input},
     )
     quantized = Task(
-        quantize,
+        quantize.STEP,
         "student",
         quantize.Settings(quantize=recipe.quantize, prompt=recipe.prompt, seed=recipe.seed),
         {"model": (averaged,), "rows": (votes,)},
     )
     test = {"test": (ingested["test"],)} if "test" in ingested else {}
     predictions = tuple(
-        Task(predict, name, predict.Settings(tta=recipe.tta), {"model": (model,), "rows": (votes,)} | test)
+        Task(
+            predict.STEP, name, predict.Settings(tta=recipe.tta), {"model": (model,), "rows": (votes,)} | test
+        )
         for name, model in (("averaged", averaged), ("quantized", quantized))
     )
     report = Task(
-        evaluate,
+        evaluate.STEP,
         "report",
         evaluate.Settings(name=recipe.name, evaluate=recipe.evaluate, seed=recipe.seed),
         {
@@ -155,11 +163,9 @@ def find(graph: tuple[Task, ...], task_id: str) -> Task:
     raise TiebreakError(f"no task {task_id!r}; {nearest(task_id, (task.id for task in graph))}")
 
 
-def teacher_of(task: Task) -> str | None:
-    """The name of the teacher that a task trains or scores with; None for the student."""
-    if task.step_name == "post_pretrain":
-        return None if task.name == "student" else task.name
-    return task.name.rpartition("-fold")[0] if task.step_name in ("teach", "score") else None
+def fold_sections(steps: Sequence[str]) -> list[FoldSection]:
+    """The sections of the recipe that name the folds of these steps."""
+    return [step.fold_section for step in STEPS if step.name in steps and step.fold_section]
 
 
 def _base(model: Model) -> Source:
@@ -169,13 +175,13 @@ def _base(model: Model) -> Source:
 def _baseline(recipe: Recipe, votes: Task) -> tuple[Task, ...]:
     if not recipe.baseline.enabled:
         return ()
-    return (Task(baseline, "lexical", baseline.Settings(), {"rows": (votes,)}),)
+    return (Task(baseline.STEP, "lexical", baseline.Settings(), {"rows": (votes,)}),)
 
 
 def _ingest(recipe: Recipe) -> dict[str, Task]:
     return {
         role: Task(
-            ingest,
+            ingest.STEP,
             role,
             ingest.Settings(
                 role=role,
@@ -195,17 +201,18 @@ def _post_pretrain(recipe: Recipe, votes: Task) -> dict[str, Task]:
     models = recipe.models.teachers | {"student": recipe.models.student}
     return {
         name: Task(
-            post_pretrain,
+            post_pretrain.STEP,
             name,
             post_pretrain.Settings(
                 precision=model.precision,
                 lora=model.lora,
                 prompt=recipe.prompt,
-                subset_rows=recipe.post_pretrain.subset_rows,
+                subset_votes=recipe.post_pretrain.subset_votes,
                 training=recipe.post_pretrain.training,
                 seed=recipe.seed,
             ),
             {"base": (_base(model),), "rows": (votes,)},
+            teacher=None if name == "student" else name,
         )
         for name, model in models.items()
     }
@@ -214,18 +221,20 @@ def _post_pretrain(recipe: Recipe, votes: Task) -> dict[str, Task]:
 def _teach(recipe: Recipe, votes: Task, pretrained: dict[str, Task]) -> dict[tuple[str, int], Task]:
     return {
         (name, fold): Task(
-            teach,
+            teach.STEP,
             f"{name}-fold{fold}",
             teach.Settings(
                 fold=fold,
                 precision=model.precision,
                 lora=model.lora,
                 prompt=recipe.prompt,
-                subset_rows=recipe.teach.subset_rows,
+                subset_votes=recipe.teach.subset_votes,
                 training=recipe.teach.training,
                 seed=recipe.seed,
             ),
             {"base": (_base(model),), "rows": (votes,), **_initial_adapter(pretrained, name)},
+            teacher=name,
+            fold=fold,
         )
         for name, model in recipe.models.teachers.items()
         for fold in recipe.folds("teach")
@@ -239,21 +248,24 @@ def _score(
     return {
         (name, fold): tuple(
             Task(
-                score,
+                score.STEP,
                 f"{name}-fold{fold}-{shard + 1}of{shards}",
                 score.Settings(
                     teacher=name,
                     fold=fold,
                     shard=shard,
                     shards=shards,
-                    subset_rows=recipe.logits.subset_rows_of.get(name, recipe.logits.subset_rows),
-                    taught_rows=recipe.teach.subset_rows,
+                    subset_votes=recipe.logits.subset_votes_of.get(name, recipe.logits.subset_votes),
+                    taught_votes=recipe.teach.subset_votes,
                     max_tokens=recipe.logits.max_tokens,
                     precision=model.precision,
                     prompt=recipe.prompt,
                     seed=recipe.seed,
                 ),
                 {"base": (_base(model),), "adapter": (teachers[name, fold],), "rows": (votes,)},
+                teacher=name,
+                fold=fold,
+                shard=shard,
             )
             for shard in range(shards)
         )
@@ -272,7 +284,7 @@ def _distill(
     every_logit = tuple(task for group in logits.values() for task in group)
     return tuple(
         Task(
-            distill,
+            distill.STEP,
             "all" if fold is None else f"fold{fold}",
             distill.Settings(
                 fold=fold,
@@ -293,6 +305,7 @@ def _distill(
                 else tuple(task for (_, f), group in logits.items() if f == fold for task in group),
                 **_initial_adapter(pretrained, "student"),
             },
+            fold=fold,
         )
         for fold in (recipe.folds("distill") if recipe.distill.students == "folds" else (None,))
     )

@@ -70,14 +70,14 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(re.split(r"[ ,]+", text.lower())))
 
 
-def _rows(text: str) -> int | tuple[int, int]:
+def _votes(text: str) -> int | tuple[int, int]:
     if variables := re.fullmatch(r"(\d+)-(\d+)", text):
         low, high = int(variables[1]), int(variables[2])
         if 0 < low <= high:
             return low, high
     elif re.fullmatch(r"-1|[1-9]\d*", text):
         return int(text)
-    raise ValueError("a number of rows, a range such as 15000-20000, or -1 for all")
+    raise ValueError("a number of votes, a range such as 15000-20000, or -1 for all")
 
 
 TABLE = (
@@ -85,7 +85,7 @@ TABLE = (
     Variable("RUN_STAGE", (1,), _names, "", "models to post-pretrain: teachers, gemma (the student)"),
     Variable("TEACHER_FOLDS", (3,), _folds, "", "folds whose teachers this job trains"),
     Variable("SKIP_<MODEL>", (3,), _flag, "", "1: leave that teacher out"),
-    Variable("TEACHER_SUBSET_SIZE", (3,), _whole(-1), "teach.subset_rows", "votes kept, seeded; -1 for all"),
+    Variable("TEACHER_SUBSET_SIZE", (3,), _whole(-1), "teach.subset_votes", "votes kept, seeded; -1 for all"),
     Variable("TEACHER_MAX_STEPS", (3,), _whole(-1), "teach.training.max_steps", "cap on optimizer steps"),
     Variable("TEACHER_EPOCHS", (3,), _number, "teach.training.epochs", "passes over the votes"),
     Variable("TEACHER_LR", (3,), _number, "teach.training.learning_rate", "at its peak"),
@@ -96,7 +96,7 @@ TABLE = (
     Variable("INFER_FOLDS", (4,), _folds, "", "folds whose teachers this job has score"),
     Variable("INFER_MODELS", (4,), _names, "", "teachers that this job has score; else all"),
     Variable("INFER_PREFER_LORA", (4,), _always, "", "base and adapter, not a merged model: always so"),
-    Variable("INFER_<MODEL>_SUBSET", (4,), _rows, "logits.subset_rows_of.<model>", "rows, N or LOW-HIGH"),
+    Variable("INFER_<MODEL>_SUBSET", (4,), _votes, "logits.subset_votes_of.<model>", "votes, N or LOW-HIGH"),
     Variable("INFER_MAX_SEQ_LEN", (4,), _whole(1), "logits.max_tokens", "tokens of one row"),
     Variable("INFER_LOGPROB_BATCH", (4,), _whole(1), "compute.score_tokens", "full rows in one forward"),
     Variable("INFER_PROGRESS_EVERY", (4,), _whole(1), "compute.log_every", "batches between two log lines"),

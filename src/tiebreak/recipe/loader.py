@@ -1,6 +1,8 @@
 """Recipe files: reading YAML, overrides, error messages, and writing."""
 
+import logging
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
@@ -9,10 +11,20 @@ from pydantic import ValidationError
 from yaml.composer import ComposerError
 
 from tiebreak.errors import TiebreakError, nearest
-from tiebreak.recipe.schema import FOLD_STEPS, Recipe
+from tiebreak.recipe.schema import Recipe
+from tiebreak.recipe.values import FOLD_SECTIONS, FoldSection
+
+log = logging.getLogger(__name__)
 
 RECIPE = "recipe.yaml"
 """The file name of a recipe in its own folder."""
+
+_RENAMED = {
+    "soup_share": "calibration_share",
+    "subset_rows": "subset_votes",
+    "subset_rows_of": "subset_votes_of",
+}
+"""Older names of sections' keys."""
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
@@ -47,25 +59,25 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 
 def parse(tree: dict[str, Any], origin: str, overrides: Sequence[str] = ()) -> Recipe:
     """Build a Recipe from a plain tree, which is not changed, and overrides; `origin` names the tree in errors."""
-    tree = dict(tree)
+    tree = _with_new_names(tree, origin)
     for override in overrides:
         _apply(tree, override)
+    tree = _with_new_names(tree, origin)  # a whole section may have been set
     try:
         return Recipe.model_validate(tree)
     except ValidationError as error:
         raise TiebreakError(f"{origin}:\n" + "\n".join(_messages(error))) from None
 
 
-def fold_overrides(folds: Sequence[int], steps: Sequence[str] = ()) -> tuple[str, ...]:
-    """The overrides that restrict a run to some folds, from the first of `steps` on that has folds.
+def fold_overrides(folds: Sequence[int], sections: Sequence[FoldSection] = ()) -> tuple[str, ...]:
+    """The overrides that restrict a run to some folds, from the first of `sections` on.
 
     Earlier steps keep theirs: with out-of-fold soft labels one student reads every fold's logits.
     """
     if not folds:
         return ()
-    step_of = {"teach": "teach", "score": "logits", "distill": "distill"}
-    chosen = [FOLD_STEPS.index(step_of[step]) for step in steps if step in step_of]
-    return tuple(f"{section}.folds={list(folds)}" for section in FOLD_STEPS[min(chosen, default=0) :])
+    first = min(map(FOLD_SECTIONS.index, sections), default=0)
+    return tuple(f"{section}.folds={list(folds)}" for section in FOLD_SECTIONS[first:])
 
 
 def dump(recipe: Recipe) -> str:
@@ -74,11 +86,40 @@ def dump(recipe: Recipe) -> str:
     return text
 
 
+def _with_new_names(tree: dict[str, Any], origin: str) -> dict[str, Any]:
+    """The tree with the keys of its sections by their present names. Raises TiebreakError for one that has two."""
+    tree = dict(tree)
+    for name, section in tree.items():
+        if not isinstance(section, dict):
+            continue
+        for old, new in _RENAMED.items():
+            if old in section and new in section:
+                raise TiebreakError(
+                    f"{origin}: {name}.{old} is the older name of {name}.{new}, which is there too; leave it out"
+                )
+        tree[name] = {_new_name(key): value for key, value in section.items()}
+    return tree
+
+
+def _new_name(key: str) -> str:
+    new = _RENAMED.get(key, key)
+    if new != key:
+        _note_renamed(key, new)
+    return new
+
+
+@cache
+def _note_renamed(old: str, new: str) -> None:
+    """Note a renamed key, once a process."""
+    log.info("%s is now %s", old, new)
+
+
 def _apply(tree: dict[str, Any], override: str) -> None:
     path, equals, text = override.partition("=")
     if not equals or not path:
         raise TiebreakError(f"--set takes a.b=value, not {override!r}")
-    *parents, leaf = path.split(".")
+    parts = path.split(".")
+    *parents, leaf = (*parts[:1], *map(_new_name, parts[1:2]), *parts[2:])
     for key in parents:
         section = tree.get(key, {})
         if not isinstance(section, dict):

@@ -1,78 +1,32 @@
 """Schema of the recipe: one typed tree of all settings of a run. Unknown keys are refused.
 
 Each step receives only its own slice of this tree; a slice is part of the key of the step's artifact, so settings
-that change a result belong here and all others (scheduling, output) in `Compute` and `Slurm`.
+that change a result belong here or in `models.py`, and all others (scheduling, output) in `execution.py`.
 """
 
-import logging
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal, get_args
+from typing import Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from tiebreak.errors import nearest
-
-log = logging.getLogger(__name__)
-
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[int, Field(gt=0)]
-Weight = Annotated[float, Field(ge=0)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-Folds = Annotated[tuple[int, ...], Field(min_length=1)] | None
-
-
-STEPS = (
-    "ingest",
-    "split",
-    "baseline",
-    "post_pretrain",
-    "teach",
-    "score",
-    "distill",
-    "average",
-    "quantize",
-    "predict",
-    "evaluate",
+from tiebreak.recipe.execution import Compute, Slurm
+from tiebreak.recipe.models import Models
+from tiebreak.recipe.values import (
+    FOLD_SECTIONS,
+    MAX_SEED,
+    ROLES,
+    Cap,
+    CapOrRange,
+    Folds,
+    FoldSection,
+    Name,
+    Positive,
+    Role,
+    Share,
+    Slice,
+    Weight,
 )
-"""The steps by name, in order."""
-MAX_SEED = 2**63 - 1
-
-
-def _check_cap(count: int) -> int:
-    if count < -1 or count == 0:
-        raise ValueError(f"should be -1, for all, or greater than 0, not {count}")
-    return count
-
-
-def _check_step(name: str) -> str:
-    if name not in STEPS:
-        raise ValueError(f"no step is called {name!r}; {nearest(name, STEPS)}")
-    return name
-
-
-def _check_cap_or_range(rows: int | tuple[int, int]) -> int | tuple[int, int]:
-    if isinstance(rows, int):
-        return _check_cap(rows)
-    if not 0 < rows[0] <= rows[1]:
-        raise ValueError(f"a range of rows goes up from 1 or more, and {list(rows)} does not")
-    return rows
-
-
-Cap = Annotated[int, AfterValidator(_check_cap)]
-CapOrRange = Annotated[int | tuple[int, int], AfterValidator(_check_cap_or_range)]
-FoldStep = Literal["teach", "logits", "distill"]
-FOLD_STEPS: tuple[FoldStep, ...] = ("teach", "logits", "distill")
-"""The sections with folds of their own, in order."""
-StepName = Annotated[str, AfterValidator(_check_step)]
-Role = Literal["votes", "extra", "preferences", "unlabelled", "test"]
-ROLES: tuple[Role, ...] = get_args(Role)
-"""The roles of files of votes and pairs, in order."""
-
-
-class Slice(BaseModel):
-    """A part of the recipe: immutable, and strict about its keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Data(Slice):
@@ -112,41 +66,6 @@ class Prompt(Slice):
     prompt_tokens: Positive = Field(256, description="cap on the prompt, only where the whole is too long")
 
 
-class Lora(Slice):
-    """Low-rank adapters on every linear layer (Hu et al. 2021, arXiv:2106.09685)."""
-
-    rank: Positive = Field(64, description="rank of the update BA")
-    alpha: float = Field(128.0, gt=0, description="the update is scaled by alpha / rank")
-    dropout: float = Field(0.05, ge=0, lt=1, description="on the adapter's input, in training")
-
-
-class Model(Slice):
-    """A pretrained decoder: a hub id, or a folder or GGUF file relative to the recipe's."""
-
-    base: str = Field(
-        description="hub id or folder; or a GGUF file, a path or OWNER/NAME/FILE.gguf, whose weights are taken up in bf16"
-    )
-    revision: str | None = Field(None, description="branch, tag or commit of a hub model; null for main")
-    precision: Literal["auto", "fp32", "bf16", "fp16", "nf4", "fp8"] = Field(
-        "auto", description="of the frozen weights; auto chooses by the card"
-    )
-    lora: Lora = Lora()
-
-
-class Models(Slice):
-    teachers: dict[Name, Model] = Field(min_length=1, description="any number, under names of your choice")
-    student: Model
-
-    @model_validator(mode="after")
-    def _check_teacher_names(self) -> "Models":
-        if self.teachers.get("student", self.student) != self.student:
-            raise ValueError(
-                "a teacher named student has to be the student's own model (self-distillation); "
-                "give another model another name"
-            )
-        return self
-
-
 class Training(Slice):
     """One training of adapters and score head. A row is one vote shown in one order."""
 
@@ -171,7 +90,7 @@ class PostPretrain(Slice):
     """Step 1: every model learns the task on preference pairs; the adapters carry over."""
 
     enabled: bool = Field(True, description="false: skip the step, even with preference pairs")
-    subset_rows: Cap = Field(-1, description="votes kept, seeded; -1 for all")
+    subset_votes: Cap = Field(-1, description="votes kept, seeded; -1 for all")
     training: Training = Training(epochs=1.0)
 
 
@@ -194,18 +113,6 @@ class Split(Slice):
     drop_overlaps: bool = Field(
         True, description="rows leave the training sides whose prompt is among the test pairs or votes"
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _rename_deprecated_key(cls, tree: Any) -> Any:
-        if not isinstance(tree, dict) or "soup_share" not in tree:
-            return tree
-        if "calibration_share" in tree:
-            raise ValueError(
-                "soup_share is the older name of calibration_share, which is there too; leave it out"
-            )
-        log.warning("split.soup_share is called split.calibration_share now, and is read as that")
-        return {"calibration_share" if key == "soup_share" else key: share for key, share in tree.items()}
 
     @model_validator(mode="after")
     def _check_shares(self) -> "Split":
@@ -232,7 +139,7 @@ class Teach(Slice):
     folds: Folds = Field(
         None, description="folds to train; null for all, here and below for those of the step before"
     )
-    subset_rows: Cap = Field(-1, description="votes kept of a fold's training side, seeded; -1 for all")
+    subset_votes: Cap = Field(-1, description="votes kept of a fold's training side, seeded; -1 for all")
     training: Training = Training()
 
 
@@ -240,10 +147,10 @@ class Logits(Slice):
     """Step 4: teachers score training and held-out rows in both orders."""
 
     folds: Folds = Field(None, description="folds to score; null for those of teach")
-    subset_rows: CapOrRange = Field(
+    subset_votes: CapOrRange = Field(
         -1, description="training votes scored, seeded: a number, a range drawn from per fold, or -1 for all"
     )
-    subset_rows_of: dict[str, CapOrRange] = Field({}, description="the same for the teachers named")
+    subset_votes_of: dict[str, CapOrRange] = Field({}, description="the same for the teachers named")
     shards: Positive = Field(1, description="tasks that share the rows of one teacher and fold")
     soft_labels: Literal["in_sample", "out_of_fold"] = Field(
         "in_sample", description="from the fold's own teacher, or from the one that held the row out"
@@ -357,40 +264,6 @@ class Evaluate(Slice):
     )
 
 
-class Compute(Slice):
-    """The execution of the run: device, processes, tokens per forward. Never part of an artifact's key."""
-
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: the GPU where there is one")
-    workers: Positive = Field(
-        1, description="tasks side by side on this machine; those on one card share its memory"
-    )
-    threads: int = Field(0, ge=0, description="CPU threads of a task; 0 shares the cores among the workers")
-    processes: Positive = Field(
-        1, description="processes that share one task, a GPU each; data parallel, the same rows a step"
-    )
-    shard_model: bool = Field(
-        False,
-        description="spread the frozen weights over the processes (FSDP2), for models larger than a card",
-    )
-    train_tokens: Positive = Field(8192, description="tokens in one forward and backward")
-    score_tokens: Positive = Field(16384, description="tokens in one forward when scoring")
-    checkpoint_minutes: Weight = Field(10.0, description="time between two checkpoints")
-    log_every: Positive = Field(50, description="batches between two progress lines")
-
-
-class Slurm(Slice):
-    """The Slurm jobs of the run's tasks. Never part of an artifact's key."""
-
-    profile: str | None = Field(
-        None, description="shell file that every job sources; its SBATCH_ variables hold for every job"
-    )
-    minutes: Positive = Field(1440, description="time of a job; what needs longer is requeued and goes on")
-    minutes_of: dict[StepName, Positive] = Field({}, description="the same for the steps named")
-    nodes: Positive = Field(1, description="nodes that compute.processes are spread over evenly")
-    at_once: int = Field(0, ge=0, description="tasks of one step that run at the same time; 0 for no limit")
-    requeues: int = Field(20, ge=0, description="how often one job may run out of time")
-
-
 class Recipe(Slice):
     """All settings of a run, in the order of its steps."""
 
@@ -469,7 +342,7 @@ class Recipe(Slice):
     def _check_teachers(self) -> "Recipe":
         named: dict[str, Iterable[str]] = {
             "distill.per_teacher": self.distill.per_teacher,
-            "logits.subset_rows_of": self.logits.subset_rows_of,
+            "logits.subset_votes_of": self.logits.subset_votes_of,
         }
         for key, names in named.items():
             if unknown := set(names) - set(self.models.teachers):
@@ -480,19 +353,19 @@ class Recipe(Slice):
     @model_validator(mode="after")
     def _check_folds(self) -> "Recipe":
         upstream = set(range(self.split.count))
-        for step in FOLD_STEPS:
-            folds = set(self.folds(step))
+        for section in FOLD_SECTIONS:
+            folds = set(self.folds(section))
             if missing := folds - upstream:
                 raise ValueError(
-                    f"{step}.folds names {sorted(missing)}, but the step before has {sorted(upstream)}"
+                    f"{section}.folds names {sorted(missing)}, but the step before has {sorted(upstream)}"
                 )
             upstream = folds
         return self
 
-    def folds(self, step: FoldStep) -> tuple[int, ...]:
-        """The folds a step works on, in order: its own choice, or else those of the step before it."""
-        for at in range(FOLD_STEPS.index(step), -1, -1):
-            chosen: Folds = getattr(self, FOLD_STEPS[at]).folds
+    def folds(self, section: FoldSection) -> tuple[int, ...]:
+        """The folds a section's step works on, in order: its own choice, or else those of the section before it."""
+        for at in range(FOLD_SECTIONS.index(section), -1, -1):
+            chosen: Folds = getattr(self, FOLD_SECTIONS[at]).folds
             if chosen is not None:
                 return tuple(sorted(set(chosen)))
         return tuple(range(self.split.count))

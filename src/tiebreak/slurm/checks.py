@@ -20,10 +20,10 @@ def findings(work: Workspace, tasks: Sequence[Task]) -> Iterator[Finding]:
         site = SlurmJobs(work).site()
         known = client.partitions()
         default = next((name for name, found in known.items() if found.is_default), "")
-        jobs = {step: minutes_of(step, site) for step in dict.fromkeys(task.step_name for task in tasks)}
+        jobs = {step: minutes_of(step, site) for step in dict.fromkeys(task.step.name for task in tasks)}
         for name in site.variables.get("SBATCH_PARTITION", default).split(","):
             yield check_partition(name, known, jobs, site)
-        if text := array_too_large(Counter(task.step_name for task in tasks), client.max_array_size()):
+        if text := array_too_large(Counter(task.step.name for task in tasks), client.max_array_size()):
             yield Finding("error", "slurm arrays", text)
         yield from check_account(site.variables, client.associations(getpass.getuser()))
     except TiebreakError as error:

@@ -189,7 +189,7 @@ class SlurmJobs:
         ]
 
     def log_of(self, task: Task, job: str) -> Path:
-        return self.work.run_dir / "logs" / f"slurm-{self.work.recipe.name}.{task.step_name}-{job}.log"
+        return self.work.run_dir / "logs" / f"slurm-{self.work.recipe.name}.{task.step.name}-{job}.log"
 
     def cancel(self) -> list[str]:
         """Cancel every job of this run that is pending or running. Returns their ids."""

@@ -6,7 +6,7 @@ accumulate over jobs: TEACHER_FOLDS=0 and TEACHER_FOLDS=1 may be two jobs.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +15,15 @@ from typing import Any
 import yaml
 
 from tiebreak.engine.artifacts import try_lock, write_atomically
-from tiebreak.engine.planner import PREREQUISITE_STEPS
 from tiebreak.engine.workspace import Workspace, absolute_paths
 from tiebreak.errors import TiebreakError, nearest
 from tiebreak.output import new_folder
-from tiebreak.pipeline.graph import Task, teacher_of
+from tiebreak.pipeline.graph import STEPS, Task
 from tiebreak.recipe import loader
 from tiebreak.recipe.environment import SetVariable, key_of, read_variables
 from tiebreak.recipe.loader import RECIPE
-from tiebreak.recipe.schema import FOLD_STEPS, FoldStep, Recipe
+from tiebreak.recipe.schema import Recipe
+from tiebreak.recipe.values import FOLD_SECTIONS, FoldSection
 
 SCRIPTS = {
     1: "step1_post_pretrain",
@@ -36,24 +36,25 @@ SCRIPTS = {
     8: "step8_infer_tta",
     9: "step9_eval",
 }
-STEP_OF = {
-    1: "post_pretrain",
-    2: "split",
-    3: "teach",
-    4: "score",
-    5: "distill",
-    6: "average",
-    7: "quantize",
-    8: "predict",
-    9: "evaluate",
-}
 STORED_BASE = ".scratch_base"
 _PUBLISHED = ("llama", "qwen")
-_FOLD_VARIABLES: dict[int, tuple[str, FoldStep]] = {
-    3: ("TEACHER_FOLDS", "teach"),
-    4: ("INFER_FOLDS", "logits"),
-    5: ("FOLDS", "distill"),
+_FOLD_SECTION = {step.number: step.fold_section for step in STEPS}
+_FOLD_VARIABLE: dict[FoldSection, str] = {
+    "teach": "TEACHER_FOLDS",
+    "logits": "INFER_FOLDS",
+    "distill": "FOLDS",
 }
+
+
+@dataclass(frozen=True)
+class _Selection:
+    """The tasks of a step that a job does, by their teacher (None: the student) and shard; None for all."""
+
+    teachers: Set[str | None] | None = None
+    shard: int | None = None
+
+    def includes(self, task: Task) -> bool:
+        return (self.teachers is None or task.teacher in self.teachers) and self.shard in (None, task.shard)
 
 
 @dataclass(frozen=True)
@@ -89,13 +90,13 @@ def prepare(
         if sets:
             tree = absolute_paths(recipe, site_recipe.resolve().parent)
             recipe = loader.parse(tree, origin)
-        names = _task_names(step, values, loader.parse(tree, origin, overrides))
+        selection = _selection(step, values, loader.parse(tree, origin, overrides))
         _write_if_changed(path, recipe)  # validated: from here on nothing is refused
         _store_base(base, environment, folder)
         work = Workspace(path, overrides)
-        job = Job(work, tuple(_select_tasks(step, names, work)))
+        job = Job(work, tuple(_select_tasks(step, selection, work)))
         if step in (3, 4):
-            _reserve_folders(job, STEP_OF[step])
+            _reserve_folders(job, step)
     return job
 
 
@@ -160,9 +161,8 @@ def _updated_recipe(
         if item.variable.key:
             _set(tree, item)
     overrides: tuple[str, ...] = ()
-    if step in _FOLD_VARIABLES:
-        name, section = _FOLD_VARIABLES[step]
-        if name in values:
+    if section := _FOLD_SECTION[step]:
+        if (name := _FOLD_VARIABLE[section]) in values:
             overrides = _add_folds(tree, section, values[name].value)
         else:
             tree[section]["folds"] = site[section]["folds"]
@@ -171,9 +171,9 @@ def _updated_recipe(
     return tree, overrides
 
 
-def _add_folds(tree: dict[str, Any], section: FoldStep, chosen: Sequence[int]) -> tuple[str, ...]:
+def _add_folds(tree: dict[str, Any], section: FoldSection, chosen: Sequence[int]) -> tuple[str, ...]:
     """Add a job's folds to those of the recipe. Returns the overrides that restrict the job to its own."""
-    later = FOLD_STEPS[FOLD_STEPS.index(section) + 1 :]
+    later = FOLD_SECTIONS[FOLD_SECTIONS.index(section) + 1 :]
     known = {fold for name in (section, *later) for fold in tree[name]["folds"] or ()}
     tree[section]["folds"] = sorted({*known, *chosen})
     return (f"{section}.folds={list(chosen)}", *(f"{name}.folds=null" for name in later))
@@ -186,9 +186,7 @@ def _teachers(
     every = site["models"]["teachers"] | stored["models"]["teachers"]
     selected = _selected_teachers(step, values, every)
     work = Workspace(path) if path.is_file() else None
-    started = {
-        name for name in stored["models"]["teachers"] if work and _has_started(work, STEP_OF[step], name)
-    }
+    started = {name for name in stored["models"]["teachers"] if work and _has_started(work, step, name)}
     return {name: model for name, model in every.items() if name in selected or name in started}
 
 
@@ -209,19 +207,19 @@ def _selected_teachers(
     return selected
 
 
-def _has_started(work: Workspace, step: str, teacher: str) -> bool:
+def _has_started(work: Workspace, step: int, teacher: str) -> bool:
     """True if a job has started on a teacher in this step."""
     return any(
         work.folder(task).exists()
         for task in work.tasks
-        if task.step_name == step and teacher_of(task) == teacher
+        if task.step.number == step and task.teacher == teacher
     )
 
 
-def _reserve_folders(job: Job, step: str) -> None:
+def _reserve_folders(job: Job, step: int) -> None:
     """Create the tasks' folders, so that the next job keeps this one's teachers in the recipe."""
     for task in job.tasks:
-        if task.step_name == step:
+        if task.step.number == step:
             job.work.folder(task).mkdir(parents=True, exist_ok=True)
 
 
@@ -245,46 +243,36 @@ def _write_if_changed(path: Path, recipe: Recipe) -> None:
         write_atomically(path, loader.dump(recipe))
 
 
-def _select_tasks(step: int, names: set[str], work: Workspace) -> Iterator[Task]:
-    """The step's tasks of these names, or all if none is named, and the prerequisite steps' tasks."""
+def _select_tasks(step: int, selection: _Selection, work: Workspace) -> Iterator[Task]:
+    """The selected tasks of the step, and the prerequisite steps' tasks."""
     for task in work.tasks:
-        if task.step_name in PREREQUISITE_STEPS or (
-            task.step_name == STEP_OF[step] and (not names or task.name in names)
-        ):
+        if task.step.is_prerequisite or (task.step.number == step and selection.includes(task)):
             yield task
 
 
-def _task_names(step: int, values: Mapping[str, SetVariable], recipe: Recipe) -> set[str]:
-    """The task names selected by a step's variables; empty for all."""
+def _selection(step: int, values: Mapping[str, SetVariable], recipe: Recipe) -> _Selection:
+    """The tasks selected by a step's variables."""
     if step == 1 and "RUN_STAGE" in values:
-        return set(_stages(values["RUN_STAGE"].value, recipe))
+        return _Selection(set(_stages(values["RUN_STAGE"].value, recipe)))
     if step not in (3, 4):
-        return set()
-    teachers = _selected_teachers(step, values, recipe.models.teachers)
-    if step == 3:
-        return {f"{name}-fold{fold}" for name in teachers for fold in recipe.folds("teach")}
-    shards = range(recipe.logits.shards)
-    if "INFER_TRAIN_SHARD_ID" in values:
-        shards = _single_shard(values["INFER_TRAIN_SHARD_ID"].value, recipe.logits.shards)
-    folds = recipe.folds("logits")
-    return {
-        f"{name}-fold{fold}-{shard + 1}of{recipe.logits.shards}"
-        for name in teachers
-        for fold in folds
-        for shard in shards
-    }
+        return _Selection()
+    teachers = set(_selected_teachers(step, values, recipe.models.teachers))
+    if "INFER_TRAIN_SHARD_ID" not in values:
+        return _Selection(teachers)
+    return _Selection(teachers, _shard(values["INFER_TRAIN_SHARD_ID"].value, recipe.logits.shards))
 
 
-def _single_shard(shard: int, shards: int) -> range:
+def _shard(shard: int, shards: int) -> int:
     if shard >= shards:
         raise TiebreakError(f"INFER_TRAIN_SHARD_ID={shard}: the shards are 0 to {shards - 1}")
-    return range(shard, shard + 1)
+    return shard
 
 
-def _stages(stages: Sequence[str], recipe: Recipe) -> Iterator[str]:
-    """The models named by RUN_STAGE: `gemma` is the student if no teacher has that name."""
-    models = {key_of(name).lower(): name for name in (*recipe.models.teachers, "student")}
-    models.setdefault("gemma", "student")
+def _stages(stages: Sequence[str], recipe: Recipe) -> Iterator[str | None]:
+    """The models named by RUN_STAGE, None for the student: `gemma` is that if no teacher has that name."""
+    models: dict[str, str | None] = {key_of(name).lower(): name for name in recipe.models.teachers}
+    models["student"] = None
+    models.setdefault("gemma", None)
     for stage in stages:
         if stage not in models:
             raise TiebreakError(f"RUN_STAGE has {stage!r}, no model here; {nearest(stage, models)}")

@@ -48,13 +48,14 @@ def requeue_if_stopped(work: Workspace, received: int | None) -> bool:
     job = client.this_job()
     if job is None or received == signal.SIGINT:
         return False
-    reason = "preempted" if client.is_preempted(job) else "out of time"
-    if reason == "preempted":
+    is_preempted = client.is_preempted(job)
+    if is_preempted:
         client.requeue(job)
     elif received == signal.SIGUSR1:
         client.requeue_after_timeout(work.run_dir, work.recipe.slurm.requeues)
     else:
         return False
+    reason = "preempted" if is_preempted else "out of time"
     print(f"{reason}: saved a checkpoint, back in the queue", file=sys.stderr)
     return True
 

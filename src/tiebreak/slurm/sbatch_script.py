@@ -6,16 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tiebreak.engine import multiprocess
 from tiebreak.engine.planner import state
 from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import TiebreakError
-from tiebreak.pipeline.graph import Task
-from tiebreak.recipe.schema import Recipe, Slurm
+from tiebreak.pipeline.graph import STEPS, Task
+from tiebreak.recipe.execution import Slurm
+from tiebreak.recipe.schema import Recipe
 
-GPU_STEPS = frozenset({"post_pretrain", "teach", "score", "distill", "quantize", "predict"})
-"""Steps that train a model or score with one in every recipe."""
-
+_MULTIPROCESS_STEPS = frozenset(step.name for step in STEPS if step.is_multiprocess)
 WARNING_SECONDS = 300
 _WARNING_SECONDS_PER_MINUTE = 15
 """A quarter of a short job's time, so that it makes progress in each run."""
@@ -89,7 +87,7 @@ def script(submission: Submission, site: Site, dependencies: Sequence[str] = ())
         "signal": f"B:USR1@{warning}",
         **{option: site.variables[name] for name, option in _OPTIONS.items() if name in site.variables},
     }
-    if submission.step in multiprocess.MULTIPROCESS_STEPS and site.processes > 1:
+    if submission.step in _MULTIPROCESS_STEPS and site.processes > 1:
         nodes = site.settings.nodes
         directives |= {"nodes": str(nodes), "ntasks-per-node": str(site.processes // nodes)}
     if cards := cards_of(submission.step, site):
@@ -136,17 +134,17 @@ def array_too_large(counts: Mapping[str, int], most: int | None) -> str | None:
 
 
 def gpu_steps(recipe: Recipe) -> frozenset[str]:
-    """The steps whose jobs request a GPU. Step average scores only with a calibration side."""
+    """The steps whose jobs request a GPU."""
     if recipe.compute.device == "cpu":
         return frozenset()
-    return GPU_STEPS | {"average"} if recipe.split.calibration_share else GPU_STEPS
+    return frozenset(step.name for step in STEPS if step.needs_gpu(recipe))
 
 
 def cards_of(step: str, site: Site) -> int:
     """The GPUs per node that a step's jobs request."""
     if step not in site.gpu_steps:
         return 0
-    return site.processes // site.settings.nodes if step in multiprocess.MULTIPROCESS_STEPS else 1
+    return site.processes // site.settings.nodes if step in _MULTIPROCESS_STEPS else 1
 
 
 def _site_gpu(variables: Mapping[str, str]) -> str:
@@ -201,9 +199,9 @@ def submissions(
         input_changes = any(upstream.id in to_run or upstream.id in active for upstream in task.upstream())
         if task.id not in active and (input_changes or state(work, task).status != "fresh"):
             to_run[task.id] = task
-    steps = dict.fromkeys(task.step_name for task in to_run.values())
+    steps = dict.fromkeys(task.step.name for task in to_run.values())
     return [
-        _submission(step, [t for t in to_run.values() if t.step_name == step], to_run, active)
+        _submission(step, [t for t in to_run.values() if t.step.name == step], to_run, active)
         for step in steps
     ]
 
@@ -215,6 +213,6 @@ def _submission(
     return Submission(
         step,
         tuple(task.id for task in tasks),
-        tuple(dict.fromkeys(to_run[up].step_name for up in upstream if up in to_run)),
+        tuple(dict.fromkeys(to_run[up].step.name for up in upstream if up in to_run)),
         tuple(dict.fromkeys(active[up] for up in upstream if up in active)),
     )

@@ -49,7 +49,7 @@ def write_files(
         with writer(partial / "rejects.parquet", readers.REJECTS_SCHEMA) as rejects_file:
             for batch in readers.read(files):
                 records += batch.records
-                kinds.update(readers.kind(reason) for _, _, reason in batch.rejects)
+                kinds.update(readers.kinds_of(batch.rejects))
                 readers.require_complete(batch.rejects)
                 rejects_file.write_table(readers.rejects_table(batch.rejects))
                 if batch.votes.num_rows:

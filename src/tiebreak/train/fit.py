@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from tiebreak.model.classifier import Classifier
 from tiebreak.model.lora import adapter_state, save_adapter
-from tiebreak.recipe.schema import Lora, Prompt, Training
+from tiebreak.recipe.models import Lora
+from tiebreak.recipe.schema import Prompt, Training
 from tiebreak.runtime import Runtime
 from tiebreak.tokens.prompt import tokenize
 from tiebreak.train.loop import train

@@ -13,7 +13,7 @@ from tiebreak.model import streaming_loader
 from tiebreak.model.classifier import Classifier
 from tiebreak.model.fast import compile
 from tiebreak.model.fast.fused_linears import fused_linears
-from tiebreak.recipe.schema import Lora
+from tiebreak.recipe.models import Lora
 from tiebreak.tokens.packing import batches
 
 ON_GPU = torch.cuda.is_available()

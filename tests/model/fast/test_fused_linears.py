@@ -13,7 +13,8 @@ from tiebreak.model.fast.fused_linears import FusedLinear, fused_linears
 from tiebreak.model.fast.fused_mlp import GatedMlp
 from tiebreak.model.fast.lora_matmul import forward, input_gradient
 from tiebreak.model.lora import adapted_layers, adapter_state, load_adapter, save_adapter
-from tiebreak.recipe.schema import Lora, Prompt
+from tiebreak.recipe.models import Lora
+from tiebreak.recipe.schema import Prompt
 from tiebreak.tokens.packing import Packed, pack
 from tiebreak.tokens.prompt import tokenize
 

@@ -26,7 +26,8 @@ from tiebreak.judge.swap import first_order
 from tiebreak.model.classifier import load_adapted
 from tiebreak.model.lora import PREFIX, adapter_state, read_adapter, save_adapter
 from tiebreak.pipeline.steps import average, baseline
-from tiebreak.recipe.schema import Average, Lora, Prompt, Tta
+from tiebreak.recipe.models import Lora
+from tiebreak.recipe.schema import Average, Prompt, Tta
 from tiebreak.runtime import Runtime
 from tiebreak.stats.blend import LogBlend
 from tiebreak.stats.calibration import CALIBRATORS, SHAPE

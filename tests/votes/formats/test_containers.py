@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from tiebreak.errors import TiebreakError
-from tiebreak.votes.formats import containers
+from tiebreak.votes.formats import containers, text_lines
 from tiebreak.votes.formats.containers import TRUNCATED, records
+from tiebreak.votes.formats.dialog import RowError
 
 ROWS = [{"id": str(n), "text": f'line one of {n}\nline "two", größer 你好'} for n in range(5)]
 
@@ -78,7 +79,7 @@ def test_latin_1(tmp_path):
 def test_a_broken_letter_in_utf_8_costs_its_row_alone(tmp_path):
     content = as_csv(ROWS).encode().replace("ß".encode(), b"\xff", 4).replace(b"\xff", "ß".encode(), 3)
     found = [record for _, record in records(write(tmp_path, content))]
-    assert found == [*ROWS[:3], "not UTF-8", ROWS[4]]
+    assert found == [*ROWS[:3], RowError("not UTF-8"), ROWS[4]]
 
 
 def test_nul_bytes_pass(tmp_path):
@@ -101,7 +102,7 @@ def test_nul_bytes_pass(tmp_path):
 )
 def test_what_cannot_be_read_keeps_its_place(tmp_path, text, kinds):
     found = [record for _, record in records(write(tmp_path, text))]
-    assert [record.partition(":")[0] if isinstance(record, str) else "good" for record in found] == kinds
+    assert [record.kind if isinstance(record, RowError) else "good" for record in found] == kinds
 
 
 @pytest.mark.parametrize("format", ["gzip", "zstd"])
@@ -111,7 +112,8 @@ def test_a_truncated_file_keeps_its_rows_and_says_that_it_breaks_off(tmp_path, f
     found = [record for _, record in records(write(tmp_path, packed[: len(packed) // 2]))]
     assert [record["id"] for record in found[:-1]] == list(range(len(found) - 1))
     assert len(found) > 1000
-    assert found[-1].startswith(f"{TRUNCATED}: ")
+    assert found[-1].kind == TRUNCATED
+    assert found[-1].detail
 
 
 def test_a_damaged_row_group_costs_its_rows_alone(tmp_path):
@@ -123,14 +125,14 @@ def test_a_damaged_row_group_costs_its_rows_alone(tmp_path):
     path.write_bytes(content)
     found = [record for _, record in records(path)]
     assert found[:2] + found[4:] == ROWS[:2] + ROWS[4:]
-    assert all(record.startswith("damaged Parquet row group: ") for record in found[2:4])
+    assert all(record.kind == "damaged Parquet row group" and record.detail for record in found[2:4])
 
 
 def test_text_that_is_not_utf_8_inside_parquet(tmp_path):
     path = tmp_path / "file"
     bad = pa.Array.from_buffers(pa.string(), 2, pa.array([b"good", b"\xff\xfe"], pa.binary()).buffers())
     pq.write_table(pa.table({"text": bad}), path)
-    assert [record for _, record in records(path)] == [{"text": "good"}, "not UTF-8"]
+    assert [record for _, record in records(path)] == [{"text": "good"}, RowError("not UTF-8")]
 
 
 def test_a_ten_megabyte_cell(tmp_path):
@@ -140,14 +142,15 @@ def test_a_ten_megabyte_cell(tmp_path):
 
 
 def test_a_record_without_end_is_one_reject(tmp_path, monkeypatch):
-    monkeypatch.setattr(containers, "MAX_RECORD", 1000)
+    for module in (containers, text_lines):
+        monkeypatch.setattr(module, "MAX_RECORD", 1000)
     for text in (
         'a,b\n1,2\n3,"' + "x" * 1500 + '"\n4,5\n',
         as_lines([{"a": 1}, {"a": "x" * 1500}, {"a": 2}]),
     ):
         found = [record for _, record in records(write(tmp_path, text))]
         assert [isinstance(record, dict) for record in (found[0], found[-1])] == [True, True]
-        assert 1 <= sum(isinstance(record, str) for record in found) <= 2
+        assert 1 <= sum(isinstance(record, RowError) for record in found) <= 2
 
 
 @pytest.mark.parametrize(
@@ -189,12 +192,15 @@ def test_one_line_of_latin_1_costs_its_row_alone(tmp_path, caplog):
     rows = [{"id": str(n), "text": "café 你好"} for n in range(20)]
     for text in (as_csv(rows), json.dumps(rows, indent=1, ensure_ascii=False)):
         content = text.encode().replace("café 你好".encode(), "café".encode("cp1252"), 1)
-        assert [record for _, record in records(write(tmp_path, content))] == ["not UTF-8", *rows[1:]]
+        assert [record for _, record in records(write(tmp_path, content))] == [
+            RowError("not UTF-8"),
+            *rows[1:],
+        ]
     assert not caplog.records
 
 
 def test_a_file_in_latin_1_is_named_and_its_lines_of_utf_8_stay(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(containers, "_LOOK_AHEAD", 100)
+    monkeypatch.setattr(text_lines, "_LOOK_AHEAD", 100)
     rows = [{"id": str(n), "text": "größer"} for n in range(40)]
     head, tail = as_csv(rows[:20]), as_csv(rows[20:]).partition("\n")[2]
     path = write(tmp_path, head.encode("cp1252") + tail.encode())
@@ -214,7 +220,7 @@ PLAIN = [f"{n},question {n},good,bad,model_a\n" for n in range(100)]
 
 
 def rejects(found):
-    return [record for _, record in found if isinstance(record, str)]
+    return [str(record) for _, record in found if isinstance(record, RowError)]
 
 
 @pytest.mark.parametrize(
@@ -246,7 +252,7 @@ def test_a_file_without_its_end_breaks_off(tmp_path, text, lost):
     *whole, last = list(records(write(tmp_path, text.rstrip("\n")[:-lost])))
     assert not rejects(whole)
     if not (text.startswith(HEADER) and lost == 3):  # cut within the last cell
-        assert last[1].startswith(TRUNCATED)
+        assert last[1].kind == TRUNCATED
 
 
 @pytest.mark.parametrize("text", [HEADER + "".join(PLAIN), as_csv(ROWS), as_lines(ROWS)])
@@ -277,7 +283,7 @@ def test_a_long_text_in_many_rows_is_read_row_by_row(tmp_path, monkeypatch):
 
 
 def test_a_stream_of_nothing_ends(tmp_path, monkeypatch):
-    monkeypatch.setattr(containers, "MAX_RECORD", 1 << 20)
+    monkeypatch.setattr(text_lines, "MAX_RECORD", 1 << 20)
     content = pa.compress(b" " * (1100 << 20), "zstd").to_pybytes()
     with pytest.raises(TiebreakError, match="unfolds to more"):
         list(records(write(tmp_path, content[: len(content)])))

@@ -29,7 +29,8 @@ def ids(*paths, role="votes"):
 def test_an_id_repeated_in_a_file_is_a_reject(tmp_path):
     votes, rejects = read_all([write(tmp_path / "x", [pair("1"), pair("2"), pair("1")])])
     assert votes["id"].to_pylist() == ["1", "2"]
-    assert rejects.to_pylist() == [{"file": str(tmp_path / "x"), "row": 3, "reason": "duplicate id: 1"}]
+    where = {"file": str(tmp_path / "x"), "row": 3}
+    assert rejects.to_pylist() == [where | {"kind": "duplicate id", "reason": "duplicate id: 1"}]
 
 
 def test_an_id_of_another_file_gets_the_name_of_its_file(tmp_path):
@@ -76,7 +77,7 @@ def test_batches_keep_order_and_count_everything(tmp_path, monkeypatch):
     assert sum(batch.records for batch in batches) == 100
     names = [name for batch in batches for name in batch.votes["id"].to_pylist()]
     assert names == [str(n) for n in range(100) if n % 5]
-    assert [row for batch in batches for _, row, _ in batch.rejects] == list(range(1, 101, 5))
+    assert [reject.row for batch in batches for reject in batch.rejects] == list(range(1, 101, 5))
 
 
 def test_long_texts_make_short_batches(tmp_path, monkeypatch):
@@ -145,7 +146,7 @@ def test_any_record_is_a_vote_or_a_reject(tmp_path_factory, records, role):
     except TiebreakError:
         return
     assert sum(batch.records for batch in batches) == len(records)
-    rejected = {row for batch in batches for _, row, _ in batch.rejects}
+    rejected = {reject.row for batch in batches for reject in batch.rejects}
     assert len(rejected) == sum(len(batch.rejects) for batch in batches)
     votes = [vote for batch in batches for vote in batch.votes.to_pylist()]
     assert len(votes) >= len(records) - len(rejected)

@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 
 from tiebreak.model.fast.fused_linears import FusedLinear, Kind, Member
 from tiebreak.model.fast.fused_mlp import fuse_mlps
-from tiebreak.recipe.schema import Lora
+from tiebreak.recipe.models import Lora
 
 GROUPS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 """Groups of layers that read the same input, in the order in which decoders call them."""

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from tiebreak.model.fast import elementwise, fp8, lora_matmul, nf4
 from tiebreak.model.fast.autograd_ops import adapted
 from tiebreak.model.fast.fsdp import local_rows
-from tiebreak.recipe.schema import Lora
+from tiebreak.recipe.models import Lora
 
 Kind = Literal["dense", "fp8", "nf4"]
 

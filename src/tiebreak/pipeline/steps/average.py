@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiebreak import seen
-from tiebreak.recipe.schema import Average, Prompt, Slice, Tta
+from tiebreak.pipeline.step import Step
+from tiebreak.recipe.schema import Average, Prompt, Recipe, Tta
+from tiebreak.recipe.values import Slice
 from tiebreak.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -17,10 +19,11 @@ if TYPE_CHECKING:
 
     from tiebreak.judge.package import Package
     from tiebreak.model.classifier import Classifier
-    from tiebreak.recipe.schema import Lora
+    from tiebreak.pipeline.workload import VoteLengths, Workload
+    from tiebreak.recipe.models import Lora
     from tiebreak.stats.calibration import Calibrator
 
-VERSION = 10
+VERSION = 11
 
 
 class Settings(Slice):
@@ -187,7 +190,7 @@ def _blend_with_baseline(
     if choice.blend is None:
         return shipped, metrics
     shutil.copyfile(baseline / files.NAME, model / files.NAME)
-    blend = choice.blend.to_json() | {"sha256": files.digest(model)}
+    blend = choice.blend.to_json()
     learned_from = sorted({*shipped.provenance["learned_from"], *seen.learned_from([baseline])})
     provenance = shipped.provenance | {"learned_from": learned_from, "blended_with_baseline": choice.name}
     return shipped.model_copy(update={"blend": blend, "provenance": provenance}), metrics
@@ -214,3 +217,20 @@ def _scored_votes(rows: "pa.Table", logits: "pa.Table") -> ScoredVotes:
     position = {vote: n for n, vote in enumerate(rows["id"].to_pylist())}
     ids, z_NOC = by_vote(logits)
     return ScoredVotes(rows.take([position[vote] for vote in ids]), z_NOC)
+
+
+def workload(recipe: Recipe, teacher: str | None, votes: "VoteLengths") -> "Workload":
+    from tiebreak.pipeline.workload import Workload, tokens
+
+    return Workload(scored=2 * tokens(votes.share(recipe.split.calibration_share), recipe.tta.max_tokens))
+
+
+STEP = Step(
+    "average",
+    VERSION,
+    run,
+    number=6,
+    needs_gpu=lambda recipe: recipe.split.calibration_share > 0,  # else nothing is scored
+    writes=("adapter", "model"),
+    workload=workload,
+)

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tiebreak.recipe.schema import Slice
+from tiebreak.pipeline.step import Step
+from tiebreak.recipe.values import Slice
 from tiebreak.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -89,3 +90,6 @@ def _logits(scored: "Mapping[str, pa.Table]", p_NC: "Mapping[str, NDArray[np.flo
     splits = [split for split, side in scored.items() for _ in range(2 * len(side))]
     orders, origins = [0, 1] * len(z_NC), ["out_of_fold"] * len(ids)
     return to_table(ids, orders, z_RC, splits, origins, "baseline", None)
+
+
+STEP = Step("baseline", VERSION, run, is_prerequisite=True)

@@ -7,13 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 from tiebreak import seen
 from tiebreak.errors import TiebreakError
-from tiebreak.recipe.schema import Distill, Lora, Prompt, Slice, Tta
+from tiebreak.pipeline.step import Step, always
+from tiebreak.recipe.models import Lora
+from tiebreak.recipe.schema import Distill, Prompt, Recipe, Tta
+from tiebreak.recipe.values import Slice
 from tiebreak.runtime import Runtime
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
     from numpy.typing import NDArray
+
+    from tiebreak.pipeline.workload import VoteLengths, Workload
 
 VERSION = 4
 
@@ -121,7 +126,7 @@ def _soft_labels(
     if len(scored) == 0:
         raise TiebreakError(
             f"no training vote of {'any fold' if settings.fold is None else f'fold {settings.fold}'} has logits of every teacher; run step 4 "
-            "with the same logits.subset_rows for each teacher"
+            "with the same logits.subset_votes for each teacher"
         )
     used = chosen.filter(pa.compute.is_in(chosen["id"], value_set=scored["id"].combine_chunks()))
     counts = pa.compute.value_counts(used["origin"]).to_pylist()
@@ -186,3 +191,26 @@ def _read(folder: Path) -> "pa.Table":
     from tiebreak.votes import schema
 
     return schema.read_table(folder / "logits.parquet")
+
+
+def workload(recipe: Recipe, teacher: str | None, votes: "VoteLengths") -> "Workload":
+    from tiebreak.pipeline.workload import Workload, tokens, training_tokens
+
+    one = recipe.distill.students == "one"
+    training = votes.every_vote if one else votes.scored_by(recipe.models.teachers)
+    scored = 2 * tokens(votes.held_out, recipe.tta.max_tokens)
+    return Workload(training_tokens(training, recipe.distill.training), scored)
+
+
+STEP = Step(
+    "distill",
+    VERSION,
+    run,
+    number=5,
+    fold_section="distill",
+    needs_gpu=always,
+    is_multiprocess=True,
+    trains=True,
+    writes=("adapter",),
+    workload=workload,
+)

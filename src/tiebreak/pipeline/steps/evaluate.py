@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiebreak import seen
-from tiebreak.recipe.schema import Evaluate, Slice
+from tiebreak.pipeline.step import Step
+from tiebreak.recipe.schema import Evaluate
+from tiebreak.recipe.values import Slice
 from tiebreak.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -143,3 +145,6 @@ def _copy(source: str, target: str) -> None:
             fcntl.ioctl(written, _FICLONE, read.fileno())
     except OSError:
         shutil.copyfile(source, target)
+
+
+STEP = Step("evaluate", VERSION, run, number=9, writes=("quantized",))

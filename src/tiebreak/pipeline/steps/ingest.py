@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tiebreak.recipe.schema import Role, Share, Slice
+from tiebreak.pipeline.step import Step
+from tiebreak.recipe.values import Role, Share, Slice
 from tiebreak.runtime import Runtime
 
 VERSION = 5
@@ -41,7 +42,7 @@ def run(
                 readers.require_complete(batch.rejects, readers.OR_INCOMPLETE)
             good.write_batch(batch.votes)
             bad.write_table(readers.rejects_table(batch.rejects))
-            kinds.update(readers.kind(reason) for _, _, reason in batch.rejects)
+            kinds.update(readers.kinds_of(batch.rejects))
             records += batch.records
             made += batch.votes.num_rows
             runtime.report("read", records, 0, "records")
@@ -53,3 +54,6 @@ def run(
         "rejects": kinds.total(),
         **{f"rejects: {reason}": count for reason, count in kinds.most_common()},
     }
+
+
+STEP = Step("ingest", VERSION, run, is_prerequisite=True)

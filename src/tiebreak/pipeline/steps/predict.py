@@ -3,10 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tiebreak.recipe.schema import Slice, Tta
+from tiebreak.pipeline.step import Step, always
+from tiebreak.recipe.schema import Recipe, Tta
+from tiebreak.recipe.values import Slice
 from tiebreak.runtime import Runtime
+
+if TYPE_CHECKING:
+    from tiebreak.pipeline.workload import VoteLengths, Workload
 
 VERSION = 2
 
@@ -49,3 +54,22 @@ def run(
     if runtime.is_main:
         schema.write_table(pa.concat_tables(parts), output / "test.parquet")
     return {"lockbox_votes": len(lockbox), "test_votes": len(test)}
+
+
+def workload(recipe: Recipe, teacher: str | None, votes: "VoteLengths") -> "Workload":
+    from tiebreak.pipeline.workload import Workload, tokens
+
+    pairs = (votes.share(recipe.split.lockbox_share), votes.of("test"))
+    scored = sum(tokens(side, recipe.tta.max_tokens) for side in pairs)
+    return Workload(scored=(1 + recipe.tta.both_orders) * scored)
+
+
+STEP = Step(
+    "predict",
+    VERSION,
+    run,
+    number=8,
+    needs_gpu=always,
+    is_multiprocess=True,
+    workload=workload,
+)

@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiebreak.errors import Interrupted, TiebreakError
-from tiebreak.recipe.schema import Prompt, Quantize, Slice
+from tiebreak.pipeline.step import Step, always
+from tiebreak.recipe.schema import Prompt, Quantize, Recipe
+from tiebreak.recipe.values import Slice
 from tiebreak.runtime import Runtime
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from tiebreak.pipeline.workload import VoteLengths, Workload
 
 VERSION = 4
 
@@ -109,3 +113,21 @@ def _write_package(source: Path, target: Path, done: dict[str, Any]) -> None:
     if shipped.blend is not None:
         shutil.copyfile(source / files.NAME, target / files.NAME)
     package.write(shipped.model_copy(update={"provenance": shipped.provenance | {"quantized": done}}), target)
+
+
+def workload(recipe: Recipe, teacher: str | None, votes: "VoteLengths") -> "Workload":
+    from tiebreak.pipeline.workload import Workload, subset, tokens
+
+    rows = subset(votes.of("votes"), recipe.quantize.calibration_rows)
+    return Workload(scored=tokens(rows, recipe.quantize.max_tokens))
+
+
+STEP = Step(
+    "quantize",
+    VERSION,
+    run,
+    number=7,
+    needs_gpu=always,
+    writes=("quantized",),
+    workload=workload,
+)

@@ -8,11 +8,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tiebreak.recipe.schema import Prompt, Slice
+from tiebreak.pipeline.step import Step, always
+from tiebreak.recipe.schema import Prompt, Recipe
+from tiebreak.recipe.values import Slice
 from tiebreak.runtime import Runtime
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from tiebreak.pipeline.workload import VoteLengths, Workload
 
 VERSION = 3
 
@@ -22,8 +26,8 @@ class Settings(Slice):
     fold: int
     shard: int
     shards: int
-    subset_rows: int | tuple[int, int]
-    taught_rows: int
+    subset_votes: int | tuple[int, int]
+    taught_votes: int
     max_tokens: int
     precision: str
     prompt: Prompt
@@ -70,7 +74,7 @@ def _rows_to_score(folder: Path, settings: Settings) -> "pa.Table":
     rows = schema.read_table(folder / "rows.parquet")
     unlabelled = folder / "unlabelled.parquet"
     seed = splits.derive_seed(settings.seed, "teach", settings.fold)
-    count = settings.subset_rows
+    count = settings.subset_votes
     if isinstance(count, tuple):
         count = int(np.random.default_rng(seed).integers(count[0], count[1], endpoint=True))
     side = splits.training_votes(rows, settings.fold)
@@ -82,5 +86,25 @@ def _rows_to_score(folder: Path, settings: Settings) -> "pa.Table":
     }
     if unlabelled.exists():
         parts["unlabelled"] = schema.read_table(unlabelled)
-    table = splits.tag_splits(parts, trained_on=splits.subset(side, settings.taught_rows, seed))
+    table = splits.tag_splits(parts, trained_on=splits.subset(side, settings.taught_votes, seed))
     return table.take(np.arange(settings.shard, len(table), settings.shards))
+
+
+def workload(recipe: Recipe, teacher: str | None, votes: "VoteLengths") -> "Workload":
+    from tiebreak.pipeline.workload import Workload, tokens
+
+    logits = recipe.logits
+    pairs = (votes.scored_by([teacher] if teacher else []), votes.held_out)
+    return Workload(scored=2 * sum(tokens(side, logits.max_tokens) for side in pairs) / logits.shards)
+
+
+STEP = Step(
+    "score",
+    VERSION,
+    run,
+    number=4,
+    fold_section="logits",
+    needs_gpu=always,
+    is_multiprocess=True,
+    workload=workload,
+)

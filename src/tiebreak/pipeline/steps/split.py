@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiebreak.errors import TiebreakError
-from tiebreak.recipe.schema import ROLES, Slice, Split
+from tiebreak.pipeline.step import Step
+from tiebreak.recipe.schema import Split
+from tiebreak.recipe.values import ROLES, Slice
 from tiebreak.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -217,3 +219,6 @@ def _fold_metrics(p_FC: "dict[int, NDArray[np.float64]]", split: Split) -> dict[
         "size_imbalance": size,
         "label_imbalance": label,
     }
+
+
+STEP = Step("split", VERSION, run, number=2, is_prerequisite=True)

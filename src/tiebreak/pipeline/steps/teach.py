@@ -2,10 +2,16 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tiebreak.recipe.schema import Lora, Prompt, Slice, Training
+from tiebreak.pipeline.step import Step, always
+from tiebreak.recipe.models import Lora
+from tiebreak.recipe.schema import Prompt, Recipe, Training
+from tiebreak.recipe.values import Slice
 from tiebreak.runtime import Runtime
+
+if TYPE_CHECKING:
+    from tiebreak.pipeline.workload import VoteLengths, Workload
 
 VERSION = 3
 
@@ -15,7 +21,7 @@ class Settings(Slice):
     precision: str
     lora: Lora
     prompt: Prompt
-    subset_rows: int
+    subset_votes: int
     training: Training
     seed: int
 
@@ -31,7 +37,7 @@ def run(
     (base,), (rows,) = inputs["base"], inputs["rows"]
     seed = splits.derive_seed(settings.seed, "teach", settings.fold)
     table = splits.training_votes(schema.read_table(rows / "rows.parquet"), settings.fold)
-    table = splits.subset(table, settings.subset_rows, seed)
+    table = splits.subset(table, settings.subset_votes, seed)
     start = inputs["start"][0] / "adapter" if "start" in inputs else None
     classifier = load_adapted(base, settings.lora, start, settings.precision, runtime.device, settings.seed)
     losses = fit(classifier, table, settings.prompt, settings.training, runtime, seed)
@@ -45,3 +51,24 @@ def run(
         "last_loss": losses[-1],
         "learned_from": learned_from,
     }
+
+
+def workload(recipe: Recipe, teacher: str | None, votes: "VoteLengths") -> "Workload":
+    from tiebreak.pipeline.workload import Workload, subset, training_tokens
+
+    side = subset(votes.training_side, recipe.teach.subset_votes)
+    return Workload(trained=training_tokens(side, recipe.teach.training))
+
+
+STEP = Step(
+    "teach",
+    VERSION,
+    run,
+    number=3,
+    fold_section="teach",
+    needs_gpu=always,
+    is_multiprocess=True,
+    trains=True,
+    writes=("adapter",),
+    workload=workload,
+)

@@ -10,10 +10,7 @@ import csv
 import gzip
 import io
 import json
-import logging
 import re
-import zlib
-from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from functools import partial
 from itertools import chain
@@ -26,21 +23,15 @@ import pyarrow.parquet as pq
 
 from tiebreak.errors import TiebreakError
 from tiebreak.votes.formats import hub_datasets
-
-log = logging.getLogger(__name__)
+from tiebreak.votes.formats.dialog import RowError
+from tiebreak.votes.formats.text_lines import MAX_RECORD, Lines, Stream, Unfolded, damaged
 
 Record = dict[str, Any]
-Row = tuple[int, Record | str]
+Row = tuple[int, Record | RowError]
 """A record's number in its file, counted from 1, and the record, or the reason why it cannot be read."""
 
-MAX_RECORD = 64 << 20
-"""Characters of one record; a longer one is a reject. A 10 MB answer fits, its JSON escapes too."""
-
-MOST_UNFOLDED = 1000
-"""How many times its own size a file may unfold to, beyond the first GiB."""
-
 TRUNCATED = "cannot be read from here on"
-"""The first words of a reject's reason that stands for the rest of a file, an unknown number of records."""
+"""The kind of a reject that stands for the rest of a file, an unknown number of records."""
 
 _SWALLOWED = 4
 """So many lines of one quoted record that all have the header's columns are records themselves."""
@@ -48,13 +39,11 @@ _SWALLOWED = 4
 _FREE_ROWS = 1_000_000
 """Rows of Parquet beyond one for each two bytes."""
 _BATCH_BYTES = 16 << 20
-_LOOK_AHEAD = 4 << 20
 _BLANK = " \t\r\n"
 _BETWEEN = re.compile(f"[{_BLANK},]*")
 _DELIMITERS = ",\t;"
 _UTF_16 = re.compile("\ufffe|ÿþ|þÿ|\udcff\udcfe|\udcfe\udcff|\0[^\0]\0[^\0]|[^\0]\0[^\0]\0")
 _CONTROL = re.compile(r"[\0-\x08\x0e-\x1f]")
-_BROKEN_STREAM = (EOFError, OSError, zlib.error, pa.ArrowException)
 _BROKEN_PARQUET = (pa.ArrowException, OSError, ValueError, MemoryError)
 
 
@@ -112,10 +101,8 @@ def _decompressed(path: Path, file: io.BufferedReader, columns: Collection[str])
     return _text(path, file, columns)
 
 
-def _text(path: Path, stream: io.BufferedReader | gzip.GzipFile, columns: Collection[str]) -> Iterator[Row]:
-    lines = _Lines(
-        path, io.BufferedReader(_CarriageReturns(stream)) if _ends_lines_with_cr(stream) else stream
-    )
+def _text(path: Path, stream: Stream, columns: Collection[str]) -> Iterator[Row]:
+    lines = Lines(path, stream)
     first = next((line for line in lines if line.strip(_BLANK)), "")
     if _UTF_16.match(first):
         raise TiebreakError(f"{path} is UTF-16; convert it: iconv -f UTF-16 -t UTF-8 {path} > OUT")
@@ -133,127 +120,10 @@ def _text(path: Path, stream: io.BufferedReader | gzip.GzipFile, columns: Collec
     for count, record in rows(lines, first):
         yield count, record
     if lines.broken:
-        yield count + 1, f"{TRUNCATED}: {lines.broken}"
+        yield count + 1, RowError(TRUNCATED, lines.broken)
 
 
-def _ends_lines_with_cr(stream: io.BufferedReader | gzip.GzipFile) -> bool:
-    """True if a header or a JSON object ends with a carriage return alone, as files of old Macs and some exports do."""
-    try:
-        start = stream.peek(_LOOK_AHEAD)
-    except _BROKEN_STREAM:
-        return False
-    first, end, rest = start.partition(b"\r")
-    if not end or b"\n" in first or rest[:1] in (b"\n", b""):
-        return False
-    if first.lstrip()[:1] in (b"{", b"["):
-        return first.lstrip()[:1] == b"{" and isinstance(_parsed(first.decode("utf-8", "replace")), dict)
-    return first.count(b'"') % 2 == 0
-
-
-class _CarriageReturns(io.RawIOBase):
-    """A stream with its carriage returns as line ends."""
-
-    def __init__(self, stream: io.BufferedIOBase) -> None:
-        self._stream = stream
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._stream.read(len(buffer)).replace(b"\r", b"\n")
-        buffer[: len(data)] = data
-        return len(data)
-
-
-class _Unfolded:
-    """The bytes that a file has unfolded to so far. Raises TiebreakError for many more than files of votes do."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.size = path, path.stat().st_size
-        self._left = (1 << 30) + MOST_UNFOLDED * self.size
-
-    def add(self, count: int) -> None:
-        self._left -= count
-        if self._left < 0:
-            raise TiebreakError(
-                f"{self.path} has {self.size} bytes and unfolds to more than {MOST_UNFOLDED} times that; "
-                "if it is what it should be, store it as plain CSV or JSON Lines, which may have any size"
-            )
-
-
-class _Lines:
-    """Decoded lines of a byte stream: each as UTF-8, or else as Windows-1252 if the file is in that encoding.
-
-    It is if among the first lines with a byte above 127 none is UTF-8 and all are cp1252; `path` names it in
-    the warning. A byte of neither becomes a lone surrogate (`_damaged`). `broken` is the reason why the stream
-    ended early, if it did.
-    """
-
-    def __init__(self, path: Path, stream: io.BufferedIOBase) -> None:
-        self.path = path
-        self.stream = stream
-        self.broken = ""
-        self._unfolded = _Unfolded(path)
-        self._fallback = ""
-        self._buffered: deque[bytes] = deque()
-        self._at_start = True
-
-    def __iter__(self) -> Iterator[str]:
-        while raw := self._buffered.popleft() if self._buffered else self._read():
-            if self._at_start:
-                raw = raw.removeprefix(b"\xef\xbb\xbf")
-                self._at_start = False
-            yield raw.decode("ascii") if raw.isascii() else self._decode(raw)
-
-    def _read(self) -> bytes:
-        try:
-            raw = self.stream.readline(MAX_RECORD)
-        except _BROKEN_STREAM as error:
-            self.broken = str(error) or type(error).__name__
-            return b""
-        self._unfolded.add(len(raw))
-        return raw
-
-    def _decode(self, raw: bytes) -> str:
-        if _decodes(raw, "utf-8"):
-            self._fallback = self._fallback or "utf-8"
-            return raw.decode("utf-8")
-        self._fallback = self._fallback or self._detect_fallback(raw)
-        return raw.decode(self._fallback, "surrogateescape")
-
-    def _detect_fallback(self, raw: bytes) -> str:
-        """The encoding of lines that are not UTF-8, `raw` the first; buffers the lines that it reads."""
-        size = 0
-        while _decodes(raw, "cp1252"):
-            raw = self._read()
-            self._buffered.append(raw)
-            size += len(raw)
-            if not raw or size > _LOOK_AHEAD:
-                log.warning("%s is not UTF-8; read as Windows-1252 (Latin-1)", self.path)
-                return "cp1252"
-            if not raw.isascii() and _decodes(raw, "utf-8"):
-                break
-        return "utf-8"
-
-
-def _decodes(raw: bytes, encoding: str) -> bool:
-    try:
-        raw.decode(encoding)
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _damaged(text: str) -> bool:
-    """True if some bytes of the text did not decode: nothing else makes lone surrogates."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return True
-    return False
-
-
-def _csv(lines: _Lines, header_line: str, columns: Collection[str]) -> Iterator[Row]:
+def _csv(lines: Lines, header_line: str, columns: Collection[str]) -> Iterator[Row]:
     csv.field_size_limit(MAX_RECORD)
     delimiter = max(_DELIMITERS, key=header_line.count)
     header = _header(header_line, delimiter)
@@ -264,14 +134,13 @@ def _csv(lines: _Lines, header_line: str, columns: Collection[str]) -> Iterator[
     while (cells := _next_cells(reader, span)) is not None:
         if not cells:  # a blank line
             continue
-        if fault := _fault(cells, header, span, delimiter):
-            fault += (
-                f", lines {reader.line_num - len(span) + 2} to {reader.line_num + 1}" if len(span) > 1 else ""
-            )
+        fault = _fault(cells, header, span, delimiter)
         if fault and not span[-1].endswith(("\n", "\r")):  # the file's last line
             if not lines.broken:
-                yield count + 1, f"{TRUNCATED}: the last record does not end: {fault}"
+                yield count + 1, RowError(TRUNCATED, f"the last record does not end: {fault}")
             return
+        if fault and len(span) > 1:
+            fault.detail += f", lines {reader.line_num - len(span) + 2} to {reader.line_num + 1}"
         for _ in range(_records_in(span, header, delimiter) if fault else 1):
             count += 1
             yield count, fault or _record(header, cast(list[str], cells))
@@ -292,19 +161,21 @@ def _noted(lines: Iterable[str], span: list[str]) -> Iterator[str]:
         yield line
 
 
-def _record(header: list[str], cells: list[str]) -> Record | str:
-    return "not UTF-8" if any(map(_damaged, cells)) else dict(zip(header, cells, strict=True))
+def _record(header: list[str], cells: list[str]) -> Record | RowError:
+    return RowError("not UTF-8") if any(map(damaged, cells)) else dict(zip(header, cells, strict=True))
 
 
-def _fault(cells: list[str] | csv.Error, header: list[str], span: list[str], delimiter: str) -> str:
+def _fault(
+    cells: list[str] | csv.Error, header: list[str], span: list[str], delimiter: str
+) -> RowError | None:
     """What is wrong with a record's quotes or the number of its cells, if anything is."""
     if isinstance(cells, csv.Error):
-        return f"broken quoting: {cells}"
+        return RowError("broken quoting", str(cells))
     if len(cells) != len(header):
-        return f"wrong number of columns: {len(cells)} instead of {len(header)}"
+        return RowError("wrong number of columns", f"{len(cells)} instead of {len(header)}")
     if len(span) >= _SWALLOWED and all(line.count(delimiter) == len(header) - 1 > 0 for line in span):
-        return "broken quoting: a quote holds lines that are records themselves"
-    return ""
+        return RowError("broken quoting", "a quote holds lines that are records themselves")
+    return None
 
 
 def _records_in(span: list[str], header: list[str], delimiter: str) -> int:
@@ -325,21 +196,21 @@ def _header(line: str, delimiter: str) -> list[str]:
         return [line.strip()]
 
 
-def _json_lines(lines: _Lines, first: str) -> Iterator[Row]:
+def _json_lines(lines: Lines, first: str) -> Iterator[Row]:
     count = 0
     for line in _join_lines(first, lines):
         if not line.strip(_BLANK):
             continue
         count += 1
-        record = "not UTF-8" if _damaged(line) else _parsed(line)
-        if isinstance(record, str) and not line.endswith("\n") and len(line) < MAX_RECORD:
+        record = RowError("not UTF-8") if damaged(line) else _parsed(line)
+        if isinstance(record, RowError) and not line.endswith("\n") and len(line) < MAX_RECORD:
             if not lines.broken:
-                yield count, f"{TRUNCATED}: the last line does not end: {record}"
+                yield count, RowError(TRUNCATED, f"the last line does not end: {record}")
             return
         yield count, record
 
 
-def _join_lines(first: str, lines: _Lines) -> Iterator[str]:
+def _join_lines(first: str, lines: Lines) -> Iterator[str]:
     """Lines, where of one longer than MAX_RECORD only the first piece is kept, which does not parse."""
     previous = "\n"
     for line in chain([first], lines):
@@ -348,15 +219,20 @@ def _join_lines(first: str, lines: _Lines) -> Iterator[str]:
         previous = line
 
 
-def _parsed(text: str) -> Record | str:
+def _parsed(text: str) -> Record | RowError:
     try:
         record = json.loads(text, strict=False)
     except (ValueError, RecursionError) as error:
-        return f"not JSON: {error}"
-    return record if isinstance(record, dict) else f"not a JSON object: {type(record).__name__}"
+        return RowError("not JSON", str(error))
+    return _object(record)
 
 
-def _json_array(lines: _Lines, first: str) -> Iterator[Row]:
+def _object(value: Any) -> Record | RowError:
+    """The value, if it is a JSON object."""
+    return value if isinstance(value, dict) else RowError("not a JSON object", type(value).__name__)
+
+
+def _json_array(lines: Lines, first: str) -> Iterator[Row]:
     """Objects of one array, decoded as the text arrives. After damage the rest is lost."""
     decoder = json.JSONDecoder(strict=False)
     pieces = chain([first.lstrip()[1:]], lines)
@@ -373,15 +249,12 @@ def _json_array(lines: _Lines, first: str) -> Iterator[Row]:
             if len(buffer) > len(rest) and len(rest) <= MAX_RECORD:
                 continue
             if rest:
-                yield count + 1, f"{TRUNCATED}: not JSON: {error}"
+                yield count + 1, RowError(TRUNCATED, f"not JSON: {error}")
             elif not lines.broken:
-                yield count + 1, f"{TRUNCATED}: the array is not closed"
+                yield count + 1, RowError(TRUNCATED, "the array is not closed")
             return
         count += 1
-        if _damaged(buffer[at:end]):
-            yield count, "not UTF-8"
-        else:
-            yield count, record if isinstance(record, dict) else f"not a JSON object: {type(record).__name__}"
+        yield count, RowError("not UTF-8") if damaged(buffer[at:end]) else _object(record)
         at = end
 
 
@@ -403,7 +276,7 @@ def _parquet(path: Path, columns: Collection[str]) -> Iterator[Row]:
     except _BROKEN_PARQUET as error:
         raise TiebreakError(f"{path} is a damaged Parquet file: {error}") from None
     _require_unique(path, file.schema_arrow.names, columns)
-    unfolded = _Unfolded(path)
+    unfolded = Unfolded(path)
     if file.metadata.num_rows > _FREE_ROWS + unfolded.size // 2:
         raise TiebreakError(
             f"{path} has {unfolded.size} bytes and claims {file.metadata.num_rows} rows; it is damaged"
@@ -422,7 +295,7 @@ def _parquet(path: Path, columns: Collection[str]) -> Iterator[Row]:
         except _BROKEN_PARQUET as error:
             damage = str(error)
         for row in range(done + 1, end + 1):
-            yield row, f"damaged Parquet row group: {damage}"
+            yield row, RowError("damaged Parquet row group", damage)
         done = end
 
 
@@ -447,8 +320,8 @@ def _batch_rows(batch: pa.RecordBatch, first: int) -> Iterator[Row]:
             yield first + n, _one_row(batch.slice(n, 1))
 
 
-def _one_row(row: pa.RecordBatch) -> Record | str:
+def _one_row(row: pa.RecordBatch) -> Record | RowError:
     try:
         return cast(Record, row.to_pylist()[0])
     except UnicodeDecodeError:
-        return "not UTF-8"
+        return RowError("not UTF-8")

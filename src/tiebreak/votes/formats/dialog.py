@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 Turns = list[str | None]
@@ -13,8 +14,15 @@ _UNPRINTABLE = re.compile("[\0\ud800-\udfff]")
 _SPEAKER = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):[ \t]?")
 
 
+@dataclass(unsafe_hash=True)
 class RowError(ValueError):
-    """The reason why a record is no vote. The text before the first colon names the kind of problem."""
+    """The reason why a record is no vote: the kind of problem, and what it is here."""
+
+    kind: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.detail}" if self.detail else self.kind
 
 
 def clean(text: str) -> str:
@@ -32,10 +40,10 @@ def turns(cell: Any, what: str, encoded: bool) -> Turns:
     if isinstance(cell, str):
         cell = decode(cell, what) if encoded else [cell]
     if not isinstance(cell, list):
-        raise RowError(f"{what} is neither text nor a list: {_kind(cell)}")
+        raise RowError(f"{what} is neither text nor a list", _kind(cell))
     for turn in cell:
         if turn is not None and not isinstance(turn, str):
-            raise RowError(f"{what} holds something other than text: {_kind(turn)}")
+            raise RowError(f"{what} holds something other than text", _kind(turn))
     return [turn if turn is None else clean(turn) for turn in cell]
 
 
@@ -44,7 +52,7 @@ def decode(cell: str, what: str) -> Any:
     try:
         return json.loads(cell, strict=False)
     except (ValueError, RecursionError) as error:
-        raise RowError(f"{what} is not JSON: {error}") from None
+        raise RowError(f"{what} is not JSON", str(error)) from None
 
 
 def is_messages(cell: Any) -> bool:
@@ -76,7 +84,7 @@ def dialog(messages: Sequence[Any], what: str) -> tuple[Turns, Turns]:
         elif role in _USER:
             questions[-1] = f"{questions[-1]}\n{text}"
         elif role not in _ASSISTANT:
-            raise RowError(f"{what} has a message of an unknown role: {role}")
+            raise RowError(f"{what} has a message of an unknown role", str(role))
         elif len(questions) > len(answers):
             answers.append(text)
         elif not answers:
@@ -107,14 +115,14 @@ def _role(message: Any) -> str | None:
 def _message(message: Any, what: str) -> tuple[str, str]:
     role = _role(message)
     if role is None:
-        raise RowError(f"{what} holds something other than messages: {_kind(message)}")
+        raise RowError(f"{what} holds something other than messages", _kind(message))
     content = message.get("content", message.get("value"))
     if isinstance(content, list) and all(isinstance(part, dict) for part in content):  # multi-modal parts
         content = "\n".join(
             str(part["text"]) for part in content if isinstance(part, dict) and part.get("text")
         )
     if content is not None and not isinstance(content, str):
-        raise RowError(f"{what} has a message that is no text: {_kind(content)}")
+        raise RowError(f"{what} has a message that is no text", _kind(content))
     return role, clean(content or "")
 
 

@@ -34,12 +34,12 @@ def label(record: Mapping[str, Any]) -> Probabilities:
     ]
     if (winner := record.get("winner")) not in (None, ""):
         if not isinstance(winner, str) or winner.strip().lower() not in _HARD:
-            raise RowError(f"unknown winner: {winner!r:.40}; valid: model_a, model_b, tie, both_bad")
+            raise RowError("unknown winner", f"{winner!r:.40}; valid: model_a, model_b, tie, both_bad")
         labels.append(_HARD[winner.strip().lower()])
     if not labels:
         raise RowError("no label")
     if any(math.dist(labels[0], other) > SUM_TOLERANCE for other in labels[1:]):
-        raise RowError(f"labels contradict: {labels}")
+        raise RowError("labels contradict", str(labels))
     return labels[0]
 
 
@@ -47,7 +47,7 @@ def _distribution(record: Mapping[str, Any], names: tuple[str, str, str]) -> Pro
     a, b, tie = (number(record[name], name) for name in names)
     total = a + b + tie
     if min(a, b, tie) < 0 or abs(total - 1) > SUM_TOLERANCE:
-        raise RowError(f"label is no distribution: {a:g}, {b:g}, {tie:g} sum to {total:g}, not to 1")
+        raise RowError("label is no distribution", f"{a:g}, {b:g}, {tie:g} sum to {total:g}, not to 1")
     return a / total, b / total, tie / total
 
 
@@ -61,7 +61,7 @@ def number(value: Any, what: str) -> float:
     try:
         result = float(value)
     except (TypeError, ValueError, OverflowError):
-        raise RowError(f"{what} is not a number: {value!r:.40}") from None
+        raise RowError(f"{what} is not a number", f"{value!r:.40}") from None
     if not math.isfinite(result):
-        raise RowError(f"{what} is not a number: {result}")
+        raise RowError(f"{what} is not a number", str(result))
     return result

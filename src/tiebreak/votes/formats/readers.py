@@ -13,7 +13,7 @@ from typing import NoReturn
 import pyarrow as pa
 
 from tiebreak.errors import TiebreakError
-from tiebreak.recipe.schema import Role
+from tiebreak.recipe.values import Role
 from tiebreak.votes.formats import containers
 from tiebreak.votes.formats.containers import Record, Row
 from tiebreak.votes.formats.dialog import RowError
@@ -28,7 +28,10 @@ from tiebreak.votes.formats.record_formats import (
 )
 from tiebreak.votes.schema import SCHEMA
 
-REJECTS_SCHEMA = pa.schema([("file", pa.string()), ("row", pa.int64()), ("reason", pa.string())])
+REJECTS_SCHEMA = pa.schema(
+    [("file", pa.string()), ("row", pa.int64()), ("kind", pa.string()), ("reason", pa.string())]
+)
+"""kind: what is counted; reason: the same with what it is in this row."""
 
 OR_INCOMPLETE = ", or take what comes before: --set data.incomplete_files=true"
 
@@ -38,12 +41,21 @@ _BATCH_ROWS = 4096
 _BATCH_CHARS = 16 << 20
 
 
+@dataclass(frozen=True)
+class Reject:
+    """A record that is no vote: where it is, and why."""
+
+    file: str
+    row: int
+    error: RowError
+
+
 @dataclass
 class Batch:
-    """Votes in SCHEMA, and the rejected records as (file, row, reason)."""
+    """Votes in SCHEMA, and the rejected records."""
 
     votes: pa.RecordBatch
-    rejects: list[tuple[str, int, str]]
+    rejects: list[Reject]
     records: int
 
 
@@ -52,7 +64,7 @@ class _Pending:
     """The contents of the next batch."""
 
     votes: list[Vote] = field(default_factory=list)
-    rejects: list[tuple[str, int, str]] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)
     records: int = 0
     chars: int = 0
 
@@ -74,7 +86,7 @@ class _Ids:
         """The vote with an id that no other has. Raises RowError if its own is repeated within the file."""
         name = vote.id or vote.question_id or content_id(vote)
         if vote.id and self._owners.get(name) is path:
-            raise RowError(f"duplicate id: {name}")
+            raise RowError("duplicate id", name)
         if name in self._owners and vote.id:
             name = f"{path.stem}/{name}"
         elif name in self._owners and vote.question_id:
@@ -120,21 +132,25 @@ def read_whole(path: Path, role: Role) -> pa.Table:
     return table
 
 
-def rejects_table(rejects: Sequence[tuple[str, int, str]]) -> pa.Table:
+def rejects_table(rejects: Sequence[Reject]) -> pa.Table:
     """Rejects as a table in REJECTS_SCHEMA."""
-    return pa.Table.from_pylist(
-        [dict(zip(REJECTS_SCHEMA.names, reject, strict=True)) for reject in rejects], schema=REJECTS_SCHEMA
-    )
+    rows = [
+        {"file": reject.file, "row": reject.row, "kind": reject.error.kind, "reason": str(reject.error)}
+        for reject in rejects
+    ]
+    return pa.Table.from_pylist(rows, schema=REJECTS_SCHEMA)
 
 
-def require_complete(rejects: Sequence[tuple[str, int, str]], otherwise: str = "") -> None:
+def require_complete(rejects: Iterable[Reject], otherwise: str = "") -> None:
     """Raise TiebreakError, with an alternative in its text, if one of the rejects stands for the rest of a file.
 
     The rest may hold any number of votes.
     """
-    for file, row, reason in rejects:
-        if kind(reason) == containers.TRUNCATED:
-            raise TiebreakError(f"{file} {reason}, at record {row}. Fetch or mend the file{otherwise}")
+    for reject in rejects:
+        if reject.error.kind == containers.TRUNCATED:
+            raise TiebreakError(
+                f"{reject.file} {reject.error}, at record {reject.row}. Fetch or mend the file{otherwise}"
+            )
 
 
 def require_usable(names: Sequence[str], records: int, made: int, kinds: Counter[str], most: float) -> None:
@@ -153,9 +169,9 @@ def require_usable(names: Sequence[str], records: int, made: int, kinds: Counter
         raise no_votes(names, kinds)
 
 
-def kind(reason: str) -> str:
-    """The kind of a reason: its text before the first colon."""
-    return reason.partition(":")[0]
+def kinds_of(rejects: Iterable[Reject]) -> Counter[str]:
+    """The number of rejects of each kind."""
+    return Counter(reject.error.kind for reject in rejects)
 
 
 def summary(kinds: Counter[str]) -> str:
@@ -183,7 +199,7 @@ def _read_file(path: Path, role: Role, pairs_per_prompt: int | None, ids: _Ids) 
         try:
             votes = [ids.unique(vote, path) for vote in _votes(record_format, record, options)]
         except RowError as error:
-            pending.rejects.append((str(path), row, str(error)))
+            pending.rejects.append(Reject(str(path), row, error))
         else:
             pending.votes += votes
             pending.chars += sum(map(_chars, votes))
@@ -217,9 +233,9 @@ def _unknown(path: Path, sample: list[Row], good: list[Record]) -> NoReturn:
     )
 
 
-def _votes(record_format: RecordFormat, record: Record | str, options: ReadOptions) -> list[Vote]:
-    if isinstance(record, str):
-        raise RowError(record)
+def _votes(record_format: RecordFormat, record: Record | RowError, options: ReadOptions) -> list[Vote]:
+    if isinstance(record, RowError):
+        raise record
     return record_format.votes(record, options)
 
 

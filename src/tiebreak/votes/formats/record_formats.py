@@ -77,7 +77,7 @@ class RecordFormat:
     def votes(self, record: Record, options: ReadOptions) -> list[Vote]:
         """The votes in a record: one, or several for scored completions. Raises RowError."""
         if missing := set(self.needs) - record.keys():
-            raise RowError(f"missing columns: {', '.join(sorted(missing))}")
+            raise RowError("missing columns", ", ".join(sorted(missing)))
         weight, question_id = _weight(record), _id(record, "question_id")
         votes = [
             vote._replace(weight=weight, question_id=question_id) for vote in self.convert(record, options)
@@ -150,7 +150,7 @@ def _system(record: Record) -> list[dict[str, str]]:
 def _text(record: Record, column: str) -> str:
     """A column's text, empty if it has none. Raises RowError if it is something else."""
     if not isinstance(value := record.get(column) or "", str):
-        raise RowError(f"{column} is no text: {value!r:.40}")
+        raise RowError(f"{column} is no text", f"{value!r:.40}")
     return value
 
 
@@ -252,7 +252,7 @@ def _chosen_label(record: Record) -> Probabilities:
         return 1.0, 0.0, 0.0
     chosen, rejected = number(first, "score"), number(second, "score")
     if chosen < rejected:
-        raise RowError(f"labels contradict: chosen scores {chosen:g}, rejected {rejected:g}")
+        raise RowError("labels contradict", f"chosen scores {chosen:g}, rejected {rejected:g}")
     return label_of_scores(chosen, rejected)
 
 
@@ -318,7 +318,7 @@ def _check_turns(vote: Vote) -> None:
     if not vote.prompt or all(turn is None for turn in vote.prompt):
         raise RowError("the prompt is empty")
     if len(set(counts)) > 1:
-        raise RowError("turn counts differ: prompt {}, response_a {}, response_b {}".format(*counts))
+        raise RowError("turn counts differ", "prompt {}, response_a {}, response_b {}".format(*counts))
 
 
 def _require_same(questions_a: Turns, questions_b: Turns) -> Turns:
@@ -348,7 +348,7 @@ def _weight(record: Record) -> float | None:
         return None
     weight = number(record["weight"], "weight")
     if weight < 0:
-        raise RowError(f"weight is negative: {weight:g}")
+        raise RowError("weight is negative", f"{weight:g}")
     return weight
 
 

@@ -1,0 +1,67 @@
+"""Values of the recipe: their types with bounds, and the names of steps, sections and roles."""
+
+from typing import Annotated, Literal, get_args
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from tiebreak.errors import nearest
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(gt=0)]
+Weight = Annotated[float, Field(ge=0)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Folds = Annotated[tuple[int, ...], Field(min_length=1)] | None
+
+
+STEPS = (
+    "ingest",
+    "split",
+    "baseline",
+    "post_pretrain",
+    "teach",
+    "score",
+    "distill",
+    "average",
+    "quantize",
+    "predict",
+    "evaluate",
+)
+"""The steps by name, in order."""
+MAX_SEED = 2**63 - 1
+
+
+def _check_cap(count: int) -> int:
+    if count < -1 or count == 0:
+        raise ValueError(f"should be -1, for all, or greater than 0, not {count}")
+    return count
+
+
+def _check_step(name: str) -> str:
+    if name not in STEPS:
+        raise ValueError(f"no step is called {name!r}; {nearest(name, STEPS)}")
+    return name
+
+
+def _check_cap_or_range(votes: int | tuple[int, int]) -> int | tuple[int, int]:
+    if isinstance(votes, int):
+        return _check_cap(votes)
+    if not 0 < votes[0] <= votes[1]:
+        raise ValueError(f"a range of votes goes up from 1 or more, and {list(votes)} does not")
+    return votes
+
+
+Cap = Annotated[int, AfterValidator(_check_cap)]
+CapOrRange = Annotated[int | tuple[int, int], AfterValidator(_check_cap_or_range)]
+FoldSection = Literal["teach", "logits", "distill"]
+FOLD_SECTIONS: tuple[FoldSection, ...] = get_args(FoldSection)
+"""The sections with folds of their own, in order."""
+StepName = Annotated[str, AfterValidator(_check_step)]
+Role = Literal["votes", "extra", "preferences", "unlabelled", "test"]
+ROLES: tuple[Role, ...] = get_args(Role)
+"""The roles of files of votes and pairs, in order."""
+
+
+class Slice(BaseModel):
+    """A part of the recipe: immutable, and strict about its keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
