@@ -6,7 +6,7 @@ export PYTHON
 # a worker a core; tests/conftest.py says what comes first, and what goes to one worker
 PYTEST := $(BIN)/python -m pytest -n auto --no-loadscope-reorder
 
-.PHONY: help demo test quick thorough lint format clean
+.PHONY: help demo test quick thorough golden lint format clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -22,6 +22,9 @@ quick: $(READY)  ## those that take seconds
 
 thorough: $(READY)  ## those that take minutes: every task killed three times, a real Slurm
 	@$(PYTEST) -m thorough $(ARGS)
+
+golden: $(READY)  ## renew what each step's output is tested against, unless a VERSION has to rise first
+	@$(BIN)/python tests/golden.py
 
 lint: $(READY)  ## ruff and mypy
 	@$(BIN)/ruff check .

@@ -36,7 +36,7 @@ NOISES = {"as good": (1.0, 1.0), "worse": (0.8, 1.6), "useless": (0.5, 4.0)}
 
 PROMPTS = 4000
 Population = tuple[Array, Array]
-"""What is said of all prompts, (n, 3) or (n, models, 3), and their true probabilities (n, 3)."""
+"""Predictions for all prompts, (n, 3) or (n, models, 3), and their true probabilities (n, 3)."""
 
 
 class Unchanged(BaseEstimator):
@@ -144,8 +144,8 @@ def blends(worlds: int, prompts: int, votes: int) -> Iterator[Row]:
     for title, noises in NOISES.items():
         random = np.random.default_rng(3)
         z_NC = logits(np.array([1.2, 1.2, 0.8]))
-        said = [softmax(z_NC + noise * random.normal(size=z_NC.shape)) for noise in noises]
-        scaled = [TemperatureScaling(prior=0.0).fit(p, softmax(z_NC)).predict_proba(p) for p in said]
+        predictions = [softmax(z_NC + noise * random.normal(size=z_NC.shape)) for noise in noises]
+        scaled = [TemperatureScaling(prior=0.0).fit(p, softmax(z_NC)).predict_proba(p) for p in predictions]
         found = excess(BLENDS, [(np.stack(scaled, axis=1), softmax(z_NC))], votes * prompts, worlds)
         for name, lost in found.items():
             if name != "judge alone":

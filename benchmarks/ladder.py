@@ -2,7 +2,7 @@
 
     python benchmarks/ladder.py --work FOLDER [--seeds 5] [--votes 7000] [--write]
 
-Every rung is the recipe with a few keys set, run through the pipeline itself, so that rungs share artifacts
+Every variant is the recipe with a few keys set, run through the pipeline itself, so that variants share artifacts
 and a stopped benchmark goes on. A seed has its own votes, preference pairs and random models. The excess of a
 prediction is its mean KL divergence from the true probabilities over the lockbox: the expected log loss above
 the best possible. Steps 1 to 5 are means over the folds' models, answers in the order stored.
@@ -37,15 +37,16 @@ from scipy.stats import ttest_1samp
 from tiebreak.engine.planner import select
 from tiebreak.engine.task_runner import run_task, use_threads
 from tiebreak.engine.workspace import Workspace
-from tiebreak.evaluate import model_logits
 from tiebreak.evaluate.build_metrics import votes_with_logits
-from tiebreak.judge.swap import certainty_threshold, tta_probabilities
+from tiebreak.judge import logits
+from tiebreak.judge.logits import ModelLogits
+from tiebreak.judge.tta import certainty_threshold, tta_probabilities
 from tiebreak.pipeline.graph import Task
 from tiebreak.recipe.execution import Compute
 from tiebreak.recipe.schema import Tta
 from tiebreak.stats.metrics import Array, Estimate, prior_prediction
 from tiebreak.votes import synthetic
-from tiebreak.votes.schema import LABELS, LOCKBOX, SCHEMA, read_table, write_table
+from tiebreak.votes.schema import LABELS, LOCKBOX, SCHEMA, read_table, rows_of, write_table
 
 VOTES = 7_000
 FOLDS = 3
@@ -100,8 +101,8 @@ UNLABELLED = 'data.unlabelled=["data/unlabelled.parquet"]'
 
 
 @dataclass(frozen=True)
-class Rung:
-    """One way of predicting: what is set, which artifacts say it, how, and which rung it is compared with.
+class Variant:
+    """One way of predicting: what is set, which artifacts hold it, how, and which variant it is compared with.
 
     share: of the calibration votes, the least certain, which sets the certainty below which both
     orders count.
@@ -118,37 +119,38 @@ class Rung:
 
 
 PUBLISHED, EXACT = "average, published", "average, exact"
-RUNGS = (
-    Rung("teacher", (), "score/", "class prior"),
-    Rung("simple model", (), "baseline/", "class prior", both_orders=True),
-    Rung("student on hard labels", (*ALONE, "post_pretrain.enabled=false"), "score/", "class prior"),
-    Rung("+ post-pretraining", ALONE, "score/", "student on hard labels"),
-    Rung("+ distillation, published loss", (), "distill/", "+ post-pretraining"),
-    Rung("+ our loss", OURS, "distill/", "+ distillation, published loss"),
-    Rung("+ out-of-fold soft labels", OUT_OF_FOLD, "distill/", "+ our loss"),
-    Rung(
+VARIANTS = (
+    Variant("teacher", (), "score/", "class prior"),
+    Variant("simple model", (), "baseline/", "class prior", both_orders=True),
+    Variant("student on hard labels", (*ALONE, "post_pretrain.enabled=false"), "score/", "class prior"),
+    Variant("+ post-pretraining", ALONE, "score/", "student on hard labels"),
+    Variant("+ distillation, published loss", (), "distill/", "+ post-pretraining"),
+    Variant("+ our loss", OURS, "distill/", "+ distillation, published loss"),
+    Variant("+ out-of-fold soft labels", OUT_OF_FOLD, "distill/", "+ our loss"),
+    Variant(
         "+ half as many pairs without votes",
         (*OUT_OF_FOLD, UNLABELLED),
         "distill/",
         "+ out-of-fold soft labels",
     ),
-    Rung("students taught by students", SELF_TAUGHT, "distill/", "+ post-pretraining"),
-    Rung("students' predictions blended", OUT_OF_FOLD, "distill/", "+ out-of-fold soft labels", blended=True),
-    Rung(
+    Variant("students taught by students", SELF_TAUGHT, "distill/", "+ post-pretraining"),
+    Variant(
+        "students' predictions blended", OUT_OF_FOLD, "distill/", "+ out-of-fold soft labels", blended=True
+    ),
+    Variant(
         PUBLISHED, (*OUT_OF_FOLD, "average.method=published"), "predict/averaged", "+ out-of-fold soft labels"
     ),
-    Rung(EXACT, OUT_OF_FOLD, "predict/averaged", PUBLISHED),
-    Rung("average, weighted", (*OUT_OF_FOLD, "average.method=weighted"), "predict/averaged", EXACT),
-    Rung("+ 8 bits (GPTQ)", OUT_OF_FOLD, "predict/quantized", EXACT),
-    Rung(
+    Variant(EXACT, OUT_OF_FOLD, "predict/averaged", PUBLISHED),
+    Variant("+ 8 bits (GPTQ)", OUT_OF_FOLD, "predict/quantized", EXACT),
+    Variant(
         "both orders for the least certain 40 %",
         OUT_OF_FOLD,
         "predict/quantized",
         "+ 8 bits (GPTQ)",
         share=0.4,
     ),
-    Rung("+ both orders", OUT_OF_FOLD, "predict/quantized", "+ 8 bits (GPTQ)", True),
-    Rung("+ temperature", OUT_OF_FOLD, "predict/quantized", "+ both orders", True, True),
+    Variant("+ both orders", OUT_OF_FOLD, "predict/quantized", "+ 8 bits (GPTQ)", True),
+    Variant("+ temperature", OUT_OF_FOLD, "predict/quantized", "+ both orders", True, True),
 )
 
 
@@ -225,21 +227,21 @@ def cached(work: Path, seed: int, votes: int) -> dict[str, Any]:
 
 
 def measure(folder: Path, seed: int, votes: int) -> dict[str, float]:
-    """The excess of the class prior and of every rung that the pipeline has tasks for, in one seed."""
+    """The excess of the class prior and of every variant that the pipeline has tasks for, in one seed."""
     prepare(folder, seed, votes)
     truth: dict[str, Array] = {}
     excess: dict[str, float] = {}
-    for rung in RUNGS:
-        work = Workspace(folder / "recipe.yaml", rung.sets)
-        if not (tasks := needed(work, rung.tasks)):
+    for variant in VARIANTS:
+        work = Workspace(folder / "recipe.yaml", variant.sets)
+        if not (tasks := needed(work, variant.tasks)):
             continue
         for task in tasks:
             run_task(work, task, lambda line: None, lambda: False, device="cpu")
         if not truth:
             truth = lockbox_truth(work)
             excess["class prior"] = _excess(prior(work, len(truth)), truth, list(truth))
-        excess[rung.name] = excess_of(work, rung, truth)
-        print(f"seed {seed}: {rung.name} {excess[rung.name]:.5f}", flush=True)
+        excess[variant.name] = excess_of(work, variant, truth)
+        print(f"seed {seed}: {variant.name} {excess[variant.name]:.5f}", flush=True)
     return excess
 
 
@@ -271,30 +273,29 @@ def prior(work: Workspace, rows: int) -> Array:
     return prior_prediction([votes[f"p_{x}"].to_numpy().mean() for x in LABELS], rows)
 
 
-def excess_of(work: Workspace, rung: Rung, truth: dict[str, Array]) -> float:
-    """The mean over a rung's models, or the excess of their mean prediction."""
-    tasks = [task for task in work.tasks if task.id.startswith(rung.tasks)]
-    calibrations = []
-    if rung.calibrated:
+def excess_of(work: Workspace, variant: Variant, truth: dict[str, Array]) -> float:
+    """The mean over the models of a variant, or the excess of their mean prediction."""
+    tasks = [task for task in work.tasks if task.id.startswith(variant.tasks)]
+    calibration = None
+    if variant.calibrated:
         package = work.folder(work.find("quantize/student")) / "model" / "tiebreak.json"
-        calibrations = [json.loads(package.read_text())["calibration"]]
-    scored = model_logits.read([work.folder(task) for task in tasks], calibrations)
+        calibration = json.loads(package.read_text())["calibration"]
+    scored = logits.read([work.folder(task) for task in tasks], calibration)
     ids = list(truth)
-    models = [model.aligned(ids) for model in model_logits.of_split(scored, "lockbox")]
-    predictions = [model.probabilities(rung.both_orders, rung.calibrated) for model in models]
-    if rung.share < 1:
-        predictions = [partly_augmented(work, model, rung.share) for model in models]
-    if rung.blended:
+    models = [model.aligned(ids) for model in logits.of_split(scored, "lockbox")]
+    predictions = [model.probabilities(variant.both_orders, variant.calibrated) for model in models]
+    if variant.share < 1:
+        predictions = [partly_augmented(work, model, variant.share) for model in models]
+    if variant.blended:
         predictions = [np.mean(predictions, axis=0)]
     return float(np.mean([_excess(p_NC, truth, ids) for p_NC in predictions]))
 
 
-def partly_augmented(work: Workspace, model: model_logits.ModelLogits, share: float) -> Array:
+def partly_augmented(work: Workspace, model: ModelLogits, share: float) -> Array:
     """Both orders where one is less certain than what leaves `share` of the calibration votes uncertain."""
     rows = read_table(work.folder(work.find("split/votes")) / "rows.parquet")
-    position = {vote: n for n, vote in enumerate(rows["id"].to_pylist())}
-    votes = rows.take([position[vote] for vote in model.ids])
-    average = model_logits.read([work.folder(work.find("average/student"))])
+    votes = rows_of(rows, model.ids)
+    average = logits.read([work.folder(work.find("average/student"))])
     certain_from = certainty_threshold(*votes_with_logits(rows, average), share)
     return tta_probabilities(votes, model.z_NOC, Tta(), certain_from)
 
@@ -305,17 +306,17 @@ def _excess(p_NC: Array, truth: dict[str, Array], ids: Sequence[str]) -> float:
 
 
 def summary(found: Sequence[Mapping[str, float]]) -> list[dict[str, Any]]:
-    """Each rung's excess, and its change from the rung it is compared with, over the seeds; p is that of its t
+    """Each variant's excess, and its change from the variant it is compared with, over the seeds; p is that of its t
     test, by Holm's correction for all of them (Scandinavian Journal of Statistics 6, 1979).
     """
-    rows = [{"rung": "class prior", "excess": asdict(over_seeds([seed["class prior"] for seed in found]))}]
-    rungs = [rung for rung in RUNGS if rung.name in found[0]]
-    changes = [[seed[rung.name] - seed[rung.below] for seed in found] for rung in rungs]
+    rows = [{"variant": "class prior", "excess": asdict(over_seeds([seed["class prior"] for seed in found]))}]
+    variants = [variant for variant in VARIANTS if variant.name in found[0]]
+    changes = [[seed[variant.name] - seed[variant.below] for seed in found] for variant in variants]
     p = holm([float(ttest_1samp(change, 0).pvalue) for change in changes])
-    for rung, change, adjusted in zip(rungs, changes, p, strict=True):
-        excess = asdict(over_seeds([seed[rung.name] for seed in found]))
-        moved = {"below": rung.below, "change": asdict(over_seeds(change)), "p": adjusted}
-        rows.append({"rung": rung.name, "excess": excess, **moved})
+    for variant, change, adjusted in zip(variants, changes, p, strict=True):
+        excess = asdict(over_seeds([seed[variant.name] for seed in found]))
+        moved = {"below": variant.below, "change": asdict(over_seeds(change)), "p": adjusted}
+        rows.append({"variant": variant.name, "excess": excess, **moved})
     return rows
 
 
@@ -340,7 +341,9 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     for row in rows:
         change = "{value:+.5f} ({low:+.5f} to {high:+.5f})".format(**row["change"]) if "change" in row else ""
         value = row["excess"]["value"]
-        lines.append(f"| {row['rung']} | {value:.5f} | {change} | {row.get('below', '')} | {verdict(row)} |")
+        lines.append(
+            f"| {row['variant']} | {value:.5f} | {change} | {row.get('below', '')} | {verdict(row)} |"
+        )
     return lines
 
 
@@ -383,7 +386,7 @@ order stored. A change is paired by vote; its interval is Student's t over the s
 {table}
 
 Caveats: tiny random models on a CPU; what a step is worth with pretrained models is another question. Hyperparameters
-are one choice for all rungs; the weights of "our loss" (label 0.3, KL 0.7 T^2 at T = 2, no cosine, a teacher's mean over
+are one choice for all variants; the weights of "our loss" (label 0.3, KL 0.7 T^2 at T = 2, no cosine, a teacher's mean over
 both orders) were chosen after a look at two other seeds. t intervals take the seeds' changes to be normal. An interval is of one change; "not after Holm"
 marks those that do not stand a correction for all of them. It knows nothing of seeds that were added after a look.
 """

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -13,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from tiebreak.evaluate.build_metrics import labelled_votes
 from tiebreak.stats.metrics import Array, log_loss
 from tiebreak.votes import splits
-from tiebreak.votes.schema import read_table
+from tiebreak.votes.schema import read_table, swap_answers
 
 
 def make(rows: Path, output: Path) -> None:
@@ -21,7 +22,12 @@ def make(rows: Path, output: Path) -> None:
     if output.is_file():
         return
     table = read_table(rows)
-    np.save(output, lexical(splits.fold_votes(table), splits.lockbox(table)))
+    np.save(output, lexical(fold_votes(table), splits.lockbox(table)))
+
+
+def fold_votes(rows: pa.Table) -> pa.Table:
+    """The votes that belong to a fold: neither lockbox, nor calibration, nor extra votes."""
+    return rows.filter(pc.greater_equal(rows["fold"], 0))
 
 
 def lexical(training: pa.Table, lockbox: pa.Table) -> Array:
@@ -68,12 +74,11 @@ def regress(
     other: Mapping[int, sparse.csr_matrix],
     score: NDArray[np.bool_],
 ) -> Array:
-    swapped_N = np.array([1, 0, 2])[y_N]
+    swapped_N = swap_answers(np.arange(3))[y_N]
     model = LogisticRegression(C=C, max_iter=300)
     model.fit(sparse.vstack([x[0][fit], x[1][fit]]), np.concatenate([y_N[fit], swapped_N[fit]]))
-    p_NC: Array = (
-        model.predict_proba(other[0][score]) + model.predict_proba(other[1][score])[:, [1, 0, 2]]
-    ) / 2
+    stored_NC, swapped_NC = (model.predict_proba(other[order][score]) for order in (0, 1))
+    p_NC: Array = (stored_NC + swap_answers(swapped_NC)) / 2
     return p_NC
 
 

@@ -8,7 +8,7 @@ lockbox is written as NAME.npz, arrays (votes, 3), beside NAME.json with its set
 Each needs its own package, and none needs tiebreak's pins: run them in an environment of their own.
 
 All see the votes outside lockbox and calibration side for two epochs, rows of 1,024 tokens at most. Each has its own defaults
-but for what is said in its function. TRL knows no ties: it learns from the votes that have a winner.
+but for what its function states. TRL knows no ties: it learns from the votes that have a winner.
 """
 
 import argparse
@@ -33,10 +33,12 @@ EPOCHS = 2
 BATCH = 32
 
 Array = NDArray[np.float64]
-Said = dict[str, Array]
+Predictions = dict[str, Array]
 
 
-def trainer(votes: dict[str, pa.Table], base: str, folder: Path, device: str) -> tuple[Said, dict[str, Any]]:
+def trainer(
+    votes: dict[str, pa.Table], base: str, folder: Path, device: str
+) -> tuple[Predictions, dict[str, Any]]:
     """transformers' Trainer: all weights, bf16, its default rate 5e-5, linear decay; both orders shown, both averaged."""
     import torch
     from transformers import (
@@ -72,14 +74,16 @@ def trainer(votes: dict[str, pa.Table], base: str, folder: Path, device: str) ->
     learner.train()
     learner.args.train_sampling_strategy = "random"  # grouping by length would shuffle predictions too
 
-    def said(table: pa.Table) -> Array:
+    def predict(table: pa.Table) -> Array:
         z = [learner.predict(rows(table, order)).predictions.astype(np.float64) for order in (0, 1)]
         return (softmax(z[0]) + softmax(z[1])[:, [1, 0, 2]]) / 2
 
-    return {side: said(votes[side]) for side in ("calibration", "lockbox")}, {"rate": 5e-5, "batch": BATCH}
+    return {side: predict(votes[side]) for side in ("calibration", "lockbox")}, {"rate": 5e-5, "batch": BATCH}
 
 
-def trl(votes: dict[str, pa.Table], base: str, folder: Path, device: str) -> tuple[Said, dict[str, Any]]:
+def trl(
+    votes: dict[str, pa.Table], base: str, folder: Path, device: str
+) -> tuple[Predictions, dict[str, Any]]:
     """TRL's RewardTrainer: all weights at its default rate 1e-4; texts over 1,024 tokens lose their beginning.
 
     Its scores s make P(A) = (1 - t) sigmoid(s_a - s_b) with t the share of ties among the training votes.
@@ -124,17 +128,17 @@ def trl(votes: dict[str, pa.Table], base: str, folder: Path, device: str) -> tup
 
     ties = float(labels[:, 2].mean())
 
-    def said(table: pa.Table) -> Array:
+    def predict(table: pa.Table) -> Array:
         wins = (1 - ties) / (1 + np.exp(scores(ids(table, 1)) - scores(ids(table, 0))))
         return np.stack([wins, 1 - ties - wins, np.full(len(wins), ties)], axis=1)
 
     about = {"rate": 1e-4, "batch": BATCH, "ties": ties, "pairs": len(ordered)}
-    return {side: said(votes[side]) for side in ("calibration", "lockbox")}, about
+    return {side: predict(votes[side]) for side in ("calibration", "lockbox")}, about
 
 
 def pairjudge(
     votes: dict[str, pa.Table], base: str, folder: Path, device: str
-) -> tuple[Said, dict[str, Any]]:
+) -> tuple[Predictions, dict[str, Any]]:
     """pairjudge's trainer: LoRA 16 at its default rate 2e-4, its template; the best epoch by its own holdout of 5 %.
 
     One order in training, as it has it; its swap average in prediction. A vote that it refuses, as one of two empty
@@ -165,7 +169,7 @@ def pairjudge(
     shares_C = labels_of(votes["training"]).mean(axis=0)
     refused: dict[str, int] = {}
 
-    def said(side: str) -> Array:
+    def predict(side: str) -> Array:
         asked = frame(votes[side])
         columns = asked["prompt"], asked["response_a"], asked["response_b"]
         taken_N = np.array(
@@ -180,11 +184,11 @@ def pairjudge(
         p_NC[taken_N] = judge.predict_proba(taken, swap_debias=True, batch_size=BATCH)
         return p_NC
 
-    both = {side: said(side) for side in ("calibration", "lockbox")}
+    both = {side: predict(side) for side in ("calibration", "lockbox")}
     return both, {"rate": config.lr, "batch": BATCH, "rank": config.lora_r, "refused": refused}
 
 
-PEERS: dict[str, Callable[[dict[str, pa.Table], str, Path, str], tuple[Said, dict[str, Any]]]] = {
+PEERS: dict[str, Callable[[dict[str, pa.Table], str, Path, str], tuple[Predictions, dict[str, Any]]]] = {
     "trainer": trainer,
     "trl": trl,
     "pairjudge": pairjudge,
@@ -207,10 +211,10 @@ def main() -> None:
         return
     chosen.into.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
-    said, about = PEERS[chosen.name](
+    predictions, about = PEERS[chosen.name](
         sides_of(chosen.rows, chosen.votes), chosen.base, chosen.into, chosen.device
     )
-    np.savez(chosen.into / f"{chosen.name}.npz", **said)
+    np.savez(chosen.into / f"{chosen.name}.npz", **predictions)
     about |= {"minutes": (time.monotonic() - began) / 60, "version": version(PACKAGE[chosen.name])}
     (chosen.into / f"{chosen.name}.json").write_text(json.dumps(about) + "\n", encoding="utf-8")
 

@@ -10,7 +10,6 @@ BPE, 32,000 tokens), since a published one cannot be assumed here. All arms prep
                 first strings, where each text is encoded to see whether the whole fits, and if not the longer
                 answer loses one token at a time and what is left is decoded; then the strings are encoded
     ours        tokenize() once, then row() for both orders
-    shards      the same from a Parquet file into Parquet shards, rows left to be assembled
     floor       tokenizers encodes each text once, in batches; nothing is done with the ids
 
 texts_per_second counts prompt and both answers of each vote once. An arm's figure is its best of three rounds
@@ -35,12 +34,10 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from tiebreak.model import tiny
 from tiebreak.recipe.schema import Prompt
-from tiebreak.tokens import shards
 from tiebreak.tokens.prompt import ENCODE_CHUNK, TokenizedVotes, tokenize
 from tiebreak.votes import synthetic
 from tiebreak.votes.formats.readers import read_all
-from tiebreak.votes.parquet import batches
-from tiebreak.votes.schema import SCHEMA, write_table
+from tiebreak.votes.schema import SCHEMA
 from tiebreak.votes.splits import subset
 
 MAX_TOKENS = 1024
@@ -158,13 +155,9 @@ def main() -> None:
 
 def report(votes: pa.Table, origin: str, folder: Path, keep: bool) -> None:
     tokenizer = train_tokenizer(votes, folder / "model")
-    write_table(votes, folder / "votes.parquet")
     texts = [text for column in COLUMNS for text in joined(votes, column)]
     arms: dict[str, Callable[[], object]] = {
         "ours": lambda: ours(votes, tokenizer),
-        "shards": lambda: list(
-            shards.write(batches(folder / "votes.parquet"), folder / "shards", tokenizer, Prompt())
-        ),
         "floor": lambda: floor(texts, tokenizer),
     }
     floor(texts[:1000], tokenizer)

@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import yaml
+from lexical import fold_votes
 from machine import processor
 from real_votes import BOOTSTRAP, PREFERENCES, SOURCES, write_votes
 
@@ -40,10 +41,9 @@ from tiebreak.baseline import files
 from tiebreak.baseline.inputs import Inputs
 from tiebreak.baseline.model import PARTS
 from tiebreak.engine.workspace import Workspace
-from tiebreak.evaluate import model_logits
 from tiebreak.evaluate.build_metrics import labelled_votes
 from tiebreak.evaluate.variants import LabelledVotes
-from tiebreak.judge import package
+from tiebreak.judge import logits, package
 from tiebreak.judge.postprocessing import Postprocessing
 from tiebreak.stats.blend import LogBlend
 from tiebreak.stats.calibration import TemperatureScaling, from_json
@@ -236,11 +236,11 @@ def compare(chosen: argparse.Namespace, source_of: Mapping[str, str]) -> list[di
     first = Part(0).workspace(chosen.work)
     rows = read_table(first.folder(first.find("split/votes")) / "rows.parquet")
     lockbox, aside = splits.lockbox(rows), splits.calibration(rows)
-    arms = {name: said for name, said in arms_of(chosen, rows) if all(said)}
+    arms = {name: predictions for name, predictions in arms_of(chosen, rows) if all(predictions)}
     every = {
         f"{name}/{seed}/{n}": p_NC
-        for name, said in arms.items()
-        for seed, many in enumerate(said)
+        for name, predictions in arms.items()
+        for seed, many in enumerate(predictions)
         for n, p_NC in enumerate(many)
     }
     np.savez_compressed(chosen.work / "lockbox.npz", **every)
@@ -284,32 +284,35 @@ def measured(predictions: Predictions, truth: LabelledVotes, source_N: Any) -> d
 def arms_of(chosen: argparse.Namespace, rows: pa.Table) -> Iterator[tuple[str, Predictions]]:
     """Each arm's predictions of the lockbox votes."""
     lockbox, aside = splits.lockbox(rows), splits.calibration(rows)
-    said = Said(chosen.work, lockbox, aside)
+    models = LockboxPredictions(chosen.work, lockbox, aside)
     seeds = range(chosen.seeds)
-    prior_C = labelled_votes(splits.fold_votes(rows)).y_NC.mean(axis=0)
+    prior_C = labelled_votes(fold_votes(rows)).y_NC.mean(axis=0)
     yield "class prior", [[prior_prediction(prior_C, len(lockbox))]]
     plain = [Part(seed).workspace(chosen.work) for seed in seeds]
     yield from simple_arms(plain[0], lockbox)
-    yield "hard labels, one order", [said.of(work, "score", both=False) for work in plain]
-    yield "hard labels", [said.of(work, "score") for work in plain]
-    yield "hard labels, first fold", [said.of(work, "score")[:1] for work in plain]
+    yield "hard labels, one order", [models.of(work, "score", both=False) for work in plain]
+    yield "hard labels", [models.of(work, "score") for work in plain]
+    yield "hard labels, first fold", [models.of(work, "score")[:1] for work in plain]
     for name in chosen.precisions:
         others = [precision(seed, name).workspace(chosen.work) for seed in seeds]
-        yield f"hard labels, first fold, {name}", [said.of(work, "score") for work in others]
+        yield f"hard labels, first fold, {name}", [models.of(work, "score") for work in others]
     step_1, in_sample = zip(*(other_parts(seed, ()) for seed in seeds), strict=True)
-    yield "+ step 1", [said.of(part.workspace(chosen.work), "score") for part in step_1]
-    yield "+ in-sample distillation", [said.of(part.workspace(chosen.work), "distill") for part in in_sample]
-    yield "+ out-of-fold distillation", [said.of(work, "distill") for work in plain]
-    yield "folds' blend", [[np.mean(many, axis=0)] for work in plain if (many := said.of(work, "distill"))]
+    yield "+ step 1", [models.of(part.workspace(chosen.work), "score") for part in step_1]
+    yield (
+        "+ in-sample distillation",
+        [models.of(part.workspace(chosen.work), "distill") for part in in_sample],
+    )
+    yield "+ out-of-fold distillation", [models.of(work, "distill") for work in plain]
+    yield "folds' blend", [[np.mean(many, axis=0)] for work in plain if (many := models.of(work, "distill"))]
     for name, works in (
         ("folds' average", plain),
         ("one student", [Part(seed, (ONE,)).workspace(chosen.work) for seed in seeds]),
     ):
-        yield name, [said.of(work, "predict/averaged") for work in works]
-        yield f"{name}, 8 bits", [said.of(work, "predict/quantized") for work in works]
-        yield f"{name}, calibrated", [said.shipped(work, alone=True) for work in works]
-        yield f"{name}, as shipped", [said.shipped(work) for work in works]
-        yield f"{name}, log blend with the baseline", [said.blended(work) for work in works]
+        yield name, [models.of(work, "predict/averaged") for work in works]
+        yield f"{name}, 8 bits", [models.of(work, "predict/quantized") for work in works]
+        yield f"{name}, calibrated", [models.shipped(work, alone=True) for work in works]
+        yield f"{name}, as shipped", [models.shipped(work) for work in works]
+        yield f"{name}, log blend with the baseline", [models.blended(work) for work in works]
     if chosen.peers:
         for name, title in PEERS.items():
             if not (chosen.work / "peers" / f"{name}.json").is_file():
@@ -318,8 +321,8 @@ def arms_of(chosen: argparse.Namespace, rows: pa.Table) -> Iterator[tuple[str, P
 
 
 @dataclass(frozen=True)
-class Said:
-    """What the models of a work folder say of the lockbox."""
+class LockboxPredictions:
+    """Predictions of the lockbox by the models of a work folder."""
 
     folder: Path
     lockbox: pa.Table
@@ -330,7 +333,7 @@ class Said:
         tasks = [t for t in work.tasks if task in (t.step.name, t.id)]
         if any(work.manifest(t) is None for t in tasks):
             return []  # not trained, as the time was too short
-        models = model_logits.of_split(model_logits.read([work.folder(t) for t in tasks]), "lockbox")
+        models = logits.of_split(logits.read([work.folder(t) for t in tasks]), "lockbox")
         aligned = [model.aligned(self.lockbox["id"].to_pylist()) for model in models]
         return [model.probabilities(both_orders=both, calibrated=False) for model in aligned]
 
@@ -339,7 +342,7 @@ class Said:
         task = work.find("predict/quantized")
         if work.manifest(task) is None:
             return []
-        (model,) = model_logits.of_split(model_logits.read([work.folder(task)]), "lockbox")
+        (model,) = logits.of_split(logits.read([work.folder(task)]), "lockbox")
         folder = work.folder(work.find("quantize/student")) / "model"
         z_NOC = model.aligned(self.lockbox["id"].to_pylist()).z_NOC
         shipped = Postprocessing.from_package(package.read(folder), folder)
@@ -362,7 +365,7 @@ class Said:
 
     @staticmethod
     def _on(split: str, folder: Path, votes: pa.Table, both: bool = False) -> Array:
-        (model,) = model_logits.of_split(model_logits.read([folder]), split)
+        (model,) = logits.of_split(logits.read([folder]), split)
         return model.aligned(votes["id"].to_pylist()).probabilities(both, calibrated=False)
 
 
@@ -380,8 +383,8 @@ def simple_arms(work: Workspace, lockbox: pa.Table) -> Iterator[tuple[str, Predi
 
 def peer_arms(file: Path, title: str, y_NC: Array) -> Iterator[tuple[str, Predictions]]:
     """A peer as it is, and with a temperature fitted on the calibration side."""
-    with np.load(file) as said:
-        aside_NC, p_NC = said["calibration"], said["lockbox"]
+    with np.load(file) as predictions:
+        aside_NC, p_NC = predictions["calibration"], predictions["lockbox"]
     yield f"peer: {title}", [[p_NC]]
     yield f"peer: {title}, temperature", [[TemperatureScaling().fit(aside_NC, y_NC).predict_proba(p_NC)]]
 
@@ -456,7 +459,7 @@ lockbox, a tenth calibrates, the rest are three folds. Teacher and student are t
 epochs at 1e-3, rows of 1,024 tokens, bf16. "Hard labels" are the teachers, which learn from the labels of two folds; "+ step 1" begin
 after HH-RLHF's pairs; students learn from labels and teachers of two folds, "one student" from those of all three, each vote's teacher
 being the one that held it out. "Words" is the baseline's logistic regression on n-grams and features, "trees" its boosted
-trees on features. Unless said, models predict in both orders, uncalibrated. The first interval is of votes (t, bootstrap
+trees on features. Unless noted, models predict in both orders, uncalibrated. The first interval is of votes (t, bootstrap
 over prompts), the spread one of training (standard deviation over seeds); changes are paired by vote. The ECE's second figure is what
 19 in 20 perfectly calibrated models would stay below.
 

@@ -49,9 +49,8 @@ from tiebreak.engine import local_runner
 from tiebreak.engine.planner import select
 from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import TiebreakError
-from tiebreak.evaluate import model_logits
 from tiebreak.evaluate.build_metrics import labelled_votes
-from tiebreak.judge import package
+from tiebreak.judge import logits, package
 from tiebreak.judge.postprocessing import Postprocessing
 from tiebreak.stats.metrics import Array, Bootstrap, difference, log_loss, prior_prediction, summarise
 from tiebreak.votes import splits
@@ -311,11 +310,11 @@ def finish(work: Workspace, steps: Sequence[str] = ()) -> None:
 def held_out_loss(work: Workspace) -> float:
     """The log loss of the folds' teachers on the votes that they held out, both orders."""
     finish(work, ("ingest", "split", "post_pretrain", "teach", "score"))
-    scored = model_logits.read([work.folder(task) for task in work.tasks if task.step.name == "score"])
+    scored = logits.read([work.folder(task) for task in work.tasks if task.step.name == "score"])
     rows = labelled_votes(read_table(split_of(work) / "rows.parquet"))
     losses = [
-        log_loss(said.probabilities(both_orders=True, calibrated=False), rows.subset(said.ids).y_NC)
-        for said in model_logits.of_split(scored, "held_out")
+        log_loss(model.probabilities(both_orders=True, calibrated=False), rows.subset(model.ids).y_NC)
+        for model in logits.of_split(scored, "held_out")
     ]
     return float(np.mean(losses))
 
@@ -323,7 +322,7 @@ def held_out_loss(work: Workspace) -> float:
 def compare(work: Workspace, source_of: Mapping[str, str], tf_idf: Array) -> list[dict[str, Any]]:
     """Every arm on the lockbox: log loss and accuracy with intervals, change from TF-IDF and from the prior."""
     rows = read_table(split_of(work) / "rows.parquet")
-    lockbox, training = splits.lockbox(rows), splits.fold_votes(rows)
+    lockbox, training = splits.lockbox(rows), lexical.fold_votes(rows)
     truth, ids = labelled_votes(lockbox), lockbox["id"].to_pylist()
     arms: dict[str, list[Array]] = {
         "class prior": [prior_prediction(labelled_votes(training).y_NC.mean(axis=0), len(ids))],
@@ -334,8 +333,8 @@ def compare(work: Workspace, source_of: Mapping[str, str], tf_idf: Array) -> lis
     }
     from_lmsys = np.array([source_of[vote] == "LMSYS" for vote in ids])
     found = []
-    for name, said in arms.items():
-        metrics = summarise(said, truth.y_NC, BOOTSTRAP, truth.groups_N)
+    for name, predictions in arms.items():
+        metrics = summarise(predictions, truth.y_NC, BOOTSTRAP, truth.groups_N)
         found.append(
             {
                 "arm": name,
@@ -343,12 +342,12 @@ def compare(work: Workspace, source_of: Mapping[str, str], tf_idf: Array) -> lis
                 "log_loss": asdict(metrics["log_loss"]),
                 "accuracy": asdict(metrics["accuracy"]),
                 "log_loss_lmsys": float(
-                    np.mean([log_loss(p_NC[from_lmsys], truth.y_NC[from_lmsys]) for p_NC in said])
+                    np.mean([log_loss(p_NC[from_lmsys], truth.y_NC[from_lmsys]) for p_NC in predictions])
                 ),
                 "rows_lmsys": int(from_lmsys.sum()),
                 **{
                     f"change_from_{base}": asdict(
-                        difference(said, arms[base], truth.y_NC, BOOTSTRAP, truth.groups_N)
+                        difference(predictions, arms[base], truth.y_NC, BOOTSTRAP, truth.groups_N)
                     )
                     for base in ("class prior", "TF-IDF")
                 },
@@ -364,13 +363,13 @@ def prior_of_source(training: pa.Table, lockbox: pa.Table, source_of: Mapping[st
 
 
 def students(work: Workspace, ids: Sequence[str]) -> list[Array]:
-    scored = model_logits.read([work.folder(task) for task in work.tasks if task.step.name == "distill"])
-    models = [model.aligned(ids) for model in model_logits.of_split(scored, "lockbox")]
+    scored = logits.read([work.folder(task) for task in work.tasks if task.step.name == "distill"])
+    models = [model.aligned(ids) for model in logits.of_split(scored, "lockbox")]
     return [model.probabilities(both_orders=False, calibrated=False) for model in models]
 
 
 def shipped(work: Workspace, lockbox: pa.Table) -> Array:
-    (model,) = model_logits.read([work.folder(work.find("predict/quantized"))])
+    (model,) = logits.read([work.folder(work.find("predict/quantized"))])
     folder = work.folder(work.find("quantize/student")) / "model"
     verdict = Postprocessing.from_package(package.read(folder), folder)
     return verdict.to_probabilities(lockbox, model.aligned(lockbox["id"].to_pylist()).z_NOC)
@@ -399,8 +398,8 @@ def page(table: str, facts: Mapping[str, Any], scale: Scale, minutes: float) -> 
     about = "\n".join(f"- {name}: {value}" for name, value in facts.items())
     device = "cpu" if facts["card"] == "CPU" else "cuda"
     pairs = "all" if scale.pairs < 0 else f"{scale.pairs:,}"
-    said = vars(scale) | {"table": table, "about": about, "size": facts["size"], "device": device}
-    return PAGE.format(**said | {"pairs": pairs, "minutes": minutes}, lora=LORA)
+    fields = vars(scale) | {"table": table, "about": about, "size": facts["size"], "device": device}
+    return PAGE.format(**fields | {"pairs": pairs, "minutes": minutes}, lora=LORA)
 
 
 PAGE = """# Real votes, trained from scratch

@@ -160,8 +160,8 @@ def tiny_run(once: Callable[..., Path]) -> TinyRun:
     def make(folder: Path) -> None:
         from forked import Tiebreak
 
-        said = Tiebreak("demo", folder / "demo", "--votes", "300").finish()
-        (folder / "summary.json").write_text(said.splitlines()[-1])
+        output = Tiebreak("demo", folder / "demo", "--votes", "300").finish()
+        (folder / "summary.json").write_text(output.splitlines()[-1])
 
     folder = once("tiny", make)
     return TinyRun(folder / "demo", json.loads((folder / "summary.json").read_text()))

@@ -80,7 +80,7 @@ class Tiebreak(Forked):
 def _run(
     folder: Path,
     environment: Mapping[str, str],
-    said: Path,
+    outputs: Path,
     function: Callable[..., Any],
     arguments: tuple[Any, ...],
 ) -> None:
@@ -89,7 +89,7 @@ def _run(
     os.environ.clear()
     os.environ.update(environment)
     for number, name in enumerate(OUTPUTS, start=1):
-        os.dup2(os.open(said / name, os.O_WRONLY | os.O_APPEND), number)
+        os.dup2(os.open(outputs / name, os.O_WRONLY | os.O_APPEND), number)
     function(*arguments)
 
 

@@ -152,11 +152,11 @@ def test_coverage_of_the_data_card_at_a_tiny_size(script: Script) -> None:
 
 @pytest.mark.thorough
 @pytest.mark.usefixtures("few_trees")
-def test_every_rung_of_the_ladder_is_stood_on(script: Script, tmp_path: Path) -> None:
+def test_every_variant_of_the_ladder_is_measured(script: Script, tmp_path: Path) -> None:
     arguments = ("--work", str(tmp_path), "--seeds", "2", "--votes", "240")
     table, line = script("ladder.py", *arguments).strip().split("\n\n")[-2:]
     found = json.loads(line)
-    rows = {row["rung"]: row for row in found["rows"]}
+    rows = {row["variant"]: row for row in found["rows"]}
     for name, row in rows.items():
         assert row["excess"]["value"] > 0, "nothing is better than the truth"
         assert f"| {name} | {row['excess']['value']:.5f} |" in table
@@ -164,7 +164,7 @@ def test_every_rung_of_the_ladder_is_stood_on(script: Script, tmp_path: Path) ->
             change = row["excess"]["value"] - rows[below]["excess"]["value"]
             assert row["change"]["value"] == pytest.approx(change)
     of_seeds = {name: tuple(seed["excess"][name] for seed in found["found"]) for name in rows}
-    assert len(set(of_seeds.values())) == len(rows), "no rung is another by mistake"
+    assert len(set(of_seeds.values())) == len(rows), "no variant is another by mistake"
 
 
 def test_without_data_real_votes_are_skipped(script: Script, tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def test_errors_are_one_line_and_exit_code_2(
     assert not Path("x").exists()
 
 
-WITHOUT_A_RECIPE = {"demo", "init", "schema", "tokenize"}
+WITHOUT_A_RECIPE = {"demo", "init", "schema"}
 ARGUMENTS: dict[str, tuple[str, ...]] = {
     "evaluate": ("{recipe}", "votes.csv"),
     "predict": ("{recipe}", "pairs.csv", "-o", "out.csv"),
@@ -226,9 +226,9 @@ def test_the_version_is_printed(tiebreak) -> None:
 
 
 def test_the_suggested_command_makes_a_missing_input(tiebreak, recipe: Path) -> None:
-    code, _, said = tiebreak("run", recipe, "--steps", "join", "--set", "seed=3")
+    code, _, err = tiebreak("run", recipe, "--steps", "join", "--set", "seed=3")
     assert code == 2
-    assert f"tiebreak run {recipe} --set seed=3 --steps" in said
+    assert f"tiebreak run {recipe} --set seed=3 --steps" in err
 
 
 def test_wrong_usage_ends_with_2(tiebreak) -> None:

@@ -14,8 +14,8 @@ from tiebreak.errors import TiebreakError
 @pytest.mark.parametrize(("votes", "seed"), [(200, 0), (120, 1)])
 def test_a_demo_of_other_votes_is_refused(votes: int, seed: int, tmp_path: Path) -> None:
     init_recipe(tmp_path, "tiny", synthetic=120)
-    said = f"a demo with --votes 120 --seed 0, not --votes {votes} --seed {seed}"
-    with pytest.raises(TiebreakError, match=said):
+    message = f"a demo with --votes 120 --seed 0, not --votes {votes} --seed {seed}"
+    with pytest.raises(TiebreakError, match=message):
         demo(tmp_path, votes, seed, Stop())
 
 

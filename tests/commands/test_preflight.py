@@ -108,12 +108,12 @@ def test_every_command_refuses_a_damaged_model_before_any_work(
     monkeypatch.setattr(cli.Stop, "install", lambda self: self)
     with pytest.raises(SystemExit) as end:
         cli.main()
-    said = capsys.readouterr()
+    captured = capsys.readouterr()
     assert end.value.code == 2
     line = f"error    models.{model}: " if command == "check" else "error: "
-    assert line in (said.out if command == "check" else said.err)
-    assert "breaks off" in said.out + said.err
-    assert str(file) in said.out + said.err
+    assert line in (captured.out if command == "check" else captured.err)
+    assert "breaks off" in captured.out + captured.err
+    assert str(file) in captured.out + captured.err
     assert not (recipe.parent / "run").exists()
 
 

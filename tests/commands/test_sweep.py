@@ -107,31 +107,31 @@ def test_a_sweep_on_a_finished_run(tiny_run, tmp_path: Path) -> None:
     trial = Tiebreak(*command)
     out, err = trial.communicate(timeout=300)
     assert trial.returncode == 0, err
-    said = json.loads(out)
-    assert said["choose"] == [f"{TEACH}=1e-3"], "what hardly learns was chosen"
+    result = json.loads(out)
+    assert result["choose"] == [f"{TEACH}=1e-3"], "what hardly learns was chosen"
     assert "teach/llama-fold1" in err
-    for row, value in zip(said["rows"], ("1e-3", "1e-7"), strict=True):
+    for row, value in zip(result["rows"], ("1e-3", "1e-7"), strict=True):
         after = Workspace(folder / "recipe.yaml", (f"{TEACH}={value}",))
         (arm,) = sweep.arms(Workspace(folder / "recipe.yaml"), [TEACH], [value], 1)
         assert {state(after, after.find(task.id)).status for task in arm.required_tasks()} == {"fresh"}
         assert row["log_loss"] == pytest.approx(expected(after, 1), abs=1e-6)
-    assert said["rows"][0]["change"] == 0
-    assert said["rows"][1]["change"] == pytest.approx(
-        said["rows"][1]["log_loss"] - said["rows"][0]["log_loss"], abs=1e-9
+    assert result["rows"][0]["change"] == 0
+    assert result["rows"][1]["change"] == pytest.approx(
+        result["rows"][1]["log_loss"] - result["rows"][0]["log_loss"], abs=1e-9
     )
 
 
 def expected(work: Workspace, fold: int) -> float:
     """The log loss of a teacher on the votes that it has not seen, by scikit-learn."""
     scored = work.folder(work.find(f"score/llama-fold{fold}-1of1")) / "logits.parquet"
-    said: dict[str, list[np.ndarray]] = {}
+    predictions: dict[str, list[np.ndarray]] = {}
     for row in pq.read_table(scored).to_pylist():
         if row["split"] in ("held_out", "calibration"):
             first, second, tie = np.exp([row["z_first"], row["z_second"], row["z_tie"]], dtype=np.float64)
             exp_C = np.array([first, second, tie] if row["order"] == 0 else [second, first, tie])
-            said.setdefault(row["id"], []).append(exp_C / exp_C.sum())
+            predictions.setdefault(row["id"], []).append(exp_C / exp_C.sum())
     rows = pq.read_table(work.folder(work.find("split/votes")) / "rows.parquet").to_pylist()
     unseen = [row for row in rows if row["fold"] in (fold, CALIBRATION)]
-    assert {row["id"] for row in unseen} == said.keys()
+    assert {row["id"] for row in unseen} == predictions.keys()
     labels = [np.argmax([row["p_a"], row["p_b"], row["p_tie"]]) for row in unseen]
-    return float(log_loss(labels, [np.mean(said[row["id"]], axis=0) for row in unseen]))
+    return float(log_loss(labels, [np.mean(predictions[row["id"]], axis=0) for row in unseen]))

@@ -31,8 +31,8 @@ def arena(n):
 
 
 def preference(n):
-    said = {side: f"\n\nHuman: {n}\n\nAssistant: {side}" for side in ("chosen", "rejected")}
-    return {"id": f"row-{n}", **said}
+    dialogs = {side: f"\n\nHuman: {n}\n\nAssistant: {side}" for side in ("chosen", "rejected")}
+    return {"id": f"row-{n}", **dialogs}
 
 
 def scored(n):

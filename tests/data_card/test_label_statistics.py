@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tiebreak.data_card import label_statistics
+from tiebreak.votes.schema import swap_answers
 
 
 def test_length_bins_hold_every_vote_once():
@@ -12,7 +13,7 @@ def test_length_bins_hold_every_vote_once():
     p = np.eye(3)[rng.integers(0, 3, 500)]
     bins = label_statistics.length_bins(p, lengths, ones, groups)
     assert sum(b.a_wins.votes for b in bins) == round(p[:, :2].sum())
-    turned, back = p[:, [1, 0, 2]], lengths[:, ::-1]
+    turned, back = swap_answers(p), lengths[:, ::-1]
     mirrored = label_statistics.length_bins(turned, back, ones, groups)
     assert label_statistics.longer_wins(p, lengths, ones, groups) == label_statistics.longer_wins(
         turned, back, ones, groups

@@ -5,7 +5,7 @@ import pytest
 from tiebreak.evaluate.augmentation import tta_tradeoff
 from tiebreak.evaluate.variants import LabelledVotes
 from tiebreak.judge.logits import mean_over_orders, softmax
-from tiebreak.judge.swap import first_order
+from tiebreak.judge.tta import first_order
 from tiebreak.stats.metrics import Bootstrap, log_loss
 from tiebreak.votes.schema import table_of
 

@@ -75,8 +75,8 @@ def three(tmp_path) -> tuple[list[Path], np.ndarray, np.ndarray]:
     random = np.random.default_rng(2)
     true = random.dirichlet([1, 1, 1], size=400)
     labels = np.array([random.choice(3, p=p) for p in true])
-    said = [true * 0.8 + 0.2 / 3, true**2, random.dirichlet([2, 2, 2], size=400)]
-    x = np.stack([p / p.sum(axis=1, keepdims=True) for p in said], axis=1)
+    predictions = [true * 0.8 + 0.2 / 3, true**2, random.dirichlet([2, 2, 2], size=400)]
+    x = np.stack([p / p.sum(axis=1, keepdims=True) for p in predictions], axis=1)
     files = [tmp_path / f"m{m}.csv" for m in range(3)]
     for m, path in enumerate(files):
         order = random.permutation(400)

@@ -8,7 +8,6 @@ import pytest
 from scipy.stats import binomtest
 
 from tiebreak.evaluate import model_card, plots, report
-from tiebreak.evaluate.model_logits import ModelLogits
 from tiebreak.evaluate.variants import (
     LabelledVotes,
     Stage,
@@ -17,6 +16,7 @@ from tiebreak.evaluate.variants import (
     reliability,
     variants,
 )
+from tiebreak.judge.logits import ModelLogits
 from tiebreak.stats.calibration import from_json
 from tiebreak.stats.calibration_test import calibration_test
 from tiebreak.stats.clustered import share

@@ -75,12 +75,12 @@ def test_the_blend_lies_between_calibration_and_rules(name, alone, folder, basel
     ship(folder, blend.to_json())
     shipped = package.read(alone)
     package.write(shipped.model_copy(update={"rules": None}), alone)
-    said = tiebreak.load(alone, device="cpu").predict(table)
+    predictions = tiebreak.load(alone, device="cpu").predict(table)
     package.write(shipped, alone)
-    both = blend.predict_proba(np.stack([said, baseline.predict_proba(table)], axis=1))
+    both = blend.predict_proba(np.stack([predictions, baseline.predict_proba(table)], axis=1))
     found = tiebreak.load(folder, device="cpu").predict(table)
     np.testing.assert_allclose(found, Rules.from_json(shipped.rules).apply(table, both), atol=1e-12)
-    assert np.abs(found - said).max() > 0.05
+    assert np.abs(found - predictions).max() > 0.05
 
 
 @pytest.mark.parametrize("name", BLENDS)

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from tiny_models import base, votes
+from tiny_models import base, swapped, votes
 
 import tiebreak
 from tiebreak.commands import outputs
@@ -21,7 +21,7 @@ from tiebreak.model import classifier
 from tiebreak.model.merge import save
 from tiebreak.recipe.schema import Prompt, Tta
 from tiebreak.stats.metrics import Bootstrap, log_loss
-from tiebreak.votes.schema import LABELS
+from tiebreak.votes.schema import LABELS, swap_answers
 
 
 @pytest.fixture(scope="module")
@@ -60,10 +60,8 @@ def test_the_weighted_mean_of_calibrated_probabilities(folders, votes_and_predic
 
 def test_swapping_the_answers_swaps_the_probabilities_to_the_last_bit(folders, votes_and_predictions) -> None:
     table, _ = votes_and_predictions
-    names = {"response_a": "response_b", "response_b": "response_a"}
-    swapped = table.rename_columns([names.get(c, c) for c in table.column_names])
     ensemble = Ensemble(folders, weights=[0.3, 0.7], device="cpu")
-    assert np.array_equal(ensemble.predict(swapped), ensemble.predict(table)[:, [1, 0, 2]])
+    assert np.array_equal(ensemble.predict(swapped(table)), swap_answers(ensemble.predict(table)))
 
 
 def test_weights_are_fitted_on_votes(folders, votes_and_predictions) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from tiny_models import FOR_KERNELS, base, votes
+from tiny_models import FOR_KERNELS, base, swapped, votes
 from transformers import AutoModelForSequenceClassification
 
 import tiebreak
@@ -21,6 +21,7 @@ from tiebreak.judge.judge import as_table
 from tiebreak.model import classifier
 from tiebreak.model.merge import save
 from tiebreak.recipe.schema import Prompt, Tta
+from tiebreak.votes.schema import swap_answers
 
 TEMPERATURE = 1.7
 
@@ -52,14 +53,14 @@ def test_equals_plain_transformers_one_pair_at_a_time(shipped: Path) -> None:
     expected = []
     for vote in range(6):
         with torch.no_grad():
-            straight, swapped = (
+            one, other = (
                 plain(torch.from_numpy(tokens.row(vote, order, 120)).long()[None], use_cache=False)
                 .logits[0]
                 .double()
                 .softmax(-1)
                 for order in (0, 1)
             )
-        mean = (straight + swapped[[1, 0, 2]]) / 2
+        mean = (one + other[[1, 0, 2]]) / 2
         expected.append(((mean.log() / TEMPERATURE).softmax(-1)).tolist())
     assert np.std(expected) > 0.01
     np.testing.assert_allclose(judge.predict(table), expected, atol=1e-5)
@@ -80,12 +81,10 @@ def test_dicts_tables_and_turns_give_equal_predictions(shipped: Path) -> None:
 
 def test_swapping_the_answers_swaps_the_probabilities(shipped: Path) -> None:
     judge = tiebreak.load(shipped, device="cpu")
-    table = votes(8)
-    swapped = table.rename_columns(
-        [{"response_a": "response_b", "response_b": "response_a"}.get(c, c) for c in table.column_names]
-    )
-    assert np.array_equal(judge.predict(swapped), judge.predict(table)[:, [1, 0, 2]]), "to the last bit"
-    assert not np.allclose(judge.predict(swapped, both=False), judge.predict(table, both=False)[:, [1, 0, 2]])
+    table, other = votes(8), swapped(votes(8))
+    assert np.array_equal(judge.predict(other), swap_answers(judge.predict(table))), "to the last bit"
+    one_order = judge.predict(table, both=False)
+    assert not np.allclose(judge.predict(other, both=False), swap_answers(one_order))
 
 
 def test_predictions_do_not_depend_on_other_rows_order_or_batch(shipped: Path) -> None:

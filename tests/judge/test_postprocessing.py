@@ -14,7 +14,7 @@ from tiebreak.judge.judge import Judge, load_judge
 from tiebreak.judge.logits import mean_over_orders, softmax
 from tiebreak.judge.postprocessing import Postprocessing
 from tiebreak.judge.rules import Rules, kinds
-from tiebreak.judge.swap import first_order
+from tiebreak.judge.tta import first_order
 from tiebreak.model import classifier
 from tiebreak.model.merge import save
 from tiebreak.recipe.schema import Prompt, Tta

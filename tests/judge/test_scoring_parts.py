@@ -9,7 +9,7 @@ from tiny_models import base, votes
 
 from tiebreak.errors import Interrupted
 from tiebreak.judge import scoring_parts
-from tiebreak.judge.logits import LOGITS_SCHEMA, by_vote
+from tiebreak.judge.logits import LOGITS_SCHEMA, from_table, pool
 from tiebreak.model import classifier
 from tiebreak.recipe.schema import Prompt
 from tiebreak.runtime import Runtime
@@ -39,8 +39,9 @@ def table() -> pa.Table:
 def test_every_vote_in_both_orders_with_its_origin(table: pa.Table, tmp_path: Path) -> None:
     logits = scored(table, tmp_path)
     assert logits.schema == LOGITS_SCHEMA
-    ids, z_NOC = by_vote(logits)
-    assert ids == table["id"].to_pylist()
+    pooled = pool(list(from_table(logits)))
+    z_NOC = pooled.z_NOC
+    assert pooled.ids == table["id"].to_pylist()
     assert z_NOC.shape == (10, 2, 3)
     assert not np.allclose(z_NOC[:, 0], z_NOC[:, 1])
     origins = dict(zip(logits["split"].to_pylist(), logits["origin"].to_pylist(), strict=True))

@@ -20,11 +20,10 @@ from tiny_models import base
 
 from tiebreak.engine.task_runner import run_task
 from tiebreak.engine.workspace import Workspace
-from tiebreak.evaluate import model_logits
 from tiebreak.evaluate.build_metrics import labelled_votes
 from tiebreak.evaluate.variants import fold_results
 from tiebreak.judge import scoring_parts
-from tiebreak.judge.logits import by_vote, mean_over_orders, to_table
+from tiebreak.judge.logits import from_table, mean_over_orders, of_split, read, to_table
 from tiebreak.model import classifier, merge
 from tiebreak.model.lora import HEAD, PREFIX, read_adapter, save_adapter
 from tiebreak.pipeline.steps import average
@@ -32,7 +31,7 @@ from tiebreak.stats.calibration import from_json
 from tiebreak.stats.metrics import Bootstrap, log_loss
 from tiebreak.train import fit
 from tiebreak.train.rows import labels_of
-from tiebreak.votes.schema import LOCKBOX, read_table, swap_answers
+from tiebreak.votes.schema import LOCKBOX, read_table
 
 VOTES, FEATURES, FOLDS = 1400, 400, 3
 CHANCE = math.log(3)
@@ -64,11 +63,9 @@ def learn(model, table: pa.Table, prompt, training, runtime, seed, loss=None, te
     return [0.0]
 
 
-def say(model, table: pa.Table, prompt, max_tokens, name, fold, runtime) -> pa.Table:
-    z = (features(table) @ model.weight.numpy().T).astype(np.float32)
-    ids, split, origin = (table[column].to_pylist() * 2 for column in ("id", "split", "origin"))
-    orders = [0] * len(table) + [1] * len(table)
-    return to_table(ids, orders, np.concatenate([z, swap_answers(z)]), split, origin, name, fold)
+def score(model, table: pa.Table, prompt, max_tokens, name, fold, runtime) -> pa.Table:
+    z = features(table) @ model.weight.numpy().T
+    return to_table(table, np.stack([z, z], axis=1), name, fold)
 
 
 def keep(model, losses, lora, output: Path) -> None:
@@ -81,7 +78,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(classifier, "load_adapted", load)
     monkeypatch.setattr(fit, "fit", learn)
     monkeypatch.setattr(fit, "save_trained", keep)
-    monkeypatch.setattr(scoring_parts, "score_in_parts", say)
+    monkeypatch.setattr(scoring_parts, "score_in_parts", score)
     monkeypatch.setattr(
         average, "_merged", lambda base, state, *_: SimpleNamespace(weight=state[PREFIX + HEAD])
     )
@@ -114,8 +111,8 @@ def run(world: Path, **sections: dict) -> Workspace:
 
 
 MODES = {
-    "out of fold": {"logits": {"soft_labels": "out_of_fold"}, "average": {"method": "weighted"}},
-    "in sample": {"average": {"method": "weighted"}},
+    "out of fold": {"logits": {"soft_labels": "out_of_fold"}},
+    "in sample": {},
     "in sample, nothing set aside": {"split": {"count": FOLDS, "lockbox_share": 0.2, "calibration_share": 0}},
 }
 
@@ -137,7 +134,7 @@ def test_no_figure_and_no_calibration_is_fooled_by_memory(world: Path, mode: str
     folders = {
         step: [work.folder(t) for t in work.tasks if t.step.name == step] for step in ("score", "distill")
     }
-    scored = model_logits.read([*folders["score"], *folders["distill"]])
+    scored = read([*folders["score"], *folders["distill"]])
     found = fold_results(scored, truth, Bootstrap(20))
     assert {row["log_loss"]["value"] > CHANCE for row in found if row["origin"] == "out_of_fold"} == {True}
     by_heart = [row for row in found if row["origin"] != "out_of_fold"]
@@ -149,8 +146,8 @@ def test_no_figure_and_no_calibration_is_fooled_by_memory(world: Path, mode: str
     lockbox = truth.subset(rows.filter(pa.compute.equal(rows["fold"], LOCKBOX))["id"].to_pylist())
     for folder in folders["distill"]:
         state = json.loads((folder / "calibration.json").read_text())
-        (said,) = (s for s in model_logits.read([folder], [state]) if s.split == "lockbox")
-        calibrated = log_loss(said.aligned(lockbox.ids).probabilities(True, True), lockbox.y_NC)
+        (logits,) = of_split(read([folder], state), "lockbox")
+        calibrated = log_loss(logits.aligned(lockbox.ids).probabilities(True, True), lockbox.y_NC)
         assert calibrated < CHANCE + 0.02, folder
     made = work.folder(work.find("average/student"))
     package = json.loads((made / "model" / "tiebreak.json").read_text())
@@ -158,7 +155,8 @@ def test_no_figure_and_no_calibration_is_fooled_by_memory(world: Path, mode: str
     table = rows.filter(pa.compute.equal(rows["fold"], LOCKBOX))
     blank = pa.array([""] * len(table))
     table = table.append_column("split", blank).append_column("origin", blank)
-    p = mean_over_orders(by_vote(say(model, table, None, None, "student", None, None))[1])
+    (logits,) = from_table(score(model, table, None, None, "student", None, None))
+    p = mean_over_orders(logits.z_NOC)
     shipped = from_json(package["calibration"]).predict_proba(p)
     assert log_loss(p, lockbox.y_NC) > CHANCE + 0.05, (
         "before it is calibrated it is sure of what it does not know"

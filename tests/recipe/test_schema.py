@@ -111,7 +111,11 @@ def test_sc4000_has_the_users_numbers() -> None:
         ),
         (
             {"average": {"method": "soup"}},
-            "average.method: greedy soups gained nothing and are gone; use exact",
+            "average.method: greedy soups gained next to nothing and are gone; use exact",
+        ),
+        (
+            {"average": {"method": "weighted"}},
+            "average.method: weighted averages gained next to nothing and are gone; use exact",
         ),
         ({"slurm": {"minutes_of": {"taech": 5}}}, "no step is called 'taech'; did you mean 'teach'"),
         (
@@ -151,7 +155,7 @@ def test_the_schema_describes_every_section() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         (
             {"logits": {"max_tokens": 300}},
@@ -168,10 +172,10 @@ def test_the_schema_describes_every_section() -> None:
         ({"distill": {"per_teacher": {"lama": {}}}}, "no such teacher; did you mean 'llama'?"),
     ],
 )
-def test_errors_of_our_own_validators_do_not_print_the_whole_recipe(changes: dict, said: str) -> None:
+def test_errors_of_our_own_validators_do_not_print_the_whole_recipe(changes: dict, message: str) -> None:
     with pytest.raises(TiebreakError) as error:
         parse(**changes)
-    assert said in str(error.value)
+    assert message in str(error.value)
     assert "votes.csv" not in str(error.value)
 
 

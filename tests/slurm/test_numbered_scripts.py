@@ -42,7 +42,7 @@ def do(site: Path, step: int, **environment: str) -> Job:
     return prepare(step, environment, site / "recipe.yaml", site)
 
 
-def said(line: str) -> dict[str, str]:
+def variables(line: str) -> dict[str, str]:
     """The variables in front of a command, as a shell reads them."""
     return dict(word.split("=", 1) for word in shlex.split(line))
 
@@ -62,10 +62,12 @@ def test_the_users_nine_commands(site: Path, tmp_path: Path) -> None:
     assert names(job, "split") == ["votes"]
     assert job.work.path == base / "recipe.yaml"
     assert [task.step.name for task in do(site, 2).tasks] == ["ingest", "ingest", "split", "baseline"]
-    job = do(site, 3, **said('TEACHER_SUBSET_SIZE=20000 TEACHER_MAX_STEPS=300 TEACHER_FOLDS="0" SKIP_QWEN=1'))
+    job = do(
+        site, 3, **variables('TEACHER_SUBSET_SIZE=20000 TEACHER_MAX_STEPS=300 TEACHER_FOLDS="0" SKIP_QWEN=1')
+    )
     assert names(job, "teach") == ["llama-fold0"]
     infer = "INFER_FOLDS=0 INFER_MODELS=llama INFER_PREFER_LORA=1 INFER_LLAMA_SUBSET=15000-20000"
-    job = do(site, 4, **said(f"{infer} INFER_LOGPROB_BATCH=8 INFER_PROGRESS_EVERY=5"))
+    job = do(site, 4, **variables(f"{infer} INFER_LOGPROB_BATCH=8 INFER_PROGRESS_EVERY=5"))
     assert names(job, "score") == ["llama-fold0-1of1"]
     assert names(do(site, 5, FOLDS="0", STUDENT_EPOCHS="2"), "distill") == ["fold0"]
     for step in (6, 7, 8, 9):

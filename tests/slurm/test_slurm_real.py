@@ -206,8 +206,8 @@ def test_a_variable_of_the_site_holds_for_every_job(
     hold.write_text("1")
     for entry in SlurmJobs(work).submit(work.tasks):
         command = ["squeue", "-h", "-j", entry["job"], "-O", "MinMemory,TimeLimit"]
-        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-        assert said[:2] == ["100M", "UNLIMITED"]
+        limits = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+        assert limits[:2] == ["100M", "UNLIMITED"]
     SlurmJobs(work).cancel()
 
 

@@ -66,8 +66,8 @@ def drawn(kind, true: float, votes: int = 22, draws: int = 60) -> tuple[np.ndarr
         z = random.normal(size=(votes, 3))
         y = (random.random(votes)[:, None] > softmax(z, axis=1).cumsum(axis=1)[:, :2]).sum(axis=1)
         pair = [kind(prior=prior).fit(softmax(true * z, axis=1), y) for prior in (0.0, 1.0)]
-        said = [calibrator.predict_proba(softmax(true * fresh, axis=1)) for calibrator in pair]
-        losses += [log_loss(p, softmax(fresh, axis=1)) / draws for p in said]
+        predictions = [calibrator.predict_proba(softmax(true * fresh, axis=1)) for calibrator in pair]
+        losses += [log_loss(p, softmax(fresh, axis=1)) / draws for p in predictions]
         fitted.append(pair[1])
     return losses, fitted
 

@@ -9,7 +9,7 @@ from tiebreak.stats.power import CALIBRATION_WANTED, LOCKBOX_WANTED, SPREAD, sho
 SPLIT = Split(lockbox_share=0.05, calibration_share=0.1)
 
 
-def said(split: Split = SPLIT, votes=1000, lockbox=50, prompts=50, calibration=100) -> dict[str, str]:
+def advice(split: Split = SPLIT, votes=1000, lockbox=50, prompts=50, calibration=100) -> dict[str, str]:
     return dict(shortfalls(split, votes, lockbox, prompts, calibration))
 
 
@@ -30,7 +30,7 @@ def test_a_gain_of_a_tenth_takes_the_votes_that_are_wanted():
 
 
 def test_small_sides_say_what_they_cannot_show_and_how_many_votes_would():
-    found = said(lockbox=50, calibration=22)
+    found = advice(lockbox=50, calibration=22)
     assert f"50 votes show with 80 % power that a judge is better than the class shares if it gains {smallest_gain(50):.2f}" in found["lockbox"]  # fmt: skip
     assert found["lockbox"].endswith("give about 4,000 votes, or --set split.lockbox_share=0.2")
     assert "fitted on 22 votes loses about 0.016 of log loss" in found["calibration side"]
@@ -39,20 +39,20 @@ def test_small_sides_say_what_they_cannot_show_and_how_many_votes_would():
 
 @pytest.mark.parametrize("prompts", [0, 29])
 def test_fewer_prompts_than_any_interval_takes(prompts):
-    found = said(votes=5000, lockbox=250, prompts=prompts)
+    found = advice(votes=5000, lockbox=250, prompts=prompts)
     assert f"250 votes on {prompts} prompts: fewer than 30 prompts allow no interval" in found["lockbox"]
     assert found["lockbox"].endswith("give about 4,000 votes")
-    assert "0 votes on 0 prompts" in said(votes=5, lockbox=0, prompts=0)["lockbox"]
+    assert "0 votes on 0 prompts" in advice(votes=5, lockbox=0, prompts=0)["lockbox"]
 
 
 def test_enough_votes_and_sides_that_are_not_wanted_are_passed_over():
-    assert said(votes=4000, lockbox=200, prompts=30, calibration=400) == {}
+    assert advice(votes=4000, lockbox=200, prompts=30, calibration=400) == {}
     none = Split(lockbox_share=0, calibration_share=0)
-    assert said(none, votes=30, lockbox=0, prompts=0, calibration=0) == {}
+    assert advice(none, votes=30, lockbox=0, prompts=0, calibration=0) == {}
 
 
 @pytest.mark.parametrize(("votes", "share"), [(1000, 0.2), (690, 0.29), (300, None), (10, None)])
 def test_a_larger_share_is_advised_where_it_is_enough_and_not_half_of_the_votes(votes, share):
-    text = said(votes=votes, lockbox=30, prompts=30)["lockbox"]
+    text = advice(votes=votes, lockbox=30, prompts=30)["lockbox"]
     assert (f"--set split.lockbox_share={share}" in text) == (share is not None)
     assert ("--set" in text) == (share is not None)

@@ -69,15 +69,17 @@ def test_groups_place_every_token_once_with_little_padding(shared: bool) -> None
     packed = pack(pairs(100) if shared else random_documents(lengths))
     layout = packed.layout
     assert isinstance(layout, Layout)
-    own = torch.cat([index_DL.flatten()[own] for index_DL, own in layout.groups])
-    assert torch.equal(own[layout.order_T], torch.arange(len(packed.ids_T)))
+    assert torch.equal(layout.index_P[layout.place_T], torch.arange(len(packed.ids_T)))
     if not shared:
-        assert sum(index_DL.numel() for index_DL, _ in layout.groups) < 1.25 * sum(lengths)
-    seen = sorted(
-        packed.ids_T[row[: int((packed.positions_T[row]).max()) + 1]].tolist()
-        for index_DL, _ in layout.groups
-        for row in index_DL
-    )
+        assert len(layout.index_P) < 1.25 * sum(lengths)
+    parts = layout.index_P.split([documents * length for documents, length in layout.shapes])
+    padded = [
+        row for part, (_, length) in zip(parts, layout.shapes, strict=True) for row in part.split(length)
+    ]
+    rows = [row[:length] for row, length in zip(padded, layout.length_D.tolist(), strict=True)]
+    assert layout.ends_D.tolist() == [row[-1] for row in rows]
+    assert sorted(layout.ends_D.tolist()) == sorted(packed.ends_D.tolist())
+    seen = sorted(packed.ids_T[row].tolist() for row in rows)
     assert seen == sorted(document.tolist() for document in packed.documents())
 
 

@@ -15,16 +15,16 @@ def test_labels_are_summed_and_soft_ones_count_in_parts():
 
 
 @pytest.mark.parametrize(
-    ("found", "said"),
+    ("found", "message"),
     [
         (labels(tie=300), "all 300 votes are ties"),
         (labels(a=300), "all 300 votes prefer A"),
         (labels(b=1200), "all 1,200 votes prefer B"),
     ],
 )
-def test_votes_of_one_label_are_named(found, said):
+def test_votes_of_one_label_are_named(found, message):
     (notice,) = notices(found)
-    assert notice.startswith(said)
+    assert notice.startswith(message)
     assert are_ties(found) == (found["tie"] > 0)
 
 

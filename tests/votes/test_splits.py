@@ -21,7 +21,6 @@ def test_sides_of_a_fold() -> None:
     assert ids(splits.held_out(ROWS, 0)) == ["r0", "r3"]
     assert ids(splits.lockbox(ROWS)) == ["r4", "r7"]
     assert ids(splits.calibration(ROWS)) == ["r8"]
-    assert ids(splits.fold_votes(ROWS)) == ["r0", "r1", "r2", "r3", "r6"]
 
 
 def test_groups_are_called_by_their_fold_or_side() -> None:

@@ -48,6 +48,7 @@ TREES = {
     "min_samples_leaf": 20,
     "l2_regularization": 10.0,
     "max_features": 0.3,
+    "max_bins": 63,
 }
 """Settings of HistGradientBoostingClassifier, chosen by cross-validation on 4,908 real votes (docs/decisions.md)."""
 
@@ -174,7 +175,7 @@ def _fit_trees(inputs: Inputs, y_NC: Array, weights_N: Array) -> Trees:
     vote_R, class_R = np.nonzero(y_NC)
     share_R = weights_N[vote_R] * y_NC[vote_R, class_R]
     x_NF, exchanged_NF = inputs.dense(0), inputs.dense(1)
-    y_R = np.concatenate([class_R, np.array([1, 0, 2])[class_R]])
+    y_R = np.concatenate([class_R, swap_answers(np.arange(3))[class_R]])
     missing = np.setdiff1d(np.arange(3), y_R)
     x_RF = np.concatenate([x_NF[vote_R], exchanged_NF[vote_R], np.zeros((len(missing), x_NF.shape[1]))])
     weights_R = np.concatenate([share_R, share_R, np.full(len(missing), 1e-3)])

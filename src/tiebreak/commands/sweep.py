@@ -197,24 +197,22 @@ def _unseen_predictions(arm: Arm, fold: int) -> "tuple[list[NDArray[np.float64]]
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    from tiebreak.evaluate import model_logits
     from tiebreak.evaluate.build_metrics import labelled_votes
+    from tiebreak.judge import logits
     from tiebreak.votes import splits
     from tiebreak.votes.schema import read_table
 
     rows = read_table(arm.work.folder(arm.work.find("split/votes")) / "rows.parquet")
     rows = rows.filter(pc.is_valid(rows["p_a"]))
-    read = model_logits.read([arm.work.folder(task) for task in arm.targets])
+    read = logits.read([arm.work.folder(task) for task in arm.targets])
     scored = [item for item in read if item.origin == "out_of_fold"]
     parts = {"calibration": splits.calibration(rows), "held_out": splits.held_out(rows, fold)}
-    parts = {
-        split: table for split, table in parts.items() if len(table) and model_logits.of_split(scored, split)
-    }
+    parts = {split: table for split, table in parts.items() if len(table) and logits.of_split(scored, split)}
     if not parts:
         raise TiebreakError(f"{arm.work.path} leaves no vote unseen; use --set split.calibration_share=0.1")
     both = arm.work.recipe.tta.both_orders
     by_model: dict[str, list[NDArray[np.float64]]] = {item.model: [] for item in scored}
     for split, table in parts.items():
-        for item in model_logits.of_split(scored, split):
+        for item in logits.of_split(scored, split):
             by_model[item.model].append(item.aligned(table["id"].to_pylist()).probabilities(both, False))
     return [np.concatenate(p) for p in by_model.values()], labelled_votes(pa.concat_tables(parts.values()))

@@ -1,4 +1,4 @@
-"""Output of rows as a table or JSON, and of verdicts as sentences."""
+"""Output of rows as a table or JSON, and of verdicts and findings as sentences."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,6 +7,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from tiebreak.engine.finding import Finding
 
 MARKS = {True: ("+", "green"), False: ("-", "red"), None: ("?", "yellow")}
 """Mark and colour of a finding, by its `holds`."""
@@ -38,6 +40,12 @@ def show_verdict(verdict: Mapping[str, Any], about: str = "") -> None:
     for finding in verdict["findings"]:
         mark, style = MARKS[finding["holds"]]
         console.print(Text.assemble("  ", (mark, style), f" {finding['text']}"), soft_wrap=True)
+
+
+def show_findings(findings: Sequence[Finding], as_json: bool) -> None:
+    """Print a line for each finding and an empty one; nothing for JSON, which has them in its output."""
+    if findings and not as_json:
+        print(*findings, "", sep="\n")
 
 
 def _cell(value: Any) -> str:

@@ -61,7 +61,7 @@ def a_wins(p_NC: Floats, weight_N: Floats, group_N: Ints) -> Share:
 def longer_wins(p_NC: Floats, length_N2: Ints, weight_N: Floats, group_N: Ints) -> Share:
     """The share of wins of the longer answer among the votes that are no ties."""
     gap_N = length_N2[:, 0] - length_N2[:, 1]
-    p_NC = np.where(gap_N[:, None] < 0, swap_answers(p_NC), p_NC)
+    p_NC = swap_answers(p_NC, gap_N < 0)
     return a_wins(p_NC, weight_N * (gap_N != 0), group_N)
 
 
@@ -82,7 +82,7 @@ def disagreement(
     pair_N: NDArray[np.uint64], swapped_N: NDArray[np.bool_], p_NC: Floats, group_N: Ints
 ) -> Disagreement:
     """The agreement of hard labels on repeated pairs, with the labels of swapped answers exchanged."""
-    label_N = np.where(swapped_N[:, None], swap_answers(p_NC), p_NC).argmax(axis=1)
+    label_N = swap_answers(p_NC, swapped_N).argmax(axis=1)
     _, first_P, pair_index_N = np.unique(pair_N, return_index=True, return_inverse=True)
     counts_PC = np.bincount(pair_index_N * 3 + label_N, minlength=3 * len(first_P)).reshape(-1, 3)
     votes_P = counts_PC.sum(axis=1)

@@ -88,7 +88,7 @@ def _as_side_a(p_NC: Floats, model_N2: Ints, model: int) -> tuple[Floats, NDArra
     """The votes of a model as if it were side A, and the mask of these votes."""
     second_N = model_N2[:, 1] == model
     of_model_N = (model_N2[:, 0] == model) | second_N
-    return np.where(second_N[:, None], swap_answers(p_NC), p_NC)[of_model_N], of_model_N
+    return swap_answers(p_NC, second_N)[of_model_N], of_model_N
 
 
 def _insufficient_data(prompts: float, margin: float) -> str:

@@ -11,3 +11,6 @@ class Finding:
     level: Literal["ok", "warning", "error"]
     about: str
     text: str
+
+    def __str__(self) -> str:
+        return f"{self.level:8} {self.about}: {self.text}"

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from tiebreak.evaluate.variants import LabelledVotes
 from tiebreak.judge.logits import mean_over_orders
-from tiebreak.judge.swap import certainty_threshold, tta_probabilities
+from tiebreak.judge.tta import certainty_threshold, tta_probabilities
 from tiebreak.recipe.schema import Tta
 from tiebreak.stats.metrics import Array, Bootstrap, difference, log_loss
 

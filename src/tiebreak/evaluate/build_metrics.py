@@ -1,6 +1,6 @@
 """Metrics of a run, as in metrics.json: the ladder of variants, the folds, calibration, bias and the verdict."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,7 +12,6 @@ from tiebreak.errors import TiebreakError
 from tiebreak.evaluate.augmentation import VotesAndLogits, tta_tradeoff
 from tiebreak.evaluate.bias import bias_report
 from tiebreak.evaluate.decomposition import brier_parts
-from tiebreak.evaluate.model_logits import ModelLogits, of_split
 from tiebreak.evaluate.variants import (
     LabelledVotes,
     Stage,
@@ -26,12 +25,13 @@ from tiebreak.evaluate.variants import (
     variants,
 )
 from tiebreak.evaluate.verdict import build_verdict
+from tiebreak.judge.logits import ModelLogits, of_split, pool
 from tiebreak.stats.blend import PROMPTS_TO_FIT, WEIGHTINGS, shares, weighted
 from tiebreak.stats.calibration_test import calibration_test
 from tiebreak.stats.metrics import Array, Bootstrap, log_loss
 from tiebreak.stats.nested_cv import nested
 from tiebreak.votes import splits
-from tiebreak.votes.schema import LABELS, probabilities
+from tiebreak.votes.schema import LABELS, probabilities, rows_of
 
 
 @dataclass(frozen=True)
@@ -50,28 +50,27 @@ def build_metrics(
     rows: pa.Table,
     stages: StageLogits,
     both_orders: bool,
-    to_probabilities: Callable[[pa.Table, Array], Array],
+    shipped_NC: Array,
     bootstrap: Bootstrap,
     weight_folds: bool = False,
     shipped: str = "as shipped",
 ) -> dict[str, Any]:
     """Compute the metrics of all stages on `rows` (votes.schema.ROWS_SCHEMA); votes without labels are left out.
 
-    both_orders: the recipe's TTA. to_probabilities: the shipped model's postprocessing of votes and the quantised
-    model's logits. Its result is the last variant, called `shipped`, if rules, a partial TTA or a baseline make it
-    differ from the one before. weight_folds: also blend the students by 1 / log loss on unseen votes. Raises
-    TiebreakError where logits are missing.
+    both_orders: the recipe's TTA. shipped_NC: the shipped model's probabilities of the lockbox. They are the last
+    variant, called `shipped`, if rules, a partial TTA or a baseline make them differ from the one before. weight_folds:
+    also blend the students by 1 / log loss on unseen votes. Raises TiebreakError where logits are missing.
     """
+    shipped_NC = shipped_NC[splits.lockbox(rows)["p_a"].is_valid().to_numpy()]
     rows = rows.filter(pc.is_valid(rows["p_a"]))
     votes, fold_N = labelled_votes(rows), rows["fold"].to_numpy()
-    lockbox_rows = splits.lockbox(rows)
-    lockbox = votes.subset(lockbox_rows["id"].to_pylist())
+    lockbox = votes.subset(splits.lockbox(rows)["id"].to_pylist())
     prior_C = votes.y_NC[fold_N >= 0].mean(axis=0)  # without extra votes, which are another population
     ladder = (
         list(_variants(stages, votes, lockbox, prior_C, both_orders, weight_folds)) if lockbox.ids else []
     )
     if ladder:
-        ladder += _shipped_variant(stages, lockbox_rows, to_probabilities, ladder[-1], shipped)
+        ladder += _shipped_variant(shipped_NC, ladder[-1], shipped)
     evaluated = evaluate_variants(ladder, lockbox, bootstrap)
     return {
         "lockbox_rows": len(lockbox.ids),
@@ -175,16 +174,8 @@ def _weights_by_unseen_loss(variant: Variant, students: Sequence[ModelLogits], v
     return shares([1 / loss for loss in losses], len(losses))
 
 
-def _shipped_variant(
-    stages: StageLogits,
-    rows: pa.Table,
-    to_probabilities: Callable[[pa.Table, Array], Array],
-    last: Variant,
-    stage: str,
-) -> Iterator[Variant]:
+def _shipped_variant(p_NC: Array, last: Variant, stage: str) -> Iterator[Variant]:
     """The shipped model's variant, if its predictions differ from those of the last variant."""
-    (model,) = of_split(stages.quantized, "lockbox")
-    p_NC = to_probabilities(rows, model.aligned(rows["id"].to_pylist()).z_NOC)
     if not np.array_equal(p_NC, last.predictions[0]):
         yield Variant(stage, last.both_orders, last.calibrated, last.names, (p_NC,), last.stage)
 
@@ -231,10 +222,8 @@ def _shipped_metrics(
 
 def votes_with_logits(rows: pa.Table, scored: Sequence[ModelLogits]) -> VotesAndLogits:
     """Scored votes with their logits, of several models."""
-    position = {vote: n for n, vote in enumerate(rows["id"].to_pylist())}
-    aligned = [model.aligned([vote for vote in model.ids if vote in position]) for model in scored]
-    taken = rows.take([position[vote] for model in aligned for vote in model.ids])
-    return taken, np.concatenate([model.z_NOC for model in aligned])
+    known = pool(scored).among(set(rows["id"].to_pylist()))
+    return rows_of(rows, known.ids), known.z_NOC
 
 
 def _headline(

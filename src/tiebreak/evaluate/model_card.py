@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jinja2
-import yaml
+from huggingface_hub import EvalResult, ModelCardData
 
 from tiebreak.evaluate.report import label, number
 
@@ -21,7 +21,7 @@ _templates = jinja2.Environment(
 def render(metrics: Mapping[str, Any], package: Mapping[str, Any]) -> str:
     """Render the card as Markdown, from metrics.json and the folder's tiebreak.json."""
     return _templates.get_template("card.md.j2").render(
-        front=yaml.safe_dump(_front_matter(metrics), sort_keys=False, allow_unicode=True),
+        front=_front_matter(metrics).to_yaml(),
         m=metrics,
         package=package,
         label=label,
@@ -39,22 +39,25 @@ def _plain(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _front_matter(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Front matter for the hub (https://huggingface.co/docs/hub/model-cards)."""
-    front: dict[str, Any] = {
-        "library_name": "transformers",
-        "pipeline_tag": "text-classification",
-        "tags": ["tiebreak", "preference-model", "llm-as-a-judge"],
-        "metrics": ["log_loss", "accuracy", "brier_score"],
-    }
+def _front_matter(metrics: Mapping[str, Any]) -> ModelCardData:
+    front = ModelCardData(
+        library_name="transformers",
+        pipeline_tag="text-classification",
+        tags=["tiebreak", "preference-model", "llm-as-a-judge"],
+        metrics=["log_loss", "accuracy", "brier_score"],
+    )
     if metrics["ladder"]:
         final = metrics["ladder"][-1]
-        result = {
-            "task": {"type": "text-classification", "name": "which of two answers is preferred"},
-            "dataset": {"type": "votes", "name": "lockbox votes"},
-            "metrics": [
-                {"type": name, "value": round(final[name]["value"], 6)} for name in ("log_loss", "accuracy")
-            ],
-        }
-        front["model-index"] = [{"name": metrics["name"], "results": [result]}]
+        front.model_name = metrics["name"]
+        front.eval_results = [
+            EvalResult(
+                task_type="text-classification",
+                task_name="which of two answers is preferred",
+                dataset_type="votes",
+                dataset_name="lockbox votes",
+                metric_type=name,
+                metric_value=round(final[name]["value"], 6),
+            )
+            for name in ("log_loss", "accuracy")
+        ]
     return front

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tiebreak.evaluate.model_logits import ModelLogits
+from tiebreak.judge.logits import ModelLogits
 from tiebreak.stats.calibration_test import calibration_error
 from tiebreak.stats.clustered import share
 from tiebreak.stats.metrics import (

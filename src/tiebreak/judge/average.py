@@ -16,13 +16,10 @@ from tiebreak.recipe.models import Lora
 State = dict[str, Tensor]
 
 
-def average(
-    adapters: Sequence[tuple[State, Lora]], weights: Sequence[float] | None = None, published: bool = False
-) -> tuple[State, Lora]:
-    """Average adapters with weights that are normalised to one (equal by default).
+def average(adapters: Sequence[tuple[State, Lora]], published: bool = False) -> tuple[State, Lora]:
+    """The mean of adapters: of the products BA, with the ranks added up; published: of A and of B.
 
-    The weighted mean of the products BA, with the ranks added up; published: the weighted means of A and of B. Score
-    heads are averaged either way. Raises TiebreakError if the adapters differ in shape or layers.
+    Score heads are averaged either way. Raises TiebreakError if the adapters differ in shape or layers.
     """
     states, loras = zip(*adapters, strict=True)
     lora = loras[0]
@@ -30,23 +27,21 @@ def average(
         raise TiebreakError(f"adapters differ in rank or alpha: {sorted({(o.rank, o.alpha) for o in loras})}")
     if any(state.keys() != states[0].keys() for state in states):
         raise TiebreakError("adapters differ in their layers; average only adapters of the same base")
-    raw = torch.tensor(weights or [1.0] * len(states), dtype=torch.float64)
-    shares = (raw / raw.sum()).tolist()
     if published:
-        return {name: _mean([s[name] for s in states], shares) for name in states[0]}, lora
-    stacked = {name: _stack(name, [s[name] for s in states], shares) for name in states[0]}
+        return {name: _mean([s[name] for s in states]) for name in states[0]}, lora
+    stacked = {name: _stack(name, [s[name] for s in states]) for name in states[0]}
     return stacked, lora.model_copy(
         update={"rank": lora.rank * len(states), "alpha": lora.alpha * len(states)}
     )
 
 
-def _mean(tensors: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
-    return torch.stack([t.double() * s for t, s in zip(tensors, shares, strict=True)]).sum(0).float()
+def _mean(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.stack([tensor.double() * (1 / len(tensors)) for tensor in tensors]).sum(0).float()
 
 
-def _stack(name: str, tensors: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
+def _stack(name: str, tensors: Sequence[Tensor]) -> Tensor:
     if name == PREFIX + HEAD:
-        return _mean(tensors, shares)
+        return _mean(tensors)
     if "lora_A" in name:
         return torch.cat(list(tensors), dim=0)
-    return torch.cat([t * s for t, s in zip(tensors, shares, strict=True)], dim=1)
+    return torch.cat([tensor * (1 / len(tensors)) for tensor in tensors], dim=1)

@@ -15,7 +15,7 @@ from tiebreak.judge import int8, package
 from tiebreak.judge.logits import mean_over_orders, softmax
 from tiebreak.judge.postprocessing import Postprocessing
 from tiebreak.judge.scoring import both_orders, score
-from tiebreak.judge.swap import first_order, is_certain
+from tiebreak.judge.tta import first_order, is_certain
 from tiebreak.model import hub
 from tiebreak.model.classifier import Classifier, load
 from tiebreak.model.fast.compile import device_context
@@ -99,7 +99,7 @@ class Judge:
         max_tokens = self.package.tta.max_tokens
         with device_context(self.classifier.device):
             z_RC = score(self.classifier, votes, rows_R2, max_tokens, self.score_tokens, report)
-        return np.where(rows_R2[:, 1:] == 1, swap_answers(z_RC), z_RC).astype(np.float64)
+        return swap_answers(z_RC, rows_R2[:, 1] == 1).astype(np.float64)
 
 
 def as_table(pairs: Pairs) -> pa.Table:

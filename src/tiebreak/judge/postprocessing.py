@@ -17,7 +17,7 @@ from tiebreak.judge import baseline_blend
 from tiebreak.judge.baseline_blend import BaselineBlend
 from tiebreak.judge.package import Package
 from tiebreak.judge.rules import Rules
-from tiebreak.judge.swap import tta_probabilities
+from tiebreak.judge.tta import tta_probabilities
 from tiebreak.recipe.schema import Tta
 from tiebreak.stats.calibration import Calibrator, from_json
 

@@ -8,13 +8,13 @@ import pyarrow as pa
 
 from tiebreak import distributed
 from tiebreak.errors import Interrupted
-from tiebreak.judge import logits as logits_of
+from tiebreak.judge.logits import LOGITS_SCHEMA, to_table
 from tiebreak.judge.scoring import both_orders, score
 from tiebreak.model.classifier import Classifier
 from tiebreak.recipe.schema import Prompt
 from tiebreak.runtime import Runtime
 from tiebreak.tokens.prompt import tokenize
-from tiebreak.votes.schema import read_table, write_table
+from tiebreak.votes.schema import read_table, swap_answers, write_table
 
 VOTES_PER_PART = 2048
 
@@ -34,7 +34,7 @@ def score_in_parts(
     """
     score_part = partial(_score, classifier, prompt, max_tokens, model, fold, runtime)
     parts = map_in_parts(score_part, table, runtime)
-    return pa.concat_tables(parts) if parts else logits_of.LOGITS_SCHEMA.empty_table()
+    return pa.concat_tables(parts) if parts else LOGITS_SCHEMA.empty_table()
 
 
 def map_in_parts(
@@ -73,7 +73,4 @@ def _score(
     rows = both_orders(np.arange(len(part)))
     tokens = tokenize(part, classifier.tokenizer, prompt)
     z_RC = score(classifier, tokens, rows, max_tokens, runtime.score_tokens, runtime.report)
-    keys = part.select(["id", "split", "origin"]).take(rows[:, 0]).to_pydict()
-    return logits_of.to_table(
-        keys["id"], rows[:, 1].tolist(), z_RC, keys["split"], keys["origin"], model, fold
-    )
+    return to_table(part, swap_answers(z_RC.reshape(-1, 2, 3), [False, True]), model, fold)

@@ -143,11 +143,11 @@ def tasks(recipe: Recipe) -> tuple[Task, ...]:
     return (
         *ingested.values(),
         votes,
-        *baselines,
         *pretrained.values(),
         *teachers.values(),
         *(task for group in logits.values() for task in group),
         *students,
+        *baselines,  # late: it is long, waits for the votes alone, and fills what other tasks leave idle
         averaged,
         quantized,
         *predictions,

@@ -212,11 +212,9 @@ class Distill(TeacherTerm):
 
 
 class Average(Slice):
-    """Step 6: `exact` is the mean of the products BA; `published` averages A and B apart; `weighted` is the exact
-    mean weighted by 1 / log loss of each student on the votes of split.calibration_share.
-    """
+    """Step 6: `exact` is the mean of the products BA; `published` averages A and B apart."""
 
-    method: Literal["exact", "published", "weighted"] = Field("exact", description="see above")
+    method: Literal["exact", "published"] = Field("exact", description="see above")
     calibration: Literal["temperature", "vector", "matrix", "best"] = Field(
         "temperature",
         description="of the average, symmetric in the answers; best: the least cross-validated log loss",
@@ -230,8 +228,8 @@ class Average(Slice):
     @field_validator("method", mode="before")
     @classmethod
     def _refuse_removed_method(cls, method: Any) -> Any:
-        if method == "soup":
-            raise ValueError("greedy soups gained nothing and are gone; use exact, published or weighted")
+        if removed := {"soup": "greedy soups", "weighted": "weighted averages"}.get(str(method)):
+            raise ValueError(f"{removed} gained next to nothing and are gone; use exact or published")
         return method
 
 

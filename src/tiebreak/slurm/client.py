@@ -160,7 +160,7 @@ def requeue_after_timeout(run_dir: Path, limit: int) -> None:
 
 def earlier_jobs(names: Iterable[str], folder: Path) -> list[QueuedJob]:
     """Jobs of these names that were submitted from `folder` before this one and have not ended."""
-    mine = int((this_job() or "0").partition("_")[0])
+    mine = job_number(this_job() or "0")
     return [
         job for job in queued() if job.name in set(names) and job.job < mine and Path(job.folder) == folder
     ]

@@ -49,10 +49,11 @@ class LinearBlend(EqualBlend):
     def fit(self, x_NMC: Array, labels: ArrayLike) -> Self:
         """Minimise the log loss, convex in the mixture weights, by expectation maximisation."""
         super().fit(x_NMC, labels)
-        y_NC, x_NMC = targets(labels), np.maximum(x_NMC, CLIP)
+        y_NC = targets(labels)
+        row_R, class_R = np.nonzero(y_NC)  # classes without a label add nothing
+        y_R, x_RM = y_NC[row_R, class_R], np.maximum(x_NMC[row_R, :, class_R], CLIP)
         for _ in range(2000):
-            share_NC = y_NC / weighted(self.weights_, x_NMC)
-            updated = self.weights_ * np.einsum("nc,nmc->m", share_NC, x_NMC) / len(y_NC)
+            updated = self.weights_ * ((y_R / (x_RM @ self.weights_)) @ x_RM) / len(y_NC)
             done = np.abs(updated - self.weights_).max() < 1e-9
             self.weights_ = updated
             if done:

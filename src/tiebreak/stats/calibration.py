@@ -23,6 +23,7 @@ from scipy.optimize import brentq
 from sklearn.base import BaseEstimator
 
 from tiebreak.stats.metrics import CLIP, targets
+from tiebreak.votes.schema import swap_answers
 
 Array = NDArray[np.float64]
 
@@ -178,7 +179,7 @@ def parameter_basis(cells: Sequence[tuple[int, int]], symmetric: bool) -> Array:
 
     If symmetric, entries that the exchange of the answers maps on each other share a parameter.
     """
-    exchange = (1, 0, 2, 3)
+    exchange = [*swap_answers(np.arange(3)).tolist(), 3]
     orbits = [
         {(row, column), (exchange[row], exchange[column])} if symmetric else {(row, column)}
         for row, column in cells

@@ -3,7 +3,8 @@
 Adjacent documents with a common prefix, such as the two orders of a vote with its prompt, share it: the second
 stores the rest only and attends to the first one's prefix. A causal model computes the same for both.
 
-Dimension letters: T tokens of the packed row, D documents, L length of the longest document of a group, N tiles.
+Dimension letters: T tokens of the packed row, D documents, L length of the longest document of a group, P padded tokens
+of all groups, N tiles.
 """
 
 import heapq
@@ -42,15 +43,18 @@ class Span:
 
 @dataclass(frozen=True)
 class Layout:
-    """The document layout for portable attention.
+    """The document layout for portable attention: documents of similar length form a group.
 
-    groups: documents of similar length, each group as (index_DL, own): the positions of the documents' tokens,
-    right-padded with position 0, and the indices of the documents' own tokens in the flattened index.
-    order_T: the index of each token of the row among the own tokens of all groups.
+    shapes: the number of documents of each group and the length of its longest. index_P: the positions of all groups'
+    tokens, document by document, right-padded with position 0. place_T: the place of each token of the row in index_P.
+    ends_D, length_D: the last position and the length of each document, in the order of the groups.
     """
 
-    groups: tuple[tuple[Tensor, Tensor], ...]
-    order_T: Tensor
+    shapes: tuple[tuple[int, int], ...]
+    index_P: Tensor
+    place_T: Tensor
+    ends_D: Tensor
+    length_D: Tensor
 
 
 @dataclass(frozen=True)
@@ -94,12 +98,12 @@ class Packed:
             )
 
     def _map(self, move: Callable[[Tensor], Tensor]) -> "Packed":
-        layout: Layout | Tiles
-        if isinstance(self.layout, Tiles):
-            layout = Tiles(move(self.layout.queries_N5), move(self.layout.keys_N5))
+        layout = self.layout
+        if isinstance(layout, Tiles):
+            layout = Tiles(move(layout.queries_N5), move(layout.keys_N5))
         else:
-            groups = tuple((move(index), move(own)) for index, own in self.layout.groups)
-            layout = Layout(groups, move(self.layout.order_T))
+            tensors = (layout.index_P, layout.place_T, layout.ends_D, layout.length_D)
+            layout = Layout(layout.shapes, *map(move, tensors))
         return Packed(move(self.ids_T), move(self.positions_T), move(self.ends_D), self.spans, layout)
 
 
@@ -254,18 +258,21 @@ def _layout(spans: Sequence[Span]) -> Layout:
     shared_start, shared_stop, start = np.array([(s.shared_start, s.shared_stop, s.start) for s in spans]).T
     lengths, shared = np.array([len(span) for span in spans]), shared_stop - shared_start
     classes = np.ceil(np.log(lengths) / np.log(1.25)).astype(int)
-    groups, positions = [], []
+    order_D = np.argsort(classes, kind="stable")
+    shapes, index, own = [], [], []
     for value in np.unique(classes):
         members = np.flatnonzero(classes == value)
         offsets_L = np.arange(lengths[members].max())
         is_own_DL = offsets_L >= shared[members, None]
         base_DL = np.where(is_own_DL, (start - shared)[members, None], shared_start[members, None])
         inside_DL = offsets_L < lengths[members, None]
-        index_DL = np.where(inside_DL, base_DL + offsets_L, 0)
-        own = np.flatnonzero(inside_DL & is_own_DL)
-        groups.append((torch.from_numpy(index_DL), torch.from_numpy(own)))
-        positions.append(index_DL.ravel()[own])
-    return Layout(tuple(groups), torch.from_numpy(np.argsort(np.concatenate(positions))))
+        shapes.append(inside_DL.shape)
+        index.append(np.where(inside_DL, base_DL + offsets_L, 0).ravel())
+        own.append((inside_DL & is_own_DL).ravel())
+    index_P, own_P = np.concatenate(index), np.flatnonzero(np.concatenate(own))
+    place_T = own_P[np.argsort(index_P[own_P])]
+    ends_D = (start - shared + lengths - 1)[order_D]
+    return Layout(tuple(shapes), *map(torch.from_numpy, (index_P, place_T, ends_D, lengths[order_D])))
 
 
 def _tiles(spans: Sequence[Span], tokens: int) -> Tiles:

@@ -30,6 +30,7 @@ _BAND = 6
 _NEIGHBOURS = 8
 _EMPTY = np.uint32(0xFFFFFFFF)
 _CHUNK_CHARS = 1 << 20
+_PENDING_PAIRS = 1 << 22  # 32 MiB of candidates, sorted together: sorting is most of the search
 _SLACK = 0.09  # 2.5 standard deviations of the estimate from 128 bins, near 0.8
 
 Ints = NDArray[np.int64]
@@ -138,7 +139,7 @@ def _bucket_candidates(sketch_DK: Sketches, text_C: Ints, band: int) -> tuple[In
 
     Also a mask (D,) of the texts in a bucket that has more pairs than these.
     """
-    pairs = np.empty(0, np.int64)
+    pairs: list[Ints] = []
     crowded_D = np.zeros(len(sketch_DK), dtype=bool)
     for start in range(0, _BINS - band + 1, band):
         key_C = np.zeros(len(text_C), np.uint64)
@@ -148,9 +149,10 @@ def _bucket_candidates(sketch_DK: Sketches, text_C: Ints, band: int) -> tuple[In
         bucket_C = np.cumsum(np.diff(key_C[order_C], prepend=key_C[order_C[:1]]) != 0)
         text_of_C = text_C[order_C]
         crowded_D[text_of_C[np.bincount(bucket_C)[bucket_C] > _NEIGHBOURS + 2]] = True
-        more = [first * len(sketch_DK) + second for first, second in _bucket_pairs(text_of_C, bucket_C)]
-        pairs = _unique([pairs, *more])
-    return pairs, crowded_D
+        pairs += [first * len(sketch_DK) + second for first, second in _bucket_pairs(text_of_C, bucket_C)]
+        if sum(map(len, pairs[1:])) > _PENDING_PAIRS:
+            pairs = [_unique(pairs)]
+    return _unique(pairs), crowded_D
 
 
 def _unique(parts: Sequence[Ints]) -> Ints:

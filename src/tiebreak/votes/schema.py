@@ -5,14 +5,16 @@ probability of one. Unlabelled pairs carry nulls there. A null turn is an answer
 weight is that of the vote in training; null is 1.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+
+Number = TypeVar("Number", bound=np.number)
 
 LABELS = ("a", "b", "tie")
 """The order of classes everywhere: logits, probabilities, columns."""
@@ -56,15 +58,21 @@ def probability_columns(p_NC: NDArray[np.floating]) -> dict[str, pa.Array]:
     return {f"p_{label}": pa.array(p_NC[:, c]) for c, label in enumerate(LABELS)}
 
 
-def swap_answers(x_xC: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Exchange the classes a and b: (..., 3) -> (..., 3). Its own inverse."""
-    return x_xC[..., [1, 0, 2]]
+def swap_answers(x_xC: NDArray[Number], where_x: ArrayLike = True) -> NDArray[Number]:
+    """Exchange the classes a and b, (..., 3) -> (..., 3), everywhere or where a mask (...) says. Its own inverse."""
+    return np.where(np.asarray(where_x)[..., None], x_xC[..., [1, 0, 2]], x_xC)
 
 
 def weights(votes: pa.Table) -> NDArray[np.float64]:
     """The weight of each vote in training (n,)."""
     weights_N: NDArray[np.float64] = votes["weight"].fill_null(1.0).to_numpy().astype(np.float64)
     return weights_N
+
+
+def rows_of(table: pa.Table, ids: Sequence[str]) -> pa.Table:
+    """The rows of these ids, in this order."""
+    position = {vote: n for n, vote in enumerate(table["id"].to_pylist())}
+    return table.take([position[vote] for vote in ids])
 
 
 def read_table(path: Path) -> pa.Table:

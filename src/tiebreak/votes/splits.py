@@ -32,11 +32,6 @@ def calibration(rows: pa.Table) -> pa.Table:
     return rows.filter(pc.equal(rows["fold"], CALIBRATION))
 
 
-def fold_votes(rows: pa.Table) -> pa.Table:
-    """The votes that belong to a fold: neither lockbox, nor calibration, nor extra votes."""
-    return rows.filter(pc.greater_equal(rows["fold"], 0))
-
-
 def subset(rows: pa.Table, count: int, seed: int) -> pa.Table:
     """A random subset of `count` votes in their old order; all of them where count is -1 or too large.
 

@@ -10,7 +10,7 @@ from learnable_votes import learnable_votes
 from tiebreak.baseline import files, model
 from tiebreak.baseline.model import Baseline
 from tiebreak.evaluate.build_metrics import labelled_votes
-from tiebreak.judge.logits import by_vote, softmax
+from tiebreak.judge.logits import of_split, read, softmax
 from tiebreak.pipeline.steps import baseline
 from tiebreak.runtime import Runtime
 from tiebreak.stats.calibration import TemperatureScaling
@@ -52,11 +52,12 @@ def test_the_baseline_trains_on_all_but_lockbox_and_calibration_side(tmp_path) -
 
 def test_logits_are_its_predictions_in_both_orders(tmp_path) -> None:
     rows, output, _ = run(tmp_path)
-    logits = read_table(output / "logits.parquet")
-    assert set(logits["split"].to_pylist()) == {"calibration", "lockbox"}
+    scored = read([output])
+    assert [logits.split for logits in scored] == ["calibration", "lockbox"]
     for split, side in (("calibration", splits.calibration(rows)), ("lockbox", splits.lockbox(rows))):
-        ids, z = by_vote(logits.filter(pa.compute.equal(logits["split"], split)))
-        assert ids == side["id"].to_pylist()
+        (logits,) = of_split(scored, split)
+        z = logits.z_NOC
+        assert logits.ids == side["id"].to_pylist()
         assert np.array_equal(z[:, 0], z[:, 1])
         np.testing.assert_allclose(softmax(z[:, 0]), files.read(output).predict_proba(side), atol=1e-6)
 

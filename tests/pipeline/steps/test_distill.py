@@ -15,7 +15,7 @@ from tiny_models import record, votes
 
 from tiebreak.errors import TiebreakError
 from tiebreak.judge import scoring_parts
-from tiebreak.judge.logits import by_vote, to_table
+from tiebreak.judge.logits import of_split, read, to_table
 from tiebreak.model import classifier
 from tiebreak.pipeline import graph
 from tiebreak.pipeline.steps import distill
@@ -27,12 +27,11 @@ from tiebreak.train import fit
 from tiebreak.train.losses import Targets
 from tiebreak.train.rows import labels_of
 from tiebreak.votes import splits
-from tiebreak.votes.schema import CALIBRATION, EXTRA, LOCKBOX, read_table, write_table
+from tiebreak.votes.schema import CALIBRATION, EXTRA, LOCKBOX, swap_answers, write_table
 
 FOLD = 1
 FOLDS = np.array([0, 0, 0, 1, 1, 2, 2, LOCKBOX, CALIBRATION, EXTRA, EXTRA])
 UNLABELLED = 2
-SWAP = [1, 0, 2]
 TEACHERS = {"qwen": "models/q", "llama": "models/l"}
 
 
@@ -81,13 +80,12 @@ def make(folder: Path, teachers: dict[str, str]) -> World:
         place = {k: "held_out", LOCKBOX: "lockbox"}
         split = np.array([place.get(f, "train") for f in fold.tolist()], dtype=object)
         split[len(FOLDS) :] = "unlabelled"
-        n = np.repeat(np.flatnonzero(fold != CALIBRATION), 2)
-        order = np.tile([0, 1], len(n) // 2)
+        n = np.flatnonzero(fold != CALIBRATION)
         origin = np.where(split[n] == "train", "in_sample", "out_of_fold")
-        ids = table["id"].take(n).to_pylist()
+        marked = pa.table({"id": table["id"].take(n), "split": split[n], "origin": origin})
         (folder / f"{name}-fold{k}-1of1").mkdir()
         record(folder / f"{name}-fold{k}-1of1", *(f"fold{other}" for other in range(3) if other != k))
-        scored = to_table(ids, order, z[n, order].astype(np.float32), split[n], origin, name, k)
+        scored = to_table(marked, swap_answers(z[n], [False, True]), name, k)
         write_table(scored, folder / f"{name}-fold{k}-1of1" / "logits.parquet")
     return World(folder, table, fold, logits)
 
@@ -113,8 +111,8 @@ def shown(world: World, name: str, n: int, recipe: Recipe) -> np.ndarray:
     z = world.logits[name, int(world.fold[n]) if held_out else FOLD][n].astype(np.float32)
     if not recipe.distill.average_orders:
         return z
-    p = (softmax(z[0]) + softmax(z[1])[SWAP]) / 2
-    return np.log([p, p[SWAP]])
+    p = (softmax(z[0]) + swap_answers(softmax(z[1]))) / 2
+    return np.log([p, swap_answers(p)])
 
 
 def direct(world: World, n: int, student: np.ndarray, recipe: Recipe) -> float:
@@ -123,7 +121,9 @@ def direct(world: World, n: int, student: np.ndarray, recipe: Recipe) -> float:
     label = np.array([world.table[f"p_{c}"][n].as_py() or 0.0 for c in ("a", "b", "tie")])
     for order, z in enumerate(student):
         if label.any():
-            y = (label, label[SWAP])[order] * (1 - options.label_smoothing) + options.label_smoothing / 3
+            y = (label, swap_answers(label))[order] * (
+                1 - options.label_smoothing
+            ) + options.label_smoothing / 3
             total -= options.label_weight * (y * log_softmax(z)).sum()
         for name in recipe.models.teachers:
             term = options.per_teacher.get(name, options)
@@ -165,11 +165,11 @@ def test_the_loss_is_the_sum_over_votes_orders_and_teachers(
         assert got.item() == pytest.approx(direct(world, n, student[at], recipe), rel=1e-4)
 
 
-@pytest.mark.parametrize(("said", "weight"), [(None, 0.25), (0.0, 0.0)])
+@pytest.mark.parametrize(("unlabelled", "weight"), [(None, 0.25), (0.0, 0.0)])
 def test_pairs_without_votes_count_as_extra_votes_by_default(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: float | None, weight: float
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unlabelled: float | None, weight: float
 ) -> None:
-    recipe = planned(TEACHERS, extra_weight=0.25, unlabelled_weight=said)
+    recipe = planned(TEACHERS, extra_weight=0.25, unlabelled_weight=unlabelled)
     passed = make(tmp_path, TEACHERS).run(recipe, monkeypatch)
     assert passed["weights_N"].tolist() == [1.0] * 5 + [0.25] * 2 + [weight] * UNLABELLED
 
@@ -184,14 +184,11 @@ def test_the_temperature_is_fitted_with_the_recipes_tta(
     """
     asked: list[int] = []
 
-    def say(_, table: pa.Table, prompt, max_tokens: int, model: str, fold: int, runtime) -> pa.Table:
+    def score(_, table: pa.Table, prompt, max_tokens: int, model: str, fold: int, runtime) -> pa.Table:
         asked.append(max_tokens)
-        ids, n = table["id"].to_pylist(), len(table)
-        z = np.random.default_rng(4).normal(size=(2 * n, 3))
-        split, origin = (table[name].to_pylist() * 2 for name in ("split", "origin"))
-        return to_table(ids * 2, [0] * n + [1] * n, z.astype(np.float32), split, origin, model, fold)
+        return to_table(table, np.random.default_rng(4).normal(size=(len(table), 2, 3)), model, fold)
 
-    monkeypatch.setattr(scoring_parts, "score_in_parts", say)
+    monkeypatch.setattr(scoring_parts, "score_in_parts", score)
     fold = [CALIBRATION] * aside + [FOLD] * (60 - aside)
     rows = votes(60).append_column("fold", pa.array(fold, pa.int8()))
     recipe = planned(TEACHERS).model_copy(update={"tta": Tta(both_orders=both, max_tokens=1234)})
@@ -199,9 +196,9 @@ def test_the_temperature_is_fitted_with_the_recipes_tta(
     rows_aside = distill._set_aside(rows, FOLD)
     marked = splits.tag_splits(rows_aside)
     found = distill._calibrate(None, rows_aside, marked, settings, tmp_path, Runtime("cpu", tmp_path))
-    logits = read_table(tmp_path / "logits.parquet")
     split = "calibration" if aside else "held_out"
-    z = by_vote(logits.filter(pa.compute.equal(logits["split"], split)))[1]
+    (logits,) = of_split(read([tmp_path]), split)
+    z = logits.z_NOC
     p = softmax(z, axis=-1).mean(axis=1) if both else softmax(z[:, 0], axis=-1)
     expected = TemperatureScaling().fit(p, labels_of(rows.slice(0, aside or 60))[:, 0]).temperature_
     assert asked == [1234]

@@ -29,7 +29,7 @@ from tiebreak.stats.blend import WEIGHTINGS
 from tiebreak.stats.learning_curve import Point, learning_curve
 from tiebreak.stats.metrics import Bootstrap, brier, log_loss, row_log_loss
 from tiebreak.stats.nested_cv import nested
-from tiebreak.votes.schema import EXTRA, LOCKBOX, ROWS_SCHEMA, read_table, swap_answers, write_table
+from tiebreak.votes.schema import EXTRA, LOCKBOX, ROWS_SCHEMA, read_table, write_table
 
 FOLDS = 2
 TEMPERATURE = 1.25
@@ -76,17 +76,12 @@ def world(folder: Path, lockbox: int = 60) -> World:
     return World(folder, ids, fold, y, 1.6 * z)
 
 
-def write_logits(world: World, folder: Path, said: dict, splits: dict[str, np.ndarray]) -> None:
+def write_logits(world: World, folder: Path, logits: dict, splits: dict[str, np.ndarray]) -> None:
     tables = []
     for split, rows in splits.items():
-        for order in range(said["z"].shape[1]):
-            z = said["z"][rows, order]
-            z = swap_answers(z) if order else z
-            origin = "in_sample" if split == "train" else "out_of_fold"
-            n = len(rows)
-            ids = [world.ids[row] for row in rows]
-            columns = ids, [order] * n, z, [split] * n, [origin] * n
-            tables.append(to_table(*columns, said["model"], said["fold"]))
+        origin, ids = "in_sample" if split == "train" else "out_of_fold", [world.ids[row] for row in rows]
+        votes = pa.table({"id": ids, "split": [split] * len(ids), "origin": [origin] * len(ids)})
+        tables.append(to_table(votes, logits["z"][rows], logits["model"], logits["fold"]))
     folder.mkdir(parents=True, exist_ok=True)
     write_table(pa.concat_tables(tables), folder / "logits.parquet")
 
@@ -101,13 +96,13 @@ def build(w: World, orders: int) -> dict[str, tuple[Path, ...]]:
     lockbox = w.rows(LOCKBOX)
     teachers, students = [], []
     for fold in range(FOLDS):
-        said = w.logits("llama", fold, seed=fold)
+        logits = w.logits("llama", fold, seed=fold)
         train = np.r_[w.rows(1 - fold), w.rows(EXTRA)]
         for shard in range(2):
             half = slice(shard, None, 2)
             splits = {"train": train[half], "held_out": w.rows(fold)[half], "lockbox": lockbox[half]}
             teachers.append(w.folder / f"llama-fold{fold}-{shard + 1}of2")
-            write_logits(w, teachers[-1], said, splits)
+            write_logits(w, teachers[-1], logits, splits)
         students.append(w.folder / f"student-fold{fold}")
         splits = {"held_out": w.rows(fold), "lockbox": lockbox}
         write_logits(w, students[-1], w.logits("student", fold, seed=10 + fold), splits)
@@ -115,8 +110,8 @@ def build(w: World, orders: int) -> dict[str, tuple[Path, ...]]:
     held_out = np.flatnonzero(w.fold >= 0)
     write_logits(w, w.folder / "average", w.logits("student", 0, seed=19), {"held_out": held_out})
     for n, name in enumerate(("averaged", "quantized")):
-        said = w.logits("student", None, seed=20 + n, orders=orders)
-        write_logits(w, w.folder / name, said, {"lockbox": lockbox})
+        logits = w.logits("student", None, seed=20 + n, orders=orders)
+        write_logits(w, w.folder / name, logits, {"lockbox": lockbox})
     model = w.folder / "quantize" / "model"
     model.mkdir(parents=True)
     for folder in (*teachers, *students, w.folder / "average", w.folder / "averaged", w.folder / "quantized"):
@@ -161,8 +156,8 @@ def run(inputs: dict[str, tuple[Path, ...]], output: Path, weight_folds: bool = 
     return metrics
 
 
-def by_hand(w: World, said: dict, both: bool, temperature: float = 1.0) -> float:
-    z = said["z"][w.rows(LOCKBOX)]
+def by_hand(w: World, logits: dict, both: bool, temperature: float = 1.0) -> float:
+    z = logits["z"][w.rows(LOCKBOX)]
     p = mean_over_orders(z) if both else softmax(z[:, 0])
     p = softmax(np.log(p) / temperature)
     return sklearn.metrics.log_loss(w.y[w.rows(LOCKBOX)], p, labels=[0, 1, 2])
@@ -204,9 +199,9 @@ def test_ladder_has_every_stage_in_order(inputs, tmp_path):
 
 def test_the_baseline_has_variants_and_is_compared_with_the_shipped_model(tmp_path):
     w = world(tmp_path)
-    inputs, folder, said = build(w, orders=2), tmp_path / "baseline", w.logits("baseline", None, seed=30)
-    said["z"] = np.repeat(said["z"][:, :1] / 8, 2, axis=1)  # it knows little, and the same in both orders
-    write_logits(w, folder, said, {"lockbox": w.rows(LOCKBOX)})
+    inputs, folder, logits = build(w, orders=2), tmp_path / "baseline", w.logits("baseline", None, seed=30)
+    logits["z"] = np.repeat(logits["z"][:, :1] / 8, 2, axis=1)  # it knows little, and the same in both orders
+    write_logits(w, folder, logits, {"lockbox": w.rows(LOCKBOX)})
     (folder / "calibration.json").write_text('{"temperature": 0.5}')
     loss = np.random.default_rng(0).uniform(size=(1, 40))
     points = [Point(400 // 2**halving, loss + 0.1 * halving) for halving in range(3)]
@@ -217,7 +212,7 @@ def test_the_baseline_has_variants_and_is_compared_with_the_shipped_model(tmp_pa
     labels = [report.label(variant) for variant in metrics["ladder"]]
     assert labels[:3] == ["class prior", "baseline", "baseline, calibrated"]
     found = metrics["ladder"][2]["log_loss"]["value"]
-    assert found == pytest.approx(by_hand(w, said, both=False, temperature=0.5), abs=1e-6)
+    assert found == pytest.approx(by_hand(w, logits, both=False, temperature=0.5), abs=1e-6)
     (finding,) = (found for found in metrics["verdict"]["findings"] if found["about"] == "baseline")
     change = finding["change"]
     assert change["value"] == pytest.approx(metrics["final_log_loss"] - found, abs=1e-9)
@@ -317,8 +312,8 @@ def test_without_tta_the_last_variant_has_one_order(tmp_path):
     w = world(tmp_path)
     metrics = run(build(w, orders=1), tmp_path / "out")
     assert report.label(metrics["ladder"][-1]) == "quantised, calibrated"
-    said = w.logits("student", None, seed=21)
-    expected = by_hand(w, said, both=False, temperature=TEMPERATURE)
+    logits = w.logits("student", None, seed=21)
+    expected = by_hand(w, logits, both=False, temperature=TEMPERATURE)
     assert metrics["final_log_loss"] == pytest.approx(expected, abs=1e-6)
 
 

@@ -178,7 +178,7 @@ def _attention_variants(
 def _attention(call: AttentionCall, packed: Packed, real: int, kind: torch.dtype, training: bool) -> Tensors:
     q_1HTE, k_1KTE, v_1KTE = parts = [x.detach().to(kind).requires_grad_(training) for x in call.qkv]
     with torch.set_grad_enabled(training):
-        options = {**call.options, "layout": packed.layout}
+        options = {**call.options, "layout": packed.layout, "at_ends": False}  # kernels compute every token
         out_THE = packed_attention(call.module, q_1HTE, k_1KTE, v_1KTE, None, **options)[0][0, :real]
     tensors = {"output": out_THE.detach()}
     if training:

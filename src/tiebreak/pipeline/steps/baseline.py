@@ -3,18 +3,13 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tiebreak.pipeline.step import Step
 from tiebreak.recipe.values import Slice
 from tiebreak.runtime import Runtime
 
-if TYPE_CHECKING:
-    import numpy as np
-    import pyarrow as pa
-    from numpy.typing import NDArray
-
-VERSION = 3
+VERSION = 4
 
 CURVE = "learning_curve.json"
 
@@ -33,13 +28,16 @@ def run(
     side, or if that is empty on out-of-fold predictions of the training votes; learning_curve.json is the curve of
     stats.learning_curve on the calibration side, null if that is empty.
     """
+    import numpy as np
+
     from tiebreak.baseline import curve, files
     from tiebreak.baseline.inputs import Inputs
     from tiebreak.baseline.model import Baseline
     from tiebreak.evaluate.build_metrics import labelled_votes
+    from tiebreak.judge.logits import to_table
     from tiebreak.stats.calibration import TemperatureScaling
     from tiebreak.stats.learning_curve import learning_curve
-    from tiebreak.stats.metrics import Bootstrap, log_loss
+    from tiebreak.stats.metrics import CLIP, Bootstrap, log_loss
     from tiebreak.votes import schema, splits
 
     table = schema.read_table(inputs["rows"][0] / "rows.parquet")
@@ -49,17 +47,21 @@ def run(
     seen, weights_N = Inputs.of(training), schema.weights(training)
     baseline = Baseline().fit_inputs(seen, truth.y_NC, truth.groups_N, weights_N)
     files.write(baseline, output)
+    scored = {"calibration": calibration_votes, "lockbox": splits.lockbox(table)}
+    unseen = {split: Inputs.of(side) for split, side in scored.items() if len(side)}
     learning = None
     if len(calibration_votes):
         runtime.report("learning curve", 0, 1, "models")
-        unseen = labelled_votes(calibration_votes)
+        calibrating = labelled_votes(calibration_votes)
         votes_seen = seen, truth.y_NC, truth.groups_N, weights_N
-        points = curve.points(baseline, *votes_seen, Inputs.of(calibration_votes), unseen.y_NC)
-        learning = learning_curve(points, unseen.groups_N, Bootstrap())
+        points = curve.points(baseline, *votes_seen, unseen["calibration"], calibrating.y_NC)
+        learning = learning_curve(points, calibrating.groups_N, Bootstrap())
     (output / CURVE).write_text(json.dumps(learning, indent=2) + "\n", encoding="utf-8")
-    scored = {"calibration": calibration_votes, "lockbox": splits.lockbox(table)}
-    p_NC = {split: baseline.predict_proba(side) for split, side in scored.items()}
-    schema.write_table(_logits(scored, p_NC), output / "logits.parquet")
+    p_NC = dict.fromkeys(scored, np.empty((0, 3)))
+    p_NC |= {split: baseline.predict_inputs(inputs_of) for split, inputs_of in unseen.items()}
+    z_NC = np.log(np.maximum(np.concatenate(list(p_NC.values())), CLIP))
+    logits = to_table(splits.tag_splits(scored), np.stack([z_NC, z_NC], axis=1), "baseline", None)
+    schema.write_table(logits, output / "logits.parquet")
     x_NC, y_NC = p_NC["calibration"], schema.probabilities(calibration_votes)
     if not len(calibration_votes):
         x_NC, y_NC = baseline.out_of_fold_, truth.y_NC
@@ -74,22 +76,6 @@ def run(
         **baseline.weights(),
         **scaling.to_json(),
     }
-
-
-def _logits(scored: "Mapping[str, pa.Table]", p_NC: "Mapping[str, NDArray[np.float64]]") -> "pa.Table":
-    """Logarithms of probabilities as a model's logits (judge.logits.LOGITS_SCHEMA), in both orders."""
-    import numpy as np
-
-    from tiebreak.judge.logits import to_table
-    from tiebreak.stats.metrics import CLIP
-    from tiebreak.votes.schema import swap_answers
-
-    z_NC = np.log(np.maximum(np.concatenate(list(p_NC.values())), CLIP))
-    z_RC = np.stack([z_NC, swap_answers(z_NC)], axis=1).reshape(-1, 3).astype(np.float32)
-    ids = [vote for side in scored.values() for vote in side["id"].to_pylist() for _ in range(2)]
-    splits = [split for split, side in scored.items() for _ in range(2 * len(side))]
-    orders, origins = [0, 1] * len(z_NC), ["out_of_fold"] * len(ids)
-    return to_table(ids, orders, z_RC, splits, origins, "baseline", None)
 
 
 STEP = Step("baseline", VERSION, run, is_prerequisite=True)

@@ -1,6 +1,7 @@
 """Step 5: distil teachers and labels into a student, of one fold or of all, and fit its temperature."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from tiebreak.pipeline.workload import VoteLengths, Workload
 
-VERSION = 4
+VERSION = 5
 
 
 class Settings(Slice):
@@ -114,12 +115,10 @@ def _soft_labels(
     candidates: "pa.Table", settings: Settings, folders: tuple[Path, ...]
 ) -> tuple["pa.Table", "NDArray[np.float32]", dict[str, int]]:
     """The candidates scored by every teacher, their logits (votes, orders, teachers, 3), and counts by origin."""
-    import pyarrow as pa
-
+    from tiebreak.judge.logits import read
     from tiebreak.train.soft_labels import select_soft_labels, stack_teachers
 
-    logits = pa.concat_tables(_read(folder) for folder in folders)
-    chosen = select_soft_labels(logits, settings.soft_labels, settings.fold)
+    chosen = select_soft_labels(read(folders), settings.soft_labels, settings.fold)
     scored, teachers_NOMC = stack_teachers(
         candidates, chosen, settings.teachers, settings.distill.average_orders
     )
@@ -128,9 +127,10 @@ def _soft_labels(
             f"no training vote of {'any fold' if settings.fold is None else f'fold {settings.fold}'} has logits of every teacher; run step 4 "
             "with the same logits.subset_votes for each teacher"
         )
-    used = chosen.filter(pa.compute.is_in(chosen["id"], value_set=scored["id"].combine_chunks()))
-    counts = pa.compute.value_counts(used["origin"]).to_pylist()
-    return scored, teachers_NOMC, {f"soft_labels_{item['values']}": item["counts"] for item in counts}
+    used, counts = set(scored["id"].to_pylist()), Counter[str]()
+    for item in chosen:
+        counts[f"soft_labels_{item.origin}"] += item.orders * len(used.intersection(item.ids))
+    return scored, teachers_NOMC, dict(+counts)
 
 
 def _set_aside(rows: "pa.Table", fold: int | None) -> dict[str, "pa.Table"]:
@@ -155,11 +155,9 @@ def _calibrate(
     runtime: Runtime,
 ) -> dict[str, Any]:
     """Score the votes set aside (`marked`: all as one table) with the recipe's TTA, and fit the temperature."""
-    import pyarrow as pa
-
-    from tiebreak.judge.logits import by_vote
+    from tiebreak.judge.logits import from_table, of_split, pool
     from tiebreak.judge.scoring_parts import score_in_parts
-    from tiebreak.judge.swap import tta_probabilities
+    from tiebreak.judge.tta import tta_probabilities
     from tiebreak.stats.calibration import TemperatureScaling
     from tiebreak.stats.metrics import log_loss
     from tiebreak.train.rows import labels_of
@@ -173,8 +171,8 @@ def _calibrate(
         return {}
     schema.write_table(logits, output / "logits.parquet")
     split = _calibration_split(aside)
-    _, z_NOC = by_vote(logits.filter(pa.compute.equal(logits["split"], split)))
-    p_NC = tta_probabilities(aside[split], z_NOC, settings.tta, certain_from=None)
+    scored = pool(of_split(list(from_table(logits)), split)).aligned(aside[split]["id"].to_pylist())
+    p_NC = tta_probabilities(aside[split], scored.z_NOC, settings.tta, certain_from=None)
     labels_NC = labels_of(aside[split])[:, 0]
     scaling = TemperatureScaling().fit(p_NC, labels_NC)
     state = {"temperature": scaling.temperature_, "fitted_on": split}
@@ -185,12 +183,6 @@ def _calibrate(
         "log_loss_calibrated": log_loss(scaling.predict_proba(p_NC), labels_NC),
         "fitted_on": sorted(splits.groups_of(aside[split])),
     }
-
-
-def _read(folder: Path) -> "pa.Table":
-    from tiebreak.votes import schema
-
-    return schema.read_table(folder / "logits.parquet")
 
 
 def workload(recipe: Recipe, teacher: str | None, votes: "VoteLengths") -> "Workload":

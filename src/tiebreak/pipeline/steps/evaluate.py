@@ -14,12 +14,14 @@ from tiebreak.recipe.values import Slice
 from tiebreak.runtime import Runtime
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
+    from numpy.typing import NDArray
 
-    from tiebreak.evaluate.model_logits import ModelLogits
+    from tiebreak.judge.logits import ModelLogits
     from tiebreak.judge.postprocessing import Postprocessing
 
-VERSION = 11
+VERSION = 13
 
 _MODEL_INPUTS = ("teachers", "students", "average", "averaged", "quantized", "model", "baseline")
 _FICLONE = 0x40049409
@@ -42,11 +44,14 @@ def run(settings: Settings, inputs: Inputs, output: Path, runtime: Runtime) -> d
     clock or the machine: two runs write the same files. Raises TiebreakError if anything was trained or fitted on
     the lockbox.
     """
-    from tiebreak.evaluate import build_metrics, model_card, model_logits, report
+    import pyarrow as pa
+
+    from tiebreak.evaluate import build_metrics, model_card, report
+    from tiebreak.judge import logits
     from tiebreak.judge.package import read
     from tiebreak.judge.postprocessing import Postprocessing
     from tiebreak.stats.metrics import Bootstrap
-    from tiebreak.votes import schema
+    from tiebreak.votes import schema, splits
 
     artifacts = [folder for name in _MODEL_INPUTS for folder in inputs.get(name, ())]
     groups_used = seen.learned_from(artifacts) | seen.fitted_on(artifacts)
@@ -57,14 +62,12 @@ def run(settings: Settings, inputs: Inputs, output: Path, runtime: Runtime) -> d
     package = read(shipped)
     calibration, baseline = package.calibration, inputs.get("baseline", ())
     scored = build_metrics.StageLogits(
-        teachers=model_logits.read(inputs["teachers"]),
-        students=model_logits.read(
-            inputs["students"], [_calibration(folder) for folder in inputs["students"]]
-        ),
-        average=model_logits.read(inputs["average"]),
-        averaged=model_logits.read(inputs["averaged"], [calibration]),
-        quantized=model_logits.read(inputs["quantized"], [calibration]),
-        baseline=model_logits.read(baseline, list(map(_calibration, baseline))),
+        teachers=logits.read(inputs["teachers"]),
+        students=_calibrated(inputs["students"]),
+        average=logits.read(inputs["average"]),
+        averaged=logits.read(inputs["averaged"], calibration),
+        quantized=logits.read(inputs["quantized"], calibration),
+        baseline=_calibrated(baseline),
     )
     leaderboard = _submit(inputs, output)
     bootstrap = Bootstrap(settings.evaluate.bootstrap_samples, settings.evaluate.confidence, settings.seed)
@@ -75,10 +78,13 @@ def run(settings: Settings, inputs: Inputs, output: Path, runtime: Runtime) -> d
         settings.evaluate.weight_folds,
     )
     name = "as shipped" if package.blend is None else "blended with the baseline, as shipped"
+    lockbox = splits.lockbox(rows)
+    p_NC = _lockbox_probabilities(lockbox, scored.quantized, postprocessing)
+    predicted = {"id": lockbox["id"], **schema.probability_columns(p_NC)}
+    schema.write_table(pa.table(predicted), output / "lockbox.parquet")
     computed = build_metrics.build_metrics(
-        rows, scored, package.tta.both_orders, postprocessing.to_probabilities, bootstrap, weight_folds, name
+        rows, scored, package.tta.both_orders, p_NC, bootstrap, weight_folds, name
     )
-    _predict_lockbox(rows, scored.quantized, postprocessing, output)
     metrics = {"name": settings.name, "leaderboard_log_loss": leaderboard, **computed}
     metrics["learning_curve"] = _learning_curve(baseline)
     (output / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
@@ -88,20 +94,18 @@ def run(settings: Settings, inputs: Inputs, output: Path, runtime: Runtime) -> d
     return {key: value for key, value in headline.items() if value is not None}
 
 
-def _predict_lockbox(
-    rows: "pa.Table", quantized: "Sequence[ModelLogits]", postprocessing: "Postprocessing", output: Path
-) -> None:
-    import pyarrow as pa
+def _lockbox_probabilities(
+    lockbox: "pa.Table", quantized: "Sequence[ModelLogits]", postprocessing: "Postprocessing"
+) -> "NDArray[np.float64]":
+    """The shipped model's probabilities (n, 3) of the lockbox."""
+    import numpy as np
 
-    from tiebreak.evaluate.model_logits import of_split
-    from tiebreak.votes import schema, splits
+    from tiebreak.judge.logits import of_split
 
-    lockbox = splits.lockbox(rows)
-    columns = {"id": lockbox["id"]}
-    for model in of_split(quantized, "lockbox"):
-        p_NC = postprocessing.to_probabilities(lockbox, model.aligned(lockbox["id"].to_pylist()).z_NOC)
-        columns |= schema.probability_columns(p_NC)
-    schema.write_table(pa.table(columns), output / "lockbox.parquet")
+    if len(lockbox) == 0:
+        return np.empty((0, 3))
+    (model,) = of_split(quantized, "lockbox")
+    return postprocessing.to_probabilities(lockbox, model.aligned(lockbox["id"].to_pylist()).z_NOC)
 
 
 def _submit(inputs: Inputs, output: Path) -> float | None:
@@ -117,9 +121,12 @@ def _submit(inputs: Inputs, output: Path) -> float | None:
     return submission.leaderboard_log_loss(path, inputs["solution"][0]) if "solution" in inputs else None
 
 
-def _calibration(folder: Path) -> dict[str, Any]:
-    state: dict[str, Any] = json.loads((folder / "calibration.json").read_text(encoding="utf-8"))
-    return state
+def _calibrated(folders: Sequence[Path]) -> "list[ModelLogits]":
+    """The logits of models, each with the calibration beside them."""
+    from tiebreak.judge.logits import read
+
+    states = [json.loads((folder / "calibration.json").read_text(encoding="utf-8")) for folder in folders]
+    return [item for folder, state in zip(folders, states, strict=True) for item in read([folder], state)]
 
 
 def _learning_curve(baseline: Sequence[Path]) -> dict[str, Any] | None:

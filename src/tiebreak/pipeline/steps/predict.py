@@ -13,7 +13,7 @@ from tiebreak.runtime import Runtime
 if TYPE_CHECKING:
     from tiebreak.pipeline.workload import VoteLengths, Workload
 
-VERSION = 2
+VERSION = 3
 
 
 class Settings(Slice):

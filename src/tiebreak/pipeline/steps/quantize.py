@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from tiebreak.pipeline.workload import VoteLengths, Workload
 
-VERSION = 4
+VERSION = 5
 
 
 class Settings(Slice):

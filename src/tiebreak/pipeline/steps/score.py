@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tiebreak.pipeline.workload import VoteLengths, Workload
 
-VERSION = 3
+VERSION = 4
 
 
 class Settings(Slice):

@@ -13,7 +13,7 @@ from tiebreak.runtime import Runtime
 if TYPE_CHECKING:
     from tiebreak.pipeline.workload import VoteLengths, Workload
 
-VERSION = 3
+VERSION = 4
 
 
 class Settings(Slice):

@@ -1,4 +1,7 @@
-"""Command line: thin calls only. Results go to stdout, all else to stderr; an error exits with 2."""
+"""Command line: thin calls only. Results go to stdout, all else to stderr; an error exits with 2.
+
+Here are the commands on recipes; `models.py` has those on what they made.
+"""
 
 import json
 import logging
@@ -8,21 +11,21 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
 
 from tiebreak import __version__
+from tiebreak.cli import models
+from tiebreak.cli.options import AsJson, FoldList, On, RecipeFile, Seed, Sets, Steps, numbers, words
 from tiebreak.commands import outputs, sweep
 from tiebreak.commands.demo import demo as run_demo
 from tiebreak.commands.init import FEWEST_VOTES, SYNTHETIC_VOTES, init_recipe, presets
 from tiebreak.commands.status import task_statuses
-from tiebreak.commands.table import show, show_verdict
+from tiebreak.commands.table import show, show_findings, show_verdict
 from tiebreak.engine import local_runner
-from tiebreak.engine.finding import Finding
 from tiebreak.engine.planner import plan as plan_tasks
 from tiebreak.engine.planner import select
 from tiebreak.engine.signals import Stop
@@ -34,8 +37,7 @@ from tiebreak.output import new_file
 from tiebreak.pipeline.graph import Task, fold_sections
 from tiebreak.recipe import loader
 from tiebreak.recipe.loader import RECIPE
-from tiebreak.recipe.schema import Prompt, Recipe
-from tiebreak.recipe.values import MAX_SEED
+from tiebreak.recipe.schema import Recipe
 from tiebreak.slurm import numbered_scripts, requeue
 from tiebreak.slurm.jobs import SlurmJobs
 
@@ -46,19 +48,6 @@ app = typer.Typer(
     add_completion=False,
 )
 stop = Stop()
-
-RecipeFile = Annotated[Path, typer.Argument(help="The recipe, or the folder that holds its recipe.yaml.")]
-Sets = Annotated[list[str] | None, typer.Option("--set", help="Change a value of the recipe: a.b=c.")]
-Steps = Annotated[str, typer.Option(help="Only these steps, such as teach,score (and ingest, split).")]
-FoldList = Annotated[str, typer.Option("--folds", help="Only these folds, such as 0,2.")]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
-Weights = Annotated[str | None, typer.Option(help="Weights of a blend, such as 2,1; equal if not given.")]
-Device = Annotated[str | None, typer.Option(help="cpu or cuda.")]
-Precision = Annotated[
-    str, typer.Option(help="auto, fp32, bf16, fp16, or fp8, which is fastest on Hopper and later.")
-]
-Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of the votes and models that are made up.")]
-On = Annotated[Literal["local", "slurm"], typer.Option(help="This machine, or jobs of a Slurm cluster.")]
 
 
 def _version(wanted: bool) -> None:
@@ -134,13 +123,13 @@ def check(
     if len(data) == 1 and outputs.recipe_at(data[0]):
         work = _workspace(data[0], set_)
         findings = Preflight(work, find_card(card) if card else None, on == "slurm").findings()
-        _print_findings(findings, as_json)
+        show_findings(findings, as_json)
         data_card = check_recipe(work)
         of_data = [
             *rejection_findings(work, data_card),
             *too_few(work.recipe.split, labels_of(data_card), data_card.voted_groups),
         ]
-        _print_findings(of_data, as_json)
+        show_findings(of_data, as_json)
         findings += of_data
     else:
         outputs.refuse_unused(set_, data)
@@ -160,22 +149,6 @@ def check(
 
 
 @app.command()
-def tokenize(
-    votes: Annotated[list[Path], typer.Argument(help="Files of votes.")],
-    model: Annotated[str, typer.Option(help="A model folder or hub id, for its tokenizer.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="A new folder.")],
-    truncation: Literal["published", "balanced"] = "published",
-    as_json: AsJson = False,
-) -> None:
-    """Write votes of any number as Parquet shards of tokens, for a training of your own."""
-    from tiebreak.model import hub
-    from tiebreak.tokens import shards
-
-    prompt = Prompt(truncation=truncation)
-    show([shards.write_files(votes, output, hub.tokenizer(model), prompt)], as_json)
-
-
-@app.command()
 def plan(
     recipe: RecipeFile = Path(),
     steps: Steps = "",
@@ -188,7 +161,7 @@ def plan(
     """Print the state of every task, fresh, missing or stale, with its reason; on Slurm, the scripts to submit."""
     from tiebreak.commands.check import ingested
 
-    chosen = _words(steps)
+    chosen = words(steps)
     gpu = find_card(card) if card else None
     work = _workspace(recipe, set_, folds, chosen)
     if on == "slurm":
@@ -197,7 +170,7 @@ def plan(
         print(json.dumps(texts) if as_json else "\n".join(texts))
         return
     for found in ingested(work):
-        print(_line(found), file=sys.stderr)
+        print(found, file=sys.stderr)
     states = plan_tasks(work, chosen)
     rows = [{"task": s.task.id, "state": s.status, "reason": str(s.reason)} for s in states]
     if gpu:
@@ -223,7 +196,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Run every task that is missing or stale. May be stopped and started again at any moment."""
-    chosen = _words(steps)
+    chosen = words(steps)
     work = _workspace(recipe, set_, folds, chosen)
     if on == "slurm":
         made = SlurmJobs(work).submit(select(work, chosen), sbatch or ())
@@ -344,107 +317,8 @@ def status(recipe: RecipeFile = Path(), set_: Sets = None, as_json: AsJson = Fal
     show([asdict(row) for row in task_statuses(_workspace(recipe, set_))], as_json)
 
 
-@app.command()
-def predict(
-    models: Annotated[list[Path], typer.Argument(help="Model folders, or recipes that ran.")],
-    pairs: Annotated[Path, typer.Argument(help="A file with prompt and two answers a row.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="A .csv or .parquet file.")],
-    weights: Weights = None,
-    fit: Annotated[
-        Path | None, typer.Option(help="Votes to choose the weights on; no model may have trained on them.")
-    ] = None,
-    device: Device = None,
-    precision: Precision = "auto",
-    set_: Sets = None,
-) -> None:
-    """Predict P(A), P(B) and P(tie) of pairs of answers, by one model or the weighted mean of several."""
-    from tiebreak.judge.predict_file import predict_file
-
-    if weights and fit:
-        raise TiebreakError("--weights and --fit exclude each other: weights are given or fitted")
-    outputs.refuse_unused(set_, models)
-    folders = [outputs.model_folder(model, set_ or ()) for model in models]
-    rows, used = predict_file(folders, pairs, output, device, _weights(weights), fit, precision)
-    shown = f", weights {', '.join(f'{weight:.4g}' for weight in used)}" if len(models) > 1 else ""
-    print(f"{output}: {rows} rows{shown}")
-
-
-@app.command()
-def evaluate(
-    predictions: Annotated[
-        list[Path],
-        typer.Argument(help="Model folders, recipes that ran, files of `tiebreak predict`, or submissions."),
-    ],
-    labels: Annotated[Path, typer.Argument(help="A file of votes, or, for files alone, a solution.")],
-    weights: Weights = None,
-    samples: Annotated[int, typer.Option(min=2, help="Bootstrap samples.")] = 1000,
-    confidence: Annotated[float, typer.Option(min=0.01, max=0.999, help="Of the intervals.")] = 0.95,
-    device: Device = None,
-    precision: Precision = "auto",
-    set_: Sets = None,
-    as_json: AsJson = False,
-) -> None:
-    """Score models or predictions by log loss, accuracy, Brier score and calibration, with a verdict on each.
-
-    Several are scored each and blended: with equal weights, with --weights, and with weights by nested
-    cross-validation. Changes of log loss are from the first. Last come the shares of the three answers among
-    these votes, the best constant prediction. ece_when_calibrated is the
-    calibration error (ece) that calibrated predictions would have, ece_limit what it would stay below in 95 %
-    of cases, calibration_p the p-value of the test that they are.
-    """
-    from tiebreak.evaluate.compare_predictions import compare_predictions
-    from tiebreak.stats.metrics import Bootstrap
-
-    outputs.refuse_unused(set_, predictions)
-    predict = partial(outputs.predict_table, device=device, precision=precision, overrides=set_ or ())
-    found = compare_predictions(
-        predictions, labels, Bootstrap(samples, confidence), _weights(weights), predict
-    )
-    rows = [
-        {"predictions": scored.name, "metric": metric, **figure, "rows": scored.rows}
-        | ({"weights": _format_weights(scored.weights, as_json)} if len(predictions) > 1 else {})
-        for scored in found
-        for metric, figure in scored.figures().items()
-    ]
-    verdicts = [{"predictions": scored.name, **asdict(scored.verdict)} for scored in found if scored.verdict]
-    if as_json:
-        print(json.dumps({"rows": rows, "verdicts": verdicts}, indent=2))
-        return
-    for verdict in verdicts:
-        show_verdict(verdict, verdict["predictions"])
-    show(rows, as_json)
-
-
-@app.command()
-def report(
-    where: Annotated[Path, typer.Argument(help="A recipe that ran, or a folder with metrics.json.")] = Path(),
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write it here again.")] = None,
-    set_: Sets = None,
-) -> None:
-    """Write the report of a run, with its seconds and machines, and print its path."""
-    if output:
-        new_file(output, (".html",))
-    outputs.refuse_unused(set_, [where])
-    print(outputs.report(where, output, set_ or ()))
-
-
-@app.command()
-def verify(
-    where: Annotated[Path, typer.Argument(help="A recipe that ran, or a model folder.")] = Path(),
-    set_: Sets = None,
-    as_json: AsJson = False,
-) -> None:
-    """Read every file that a run has made, or those of a model, and say which is not what was written."""
-    from tiebreak.commands.verify import verify as verified
-
-    outputs.refuse_unused(set_, [where])
-    found = list(verified(where, set_ or ()))
-    show([asdict(row) if as_json else {"name": row.name, "state": row.state} for row in found], as_json)
-    damaged = [row for row in found if row.state == "damaged"]
-    for row in damaged:
-        print(f"{row.name}: {row.problem}; {row.mend}", file=sys.stderr)
-    if damaged:
-        raise typer.Exit(2)
+for command in (models.predict, models.evaluate, models.report, models.verify):
+    app.command()(command)
 
 
 @app.command()
@@ -480,41 +354,9 @@ def _requeued_in_time(work: Workspace) -> Iterator[None]:
 def _workspace(
     recipe: Path, overrides: Sequence[str] | None, folds: str = "", steps: Sequence[str] = ()
 ) -> Workspace:
-    restricted = loader.fold_overrides(_numbers(folds), fold_sections(steps))
+    restricted = loader.fold_overrides(numbers(folds), fold_sections(steps))
     return Workspace(_recipe_path(recipe), (*(overrides or ()), *restricted))
 
 
 def _recipe_path(recipe: Path) -> Path:
     return recipe / RECIPE if recipe.is_dir() else recipe
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(text.replace(",", " ").split())
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(word) for word in _words(text))
-    except ValueError:
-        raise TiebreakError(f"--folds takes numbers such as 0,2, not {text!r}") from None
-
-
-def _weights(text: str | None) -> tuple[float, ...] | None:
-    try:
-        return tuple(float(word) for word in _words(text)) if text else None
-    except ValueError:
-        raise TiebreakError(f"--weights takes numbers such as 2,1, not {text!r}") from None
-
-
-def _format_weights(weights: Sequence[float] | None, as_json: bool) -> Any:
-    return weights if as_json else ", ".join(f"{weight:.4g}" for weight in weights or ())
-
-
-def _print_findings(findings: Sequence[Finding], as_json: bool) -> None:
-    """Print a line for each finding and an empty one; nothing with --json, which has them in its output."""
-    if findings and not as_json:
-        print(*map(_line, findings), "", sep="\n")
-
-
-def _line(found: Finding) -> str:
-    return f"{found.level:8} {found.about}: {found.text}"

@@ -7,7 +7,7 @@ from tiny_models import swapped, votes_with_gaps
 
 from tiebreak.judge.logits import mean_over_orders, softmax
 from tiebreak.judge.rules import kinds
-from tiebreak.judge.swap import certainty_threshold, first_order, tta_probabilities
+from tiebreak.judge.tta import certainty_threshold, first_order, tta_probabilities
 from tiebreak.recipe.schema import Tta
 
 TTA = Tta(max_tokens=120, share=0.5)

@@ -1,0 +1,120 @@
+"""Commands on finished models and runs: predict, evaluate, report, verify."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tiebreak.cli.options import AsJson, Device, Precision, Sets, Weights, weights_of
+from tiebreak.commands import outputs
+from tiebreak.commands.table import show, show_verdict
+from tiebreak.errors import TiebreakError
+from tiebreak.output import new_file
+
+
+def predict(
+    models: Annotated[list[Path], typer.Argument(help="Model folders, or recipes that ran.")],
+    pairs: Annotated[Path, typer.Argument(help="A file with prompt and two answers a row.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="A .csv or .parquet file.")],
+    weights: Weights = None,
+    fit: Annotated[
+        Path | None, typer.Option(help="Votes to choose the weights on; no model may have trained on them.")
+    ] = None,
+    device: Device = None,
+    precision: Precision = "auto",
+    set_: Sets = None,
+) -> None:
+    """Predict P(A), P(B) and P(tie) of pairs of answers, by one model or the weighted mean of several."""
+    from tiebreak.judge.predict_file import predict_file
+
+    if weights and fit:
+        raise TiebreakError("--weights and --fit exclude each other: weights are given or fitted")
+    outputs.refuse_unused(set_, models)
+    folders = [outputs.model_folder(model, set_ or ()) for model in models]
+    rows, used = predict_file(folders, pairs, output, device, weights_of(weights), fit, precision)
+    shown = f", weights {', '.join(f'{weight:.4g}' for weight in used)}" if len(models) > 1 else ""
+    print(f"{output}: {rows} rows{shown}")
+
+
+def evaluate(
+    predictions: Annotated[
+        list[Path],
+        typer.Argument(help="Model folders, recipes that ran, files of `tiebreak predict`, or submissions."),
+    ],
+    labels: Annotated[Path, typer.Argument(help="A file of votes, or, for files alone, a solution.")],
+    weights: Weights = None,
+    samples: Annotated[int, typer.Option(min=2, help="Bootstrap samples.")] = 1000,
+    confidence: Annotated[float, typer.Option(min=0.01, max=0.999, help="Of the intervals.")] = 0.95,
+    device: Device = None,
+    precision: Precision = "auto",
+    set_: Sets = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score models or predictions by log loss, accuracy, Brier score and calibration, with a verdict on each.
+
+    Several are scored each and blended: with equal weights, with --weights, and with weights by nested
+    cross-validation. Changes of log loss are from the first. Last come the shares of the three answers among
+    these votes, the best constant prediction. ece_when_calibrated is the
+    calibration error (ece) that calibrated predictions would have, ece_limit what it would stay below in 95 %
+    of cases, calibration_p the p-value of the test that they are.
+    """
+    from tiebreak.evaluate.compare_predictions import compare_predictions
+    from tiebreak.stats.metrics import Bootstrap
+
+    outputs.refuse_unused(set_, predictions)
+    predict = partial(outputs.predict_table, device=device, precision=precision, overrides=set_ or ())
+    found = compare_predictions(
+        predictions, labels, Bootstrap(samples, confidence), weights_of(weights), predict
+    )
+    rows = [
+        {"predictions": scored.name, "metric": metric, **figure, "rows": scored.rows}
+        | ({"weights": _format_weights(scored.weights, as_json)} if len(predictions) > 1 else {})
+        for scored in found
+        for metric, figure in scored.figures().items()
+    ]
+    verdicts = [{"predictions": scored.name, **asdict(scored.verdict)} for scored in found if scored.verdict]
+    if as_json:
+        print(json.dumps({"rows": rows, "verdicts": verdicts}, indent=2))
+        return
+    for verdict in verdicts:
+        show_verdict(verdict, verdict["predictions"])
+    show(rows, as_json)
+
+
+def report(
+    where: Annotated[Path, typer.Argument(help="A recipe that ran, or a folder with metrics.json.")] = Path(),
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write it here again.")] = None,
+    set_: Sets = None,
+) -> None:
+    """Write the report of a run, with its seconds and machines, and print its path."""
+    if output:
+        new_file(output, (".html",))
+    outputs.refuse_unused(set_, [where])
+    print(outputs.report(where, output, set_ or ()))
+
+
+def verify(
+    where: Annotated[Path, typer.Argument(help="A recipe that ran, or a model folder.")] = Path(),
+    set_: Sets = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read every file that a run has made, or those of a model, and say which is not what was written."""
+    from tiebreak.commands.verify import verify as verified
+
+    outputs.refuse_unused(set_, [where])
+    found = list(verified(where, set_ or ()))
+    show([asdict(row) if as_json else {"name": row.name, "state": row.state} for row in found], as_json)
+    damaged = [row for row in found if row.state == "damaged"]
+    for row in damaged:
+        print(f"{row.name}: {row.problem}; {row.mend}", file=sys.stderr)
+    if damaged:
+        raise typer.Exit(2)
+
+
+def _format_weights(weights: Sequence[float] | None, as_json: bool) -> Any:
+    return weights if as_json else ", ".join(f"{weight:.4g}" for weight in weights or ())

@@ -1,0 +1,40 @@
+"""Options that several commands have, and what their texts mean."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from tiebreak.errors import TiebreakError
+from tiebreak.recipe.values import MAX_SEED
+
+RecipeFile = Annotated[Path, typer.Argument(help="The recipe, or the folder that holds its recipe.yaml.")]
+Sets = Annotated[list[str] | None, typer.Option("--set", help="Change a value of the recipe: a.b=c.")]
+Steps = Annotated[str, typer.Option(help="Only these steps, such as teach,score (and ingest, split).")]
+FoldList = Annotated[str, typer.Option("--folds", help="Only these folds, such as 0,2.")]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
+Weights = Annotated[str | None, typer.Option(help="Weights of a blend, such as 2,1; equal if not given.")]
+Device = Annotated[str | None, typer.Option(help="cpu or cuda.")]
+Precision = Annotated[
+    str, typer.Option(help="auto, fp32, bf16, fp16, or fp8, which is fastest on Hopper and later.")
+]
+Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of the votes and models that are made up.")]
+On = Annotated[Literal["local", "slurm"], typer.Option(help="This machine, or jobs of a Slurm cluster.")]
+
+
+def words(text: str) -> tuple[str, ...]:
+    return tuple(text.replace(",", " ").split())
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(word) for word in words(text))
+    except ValueError:
+        raise TiebreakError(f"--folds takes numbers such as 0,2, not {text!r}") from None
+
+
+def weights_of(text: str | None) -> tuple[float, ...] | None:
+    try:
+        return tuple(float(word) for word in words(text)) if text else None
+    except ValueError:
+        raise TiebreakError(f"--weights takes numbers such as 2,1, not {text!r}") from None
