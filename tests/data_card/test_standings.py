@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from tiebreak.data_card import standings as standings_module
 from tiebreak.data_card.standings import WIDEST_MARGIN, standings
 
 A, B, TIE = range(3)
@@ -52,6 +53,15 @@ def test_why_a_model_is_set_apart(votes, reason):
     found = rank(core() + votes)
     assert unranked(found)["z"] == reason
     assert [model.name for model in found.models][:2] == ["x", "y"]
+
+
+def test_of_very_many_models_those_with_the_most_votes_are_ranked(monkeypatch):
+    monkeypatch.setattr(standings_module, "MOST_MODELS", 2)
+    alone, found = rank(core()), rank(core() + [("a", "x", A), ("z", "a", B)] * 20)
+    reason = "not among the 2 models with the most votes"
+    assert unranked(found) == {"a": reason, "z": reason}
+    assert [model.elo for model in found.models[:2]] == [model.elo for model in alone.models]
+    assert {model.name: model.votes for model in found.models} == {"x": 110, "y": 90, "a": 40, "z": 20}
 
 
 def test_votes_on_few_prompts_rank_nothing():

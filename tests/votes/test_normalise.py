@@ -99,3 +99,9 @@ def test_signs_put_into_a_text_do_not_matter(text, signs):
 def test_form_and_case_do_not_matter(text):
     for other in (unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text), text.upper()):
         assert sentences(text) == sentences(other)
+
+
+@pytest.mark.parametrize("marks", ["\u0301\u0323", "\u094d\u093c", "\u3099\u0323"])
+def test_marks_without_end_take_linear_time(marks):
+    few, many = (normalise([f"क{marks * count}"]) for count in (15, 100_000))
+    assert few == many

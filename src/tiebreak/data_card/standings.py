@@ -18,6 +18,9 @@ from tiebreak.votes.schema import swap_answers
 WIDEST_MARGIN = 200
 """Elo points: a model whose interval is wider to either side is not ranked (200 are odds of three to one)."""
 
+MOST_MODELS = 500
+"""Models that are ranked, those with the most votes: each step of the fit takes the cube of their number."""
+
 _ONE_SIDE = "always shown {}, so {} cannot be told from the position's effect"
 
 Floats = NDArray[np.float64]
@@ -55,15 +58,26 @@ class Standings:
 
 def standings(p_NC: Floats, model_N2: Ints, weight_N: Floats, group_N: Ints, names: list[str]) -> Standings:
     """Rank models by their votes, at least one; models are indices into `names`."""
-    fitted = bradley_terry.fit(model_N2, p_NC, weight_N, group_N, len(names))
-    reason_of = _incomparable_models(p_NC, model_N2, fitted.comparable_)
+    votes_M = np.bincount(model_N2.ravel(), minlength=len(names))
+    rare_M = np.argsort(np.argsort(-votes_M, kind="stable")) >= MOST_MODELS
+    index_M = np.cumsum(~rare_M) - 1
+    kept_N = ~rare_M[model_N2].any(axis=1)
+    kept_p_NC, kept_model_N2 = p_NC[kept_N], model_N2[kept_N]
+    fitted = bradley_terry.fit(
+        index_M[kept_model_N2], kept_p_NC, weight_N[kept_N], group_N[kept_N], int((~rare_M).sum())
+    )
+    reason_of = _incomparable_models(kept_p_NC, kept_model_N2, fitted.comparable_[index_M] & ~rare_M)
+    rare = f"not among the {MOST_MODELS} models with the most votes"
+    reason_of |= dict.fromkeys(np.flatnonzero(rare_M).tolist(), rare)
     models = []
-    for m in np.unique(model_N2).tolist():
+    for m in np.flatnonzero(votes_M).tolist():
         won_NC, of_model_N = _as_side_a(p_NC, model_N2, m)
         wins = label_statistics.a_wins(won_NC, weight_N[of_model_N], group_N[of_model_N])
-        elo, margin, prompts = (float(x[m]) for x in (fitted.elo_, fitted.margin_, fitted.prompts_))
+        elo, margin, prompts = (float(x[index_M[m]]) for x in (fitted.elo_, fitted.margin_, fitted.prompts_))
+        if rare_M[m]:
+            elo = margin = np.nan
         reason = reason_of[m] if m in reason_of else _insufficient_data(prompts, margin)
-        models.append(Model(names[m], int(of_model_N.sum()), wins, elo, margin, reason))
+        models.append(Model(names[m], int(votes_M[m]), wins, elo, margin, reason))
     models.sort(key=lambda model: (model.why_apart != "", np.nan_to_num(-model.elo, nan=np.inf)))
     if np.isfinite(fitted.advantage_):
         return Standings(models, fitted.advantage_, fitted.advantage_margin_)

@@ -117,7 +117,7 @@ def _vote(number: int, row: Mapping[str, Any]) -> dict[str, Any]:
     """Parse a dict by the rules for the rows of a file."""
     if not isinstance(row, Mapping):
         raise TiebreakError(f"pair {number} is {row!r:.40}; {_PAIR}")
-    pair = {c: _as_list(row[c]) for c in ("id", *_TEXTS) if c in row}
+    pair = {c: _as_list(row[c]) for c in ("id", "system", "history", *_TEXTS) if c in row}
     try:
         (vote,) = PAIR.votes(pair, ReadOptions(labelled=False))
     except RowError as error:

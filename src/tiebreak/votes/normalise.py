@@ -48,6 +48,8 @@ _ENDS = ".!?:;\n\r\u2028\u2029。！？：；।؟۔"
 _GLUE = "\0"
 _PUNCTUATION = "-*/%&#"
 _SIGN = re.compile(r"[-*/%&#+=<>|~^$]")
+_MOST_MARKS = 30
+_MANY_MARKS = re.compile(rf"[^\w\s\0-\u02ff]{{{_MOST_MARKS},}}")
 
 
 def normalise(prompt: Turns) -> str:
@@ -60,9 +62,19 @@ def sentences(turn: str | None) -> list[str]:
     """The normalised sentences of a turn, cut where a sentence or line may end."""
     text = (turn or "").replace("!=", "≠")
     if not text.isascii():
-        text = unicodedata.normalize("NFC", text)
+        text = unicodedata.normalize("NFC", _MANY_MARKS.sub(_stream_safe, text))
     text = _SIGN.sub(_sign, text.translate(_LETTERS))
     return [_join_words(words) for part in text.split("\n") if (words := part.split())]
+
+
+def _stream_safe(run: re.Match[str]) -> str:
+    """The run with at most 30 combining marks on a letter (UAX #15), since ordering them takes quadratic time."""
+    kept, marks = [], 0
+    for character in run[0]:
+        marks = marks + 1 if unicodedata.combining(character) else 0
+        if marks <= _MOST_MARKS:
+            kept.append(character)
+    return "".join(kept)
 
 
 def _join_words(words: Sequence[str]) -> str:

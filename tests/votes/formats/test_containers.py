@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tiebreak.errors import TiebreakError
-from tiebreak.votes.formats import containers
+from tiebreak.votes.formats import containers, text_lines
 from tiebreak.votes.formats.containers import TRUNCATED, records
 from tiebreak.votes.formats.dialog import RowError
 
@@ -93,7 +93,7 @@ def test_nul_bytes_pass(tmp_path):
         ('a,b\n1,"x"y\n7,8\n', ["broken quoting", "good"]),
         ('a,b\n1,2\n7,"8\n', ["good", "broken quoting"]),
         ('{"a": 1}\n{"a": \n[1]\n{"a": 2}\n', ["good", "not JSON", "not a JSON object", "good"]),
-        ('{"a": 1}\n{"a": 2', ["good", "not JSON"]),
+        ('{"a": 1}\n{"a": 2', ["good", TRUNCATED]),
         ('[{"a": 1}, 5, {"a": 2}]', ["good", "not a JSON object", "good"]),
         ('[{"a": 1}, {"a": 2}', ["good", "good", TRUNCATED]),
         ('[{"a": 1}, {"a": 2, ]', ["good", TRUNCATED]),
@@ -142,7 +142,8 @@ def test_a_ten_megabyte_cell(tmp_path):
 
 
 def test_a_record_without_end_is_one_reject(tmp_path, monkeypatch):
-    monkeypatch.setattr(containers, "MAX_RECORD", 1000)
+    for module in (containers, text_lines):
+        monkeypatch.setattr(module, "MAX_RECORD", 1000)
     for text in (
         'a,b\n1,2\n3,"' + "x" * 1500 + '"\n4,5\n',
         as_lines([{"a": 1}, {"a": "x" * 1500}, {"a": 2}]),
@@ -199,7 +200,7 @@ def test_one_line_of_latin_1_costs_its_row_alone(tmp_path, caplog):
 
 
 def test_a_file_in_latin_1_is_named_and_its_lines_of_utf_8_stay(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(containers, "_LOOK_AHEAD", 100)
+    monkeypatch.setattr(text_lines, "_LOOK_AHEAD", 100)
     rows = [{"id": str(n), "text": "größer"} for n in range(40)]
     head, tail = as_csv(rows[:20]), as_csv(rows[20:]).partition("\n")[2]
     path = write(tmp_path, head.encode("cp1252") + tail.encode())
@@ -210,3 +211,86 @@ def test_a_file_in_latin_1_is_named_and_its_lines_of_utf_8_stay(tmp_path, caplog
 def test_a_header_that_is_not_utf_8_costs_no_row(tmp_path):
     path = write(tmp_path, b"id,na\xefve\n" + "1,größer\n".encode())
     assert good(path) == [{"id": "1", "na?ve": "größer"}]
+
+
+# --- quotes, line ends and last lines that are not as they should be
+
+HEADER = "id,prompt,response_a,response_b,winner\n"
+PLAIN = [f"{n},question {n},good,bad,model_a\n" for n in range(100)]
+
+
+def rejects(found):
+    return [str(record) for _, record in found if isinstance(record, RowError)]
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "reason"),
+    [
+        ('10,"question,good,bad,tie\n', PLAIN[60], "broken quoting: unexpected end of data, lines 12 to 101"),
+        ('10,"question,good,bad,tie\n', '60,quest"ion,good,bad,tie\n', "broken quoting: ',' expected"),
+        ('10,"question,good,bad,tie\n', '60,question,good",bad,tie\n', "wrong number of columns: 4"),
+        ('10,"question,good,bad,tie\n', '60,question",good,bad,tie\n', "broken quoting: a quote holds lines"),
+    ],
+)
+def test_a_stray_quote_counts_as_all_records_that_it_takes(tmp_path, start, end, reason):
+    lines = [*PLAIN[:10], start, *PLAIN[11:60], end, *PLAIN[61:]]
+    found = list(records(write(tmp_path, HEADER + "".join(lines))))
+    assert [number for number, _ in found] == list(range(1, 101))
+    assert len(rejects(found)) == (90 if end == PLAIN[60] else 51)
+    assert all(reason in text for text in rejects(found))
+
+
+def test_a_table_in_a_text_is_no_stray_quote(tmp_path):
+    table = "a,b,c,d,e\n1,2,3,4,5\n6,7,8,9,0\n1,2,3,4,5"
+    rows = [{"id": "1", "p": f"Mend:\n{table}", "x": table, "y": "", "winner": "tie"}]
+    assert good(write(tmp_path, as_csv(rows))) == rows
+
+
+@pytest.mark.parametrize("lost", [3, 12, 20])
+@pytest.mark.parametrize("text", [HEADER + "".join(PLAIN), as_csv(ROWS), as_lines(ROWS), json.dumps(ROWS)])
+def test_a_file_without_its_end_breaks_off(tmp_path, text, lost):
+    *whole, last = list(records(write(tmp_path, text.rstrip("\n")[:-lost])))
+    assert not rejects(whole)
+    if not (text.startswith(HEADER) and lost == 3):  # cut within the last cell
+        assert last[1].kind == TRUNCATED
+
+
+@pytest.mark.parametrize("text", [HEADER + "".join(PLAIN), as_csv(ROWS), as_lines(ROWS)])
+@pytest.mark.parametrize("wrap", [bytes, gzip.compress])
+def test_carriage_returns_alone_may_end_lines(tmp_path, text, wrap):
+    expected = good(write(tmp_path, text))
+    assert good(write(tmp_path, wrap(text.replace("\n", "\r").encode()))) == [
+        {name: value.replace("\n", "\r").replace("\r", "\n") for name, value in row.items()}
+        for row in expected
+    ]
+
+
+# --- files that are larger inside than a machine
+
+
+def test_a_text_that_a_parquet_dictionary_repeats_is_counted_each_time(tmp_path):
+    text, count = "x" * (8 << 20), 2000
+    column = pa.DictionaryArray.from_arrays(pa.array([0] * count, pa.int32()), pa.array([text]))
+    pq.write_table(pa.table({"prompt": column, "id": range(count)}), tmp_path / "bomb", compression="zstd")
+    with pytest.raises(TiebreakError, match=r"bomb has \d+ bytes and unfolds to more than 1000 times that"):
+        list(records(tmp_path / "bomb"))
+
+
+def test_a_long_text_in_many_rows_is_read_row_by_row(tmp_path, monkeypatch):
+    monkeypatch.setattr(containers, "_BATCH_BYTES", 1 << 10)
+    pq.write_table(pa.table({"prompt": ["x" * 1000] * 100}), tmp_path / "file")
+    assert good(tmp_path / "file") == [{"prompt": "x" * 1000}] * 100
+
+
+def test_a_stream_of_nothing_ends(tmp_path, monkeypatch):
+    monkeypatch.setattr(text_lines, "MAX_RECORD", 1 << 20)
+    content = pa.compress(b" " * (1100 << 20), "zstd").to_pybytes()
+    with pytest.raises(TiebreakError, match="unfolds to more"):
+        list(records(write(tmp_path, content[: len(content)])))
+
+
+def test_a_parquet_file_that_claims_more_rows_than_it_can_have(tmp_path, monkeypatch):
+    monkeypatch.setattr(containers, "_FREE_ROWS", 10)
+    pq.write_table(pa.table({"a": [None] * 100_000}), tmp_path / "file")
+    with pytest.raises(TiebreakError, match="claims 100000 rows; it is damaged"):
+        list(records(tmp_path / "file"))

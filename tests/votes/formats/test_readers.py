@@ -37,7 +37,28 @@ def test_an_id_of_another_file_gets_the_name_of_its_file(tmp_path):
     files = [
         write(tmp_path / folder / name, [pair("1")]) for folder, name in (("a", "x"), ("a", "y"), ("b", "y"))
     ]
-    assert ids(*files) == ["1", "y/1", "y/1-3"]
+    assert ids(*files) == ["1", "y/1", "y/1-2"]
+
+
+def test_a_question_id_is_shared_by_votes_on_one_question(tmp_path):
+    made = [pair(question_id=81, model_a=name, response_a=[name]) for name in ("x", "y", "y")]
+    first, second, third = ids(write(tmp_path / "mt_bench", made))
+    assert first == "81"
+    assert second.startswith("81-")
+    assert third == f"{second}-2"
+
+
+@pytest.mark.parametrize("number", [1.5, 2.0**53, -(2.0**60)])
+def test_ids_that_were_rounded_are_rejects(tmp_path, number):
+    votes, rejects = read_all([write(tmp_path / "x", [pair(7.0), pair(number)])])
+    assert votes["id"].to_pylist() == ["7"]
+    assert "may have been rounded" in rejects["reason"][0].as_py()
+
+
+def test_equal_rows_without_ids_take_linear_time_and_short_ids(tmp_path):
+    made = ids(write(tmp_path / "x", [pair()] * 5000))
+    assert len(set(made)) == 5000
+    assert max(map(len, made)) == 20 + len("-5000")
 
 
 def test_made_ids_depend_on_the_texts_alone(tmp_path):

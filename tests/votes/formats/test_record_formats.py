@@ -46,6 +46,7 @@ def by_winner(vote):
         ({"winner_model_a": "0", "winner_model_b": "1", "winner_tie": "0"}, B),
         ({"winner_model_a": 0.25, "winner_model_b": 0.5, "winner_tie": 0.25}, (0.25, 0.5, 0.25)),
         ({"p_a": "0.333", "p_b": "0.333", "p_tie": "0.333"}, (1 / 3, 1 / 3, 1 / 3)),
+        ({"p_a": ".33", "p_b": ".33", "p_tie": ".33"}, (1 / 3, 1 / 3, 1 / 3)),
         ({"winner": "tie", "p_a": 0, "p_b": 0, "p_tie": 1}, TIE),
     ],
 )
@@ -108,7 +109,7 @@ PAIR = {"id": 7, "prompt": "p", "response_a": "a", "response_b": "b", "winner": 
 
 def test_a_pair_of_plain_texts():
     vote = one(PAIR)
-    assert vote == ("7", ["p"], ["a"], ["b"], "m", None, A, None)
+    assert vote == ("7", ["p"], ["a"], ["b"], "m", None, A, None, None)
     assert one(PAIR, labelled=False).p is None
 
 
@@ -197,7 +198,7 @@ def arena(winner="model_b", **change):
 
 
 def test_arena_export():
-    assert one(arena()) == ("q1", ["p", "q"], ["a", "c"], ["b", "d"], "m", "n", B, None)
+    assert one(arena()) == (None, ["p", "q"], ["a", "c"], ["b", "d"], "m", "n", B, None, "q1")
     assert one(arena("tie (bothbad)")).p == TIE
     packed = {name: json.dumps(arena()[name]) for name in ("conversation_a", "conversation_b")}
     assert one(arena(**packed)) == one(arena())
@@ -352,3 +353,54 @@ def test_unknown_columns_have_no_shape():
     unlabelled = {name: PAIR[name] for name in ("id", "prompt", "response_a", "response_b")}
     assert detect_format([unlabelled], True) is None
     assert detect_format([unlabelled], False) is not None
+
+
+# --- what else belongs to the question
+
+ASKED = {"instruction": "Add.", "input": "1 2", "system": "Be brief.", "history": [["Hi", "Hello"]]}
+
+
+@pytest.mark.parametrize("history", [[["Hi", "Hello"]], [user("Hi"), bot("Hello")], '[["Hi", "Hello"]]'])
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {"response_a": "3", "response_b": "4", "winner": "a"},
+        {"chosen": "3", "rejected": "4"},
+        {"completions": [{"response": "3", "score": 2}, {"response": "4", "score": 1}]},
+    ],
+)
+def test_input_system_and_history_are_part_of_the_question(answers, history):
+    vote = one(ASKED | {"history": history} | answers)
+    assert vote.prompt == ["Be brief.\n\nHi", "Add.\n1 2"]
+    assert by_winner(vote) == (["Hello", "3"], ["Hello", "4"])
+
+
+@pytest.mark.parametrize(
+    "answers", [{"response_a": "3", "response_b": "4", "winner": "a"}, {"chosen": "3", "rejected": "4"}]
+)
+def test_questions_that_differ_in_their_input_differ(answers):
+    assert one({"instruction": "Add.", "input": "1 2"} | answers).prompt == ["Add.\n1 2"]
+    assert one({"instruction": "Add.", "input": ""} | answers).prompt == ["Add."]
+
+
+def test_a_system_prompt_comes_before_turns_and_dialogs():
+    turns = {"prompt": '["x", "y"]', "response_a": '["1", "2"]', "response_b": '["3", "4"]', "winner": "a"}
+    assert one(turns | {"system": "S"}).prompt == ["S\n\nx", "y"]
+    sides = {"chosen": [user("x"), bot("1")], "rejected": [user("x"), bot("2")]}
+    assert one(sides | {"system": "S"}).prompt == ["S\n\nx"]
+    own = {name: [{"role": "system", "content": "own"}, *side] for name, side in sides.items()}
+    assert one(own | {"system": "S"}).prompt == ["own\n\nx"]
+
+
+@pytest.mark.parametrize(
+    ("extra", "reason"),
+    [
+        ({"system": 7}, "system is no text: 7"),
+        ({"input": ["x"]}, "input is no text"),
+        ({"history": [["only a question"]]}, "history holds neither"),
+        ({"history": "[["}, "history is not JSON"),
+    ],
+)
+def test_what_is_no_part_of_a_question(extra, reason):
+    with pytest.raises(RowError, match=reason):
+        one({"instruction": "Add.", "chosen": "3", "rejected": "4"} | extra)

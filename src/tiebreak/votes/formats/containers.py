@@ -10,42 +10,40 @@ import csv
 import gzip
 import io
 import json
-import logging
 import re
-import zlib
-from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tiebreak.errors import TiebreakError
 from tiebreak.votes.formats import hub_datasets
 from tiebreak.votes.formats.dialog import RowError
-
-log = logging.getLogger(__name__)
+from tiebreak.votes.formats.text_lines import MAX_RECORD, Lines, Stream, Unfolded, damaged
 
 Record = dict[str, Any]
 Row = tuple[int, Record | RowError]
 """A record's number in its file, counted from 1, and the record, or the reason why it cannot be read."""
 
-MAX_RECORD = 64 << 20
-"""Characters of one record; a longer one is a reject. A 10 MB answer fits, its JSON escapes too."""
-
 TRUNCATED = "cannot be read from here on"
 """The kind of a reject that stands for the rest of a file, an unknown number of records."""
 
+_SWALLOWED = 4
+"""So many lines of one quoted record that all have the header's columns are records themselves."""
+
+_FREE_ROWS = 1_000_000
+"""Rows of Parquet beyond one for each two bytes."""
 _BATCH_BYTES = 16 << 20
-_LOOK_AHEAD = 4 << 20
 _BLANK = " \t\r\n"
+_BETWEEN = re.compile(f"[{_BLANK},]*")
 _DELIMITERS = ",\t;"
 _UTF_16 = re.compile("\ufffe|ÿþ|þÿ|\udcff\udcfe|\udcfe\udcff|\0[^\0]\0[^\0]|[^\0]\0[^\0]\0")
 _CONTROL = re.compile(r"[\0-\x08\x0e-\x1f]")
-_BROKEN_STREAM = (EOFError, OSError, zlib.error, pa.ArrowException)
 _BROKEN_PARQUET = (pa.ArrowException, OSError, ValueError, MemoryError)
 
 
@@ -92,7 +90,7 @@ def _decompressed(path: Path, file: io.BufferedReader, columns: Collection[str])
     if start[:4] == b"PAR1":
         return _parquet(path, columns)
     if start[:2] == b"\x1f\x8b":
-        return _text(path, cast(BinaryIO, gzip.GzipFile(fileobj=file)), columns)
+        return _text(path, gzip.GzipFile(fileobj=file), columns)
     if start[:4] == b"\x28\xb5\x2f\xfd":
         # a small buffer: where the stream breaks off, what it holds is lost
         stream = io.BufferedReader(cast(Any, pa.CompressedInputStream(file, "zstd")), 1 << 14)
@@ -103,8 +101,8 @@ def _decompressed(path: Path, file: io.BufferedReader, columns: Collection[str])
     return _text(path, file, columns)
 
 
-def _text(path: Path, stream: BinaryIO, columns: Collection[str]) -> Iterator[Row]:
-    lines = _Lines(path, stream)
+def _text(path: Path, stream: Stream, columns: Collection[str]) -> Iterator[Row]:
+    lines = Lines(path, stream)
     first = next((line for line in lines if line.strip(_BLANK)), "")
     if _UTF_16.match(first):
         raise TiebreakError(f"{path} is UTF-16; convert it: iconv -f UTF-16 -t UTF-8 {path} > OUT")
@@ -125,101 +123,64 @@ def _text(path: Path, stream: BinaryIO, columns: Collection[str]) -> Iterator[Ro
         yield count + 1, RowError(TRUNCATED, lines.broken)
 
 
-class _Lines:
-    """Decoded lines of a byte stream: each as UTF-8, or else as Windows-1252 if the file is in that encoding.
-
-    It is if among the first lines with a byte above 127 none is UTF-8 and all are cp1252; `path` names it in
-    the warning. A byte of neither becomes a lone surrogate (`_damaged`). `broken` is the reason why the stream
-    ended early, if it did.
-    """
-
-    def __init__(self, path: Path, stream: BinaryIO) -> None:
-        self.path = path
-        self.stream = stream
-        self.broken = ""
-        self._fallback = ""
-        self._buffered: deque[bytes] = deque()
-        self._at_start = True
-
-    def __iter__(self) -> Iterator[str]:
-        while raw := self._buffered.popleft() if self._buffered else self._read():
-            if self._at_start:
-                raw = raw.removeprefix(b"\xef\xbb\xbf")
-                self._at_start = False
-            yield raw.decode("ascii") if raw.isascii() else self._decode(raw)
-
-    def _read(self) -> bytes:
-        try:
-            return self.stream.readline(MAX_RECORD)
-        except _BROKEN_STREAM as error:
-            self.broken = str(error) or type(error).__name__
-            return b""
-
-    def _decode(self, raw: bytes) -> str:
-        if _decodes(raw, "utf-8"):
-            self._fallback = self._fallback or "utf-8"
-            return raw.decode("utf-8")
-        self._fallback = self._fallback or self._detect_fallback(raw)
-        return raw.decode(self._fallback, "surrogateescape")
-
-    def _detect_fallback(self, raw: bytes) -> str:
-        """The encoding of lines that are not UTF-8, `raw` the first; buffers the lines that it reads."""
-        size = 0
-        while _decodes(raw, "cp1252"):
-            raw = self._read()
-            self._buffered.append(raw)
-            size += len(raw)
-            if not raw or size > _LOOK_AHEAD:
-                log.warning("%s is not UTF-8; read as Windows-1252 (Latin-1)", self.path)
-                return "cp1252"
-            if not raw.isascii() and _decodes(raw, "utf-8"):
-                break
-        return "utf-8"
-
-
-def _decodes(raw: bytes, encoding: str) -> bool:
-    try:
-        raw.decode(encoding)
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _damaged(text: str) -> bool:
-    """True if some bytes of the text did not decode: nothing else makes lone surrogates."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return True
-    return False
-
-
-def _csv(lines: _Lines, header_line: str, columns: Collection[str]) -> Iterator[Row]:
+def _csv(lines: Lines, header_line: str, columns: Collection[str]) -> Iterator[Row]:
     csv.field_size_limit(MAX_RECORD)
     delimiter = max(_DELIMITERS, key=header_line.count)
     header = _header(header_line, delimiter)
     _require_unique(lines.path, header, columns)
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    span: list[str] = []  # the lines of the record at hand
+    reader = csv.reader(_noted(lines, span), delimiter=delimiter, strict=True)
     count = 0
-    while True:
-        line = reader.line_num
-        try:
-            cells = next(reader, None)
-        except csv.Error as error:
-            count += 1
-            yield count, RowError("broken quoting", f"{error}, lines {line + 2} to {reader.line_num + 1}")
-            continue
-        if cells is None:
-            return
+    while (cells := _next_cells(reader, span)) is not None:
         if not cells:  # a blank line
             continue
-        count += 1
-        if any(map(_damaged, cells)):
-            yield count, RowError("not UTF-8")
-        elif len(cells) != len(header):
-            yield count, RowError("wrong number of columns", f"{len(cells)} instead of {len(header)}")
-        else:
-            yield count, dict(zip(header, cells, strict=True))
+        fault = _fault(cells, header, span, delimiter)
+        if fault and not span[-1].endswith(("\n", "\r")):  # the file's last line
+            if not lines.broken:
+                yield count + 1, RowError(TRUNCATED, f"the last record does not end: {fault}")
+            return
+        if fault and len(span) > 1:
+            fault.detail += f", lines {reader.line_num - len(span) + 2} to {reader.line_num + 1}"
+        for _ in range(_records_in(span, header, delimiter) if fault else 1):
+            count += 1
+            yield count, fault or _record(header, cast(list[str], cells))
+
+
+def _next_cells(reader: Any, span: list[str]) -> list[str] | csv.Error | None:
+    """The cells of the next record, or what is wrong with its quotes; None at the end. `span` gets its lines."""
+    span.clear()
+    try:
+        return cast(list[str] | None, next(reader, None))
+    except csv.Error as error:
+        return error
+
+
+def _noted(lines: Iterable[str], span: list[str]) -> Iterator[str]:
+    for line in lines:
+        span.append(line)
+        yield line
+
+
+def _record(header: list[str], cells: list[str]) -> Record | RowError:
+    return RowError("not UTF-8") if any(map(damaged, cells)) else dict(zip(header, cells, strict=True))
+
+
+def _fault(
+    cells: list[str] | csv.Error, header: list[str], span: list[str], delimiter: str
+) -> RowError | None:
+    """What is wrong with a record's quotes or the number of its cells, if anything is."""
+    if isinstance(cells, csv.Error):
+        return RowError("broken quoting", str(cells))
+    if len(cells) != len(header):
+        return RowError("wrong number of columns", f"{len(cells)} instead of {len(header)}")
+    if len(span) >= _SWALLOWED and all(line.count(delimiter) == len(header) - 1 > 0 for line in span):
+        return RowError("broken quoting", "a quote holds lines that are records themselves")
+    return None
+
+
+def _records_in(span: list[str], header: list[str], delimiter: str) -> int:
+    """How many records the lines of a broken one hold, at least one: a stray quote takes all up to the next."""
+    return 1 + sum(line.count(delimiter) == len(header) - 1 > 0 for line in span[1:])
 
 
 def _require_unique(path: Path, names: list[str], columns: Collection[str]) -> None:
@@ -235,16 +196,21 @@ def _header(line: str, delimiter: str) -> list[str]:
         return [line.strip()]
 
 
-def _json_lines(lines: _Lines, first: str) -> Iterator[Row]:
+def _json_lines(lines: Lines, first: str) -> Iterator[Row]:
     count = 0
     for line in _join_lines(first, lines):
         if not line.strip(_BLANK):
             continue
         count += 1
-        yield count, RowError("not UTF-8") if _damaged(line) else _parsed(line)
+        record = RowError("not UTF-8") if damaged(line) else _parsed(line)
+        if isinstance(record, RowError) and not line.endswith("\n") and len(line) < MAX_RECORD:
+            if not lines.broken:
+                yield count, RowError(TRUNCATED, f"the last line does not end: {record}")
+            return
+        yield count, record
 
 
-def _join_lines(first: str, lines: _Lines) -> Iterator[str]:
+def _join_lines(first: str, lines: Lines) -> Iterator[str]:
     """Lines, where of one longer than MAX_RECORD only the first piece is kept, which does not parse."""
     previous = "\n"
     for line in chain([first], lines):
@@ -266,30 +232,30 @@ def _object(value: Any) -> Record | RowError:
     return value if isinstance(value, dict) else RowError("not a JSON object", type(value).__name__)
 
 
-def _json_array(lines: _Lines, first: str) -> Iterator[Row]:
+def _json_array(lines: Lines, first: str) -> Iterator[Row]:
     """Objects of one array, decoded as the text arrives. After damage the rest is lost."""
     decoder = json.JSONDecoder(strict=False)
     pieces = chain([first.lstrip()[1:]], lines)
-    buffer, count = next(pieces), 0
+    buffer, at, count = next(pieces), 0, 0
     while True:
-        buffer = buffer.lstrip(_BLANK + ",")
-        if buffer.startswith("]"):
+        at = cast(re.Match[str], _BETWEEN.match(buffer, at)).end()
+        if buffer.startswith("]", at):
             return
         try:
-            record, end = decoder.raw_decode(buffer)
+            record, end = decoder.raw_decode(buffer, at)
         except (ValueError, RecursionError) as error:
-            grown = _grow(buffer, pieces)
-            if len(grown) > len(buffer) and len(buffer) <= MAX_RECORD:
-                buffer = grown
+            rest = buffer[at:]
+            buffer, at = _grow(rest, pieces), 0
+            if len(buffer) > len(rest) and len(rest) <= MAX_RECORD:
                 continue
-            if buffer:
+            if rest:
                 yield count + 1, RowError(TRUNCATED, f"not JSON: {error}")
             elif not lines.broken:
                 yield count + 1, RowError(TRUNCATED, "the array is not closed")
             return
         count += 1
-        text, buffer = buffer[:end], buffer[end:]
-        yield count, RowError("not UTF-8") if _damaged(text) else _object(record)
+        yield count, RowError("not UTF-8") if damaged(buffer[at:end]) else _object(record)
+        at = end
 
 
 def _grow(buffer: str, pieces: Iterator[str]) -> str:
@@ -305,10 +271,16 @@ def _grow(buffer: str, pieces: Iterator[str]) -> str:
 
 def _parquet(path: Path, columns: Collection[str]) -> Iterator[Row]:
     try:
-        file = pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True)
+        texts = [field.name for field in pq.read_schema(path) if pa.types.is_string(field.type)]
+        file = pq.ParquetFile(path, read_dictionary=texts, pre_buffer=False, page_checksum_verification=True)
     except _BROKEN_PARQUET as error:
         raise TiebreakError(f"{path} is a damaged Parquet file: {error}") from None
     _require_unique(path, file.schema_arrow.names, columns)
+    unfolded = Unfolded(path)
+    if file.metadata.num_rows > _FREE_ROWS + unfolded.size // 2:
+        raise TiebreakError(
+            f"{path} has {unfolded.size} bytes and claims {file.metadata.num_rows} rows; it is damaged"
+        )
     wanted = [name for name in file.schema_arrow.names if name in columns] or None
     done = 0
     for number in range(file.num_row_groups):
@@ -317,6 +289,7 @@ def _parquet(path: Path, columns: Collection[str]) -> Iterator[Row]:
         end, damage = done + group.num_rows, ""
         try:
             for batch in file.iter_batches(rows, [number], wanted, use_threads=False):
+                unfolded.add(_text_bytes(batch))
                 yield from _batch_rows(batch, done + 1)
                 done += batch.num_rows
         except _BROKEN_PARQUET as error:
@@ -326,7 +299,20 @@ def _parquet(path: Path, columns: Collection[str]) -> Iterator[Row]:
         done = end
 
 
+def _text_bytes(batch: pa.RecordBatch) -> int:
+    """The bytes of a batch, each text counted as often as it stands there: in a dictionary it stands once."""
+    lengths = (
+        pc.sum(pc.take(pc.binary_length(column.dictionary), column.indices)).as_py() or 0
+        for column in batch.columns
+        if pa.types.is_dictionary(column.type) and pa.types.is_string(column.type.value_type)
+    )
+    return int(batch.nbytes) + sum(lengths)
+
+
 def _batch_rows(batch: pa.RecordBatch, first: int) -> Iterator[Row]:
+    if _text_bytes(batch) > 4 * _BATCH_BYTES:  # as one text of megabytes in many rows
+        yield from ((first + n, _one_row(batch.slice(n, 1))) for n in range(batch.num_rows))
+        return
     try:
         yield from enumerate(batch.to_pylist(), first)
     except UnicodeDecodeError:

@@ -8,8 +8,8 @@ from tiebreak.votes.formats.dialog import RowError
 
 Probabilities = tuple[float, float, float]
 
-SUM_TOLERANCE = 0.01
-"""The largest distance of a sum of three probabilities from one; within it they are normalised."""
+SUM_TOLERANCE = 0.01 + 1e-9
+"""The largest distance of a sum of three probabilities from one, .33 .33 .33 included; within it they are normalised."""
 
 _HARD: dict[str, Probabilities] = {
     **dict.fromkeys(("model_a", "a"), (1.0, 0.0, 0.0)),

@@ -75,16 +75,40 @@ class _Pending:
         return Batch(_record_batch(self.votes), self.rejects, self.records)
 
 
+class _Ids:
+    """Unique ids over the files of a reading. `_owners` is the file of each, `_repeats` how often a made one came."""
+
+    def __init__(self) -> None:
+        self._owners: dict[str, Path] = {}
+        self._repeats: Counter[str] = Counter()
+
+    def unique(self, vote: Vote, path: Path) -> Vote:
+        """The vote with an id that no other has. Raises RowError if its own is repeated within the file."""
+        name = vote.id or vote.question_id or content_id(vote)
+        if vote.id and self._owners.get(name) is path:
+            raise RowError("duplicate id", name)
+        if name in self._owners and vote.id:
+            name = f"{path.stem}/{name}"
+        elif name in self._owners and vote.question_id:
+            name = f"{name}-{content_id(vote)}"
+        while name in self._owners:
+            self._repeats[name] += 1
+            name = f"{name}-{self._repeats[name] + 1}"
+        self._owners[name] = path
+        return vote._replace(id=name)
+
+
 def read(paths: Sequence[Path], role: Role = "votes", pairs_per_prompt: int | None = None) -> Iterator[Batch]:
     """Stream the votes of files and folders. With the role `test`, labels are not needed and are ignored.
 
     Ids are unique over all files: one that is repeated within a file is a reject, one that another file has
-    gets the file's name in front; where a file has none they are made from the texts.
+    gets the file's name in front; a question_id, which several votes may share, the texts' hash behind it where it is
+    repeated; where a file has no ids they are made from the texts.
     Raises TiebreakError for a missing file, a format or columns that are not known.
     """
-    owners: dict[str, Path] = {}
+    ids = _Ids()
     for path in containers.expand(paths):
-        yield from _read_file(path, role, pairs_per_prompt, owners)
+        yield from _read_file(path, role, pairs_per_prompt, ids)
 
 
 def read_all(paths: Sequence[Path], role: Role = "votes") -> tuple[pa.Table, pa.Table]:
@@ -160,9 +184,7 @@ def no_votes(names: Iterable[str], kinds: Counter[str]) -> TiebreakError:
     return TiebreakError(f"no usable votes in {', '.join(names)}: {summary(kinds) or 'no rows'}")
 
 
-def _read_file(
-    path: Path, role: Role, pairs_per_prompt: int | None, owners: dict[str, Path]
-) -> Iterator[Batch]:
+def _read_file(path: Path, role: Role, pairs_per_prompt: int | None, ids: _Ids) -> Iterator[Batch]:
     rows = containers.records(path, COLUMNS)
     sample, good = _sample(rows)
     if not sample:
@@ -175,7 +197,7 @@ def _read_file(
     for row, record in chain(sample, rows):
         pending.records += 1
         try:
-            votes = [_with_unique_id(vote, path, owners) for vote in _votes(record_format, record, options)]
+            votes = [ids.unique(vote, path) for vote in _votes(record_format, record, options)]
         except RowError as error:
             pending.rejects.append(Reject(str(path), row, error))
         else:
@@ -215,21 +237,6 @@ def _votes(record_format: RecordFormat, record: Record | RowError, options: Read
     if isinstance(record, RowError):
         raise record
     return record_format.votes(record, options)
-
-
-def _with_unique_id(vote: Vote, path: Path, owners: dict[str, Path]) -> Vote:
-    """The vote with a unique id. `owners` holds the file of each id."""
-    name = vote.id
-    if name is None:
-        name = content_id(vote)
-    elif owners.get(name) is path:
-        raise RowError("duplicate id", name)
-    repeat = 1
-    while name in owners:
-        repeat += 1
-        name = f"{path.stem}/{vote.id}" if vote.id and repeat == 2 else f"{name}-{repeat}"
-    owners[name] = path
-    return vote._replace(id=name)
 
 
 def _chars(vote: Vote) -> int:

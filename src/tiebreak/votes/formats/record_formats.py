@@ -1,9 +1,12 @@
 """Record formats: conversion of records to votes by the columns of a file.
 
-pair             prompt, response_a, response_b (Kaggle, and what this project writes)
+pair             prompt or instruction, response_a, response_b (Kaggle, and what this project writes)
 arena            conversation_a, conversation_b (LM Arena exports)
 chosen           chosen, rejected: texts, messages or Human/Assistant transcripts, with or without prompt
 UltraFeedback    instruction, completions with scores (Cui et al. 2023, arXiv:2310.01377): all pairs
+
+Beside `instruction`, `input` is the rest of the question (Alpaca); `system` comes before it, and before both `history`,
+earlier questions with their answers, as pairs or messages.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -29,7 +32,10 @@ Record = Mapping[str, Any]
 
 
 class Vote(NamedTuple):
-    """One vote, or an unlabelled pair (p is None). An id of None is to be made, a weight of None is 1."""
+    """One vote, or an unlabelled pair (p is None). An id of None is to be made, a weight of None is 1.
+
+    question_id: of the question, which several votes may share.
+    """
 
     id: str | None
     prompt: Turns
@@ -39,6 +45,7 @@ class Vote(NamedTuple):
     model_b: str | None
     p: Probabilities | None
     weight: float | None = None
+    question_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -59,19 +66,22 @@ class ReadOptions:
 class RecordFormat:
     """A record format: the columns that it needs, and the function that converts a record to votes.
 
-    text: the column whose first values show if strings hold JSON.
+    text: the column whose first values show if strings hold JSON. has_labels: columns of its own hold the labels.
     """
 
     needs: tuple[str, ...]
     text: str
     convert: Callable[[Record, ReadOptions], Iterator[Vote]]
+    has_labels: bool = False
 
     def votes(self, record: Record, options: ReadOptions) -> list[Vote]:
         """The votes in a record: one, or several for scored completions. Raises RowError."""
         if missing := set(self.needs) - record.keys():
             raise RowError("missing columns", ", ".join(sorted(missing)))
-        weight = _weight(record)
-        votes = [vote._replace(weight=weight) for vote in self.convert(record, options)]
+        weight, question_id = _weight(record), _id(record, "question_id")
+        votes = [
+            vote._replace(weight=weight, question_id=question_id) for vote in self.convert(record, options)
+        ]
         for vote in votes:
             _check_turns(vote)
         return votes
@@ -84,7 +94,7 @@ def detect_format(samples: Iterable[Record], labelled: bool) -> tuple[RecordForm
     record_format = next(
         (record_format for record_format in RECORD_FORMATS if columns.issuperset(record_format.needs)), None
     )
-    if record_format is None or (labelled and record_format in (PAIR, ARENA) and not is_labelled(columns)):
+    if record_format is None or (labelled and record_format.has_labels and not is_labelled(columns)):
         return None
     texts = [
         record[record_format.text] for record in records if isinstance(record.get(record_format.text), str)
@@ -104,19 +114,67 @@ def _is_json_list(cell: str) -> bool:
 
 
 def _pair(record: Record, options: ReadOptions) -> Iterator[Vote]:
+    prompt = _prompt(record, options.encoded)
     yield _vote(
         record,
-        _side(record["prompt"], record["response_a"], "response_a", options),
-        _side(record["prompt"], record["response_b"], "response_b", options),
+        _side(prompt, record["response_a"], "response_a", options),
+        _side(prompt, record["response_b"], "response_b", options),
         options,
     )
+
+
+def _prompt(record: Record, encoded: bool) -> Any:
+    """The prompt as it stands, with the record's `input`, `history` and `system` where it has them."""
+    prompt = record.get("prompt")
+    if prompt is None and isinstance(instruction := record.get("instruction"), str):
+        prompt = "\n".join(filter(None, (instruction, _text(record, "input"))))
+    history = _history(record)
+    before = [*_system(record), *history]
+    if prompt is None or not before:
+        return prompt
+    if is_messages(prompt):
+        return [*before, *prompt]
+    first, *later = turns(prompt, "prompt", encoded) or [None]
+    if not later:
+        return [*before, {"role": "user", "content": first}]
+    if history:
+        raise RowError("history beside a prompt of several turns")
+    return ["\n\n".join(filter(None, (_text(record, "system"), first))), *later]
+
+
+def _system(record: Record) -> list[dict[str, str]]:
+    text = _text(record, "system")
+    return [{"role": "system", "content": text}] if text else []
+
+
+def _text(record: Record, column: str) -> str:
+    """A column's text, empty if it has none. Raises RowError if it is something else."""
+    if not isinstance(value := record.get(column) or "", str):
+        raise RowError(f"{column} is no text", f"{value!r:.40}")
+    return value
+
+
+def _history(record: Record) -> list[dict[str, Any]]:
+    """Earlier turns as messages. Raises RowError unless they are messages or pairs of question and answer."""
+    history = record.get("history") or []
+    if isinstance(history, str):
+        history = decode(history, "history")
+    if is_messages(history) or history == []:
+        return list(history)
+    if not isinstance(history, list) or not all(isinstance(p, list) and len(p) == 2 for p in history):
+        raise RowError("history holds neither messages nor pairs of question and answer")
+    return [
+        {"role": role, "content": text}
+        for pair in history
+        for role, text in zip(("user", "assistant"), pair, strict=True)
+    ]
 
 
 def _vote(
     record: Record, side_a: tuple[Turns, Turns], side_b: tuple[Turns, Turns], options: ReadOptions
 ) -> Vote:
     return Vote(
-        _id(record),
+        _id(record, "id"),
         _require_same(side_a[0], side_b[0]),
         side_a[1],
         side_b[1],
@@ -154,12 +212,11 @@ def _arena(record: Record, options: ReadOptions) -> Iterator[Vote]:
 
 
 def _chosen(record: Record, options: ReadOptions) -> Iterator[Vote]:
-    prompt = record.get("prompt", record.get("instruction"))
-    questions, chosen = _preferred(record["chosen"], "chosen", prompt, options)
-    others, rejected = _preferred(record["rejected"], "rejected", prompt, options)
+    questions, chosen = _preferred(record, "chosen", options)
+    others, rejected = _preferred(record, "rejected", options)
     yield _random_side(
         Vote(
-            _id(record),
+            _id(record, "id"),
             _require_same(questions, others),
             chosen,
             rejected,
@@ -170,8 +227,9 @@ def _chosen(record: Record, options: ReadOptions) -> Iterator[Vote]:
     )
 
 
-def _preferred(cell: Any, what: str, prompt: Any, options: ReadOptions) -> tuple[Turns, Turns]:
+def _preferred(record: Record, what: str, options: ReadOptions) -> tuple[Turns, Turns]:
     """The questions and answers of one side; the prompt comes first where the side does not hold it."""
+    cell, prompt = record[what], _prompt(record, encoded=False)
     if isinstance(cell, str) and options.encoded:
         cell = decode(cell, what)
     if isinstance(cell, str):
@@ -180,7 +238,7 @@ def _preferred(cell: Any, what: str, prompt: Any, options: ReadOptions) -> tuple
     if not is_messages(cell):
         raise RowError(f"{what} is neither text nor messages")
     if is_question(cell[0]):
-        return dialog(cell, what)
+        return dialog(cell if cell[0].get("role") == "system" else [*_system(record), *cell], what)
     if prompt is None:
         raise RowError(f"{what} holds no question and there is no prompt")
     before = prompt if is_messages(prompt) else [{"role": "user", "content": prompt}]
@@ -206,8 +264,10 @@ def _ultrafeedback(record: Record, options: ReadOptions) -> Iterator[Vote]:
         raise RowError("completions is not a list of answers with scores")
     if len(completions) < 2:
         raise RowError("fewer than two completions")
-    prompt = turns([record["instruction"]], "instruction", False)
-    answers = [turns([completion.get("response")], "response", False) for completion in completions]
+    text = ReadOptions()
+    question = _prompt(record, text.encoded)
+    sides = [_side(question, completion.get("response"), "response", text) for completion in completions]
+    prompt, answers = sides[0][0], [side[1] for side in sides]
     scores = [_score(completion) for completion in completions] if options.labelled else []
     pairs = list(combinations(range(len(completions)), 2))
     if options.pairs_per_prompt is not None:
@@ -235,16 +295,16 @@ def _score(completion: Record) -> float:
     return number(score, "score")
 
 
-PAIR = RecordFormat(("prompt", "response_a", "response_b"), "prompt", _pair)
-ARENA = RecordFormat(("conversation_a", "conversation_b"), "conversation_a", _arena)
+PAIR = RecordFormat(("prompt", "response_a", "response_b"), "prompt", _pair, has_labels=True)
 RECORD_FORMATS = (
     PAIR,
-    ARENA,
+    RecordFormat(("instruction", "response_a", "response_b"), "instruction", _pair, has_labels=True),
+    RecordFormat(("conversation_a", "conversation_b"), "conversation_a", _arena, has_labels=True),
     RecordFormat(("chosen", "rejected"), "chosen", _chosen),
     RecordFormat(("instruction", "completions"), "completions", _ultrafeedback),
 )
 
-_OPTIONAL = """id question_id model_a model_b winner winner_model_a winner_model_b winner_tie p_a p_b p_tie weight
+_OPTIONAL = """input history system prompt instruction id question_id model_a model_b winner winner_model_a winner_model_b winner_tie p_a p_b p_tie weight
     chosen_model chosen-model rejected_model rejected-model score_chosen chosen-rating chosen_score
     score_rejected rejected-rating rejected_score"""
 COLUMNS = frozenset(_OPTIONAL.split()).union(*(record_format.needs for record_format in RECORD_FORMATS))
@@ -267,11 +327,20 @@ def _require_same(questions_a: Turns, questions_b: Turns) -> Turns:
     return questions_a
 
 
-def _id(record: Record) -> str | None:
-    for column in ("id", "question_id"):
-        if (value := record.get(column)) not in (None, ""):
-            return clean(str(value))
-    return None
+def _id(record: Record, column: str) -> str | None:
+    value = record.get(column)
+    if value in (None, ""):
+        return None
+    return clean(str(_whole(value) if isinstance(value, float) else value))
+
+
+def _whole(value: float) -> int:
+    """An id that was read as a number. Raises RowError for one that a float cannot hold exactly."""
+    if not value.is_integer() or abs(value) >= 2**53:
+        raise RowError(
+            f"id is not a whole number below 2^53, and may have been rounded: {value!r}; make it text"
+        )
+    return int(value)
 
 
 def _weight(record: Record) -> float | None:
