@@ -373,3 +373,23 @@ def test_a_step_works_by_the_recipe_as_it_stood_when_it_started(
     code, _, err = tiebreak("step", 3)
     assert code == 0, err
     assert seen == ["teach/llama-fold0"]
+
+
+def test_an_error_that_nobody_expected_is_one_line_and_a_log(
+    tiebreak, recipe: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(*_: object) -> None:
+        raise KeyError("a\nlong\nstory")
+
+    monkeypatch.setattr(cli, "plan_tasks", fail)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    code, out, err = tiebreak("plan", recipe)
+    assert (code, out) == (cli.UNEXPECTED, "")
+    assert err.startswith("error: unexpected KeyError: 'a\\nlong\\nstory'")
+    assert "Traceback" not in err
+    (log,) = tmp_path.glob("tiebreak-*.log")
+    assert str(log) in err
+    assert "Traceback" in log.read_text()
+    monkeypatch.setenv("TIEBREAK_DEBUG", "1")
+    with pytest.raises(KeyError):
+        tiebreak("plan", recipe)

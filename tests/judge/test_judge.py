@@ -4,6 +4,7 @@ import json
 import math
 import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -277,3 +278,36 @@ def test_an_invalid_package_is_refused(shipped: Path, tmp_path: Path, change: di
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(TiebreakError, match=rf"is damaged: {next(iter(change))}: "):
         tiebreak.load(tmp_path / "model", device="cpu")
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1e-320, 1e300])
+def test_a_temperature_that_makes_no_probabilities_is_refused(
+    shipped: Path, tmp_path: Path, temperature: float
+) -> None:
+    folder = Path(shutil.copytree(shipped, tmp_path / "model"))
+    state = json.loads((folder / package.NAME).read_text())
+    (folder / package.NAME).write_text(json.dumps(state | {"calibration": {"temperature": temperature}}))
+    with pytest.raises(TiebreakError, match="is no calibration"):
+        tiebreak.load(folder, device="cpu")
+
+
+def test_weights_that_make_no_probabilities_are_told_at_prediction(shipped: Path) -> None:
+    judge = tiebreak.load(shipped, device="cpu")
+    judge.classifier.model.score.weight.data[0, 0] = float("nan")
+    with pytest.raises(TiebreakError, match=r"gives no probabilities for 3 of 3 pairs, such as \[nan"):
+        judge.predict(votes(3))
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
+def test_a_folders_own_code_is_never_run(
+    shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    folder = Path(shutil.copytree(shipped, tmp_path / "model"))
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Evil: pass\n")
+    classes = ("AutoConfig", "AutoModelForSequenceClassification", "AutoTokenizer")
+    state = json.loads((folder / file).read_text()) | {"auto_map": dict.fromkeys(classes, "evil.Evil")}
+    (folder / file).write_text(json.dumps(state))
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    with suppress(TiebreakError):
+        tiebreak.load(folder, device="cpu")
+    assert not (tmp_path / "ran").exists()

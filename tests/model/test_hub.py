@@ -228,3 +228,11 @@ def test_offline_without_a_gguf_file_the_error_names_the_command(cache: Path) ->
         TiebreakError, match=r"where there is internet, run: hf download owner/name model\.gguf$"
     ):
         hub.download("owner/name/model.gguf")
+
+
+@pytest.mark.parametrize("revision", ["/etc/passwd", "../../secret", "a/../b", " main", "-x"])
+def test_a_revision_is_a_name_and_no_path(cache: Path, revision: str) -> None:
+    with pytest.raises(TiebreakError, match="is no branch, tag or commit of the hub"):
+        hub.commit("owner/name", revision)
+    with pytest.raises(TiebreakError, match="is no branch, tag or commit of the hub"):
+        hub.cached("owner/name", revision)

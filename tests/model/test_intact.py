@@ -100,6 +100,12 @@ def test_an_index_without_a_map(folder: Path, index: dict) -> None:
     refused(folder, "it has no weight_map of tensors to files")
 
 
+@pytest.mark.parametrize("name", ["../model.safetensors", "/etc/passwd", "sub/model.safetensors", ".."])
+def test_an_index_that_points_outside_its_folder(folder: Path, name: str) -> None:
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
+    refused(folder, f"names '{name}', which is no file of its folder")
+
+
 def test_weights_that_are_quantised_are_refused_before_they_are_loaded(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text()) | {
         "quantization_config": {"quant_method": "awq"}

@@ -157,3 +157,23 @@ def test_no_folds_restrict_nothing() -> None:
 def test_a_dumped_recipe_is_the_same_recipe() -> None:
     whole = loader.parse(LEAST | {"logits": {"subset_votes": [1, 2]}, "seed": 4}, "here")
     assert loader.parse(yaml.safe_load(loader.dump(whole)), "dump") == whole
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n"
+        + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 10)),
+        "a: &a [*a]\n",
+    ],
+)
+def test_aliases_that_unfold_without_end_are_refused_at_once(path: Path, bomb: str) -> None:
+    path.write_text(bomb)
+    with pytest.raises(TiebreakError, match="unfolds to more than 100,000 values"):
+        loader.load(path)
+
+
+def test_an_alias_may_be_used_twice(path: Path) -> None:
+    path.write_text(path.read_text() + "teach:\n  training: &t {epochs: 2}\ndistill:\n  training: *t\n")
+    recipe = loader.load(path)
+    assert recipe.teach.training.epochs == recipe.distill.training.epochs == 2

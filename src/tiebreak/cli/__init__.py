@@ -8,10 +8,12 @@ import logging
 import os
 import shlex
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Annotated, Literal
 
 import typer
@@ -48,6 +50,9 @@ app = typer.Typer(
     add_completion=False,
 )
 stop = Stop()
+UNEXPECTED = 70
+"""Exit code of an error that is not the user's (EX_SOFTWARE of sysexits.h)."""
+_DEBUG = "TIEBREAK_DEBUG"
 
 
 def _version(wanted: bool) -> None:
@@ -61,11 +66,14 @@ def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which version this is.")
     ] = False,
-) -> None: ...
+    debug: Annotated[bool, typer.Option(help="Show the traceback of an error that nobody expected.")] = False,
+) -> None:
+    if debug:
+        os.environ[_DEBUG] = "1"
 
 
 def main() -> None:
-    """The `tiebreak` command. A TiebreakError is one line and exit code 2, without a traceback."""
+    """The `tiebreak` command. A TiebreakError is one line and exit code 2; what nobody expected one line and 70."""
     logging.basicConfig(format="%(message)s")
     logging.getLogger("tiebreak").setLevel(logging.INFO)
     try:
@@ -78,6 +86,23 @@ def main() -> None:
         again = shlex.join(["tiebreak", *sys.argv[1:]])
         print(f"stopped, nothing finished is lost; go on with: {again}", file=sys.stderr)
         sys.exit(stop.exit_code)
+    except Exception as error:
+        if os.environ.get(_DEBUG):
+            raise
+        _report_unexpected(error)
+        sys.exit(UNEXPECTED)
+
+
+def _report_unexpected(error: Exception) -> None:
+    """Say in one line what happened, and keep the traceback in a file."""
+    with NamedTemporaryFile("w", prefix="tiebreak-", suffix=".log", delete=False, encoding="utf-8") as log:
+        log.write(f"tiebreak {__version__}: {shlex.join(sys.argv)}\n\n{traceback.format_exc()}")
+    text = " ".join(str(error).split())
+    print(
+        f"error: unexpected {type(error).__name__}: {text:.300}\n"
+        f"This is a fault of tiebreak; please report it with {log.name} (tiebreak --debug shows it here).",
+        file=sys.stderr,
+    )
 
 
 @app.command()

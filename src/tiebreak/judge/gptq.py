@@ -91,7 +91,7 @@ def quantize(
         modifier = _modifier(model, method, sizes, on_layer)
         rounded = _calibrate(model.model, modifier, _loader(documents))
         _save(model, target)
-        AutoTokenizer.from_pretrained(source).save_pretrained(target)
+        AutoTokenizer.from_pretrained(source, trust_remote_code=False).save_pretrained(target)
     layers = [sizes[kind] for kind, _ in _linears(model.model)]
     return QuantizationResult(
         groups={size: layers.count(size) for size in sorted(set(layers))},
@@ -139,6 +139,8 @@ def _load(source: Path) -> PreTrainedModel:
         label2id={label: n for n, label in enumerate(LABELS)},
         dtype="auto",
         attn_implementation="eager",
+        use_safetensors=True,
+        trust_remote_code=False,
     )
     model.score.float().weight.data.copy_(stored_head(source))
     return model

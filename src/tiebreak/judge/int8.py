@@ -92,7 +92,7 @@ def load_classifier(folder: Path, precision: str = "auto", device: str = "cpu") 
     model = load_int8(folder, device, compute_type(precision, device))
     if precision == "fp8":
         fuse(model, "fp8", model.dtype, device, None, 0, Int8Linear)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     model.config.pad_token_id = tokenizer.pad_token_id = padding_token(tokenizer)
     return Classifier(model, tokenizer, head_trained=True, fixed=compile.compile_if_supported(model, device))
 
@@ -105,7 +105,7 @@ def load_int8(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.floa
     """
     if not is_quantized(folder):
         raise TiebreakError(f"{folder} is not quantised; load it with tiebreak.model.classifier.load")
-    config = AutoConfig.from_pretrained(folder)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     _check_scheme(folder, config.quantization_config)
     del config.quantization_config
     model: PreTrainedModel
@@ -116,6 +116,8 @@ def load_int8(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.floa
             dtype=dtype,
             attn_implementation=attention.NAME,
             quantization_config=_KeepPacked(),
+            use_safetensors=True,
+            trust_remote_code=False,
             output_loading_info=True,
         )
     if wrong := sorted(info["missing_keys"] | info["unexpected_keys"]):

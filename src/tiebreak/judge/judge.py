@@ -65,7 +65,7 @@ class Judge:
             p_NC = self._both_orders_if_uncertain(table, certain_from, report)
         else:
             p_NC = mean_over_orders(self.logits(table, tta.both_orders if both is None else both, report))
-        return self.postprocessing.postprocess(table, p_NC)
+        return _require_probabilities(self.postprocessing.postprocess(table, _require_probabilities(p_NC)))
 
     def logits(
         self, table: pa.Table, both: bool, report: Callable[..., None] = lambda *_, **__: None
@@ -100,6 +100,17 @@ class Judge:
         with device_context(self.classifier.device):
             z_RC = score(self.classifier, votes, rows_R2, max_tokens, self.score_tokens, report)
         return swap_answers(z_RC, rows_R2[:, 1] == 1).astype(np.float64)
+
+
+def _require_probabilities(p_NC: NDArray[np.float64]) -> NDArray[np.float64]:
+    """These probabilities (n, 3). Raises TiebreakError if any are not finite, not between 0 and 1, or do not sum to one."""
+    wrong_N = ~((p_NC >= 0).all(axis=1) & (np.abs(p_NC.sum(axis=1) - 1) < 1e-6))
+    if wrong_N.any():
+        raise TiebreakError(
+            f"the model gives no probabilities for {wrong_N.sum()} of {len(p_NC)} pairs, such as "
+            f"{p_NC[wrong_N][0].tolist()}: its weights or its tiebreak.json are damaged; fetch or make it again"
+        )
+    return p_NC
 
 
 def as_table(pairs: Pairs) -> pa.Table:

@@ -48,7 +48,7 @@ class Package(BaseModel):
     def _check_calibration(cls, state: dict[str, Any]) -> dict[str, Any]:
         match state:
             case {"temperature": float() | int() as temperature}:
-                usable = 0 < temperature < math.inf
+                usable = 1e-3 <= temperature <= 1e3
             case {"coef": [list() as a, list() as b, list() as tie], "intercept": list() as intercept}:
                 rows = (a, b, tie, intercept)
                 usable = all(len(row) == 3 and all(map(math.isfinite, row)) for row in rows)

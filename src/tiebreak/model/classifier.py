@@ -122,7 +122,7 @@ def load(folder: Path, precision: str = "auto", device: str = "cpu", seed: int =
 def stored_precision(folder: Path, device: str) -> str:
     """The precision of a folder's weights by its config.json; auto where it has none or the device lacks it."""
     stored = {dtype: name for name, dtype in TYPES.items()}.get(
-        AutoConfig.from_pretrained(folder).dtype, "auto"
+        AutoConfig.from_pretrained(folder, trust_remote_code=False).dtype, "auto"
     )
     card = device_card(device)
     return "auto" if stored == "bf16" and card != CPU and not card.has_bf16 else stored
@@ -181,13 +181,16 @@ def _require_agreement(chosen: Precision, has_kernels: bool) -> None:
 
 def _classifier(folder: Path, model: PreTrainedModel, has_head: bool, device: str, seed: int) -> Classifier:
     """Build the classifier of a loaded decoder: tokenizer, score head, and on a GPU compiled layers."""
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     model.requires_grad_(False)
     for stack in fused_linears(model):
         stack.unfreeze_adapters()
     model.config.pad_token_id = tokenizer.pad_token_id = padding_token(tokenizer)
     # a head of three classes may be that of another task, such as entailment
-    has_head = has_head and tuple(AutoConfig.from_pretrained(folder).id2label.values()) == LABELS
+    has_head = (
+        has_head
+        and tuple(AutoConfig.from_pretrained(folder, trust_remote_code=False).id2label.values()) == LABELS
+    )
     if has_head:
         head = stored_head(folder)
     else:
@@ -201,7 +204,11 @@ def _config(folder: Path) -> PreTrainedConfig:
     """The folder's configuration with the classes of votes."""
     labels = dict(enumerate(LABELS))
     config = AutoConfig.from_pretrained(
-        folder, num_labels=len(LABELS), id2label=labels, label2id={label: n for n, label in labels.items()}
+        folder,
+        num_labels=len(LABELS),
+        id2label=labels,
+        label2id={label: n for n, label in labels.items()},
+        trust_remote_code=False,
     )
     if scheme := getattr(config, "quantization_config", None):
         raise quantised(folder, scheme)
@@ -220,6 +227,8 @@ def _load_with_transformers(
             attn_implementation=attention.NAME,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
+            use_safetensors=True,
+            trust_remote_code=False,
         )
     # a head of another shape is that of another task, such as a reward model
     missing = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}

@@ -78,6 +78,7 @@ def convert(file: Path, folder: Path) -> None:
             gguf_file="model.gguf",
             config=config,
             dtype=torch.bfloat16,
+            trust_remote_code=False,
             output_loading_info=True,
         )
     weights = {name: weight.detach().contiguous() for name, weight in model.named_parameters()}

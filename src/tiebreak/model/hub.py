@@ -38,13 +38,21 @@ def split_location(location: str) -> tuple[str, str | None]:
     return (found[1], found[2]) if found else (location, None)
 
 
+def _revision(location: str, revision: str | None) -> str:
+    """The name of a revision, by default main. Raises TiebreakError for a path, which would be read."""
+    wanted = revision or "main"
+    if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)*", wanted):
+        raise TiebreakError(f"revision {wanted!r} of {location} is no branch, tag or commit of the hub")
+    return wanted
+
+
 def commit(location: str, revision: str | None = None, kind: Kind = "model") -> str:
     """The full commit hash of a revision of a model or data set (default: its main branch).
 
     The hub's answer is stored in the cache and used from then on, offline too.
     Raises TiebreakError if it is gated, unknown, or out of reach.
     """
-    wanted = revision or "main"
+    wanted = _revision(location, revision)
     if re.fullmatch(r"[0-9a-f]{40}", wanted):
         return wanted
     from huggingface_hub import HfApi
@@ -104,7 +112,9 @@ def tokenizer(location: str) -> "PreTrainedTokenizerBase":
         return gguf.tokenizer(Path(location) if is_file else download(location))
     revision = "main" if is_here else commit(location)  # raises at once if the hub is out of reach
     try:
-        loaded: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(location, revision=revision)
+        loaded: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            location, revision=revision, trust_remote_code=False
+        )
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise TiebreakError(f"no tokenizer in {location!r}, a model folder or hub id: {reason}") from None
@@ -133,8 +143,9 @@ def cached(location: str, revision: str | None = None) -> Path | None:
     """The local folder, or GGUF file, of a model that is completely in the cache, without network; None if not."""
     repo, file = split_location(location)
     home = _cache_folder(repo)
-    ref = home / "refs" / (revision or "main")
-    name = ref.read_text(encoding="utf-8").strip() if ref.is_file() else revision or "main"
+    wanted = _revision(location, revision)
+    ref = home / "refs" / wanted
+    name = ref.read_text(encoding="utf-8").strip() if ref.is_file() else wanted
     folder = home / "snapshots" / name
     if file:
         return folder / file if (folder / file).is_file() else None
@@ -167,6 +178,8 @@ def shards(folder: Path, mend: str = gguf.AGAIN) -> dict[str, str]:
     found = read_json(index, mend).get("weight_map")
     if not isinstance(found, dict) or not all(isinstance(name, str) for name in found.values()):
         raise TiebreakError(f"{index} is damaged: it has no weight_map of tensors to files; {mend}")
+    if outside := sorted(name for name in found.values() if Path(name).name != name or name == ".."):
+        raise TiebreakError(f"{index} names {outside[0]!r}, which is no file of its folder; {mend}")
     return found
 
 

@@ -74,7 +74,7 @@ def _skeleton(config: PreTrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
     """A classifier without weights, on the meta device."""
     with torch.device("meta"):
         model: PreTrainedModel = AutoModelForSequenceClassification.from_config(
-            config, attn_implementation=attention.NAME, dtype=dtype
+            config, attn_implementation=attention.NAME, dtype=dtype, trust_remote_code=False
         )
     return model.requires_grad_(False).eval()
 

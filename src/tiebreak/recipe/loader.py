@@ -1,6 +1,7 @@
 """Recipe files: reading YAML, overrides, error messages, and writing."""
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,9 @@ from tiebreak.recipe.schema import Recipe
 from tiebreak.recipe.values import FOLD_SECTIONS, FoldSection
 
 log = logging.getLogger(__name__)
+
+MOST_VALUES = 100_000
+"""Values of a recipe, aliases unfolded; a recipe has some hundred."""
 
 RECIPE = "recipe.yaml"
 """The file name of a recipe in its own folder."""
@@ -52,9 +56,24 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         tree = _Loader(path.read_text(encoding="utf-8")).get_single_data()
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise TiebreakError(f"{path} is not valid YAML: {error}") from None
+    if _values(tree, {}) > MOST_VALUES:
+        raise TiebreakError(
+            f"{path} unfolds to more than {MOST_VALUES:,} values: its aliases repeat one another"
+        )
     if not isinstance(tree, dict):
         raise TiebreakError(f"{path} holds {type(tree).__name__}, not a mapping of recipe keys")
     return parse(tree, str(path), overrides)
+
+
+def _values(tree: Any, known: dict[int, float]) -> float:
+    """How many values a tree holds, those of an alias as often as it is used; infinite if it holds itself."""
+    if not isinstance(tree, dict | list):
+        return 1
+    if id(tree) not in known:
+        known[id(tree)] = math.inf  # while it is counted
+        items = tree.values() if isinstance(tree, dict) else tree
+        known[id(tree)] = 1 + sum(_values(item, known) for item in items)
+    return known[id(tree)]
 
 
 def parse(tree: dict[str, Any], origin: str, overrides: Sequence[str] = ()) -> Recipe:

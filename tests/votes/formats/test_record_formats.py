@@ -92,7 +92,8 @@ def test_a_vote_may_have_a_weight():
 @pytest.mark.parametrize(
     ("weight", "reason"),
     [
-        (-1, "weight is negative: -1"),
+        (-1, "weight is not between 0 and 1e\\+06: -1"),
+        (1e39, "weight is not between 0 and 1e\\+06: 1e\\+39"),
         ("much", "weight is not a number: 'much'"),
         ("inf", "weight is not a number"),
     ],

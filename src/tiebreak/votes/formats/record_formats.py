@@ -307,6 +307,7 @@ RECORD_FORMATS = (
 _OPTIONAL = """input history system prompt instruction id question_id model_a model_b winner winner_model_a winner_model_b winner_tie p_a p_b p_tie weight
     chosen_model chosen-model rejected_model rejected-model score_chosen chosen-rating chosen_score
     score_rejected rejected-rating rejected_score"""
+_MOST_WEIGHT = 1e6
 COLUMNS = frozenset(_OPTIONAL.split()).union(*(record_format.needs for record_format in RECORD_FORMATS))
 """The columns that any format reads."""
 
@@ -347,8 +348,8 @@ def _weight(record: Record) -> float | None:
     if record.get("weight") in (None, ""):
         return None
     weight = number(record["weight"], "weight")
-    if weight < 0:
-        raise RowError("weight is negative", f"{weight:g}")
+    if not 0 <= weight <= _MOST_WEIGHT:
+        raise RowError(f"weight is not between 0 and {_MOST_WEIGHT:g}", f"{weight:g}")
     return weight
 
 
