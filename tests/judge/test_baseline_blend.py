@@ -102,9 +102,9 @@ def test_without_its_file_or_with_another_one_the_judge_does_not_load(folder) ->
 
 
 def test_an_older_package_with_the_baselines_hash_in_the_blend_loads(folder) -> None:
-    said = tiebreak.load(folder, device="cpu").predict(votes_with_gaps())
+    before = tiebreak.load(folder, device="cpu").predict(votes_with_gaps())
     ship(folder, LOG | {"sha256": package.read(folder).files[files.NAME]})
-    assert np.array_equal(tiebreak.load(folder, device="cpu").predict(votes_with_gaps()), said)
+    assert np.array_equal(tiebreak.load(folder, device="cpu").predict(votes_with_gaps()), before)
 
 
 @pytest.mark.parametrize("blend", [{"way": "log"}, {"way": "mean"}, {**LOG, "weights": 3}])

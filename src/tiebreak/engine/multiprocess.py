@@ -240,8 +240,8 @@ def _death_text(codes: Sequence[int | None], failures: Mapping[int, Failure], si
         return f"{failure.text} (process {rank} of {size}; the others were ended)"
     who = " or ".join(map(str, silent)) or "0"
     how = "died without a word" if by_srun or not silent else _exit_text(codes[silent[0]])
-    said = f"; process {met[0]} says: {met[1].text}" if met and by_srun else ""
-    return f"process {who} of {size} {how} (often: out of memory); the others were ended{said}"
+    reason = f"; process {met[0]} says: {met[1].text}" if met and by_srun else ""
+    return f"process {who} of {size} {how} (often: out of memory); the others were ended{reason}"
 
 
 def _exit_text(code: int | None) -> str:

@@ -66,7 +66,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def _values(tree: Any, known: dict[int, float]) -> float:
-    """How many values a tree holds, those of an alias as often as it is used; infinite if it holds itself."""
+    """The number of values in a tree, those of an alias as often as it is used; infinite if it holds itself."""
     if not isinstance(tree, dict | list):
         return 1
     if id(tree) not in known:

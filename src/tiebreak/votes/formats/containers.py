@@ -168,7 +168,7 @@ def _record(header: list[str], cells: list[str]) -> Record | RowError:
 def _fault(
     cells: list[str] | csv.Error, header: list[str], span: list[str], delimiter: str
 ) -> RowError | None:
-    """What is wrong with a record's quotes or the number of its cells, if anything is."""
+    """The fault of a record's quotes or of the number of its cells, if there is one."""
     if isinstance(cells, csv.Error):
         return RowError("broken quoting", str(cells))
     if len(cells) != len(header):
@@ -179,7 +179,7 @@ def _fault(
 
 
 def _records_in(span: list[str], header: list[str], delimiter: str) -> int:
-    """How many records the lines of a broken one hold, at least one: a stray quote takes all up to the next."""
+    """The number of records in the lines of a broken one, at least one: a stray quote takes all up to the next."""
     return 1 + sum(line.count(delimiter) == len(header) - 1 > 0 for line in span[1:])
 
 
