@@ -71,6 +71,15 @@ def test_the_baseline_is_named_in_the_headline():
     assert "not clearly better than the baseline" in judged(true, truth, (true,)).headline
 
 
+def test_a_blend_that_is_all_baseline_is_called_so():
+    true, truth = world(1000)
+    shipped = 0.999 * true + 0.001 * prior_prediction(PRIOR, 1000)
+    _, baseline, _ = judged(shipped, truth, (true,)).findings
+    assert baseline.holds is None
+    assert baseline.text.startswith("As shipped it is the baseline, a model of word counts and features")
+    assert f"{np.abs(shipped - true).mean():.4f}" in baseline.text
+
+
 def test_the_class_shares_themselves_are_not_better_than_they_are():
     _, truth = world(100)
     found = judged(prior_prediction(PRIOR, 100), truth, (prior_prediction(PRIOR, 100),))

@@ -121,9 +121,9 @@ def test_older_names_of_keys_are_read_with_one_note_each(
     assert (read.post_pretrain.subset_votes, read.teach.subset_votes) == (5, 7)
     assert (read.logits.subset_votes, read.logits.subset_votes_of) == ((1, 2), {"llama": 3})
     assert sorted(caplog.messages) == [
-        "soup_share is now calibration_share",
-        "subset_rows is now subset_votes",
-        "subset_rows_of is now subset_votes_of",
+        "note: the recipe key soup_share is now called calibration_share; the old name is read as well",
+        "note: the recipe key subset_rows is now called subset_votes; the old name is read as well",
+        "note: the recipe key subset_rows_of is now called subset_votes_of; the old name is read as well",
     ]
     assert loader.parse(yaml.safe_load(loader.dump(read)), "dump") == read
     assert "subset_rows" not in loader.dump(read)
@@ -177,3 +177,9 @@ def test_an_alias_may_be_used_twice(path: Path) -> None:
     path.write_text(path.read_text() + "teach:\n  training: &t {epochs: 2}\ndistill:\n  training: *t\n")
     recipe = loader.load(path)
     assert recipe.teach.training.epochs == recipe.distill.training.epochs == 2
+
+
+def test_a_file_of_votes_is_no_recipe(tmp_path: Path) -> None:
+    (tmp_path / "votes.csv").write_text("id,prompt: a: b\n1,2\n")
+    with pytest.raises(TiebreakError, match=r"is no recipe, which is YAML; .* tiebreak init NAME --votes"):
+        loader.load(tmp_path / "votes.csv")

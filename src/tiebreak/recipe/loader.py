@@ -55,6 +55,10 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     try:
         tree = _Loader(path.read_text(encoding="utf-8")).get_single_data()
     except (yaml.YAMLError, UnicodeDecodeError) as error:
+        if path.suffix not in (".yaml", ".yml"):
+            raise TiebreakError(
+                f"{path} is no recipe, which is YAML; if it holds votes: tiebreak init NAME --votes {path}"
+            ) from None
         raise TiebreakError(f"{path} is not valid YAML: {error}") from None
     if _values(tree, {}) > MOST_VALUES:
         raise TiebreakError(
@@ -130,7 +134,7 @@ def _new_name(key: str) -> str:
 @cache
 def _note_renamed(old: str, new: str) -> None:
     """Note a renamed key, once a process."""
-    log.info("%s is now %s", old, new)
+    log.info("note: the recipe key %s is now called %s; the old name is read as well", old, new)
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:
