@@ -148,7 +148,7 @@ def main() -> int:
         now = fingerprints(Path(folder) / "demo" / "recipe.yaml")
     golden = json.loads(FILE.read_text("utf-8")) if FILE.is_file() else {}
     if steps := unversioned(golden, now):
-        print(advice(steps), file=sys.stderr)
+        print(advice(steps, changed(golden, now)), file=sys.stderr)
         return 2
     differ = changed(golden, now)
     if differ or golden != now:
@@ -157,10 +157,12 @@ def main() -> int:
     return 0
 
 
-def advice(steps: Sequence[str]) -> str:
-    """What to do about steps that `unversioned` names."""
+def advice(steps: Sequence[str], differ: Sequence[str] = ()) -> str:
+    """What to do about steps that `unversioned` names. Of later steps, whose inputs changed too, it cannot tell."""
     files = ", ".join(f"src/tiebreak/pipeline/steps/{step}.py" for step in steps)
-    return f"other output for the same settings: raise VERSION in {files}, then: make golden"
+    later = dict.fromkeys(step for task in differ if (step := task.partition("/")[0]) not in steps)
+    also = f"; and of {', '.join(later)} if what you changed is theirs too (a template, say)" if later else ""
+    return f"other output for the same settings: raise VERSION in {files}{also}; then: make golden"
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ def golden() -> dict[str, Fingerprint]:
 def test_no_output_changed_without_its_version(golden: dict[str, Fingerprint], tiny_run: TinyRun) -> None:
     now = fingerprints(tiny_run.recipe)
     steps = unversioned(golden, now)
-    assert not steps, advice(steps)
+    assert not steps, advice(steps, changed(golden, now))
     assert {task: kept["version"] for task, kept in golden.items()} == {
         task: kept["version"] for task, kept in now.items()
     }, "a VERSION rose: make golden"

@@ -165,11 +165,13 @@ def test_a_dumped_recipe_is_the_same_recipe() -> None:
         "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n"
         + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 10)),
         "a: &a [*a]\n",
+        "a0: &a0 {x: 1}\n"
+        + "".join(f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}\n" for n in range(1, 9)),
     ],
 )
 def test_aliases_that_unfold_without_end_are_refused_at_once(path: Path, bomb: str) -> None:
     path.write_text(bomb)
-    with pytest.raises(TiebreakError, match="unfolds to more than 100,000 values"):
+    with pytest.raises(TiebreakError, match="aliases unfold to more than 100,000 values"):
         loader.load(path)
 
 
@@ -183,3 +185,12 @@ def test_a_file_of_votes_is_no_recipe(tmp_path: Path) -> None:
     (tmp_path / "votes.csv").write_text("id,prompt: a: b\n1,2\n")
     with pytest.raises(TiebreakError, match=r"is no recipe, which is YAML; .* tiebreak init NAME --votes"):
         loader.load(tmp_path / "votes.csv")
+
+
+@pytest.mark.parametrize("value", ["2024-13-45", "9" * 5000, "[" * 5000])
+def test_values_that_are_none_are_one_clear_error(path: Path, value: str) -> None:
+    with pytest.raises(TiebreakError, match="is not a YAML value"):
+        loader.load(path, [f"name={value}"])
+    path.write_text(f"name: {value}\n")
+    with pytest.raises(TiebreakError, match="is not valid YAML"):
+        loader.load(path)

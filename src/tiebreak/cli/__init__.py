@@ -86,6 +86,9 @@ def main() -> None:
         again = shlex.join(["tiebreak", *sys.argv[1:]])
         print(f"stopped, nothing finished is lost; go on with: {again}", file=sys.stderr)
         sys.exit(stop.exit_code)
+    except OSError as error:
+        print(f"error: {error.filename or 'system'}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(2)
     except Exception as error:
         if os.environ.get(_DEBUG):
             raise

@@ -22,7 +22,7 @@ AGAIN = (
 class Package(BaseModel):
     """Template, token budget, calibration, rules and provenance of a model."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     format: Literal[1] = Field(1, description="version of this file's layout")
     prompt: Prompt
@@ -47,7 +47,7 @@ class Package(BaseModel):
     @classmethod
     def _check_calibration(cls, state: dict[str, Any]) -> dict[str, Any]:
         match state:
-            case {"temperature": float() | int() as temperature}:
+            case {"temperature": float() | int() as temperature} if temperature is not True:
                 usable = 1e-3 <= temperature <= 1e3
             case {"coef": [list() as a, list() as b, list() as tie], "intercept": list() as intercept}:
                 rows = (a, b, tie, intercept)

@@ -36,12 +36,24 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
-        seen: list[Any] = []
+        seen: set[str] = set()
         for key, _ in node.value:
-            if key.value in seen:
+            if str(key.value) in seen:
                 raise ComposerError(None, None, f"the key {key.value!r} is there twice", key.start_mark)
-            seen.append(key.value)
+            seen.add(str(key.value))
         return node
+
+    def get_single_data(self) -> Any:
+        """The document's value. Raises YAMLError before it is made if its aliases unfold to too many values."""
+        try:
+            node = self.get_single_node()
+            if node is not None and _values(node, {}) > MOST_VALUES:
+                raise ComposerError(
+                    None, None, f"its aliases unfold to more than {MOST_VALUES:,} values", None
+                )
+            return None if node is None else self.construct_document(node)
+        except (ValueError, RecursionError) as error:  # a date or number that is none, brackets without end
+            raise ComposerError(None, None, f"{type(error).__name__}: {error!s:.200}", None) from None
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -60,24 +72,19 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
                 f"{path} is no recipe, which is YAML; if it holds votes: tiebreak init NAME --votes {path}"
             ) from None
         raise TiebreakError(f"{path} is not valid YAML: {error}") from None
-    if _values(tree, {}) > MOST_VALUES:
-        raise TiebreakError(
-            f"{path} unfolds to more than {MOST_VALUES:,} values: its aliases repeat one another"
-        )
     if not isinstance(tree, dict):
         raise TiebreakError(f"{path} holds {type(tree).__name__}, not a mapping of recipe keys")
     return parse(tree, str(path), overrides)
 
 
-def _values(tree: Any, known: dict[int, float]) -> float:
-    """The number of values in a tree, those of an alias as often as it is used; infinite if it holds itself."""
-    if not isinstance(tree, dict | list):
-        return 1
-    if id(tree) not in known:
-        known[id(tree)] = math.inf  # while it is counted
-        items = tree.values() if isinstance(tree, dict) else tree
-        known[id(tree)] = 1 + sum(_values(item, known) for item in items)
-    return known[id(tree)]
+def _values(node: yaml.Node, known: dict[int, float]) -> float:
+    """The number of values below a node, those of an alias as often as it is used; infinite if it holds itself."""
+    if id(node) not in known:
+        known[id(node)] = math.inf  # while it is counted
+        items = node.value if isinstance(node, yaml.CollectionNode) else ()
+        inner = (part for item in items for part in (item if isinstance(item, tuple) else (item,)))
+        known[id(node)] = 1 + sum(_values(part, known) for part in inner)
+    return known[id(node)]
 
 
 def parse(tree: dict[str, Any], origin: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -149,7 +156,7 @@ def _apply(tree: dict[str, Any], override: str) -> None:
             raise TiebreakError(f"--set {override}: {key!r} holds a value, not a section")
         tree[key] = tree = dict(section)  # a copy: with YAML's anchors other keys may hold the same section
     try:
-        tree[leaf] = yaml.safe_load(text)
+        tree[leaf] = _Loader(text).get_single_data()
     except yaml.YAMLError as error:
         raise TiebreakError(f"--set {override}: {text!r} is not a YAML value: {error}") from None
 

@@ -242,7 +242,9 @@ def test_a_stray_quote_counts_as_all_records_that_it_takes(tmp_path, start, end,
 
 def test_a_table_in_a_text_is_no_stray_quote(tmp_path):
     table = "a,b,c,d,e\n1,2,3,4,5\n6,7,8,9,0\n1,2,3,4,5"
-    rows = [{"id": "1", "p": f"Mend:\n{table}", "x": table, "y": "", "winner": "tie"}]
+    rows = [
+        {"p": table, "id": "1", "x": table, "y": "", "winner": name} for name in ("tie", "model_a", "tie")
+    ]
     assert good(write(tmp_path, as_csv(rows))) == rows
 
 
@@ -294,3 +296,11 @@ def test_a_parquet_file_that_claims_more_rows_than_it_can_have(tmp_path, monkeyp
     pq.write_table(pa.table({"a": [None] * 100_000}), tmp_path / "file")
     with pytest.raises(TiebreakError, match="claims 100000 rows; it is damaged"):
         list(records(tmp_path / "file"))
+
+
+def test_a_date_beyond_pythons_costs_its_row_alone(tmp_path):
+    days = pa.array([1, 2**31 - 1], pa.int32()).cast(pa.date32())
+    pq.write_table(pa.table({"id": days}), tmp_path / "file")
+    first, second = [record for _, record in records(tmp_path / "file")]
+    assert isinstance(first, dict)
+    assert second.kind == "not readable"

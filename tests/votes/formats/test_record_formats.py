@@ -405,3 +405,10 @@ def test_a_system_prompt_comes_before_turns_and_dialogs():
 def test_what_is_no_part_of_a_question(extra, reason):
     with pytest.raises(RowError, match=reason):
         one({"instruction": "Add.", "chosen": "3", "rejected": "4"} | extra)
+
+
+def test_nan_is_pandas_way_to_say_null():
+    nothing = dict.fromkeys(("id", "input", "system", "history", "question_id", "weight"), float("nan"))
+    vote = one(nothing | {"instruction": "Add.", "chosen": "3", "rejected": "4"})
+    assert (vote.id, vote.prompt, vote.weight) == (None, ["Add."], None)
+    assert one({"instruction": "Add.", "history": "null", "chosen": "3", "rejected": "4"}).prompt == ["Add."]

@@ -11,7 +11,7 @@ import gzip
 import io
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -33,8 +33,9 @@ Row = tuple[int, Record | RowError]
 TRUNCATED = "cannot be read from here on"
 """The kind of a reject that stands for the rest of a file, an unknown number of records."""
 
-_SWALLOWED = 4
-"""So many lines of one quoted record that all have the header's columns are records themselves."""
+_SWALLOWED = 2
+"""So many lines within a quote may be records that it has swallowed."""
+_FEW_VALUES = 20
 
 _FREE_ROWS = 1_000_000
 """Rows of Parquet beyond one for each two bytes."""
@@ -129,18 +130,22 @@ def _csv(lines: Lines, header_line: str, columns: Collection[str]) -> Iterator[R
     header = _header(header_line, delimiter)
     _require_unique(lines.path, header, columns)
     span: list[str] = []  # the lines of the record at hand
+    known: list[set[str]] = [set() for _ in header]  # values of each column, of some that has few all
     reader = csv.reader(_noted(lines, span), delimiter=delimiter, strict=True)
     count = 0
     while (cells := _next_cells(reader, span)) is not None:
         if not cells:  # a blank line
             continue
-        fault = _fault(cells, header, span, delimiter)
+        fault = _fault(cells, header) or _swallowed(span, known, count, delimiter)
         if fault and not span[-1].endswith(("\n", "\r")):  # the file's last line
             if not lines.broken:
                 yield count + 1, RowError(TRUNCATED, f"the last record does not end: {fault}")
             return
         if fault and len(span) > 1:
             fault.detail += f", lines {reader.line_num - len(span) + 2} to {reader.line_num + 1}"
+        for values, cell in zip(known, () if fault else cast(list[str], cells), strict=False):
+            if len(values) <= _FEW_VALUES:
+                values.add(cell)
         for _ in range(_records_in(span, header, delimiter) if fault else 1):
             count += 1
             yield count, fault or _record(header, cast(list[str], cells))
@@ -165,15 +170,26 @@ def _record(header: list[str], cells: list[str]) -> Record | RowError:
     return RowError("not UTF-8") if any(map(damaged, cells)) else dict(zip(header, cells, strict=True))
 
 
-def _fault(
-    cells: list[str] | csv.Error, header: list[str], span: list[str], delimiter: str
-) -> RowError | None:
+def _fault(cells: list[str] | csv.Error, header: list[str]) -> RowError | None:
     """The fault of a record's quotes or of the number of its cells, if there is one."""
     if isinstance(cells, csv.Error):
         return RowError("broken quoting", str(cells))
     if len(cells) != len(header):
         return RowError("wrong number of columns", f"{len(cells)} instead of {len(header)}")
-    if len(span) >= _SWALLOWED and all(line.count(delimiter) == len(header) - 1 > 0 for line in span):
+    return None
+
+
+def _swallowed(span: Sequence[str], known: Sequence[set[str]], count: int, delimiter: str) -> RowError | None:
+    """The fault of a quote that holds records: lines with the header's columns, whose values are those of the file.
+
+    Only columns of few values in the `count` records so far tell, such as winners: a table in an answer may have as
+    many columns by chance.
+    """
+    few = [column for column, values in enumerate(known) if 0 < len(values) <= min(_FEW_VALUES, count // 2)]
+    rows = [line.rstrip("\r\n").split(delimiter) for line in span[1:-1]]
+    if len(rows) < _SWALLOWED or not few or any(len(row) != len(known) for row in rows):
+        return None
+    if all(row[column] in known[column] for row in rows for column in few):
         return RowError("broken quoting", "a quote holds lines that are records themselves")
     return None
 
@@ -315,7 +331,7 @@ def _batch_rows(batch: pa.RecordBatch, first: int) -> Iterator[Row]:
         return
     try:
         yield from enumerate(batch.to_pylist(), first)
-    except UnicodeDecodeError:
+    except (UnicodeDecodeError, OverflowError):
         for n in range(batch.num_rows):
             yield first + n, _one_row(batch.slice(n, 1))
 
@@ -325,3 +341,5 @@ def _one_row(row: pa.RecordBatch) -> Record | RowError:
         return cast(Record, row.to_pylist()[0])
     except UnicodeDecodeError:
         return RowError("not UTF-8")
+    except OverflowError as error:  # a date beyond Python's
+        return RowError("not readable", str(error))

@@ -76,6 +76,9 @@ class RecordFormat:
 
     def votes(self, record: Record, options: ReadOptions) -> list[Vote]:
         """The votes in a record: one, or several for scored completions. Raises RowError."""
+        record = {
+            name: None if value != value else value for name, value in record.items()
+        }  # NaN: pandas' null
         if missing := set(self.needs) - record.keys():
             raise RowError("missing columns", ", ".join(sorted(missing)))
         weight, question_id = _weight(record), _id(record, "question_id")
@@ -158,7 +161,7 @@ def _history(record: Record) -> list[dict[str, Any]]:
     """Earlier turns as messages. Raises RowError unless they are messages or pairs of question and answer."""
     history = record.get("history") or []
     if isinstance(history, str):
-        history = decode(history, "history")
+        history = decode(history, "history") or []
     if is_messages(history) or history == []:
         return list(history)
     if not isinstance(history, list) or not all(isinstance(p, list) and len(p) == 2 for p in history):
