@@ -76,8 +76,21 @@ def test_a_blend_that_is_all_baseline_is_called_so():
     shipped = 0.999 * true + 0.001 * prior_prediction(PRIOR, 1000)
     _, baseline, _ = judged(shipped, truth, (true,)).findings
     assert baseline.holds is None
-    assert baseline.text.startswith("As shipped it is the baseline, a model of word counts and features")
-    assert f"{np.abs(shipped - true).mean():.4f}" in baseline.text
+    gap = f"{np.abs(shipped - true).mean():.4f}"
+    assert f"As shipped it hardly differs from it: by {gap} in probability" in baseline.text
+    assert baseline.text.endswith("Use the baseline, which needs no GPU, or more votes.")
+
+
+def test_a_judge_that_is_clearly_better_is_so_however_near_the_baseline():
+    true, truth = world(2000)
+    worse = true.copy()
+    wrong = truth.y_NC[:, 0] == 1
+    worse[wrong] = (true[wrong] - [0.004, -0.002, -0.002]).clip(1e-6)
+    worse /= worse.sum(axis=1, keepdims=True)
+    assert np.abs(true - worse).mean() < 0.002
+    _, baseline, _ = judged(true, truth, (worse,)).findings
+    assert baseline.holds is True
+    assert "hardly differs" not in baseline.text
 
 
 def test_the_class_shares_themselves_are_not_better_than_they_are():

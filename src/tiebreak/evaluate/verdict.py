@@ -26,7 +26,7 @@ SIGNIFICANT = 0.05
 """Significance level of the calibration test."""
 
 SAME = 0.002
-"""Mean difference in probability below which the shipped blend is its baseline."""
+"""Mean difference in probability below which a judge hardly differs from the baseline, as a blend that is all baseline."""
 
 About = Literal["class shares", "baseline", "calibration", "weakest slice"]
 
@@ -104,19 +104,15 @@ def _baseline_finding(
 ) -> Finding:
     """The comparison with the baseline, with advice where the judge is not clearly better."""
     finding = _comparison_finding("baseline", p_NC, baseline, truth, bootstrap)
-    gain = difference(baseline, [prior_NC], truth.y_NC, bootstrap, truth.groups_N)
-    gap = max(float(np.abs(p_NC - other_NC).mean()) for other_NC in baseline)
-    if gap < SAME and _is_below_zero(gain):
-        text = (
-            f"As shipped it is the baseline, a model of word counts and features: their probabilities differ by {gap:.4f} "
-            "on average, since the blend gives the language model next to no weight. More votes, or another base, may."
-        )
-        return replace(finding, holds=None, text=text)
     if finding.holds or finding.resolvable is None:
         return finding
+    gain = difference(baseline, [prior_NC], truth.y_NC, bootstrap, truth.groups_N)
+    gap = max(float(np.abs(p_NC - other_NC).mean()) for other_NC in baseline)
     advice = "Use the baseline, which needs no GPU, or more votes."
     if not _is_below_zero(gain):
         advice = "The baseline is not clearly better than the class shares either: more votes are needed."
+    elif finding.holds is None and gap < SAME:
+        advice = f"As shipped it hardly differs from it: by {gap:.4f} in probability, on average. {advice}"
     return replace(finding, text=f"{finding.text} {advice}")
 
 
