@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from tiebreak.votes.near_duplicates import Prompts
 
-VERSION = 7
+VERSION = 8
 
 log = logging.getLogger(__name__)
 
