@@ -285,10 +285,10 @@ def test_a_long_text_in_many_rows_is_read_row_by_row(tmp_path, monkeypatch):
 
 
 def test_a_stream_of_nothing_ends(tmp_path, monkeypatch):
-    monkeypatch.setattr(text_lines, "MAX_RECORD", 1 << 20)
-    content = pa.compress(b" " * (1100 << 20), "zstd").to_pybytes()
+    monkeypatch.setattr(text_lines, "_FREE_BYTES", 1 << 20)
+    content = pa.compress(b" " * (64 << 20), "zstd").to_pybytes()
     with pytest.raises(TiebreakError, match="unfolds to more"):
-        list(records(write(tmp_path, content[: len(content)])))
+        list(records(write(tmp_path, content)))
 
 
 def test_a_parquet_file_that_claims_more_rows_than_it_can_have(tmp_path, monkeypatch):

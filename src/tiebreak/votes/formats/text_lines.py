@@ -20,6 +20,7 @@ MAX_RECORD = 64 << 20
 
 MOST_UNFOLDED = 1000
 """How many times its own size a file may unfold to, beyond the first GiB."""
+_FREE_BYTES = 1 << 30
 
 _LOOK_AHEAD = 4 << 20
 _BROKEN_STREAM = (EOFError, OSError, zlib.error, pa.ArrowException)
@@ -61,7 +62,7 @@ class Unfolded:
 
     def __init__(self, path: Path) -> None:
         self.path, self.size = path, path.stat().st_size
-        self._left = (1 << 30) + MOST_UNFOLDED * self.size
+        self._left = _FREE_BYTES + MOST_UNFOLDED * self.size
 
     def add(self, count: int) -> None:
         self._left -= count
