@@ -185,11 +185,12 @@ def _swallowed(span: Sequence[str], known: Sequence[set[str]], count: int, delim
     Only columns of few values in the `count` records so far tell, such as winners: a table in an answer may have as
     many columns by chance.
     """
-    few = [column for column, values in enumerate(known) if 0 < len(values) <= min(_FEW_VALUES, count // 2)]
-    rows = [line.rstrip("\r\n").split(delimiter) for line in span[1:-1]]
-    if len(rows) < _SWALLOWED or not few or any(len(row) != len(known) for row in rows):
+    inner = span[1:-1]
+    if len(inner) < _SWALLOWED or any(line.count(delimiter) != len(known) - 1 for line in inner):
         return None
-    if all(row[column] in known[column] for row in rows for column in few):
+    few = [column for column, values in enumerate(known) if 0 < len(values) <= min(_FEW_VALUES, count // 2)]
+    rows = [line.rstrip("\r\n").split(delimiter) for line in inner]
+    if few and all(row[column] in known[column] for row in rows for column in few):
         return RowError("broken quoting", "a quote holds lines that are records themselves")
     return None
 
@@ -305,8 +306,9 @@ def _parquet(path: Path, columns: Collection[str]) -> Iterator[Row]:
         end, damage = done + group.num_rows, ""
         try:
             for batch in file.iter_batches(rows, [number], wanted, use_threads=False):
-                unfolded.add(_text_bytes(batch))
-                yield from _batch_rows(batch, done + 1)
+                size = _text_bytes(batch)
+                unfolded.add(size)
+                yield from _batch_rows(batch, done + 1, size)
                 done += batch.num_rows
         except _BROKEN_PARQUET as error:
             damage = str(error)
@@ -325,8 +327,8 @@ def _text_bytes(batch: pa.RecordBatch) -> int:
     return int(batch.nbytes) + sum(lengths)
 
 
-def _batch_rows(batch: pa.RecordBatch, first: int) -> Iterator[Row]:
-    if _text_bytes(batch) > 4 * _BATCH_BYTES:  # as one text of megabytes in many rows
+def _batch_rows(batch: pa.RecordBatch, first: int, size: int) -> Iterator[Row]:
+    if size > 4 * _BATCH_BYTES:  # as one text of megabytes in many rows
         yield from ((first + n, _one_row(batch.slice(n, 1))) for n in range(batch.num_rows))
         return
     try:
