@@ -8,8 +8,10 @@ from types import SimpleNamespace
 
 import gguf_files
 import httpx
+import numpy as np
 import pytest
 from huggingface_hub import errors
+from safetensors.numpy import save_file
 from tiny_models import base
 
 from tiebreak.commands import preflight
@@ -53,6 +55,12 @@ def findings(
 ) -> dict[str, Finding]:
     found = Preflight(Workspace(recipe, sets), card, on_slurm).findings()
     return {finding.about: finding for finding in found}
+
+
+def become_9b(folder: Path) -> None:
+    """Let a tiny model's folder pass for Gemma-2-9B's, with weights that say nothing of their sizes."""
+    (folder / "config.json").write_text(json.dumps(GEMMA_9B))
+    save_file({"nothing": np.zeros(1)}, folder / "model.safetensors")
 
 
 def test_all_is_well(recipe: Path) -> None:
@@ -179,7 +187,7 @@ def test_offline_the_error_names_the_command(recipe: Path, monkeypatch: pytest.M
 def test_unsupported_precision_and_memory_that_does_not_fit(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (recipe.parent / "models" / "gemma" / "config.json").write_text(json.dumps(GEMMA_9B))
+    become_9b(recipe.parent / "models" / "gemma")
 
     def student(card: str, *sets: str) -> Finding:
         return findings(recipe, *sets, card=find_card(card))[f"models.student on {card}"]
@@ -205,7 +213,7 @@ def test_the_shipped_copy_counts_on_the_disk(
     recipe: Path, task: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Beside the quantised model that it is a copy of."""
-    (recipe.parent / "models" / "gemma" / "config.json").write_text(json.dumps(GEMMA_9B))
+    become_9b(recipe.parent / "models" / "gemma")
     monkeypatch.setattr(Preflight, "_tasks_to_run", property(lambda self: [self.work.find(task)]))
     assert findings(recipe)[f"disk {recipe.parent}"].text.startswith("needs about 10.")
 
@@ -214,7 +222,7 @@ def test_a_teachers_name_may_have_a_dot(recipe: Path) -> None:
     def needed(*sets: str) -> str:
         return findings(recipe, *sets)[f"disk {recipe.parent}"].text.partition(",")[0]
 
-    (recipe.parent / "models" / "llama" / "config.json").write_text(json.dumps(GEMMA_9B))
+    become_9b(recipe.parent / "models" / "llama")
     assert "GiB" in needed()
     assert needed("models.teachers={llama-3.1: {base: models/llama}}") == needed()
 

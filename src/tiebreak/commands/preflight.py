@@ -16,7 +16,7 @@ from tiebreak.errors import TiebreakError
 from tiebreak.hardware import gpu_specs
 from tiebreak.hardware.gpu_specs import GIB, Card
 from tiebreak.hardware.memory_model import Memory, Shape, decoder_shape, memory_of, with_overhead
-from tiebreak.model import hub
+from tiebreak.model import config_facts, families, hub
 from tiebreak.pipeline.graph import Source, Task
 from tiebreak.pipeline.step import Weights
 from tiebreak.recipe.models import Model
@@ -75,6 +75,9 @@ class Preflight:
         if folder or hub.cached(model.base, model.revision):
             self.work.fingerprint(source)  # looks at its files
         to_fetch, config = hub.download_size_and_config(folder, model.base, model.revision)
+        if to_fetch and config:
+            config_facts.require(Path(model.base, "config.json"), config, {}, "name another revision")
+            families.require(model.base, config)
         return _ModelInfo(name, teacher, model, _shape(config), to_fetch)
 
     def _availability(self, known: _ModelInfo) -> Finding:

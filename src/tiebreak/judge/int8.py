@@ -21,7 +21,7 @@ from transformers.quantizers import HfQuantizer, register_quantization_config, r
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from tiebreak.errors import TiebreakError
-from tiebreak.model import attention
+from tiebreak.model import attention, families
 from tiebreak.model.classifier import Classifier, compute_type, padding_token, quiet
 from tiebreak.model.fast import compile
 from tiebreak.model.fast.fuse import fuse
@@ -108,6 +108,7 @@ def load_int8(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.floa
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     _check_scheme(folder, config.quantization_config)
     del config.quantization_config
+    families.require(str(folder), config.to_dict())
     model: PreTrainedModel
     with quiet():
         model, info = AutoModelForSequenceClassification.from_pretrained(

@@ -25,7 +25,7 @@ from transformers.utils import logging
 from tiebreak import distributed
 from tiebreak.errors import TiebreakError
 from tiebreak.hardware.gpu_specs import CPU, rank_error
-from tiebreak.model import attention, streaming_loader
+from tiebreak.model import attention, families, streaming_loader
 from tiebreak.model.fast import compile
 from tiebreak.model.fast.fsdp import shard
 from tiebreak.model.fast.fuse import fuse
@@ -60,9 +60,16 @@ class Classifier:
     def __post_init__(self) -> None:
         self.skips_last_layer = skip_unused_positions(self.model)
         self._fused_linears = fused_linears(self.model)
+        self._most_positions = families.most_positions(self.model.config.to_dict())
 
     def logits(self, batch: Packed) -> Tensor:
-        """The raw logits (D, C) in fp32 at each document's last token."""
+        """The raw logits (D, C) in fp32 at each document's last token.
+
+        Raises TiebreakError for a document longer than the model has positions.
+        """
+        longest = max(map(len, batch.spans))
+        if self._most_positions and longest > self._most_positions:
+            raise families.too_long(longest, self._most_positions)
         for stack in self._fused_linears:
             stack.prepare()
         hidden_TX = self.model.model(
@@ -212,6 +219,7 @@ def _config(folder: Path) -> PreTrainedConfig:
     )
     if scheme := getattr(config, "quantization_config", None):
         raise quantised(folder, scheme)
+    families.require(str(folder), config.to_dict())
     return config
 
 

@@ -213,7 +213,7 @@ def hub_size_and_config(location: str, revision: str | None = None) -> tuple[int
         files = [file for file in info.siblings or () if "/" not in file.rfilename]
         wanted = (f for f in files if any(fnmatch(f.rfilename, pattern) for pattern in PATTERNS))
         config = Path(hf_hub_download(repo, "config.json", revision=info.sha))
-    return sum(file.size or 0 for file in wanted), json.loads(config.read_text(encoding="utf-8"))
+    return sum(file.size or 0 for file in wanted), read_json(config)
 
 
 @contextmanager
