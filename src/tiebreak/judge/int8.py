@@ -21,8 +21,8 @@ from transformers.quantizers import HfQuantizer, register_quantization_config, r
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from tiebreak.errors import TiebreakError
-from tiebreak.model import attention, families
-from tiebreak.model.classifier import Classifier, compute_type, padding_token, quiet
+from tiebreak.model import attention, families, tokenizer_facts
+from tiebreak.model.classifier import Classifier, compute_type, quiet
 from tiebreak.model.fast import compile
 from tiebreak.model.fast.fuse import fuse
 
@@ -93,7 +93,7 @@ def load_classifier(folder: Path, precision: str = "auto", device: str = "cpu") 
     if precision == "fp8":
         fuse(model, "fp8", model.dtype, device, None, 0, Int8Linear)
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    model.config.pad_token_id = tokenizer.pad_token_id = padding_token(tokenizer)
+    model.config.pad_token_id = tokenizer_facts.prepare(tokenizer, model.config.vocab_size, str(folder))
     return Classifier(model, tokenizer, head_trained=True, fixed=compile.compile_if_supported(model, device))
 
 

@@ -25,7 +25,7 @@ from transformers.utils import logging
 from tiebreak import distributed
 from tiebreak.errors import TiebreakError
 from tiebreak.hardware.gpu_specs import CPU, rank_error
-from tiebreak.model import attention, families, streaming_loader
+from tiebreak.model import attention, families, streaming_loader, tokenizer_facts
 from tiebreak.model.fast import compile
 from tiebreak.model.fast.fsdp import shard
 from tiebreak.model.fast.fuse import fuse
@@ -192,7 +192,7 @@ def _classifier(folder: Path, model: PreTrainedModel, has_head: bool, device: st
     model.requires_grad_(False)
     for stack in fused_linears(model):
         stack.unfreeze_adapters()
-    model.config.pad_token_id = tokenizer.pad_token_id = padding_token(tokenizer)
+    model.config.pad_token_id = tokenizer_facts.prepare(tokenizer, model.config.vocab_size, str(folder))
     # a head of three classes may be that of another task, such as entailment
     has_head = (
         has_head
@@ -220,6 +220,8 @@ def _config(folder: Path) -> PreTrainedConfig:
     if scheme := getattr(config, "quantization_config", None):
         raise quantised(folder, scheme)
     families.require(str(folder), config.to_dict())
+    if not 0 <= (config.pad_token_id or 0) < config.vocab_size:
+        config.pad_token_id = None  # torch makes no embeddings with it; the tokenizer's is set later
     return config
 
 
@@ -284,18 +286,3 @@ def quiet() -> Iterator[None]:
 def compute_type(precision: str, device: str) -> torch.dtype:
     """The type of weights and activations. `auto`: bf16 on cards that support it, else fp16; fp32 on CPUs."""
     return choose(precision, device_card(device), 0).dtype
-
-
-def padding_token(tokenizer: PreTrainedTokenizerBase) -> int:
-    """A padding token that no row ends with, for plain transformers, which pools the last token that is not padding.
-
-    Llama has no padding token, and taking EOS would move the pooled token; any other special token will do.
-    """
-    if tokenizer.pad_token_id is not None and tokenizer.pad_token_id != tokenizer.eos_token_id:
-        return int(tokenizer.pad_token_id)
-    for token in sorted(tokenizer.added_tokens_decoder):
-        if token not in (tokenizer.eos_token_id, tokenizer.bos_token_id):
-            return int(token)
-    if tokenizer.bos_token_id is None:
-        raise TiebreakError(f"{tokenizer.name_or_path} has no special token besides EOS to pad with")
-    return int(tokenizer.bos_token_id)

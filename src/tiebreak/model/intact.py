@@ -9,7 +9,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from tiebreak.errors import TiebreakError
-from tiebreak.model import config_facts, families, gguf, hub
+from tiebreak.model import config_facts, families, gguf, hub, tokenizer_facts
 
 _TEXTS = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
@@ -44,6 +44,8 @@ def require(place: Path, mend: str = gguf.AGAIN) -> None:
     shapes = {name: shape for tensors in held.values() for name, shape in tensors.items()}
     config_facts.require(place / "config.json", config, shapes, mend)
     families.require(str(place), config)
+    if "vocab_size" in config:
+        tokenizer_facts.require_folder(place, config["vocab_size"], mend)
 
 
 def quantised(folder: Path, scheme: Any) -> TiebreakError:
