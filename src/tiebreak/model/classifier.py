@@ -3,6 +3,7 @@
 Dimension letters: T tokens of the packed row, D documents, C classes.
 """
 
+import logging
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import logging
+from transformers.utils import logging as transformers_logging
 
 from tiebreak import distributed
 from tiebreak.errors import TiebreakError
@@ -32,11 +33,13 @@ from tiebreak.model.fast.fuse import fuse
 from tiebreak.model.fast.fused_linears import fused_linears
 from tiebreak.model.fast.last_layer_skip import skip_unused_positions
 from tiebreak.model.intact import quantised
-from tiebreak.model.lora import HEAD, add_adapters, load_adapter
+from tiebreak.model.lora import HEAD, add_adapters, load_adapter, uncovered
 from tiebreak.model.precision import TYPES, Precision, announce, choose, device_card
 from tiebreak.recipe.models import Lora
 from tiebreak.tokens.packing import Packed
 from tiebreak.votes.schema import LABELS
+
+log = logging.getLogger(__name__)
 
 HEAD_STD = 0.02
 
@@ -170,6 +173,8 @@ def load_adapted(
         classifier = _classifier(base, model, has_head, device, seed)
     if distributed.is_sharded():
         shard(classifier.model, device)
+    if bare := uncovered(classifier.model):
+        log.info("%s: adapters on all linear layers, none on %s", base.name, ", ".join(bare))
     if adapter is not None and load_adapter(classifier.model, adapter):
         classifier.head_trained = True
     return classifier
@@ -222,6 +227,8 @@ def _config(folder: Path) -> PreTrainedConfig:
     families.require(str(folder), config.to_dict())
     if not 0 <= (config.pad_token_id or 0) < config.vocab_size:
         config.pad_token_id = None  # torch makes no embeddings with it; the tokenizer's is set later
+    if problem := streaming_loader.misfit(folder, config):  # transformers would draw such weights anew
+        raise TiebreakError(f"{folder} does not fit together: {problem}")
     return config
 
 
@@ -243,9 +250,7 @@ def _load_with_transformers(
     # a head of another shape is that of another task, such as a reward model
     missing = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
     if missing_decoder_weights := missing - {HEAD}:
-        raise TiebreakError(
-            f"{folder} lacks weights, {sorted(missing_decoder_weights)[:3]} among {len(missing_decoder_weights)}"
-        )
+        raise streaming_loader.lacking(folder, missing_decoder_weights, set(), None)
     return model, HEAD not in missing
 
 
@@ -255,8 +260,11 @@ def _readable_errors(folder: Path) -> Iterator[None]:
         raise TiebreakError(f"{folder} is no model folder: it has no config.json")
     try:
         yield
-    except (OSError, ValueError, KeyError) as error:
-        raise TiebreakError(f"transformers cannot load a classifier from {folder}: {error}") from None
+    except TiebreakError:
+        raise
+    except Exception as error:  # its classes raise whatever they stumble over
+        reason = f"{type(error).__name__}: {' '.join(str(error).split()):.300}"
+        raise TiebreakError(f"transformers cannot load a classifier from {folder}: {reason}") from None
 
 
 def stored_head(folder: Path) -> Tensor:
@@ -272,15 +280,15 @@ def stored_head(folder: Path) -> Tensor:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Suppress transformers' progress bars and its report of a missing score head, which is expected here."""
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
     try:
         yield
     finally:
-        logging.set_verbosity(level)
+        transformers_logging.set_verbosity(level)
         if bars:
-            logging.enable_progress_bar()
+            transformers_logging.enable_progress_bar()
 
 
 def compute_type(precision: str, device: str) -> torch.dtype:

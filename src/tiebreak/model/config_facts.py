@@ -19,7 +19,6 @@ _OPTIONAL = (
     "head_dim",
     "intermediate_size",
     "max_position_embeddings",
-    "sliding_window",
 )
 _TYPES = ("float32", "float16", "bfloat16", "float64", "auto")
 

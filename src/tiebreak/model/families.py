@@ -38,6 +38,14 @@ def require(name: str, config: Mapping[str, Any]) -> None:
         raise refusal(name, kind, why)
 
 
+def is_mixture(config: Mapping[str, Any]) -> bool:
+    """True for a mixture of experts."""
+    return any(
+        isinstance(config.get(key), int) and config[key] > 1
+        for key in ("num_experts", "num_local_experts", "n_routed_experts")
+    )
+
+
 def refusal(name: str, kind: Any, why: str) -> TiebreakError:
     return TiebreakError(
         f"{name} is of the family {kind!r}, which tiebreak cannot run: {why}. "

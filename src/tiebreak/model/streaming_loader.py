@@ -36,12 +36,35 @@ def load(
     Raises TiebreakError for a folder without safetensors, or one that lacks weights of the decoder.
     """
     model = empty_model(config, dtype, device, kind, lora, seed)
-    missing = set(_names(model)) - _fill(model, folder, encoded_on or device)
-    if missing_decoder_weights := missing - {HEAD}:
-        raise TiebreakError(
-            f"{folder} lacks weights, {sorted(missing_decoder_weights)[:3]} among {len(missing_decoder_weights)}"
-        )
+    filled = _fill(model, folder, encoded_on or device)
+    missing = set(_names(model)) - filled
+    if missing - {HEAD}:
+        raise lacking(folder, missing - {HEAD}, filled - set(_names(model)) - {"lm_head.weight"}, kind)
     return model, HEAD not in missing
+
+
+def lacking(folder: Path, missing: set[str], unknown: set[str], kind: Kind | None) -> TiebreakError:
+    """The refusal of a folder without weights of the decoder. unknown: the stored names that its class does not have."""
+    if kind and unknown:  # experts are stored one by one, and held in one tensor
+        return TiebreakError(
+            f"{folder} stores {min(unknown)} where transformers holds {min(missing)}, so that its weights cannot be "
+            f"encoded in {kind} one by one: choose precision bf16, fp16 or fp32 for this model"
+        )
+    return TiebreakError(f"{folder} lacks weights, {sorted(missing)[:3]} among {len(missing)}")
+
+
+def misfit(folder: Path, config: PreTrainedConfig) -> str | None:
+    """The first stored tensor of another shape than the configuration gives it, head apart; None if all fit."""
+    expected = {name: tuple(p.shape) for name, p in _skeleton(config, torch.bfloat16).named_parameters()}
+    for path in _files(folder):
+        with safe_open(path, framework="pt") as file:
+            for stored in file.keys():  # noqa: SIM118
+                name, shape = _classifier_name(stored), tuple(file.get_slice(stored).get_shape())
+                if name != HEAD and expected.get(name, shape) != shape:
+                    return (
+                        f"{stored} is {list(shape)} in {path.name}, and {list(expected[name])} by config.json"
+                    )
+    return None
 
 
 def empty_model(
