@@ -78,8 +78,13 @@ class Preflight:
         """Inspect a model here, in the cache, or on the hub. Raises TiebreakError if it is unavailable."""
         source = Source(model.base, model.revision, is_model=True)
         folder = self.work.local(source)
-        if folder or hub.cached(model.base, model.revision):
+        here = folder or hub.cached(model.base, model.revision)
+        if here:
             self.work.fingerprint(source)  # looks at its files
+            if here.is_dir():
+                from tiebreak.model.classifier import require_loadable
+
+                require_loadable(here)
         to_fetch, config = hub.download_size_and_config(folder, model.base, model.revision)
         if to_fetch and config:
             config_facts.require(Path(model.base, "config.json"), config, {}, "name another revision")

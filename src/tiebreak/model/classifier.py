@@ -129,6 +129,14 @@ def load(folder: Path, precision: str = "auto", device: str = "cpu", seed: int =
     return _classifier(folder, model, has_head, device, seed)
 
 
+def require_loadable(folder: Path) -> None:
+    """Raise TiebreakError for a folder that could not be loaded, without reading its weights."""
+    with _readable_errors(folder):
+        config = _config(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    tokenizer_facts.prepare(tokenizer, config.vocab_size, str(folder))
+
+
 def stored_precision(folder: Path, device: str) -> str:
     """The precision of a folder's weights by its config.json; auto where it has none or the device lacks it."""
     stored = {dtype: name for name, dtype in TYPES.items()}.get(
@@ -193,7 +201,8 @@ def _require_agreement(chosen: Precision, has_kernels: bool) -> None:
 
 def _classifier(folder: Path, model: PreTrainedModel, has_head: bool, device: str, seed: int) -> Classifier:
     """Build the classifier of a loaded decoder: tokenizer, score head, and on a GPU compiled layers."""
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    with _readable_errors(folder):
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     model.requires_grad_(False)
     for stack in fused_linears(model):
         stack.unfreeze_adapters()

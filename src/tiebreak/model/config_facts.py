@@ -74,7 +74,21 @@ def _contradictions(config: Mapping[str, Any], shapes: Shapes) -> Iterator[str]:
         for stored in (shapes[prefix + name] for prefix in ("model.", "") if prefix + name in shapes):
             if stored != shape:
                 yield f"it makes {name} {list(shape)}, and the file holds {list(stored)}"
-    parts = (name.removeprefix("model.").split(".") for name in shapes)
-    layers = {int(part[1]) for part in parts if part[0] == "layers" and part[1].isdecimal()}
-    if layers and len(layers) != config["num_hidden_layers"]:
-        yield f"num_hidden_layers is {config['num_hidden_layers']}, and the files hold {len(layers)} layers"
+    names = _names_by_layer(shapes)
+    if names and len(names) != config["num_hidden_layers"]:
+        yield f"num_hidden_layers is {config['num_hidden_layers']}, and the files hold {len(names)} layers"
+    if not families.is_mixture(config):  # some of its layers have experts, others none
+        every = set().union(*names.values())
+        lacks = ((layer, every - held) for layer, held in names.items())
+        yield from (f"layer {layer} lacks {min(lost)}, which others have" for layer, lost in lacks if lost)
+
+
+def _names_by_layer(shapes: Shapes) -> dict[int, set[str]]:
+    """The names of the tensors of each layer, without its number."""
+    found: dict[int, set[str]] = {}
+    for name in shapes:
+        first, _, rest = name.removeprefix("model.").partition(".")
+        layer, _, inner = rest.partition(".")
+        if first == "layers" and layer.isdecimal():
+            found.setdefault(int(layer), set()).add(inner)
+    return found

@@ -13,6 +13,7 @@ from tiebreak.model import config_facts, families, gguf, hub, tokenizer_facts
 
 _TEXTS = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
+_TYPES = ("F64", "F32", "F16", "BF16")
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
@@ -24,8 +25,10 @@ def require(place: Path, mend: str = gguf.AGAIN) -> None:
     if place.is_file():
         gguf.require(place, mend)
         return
-    if odd := next((file for file in _files(place) if file.is_dir()), None):
-        raise TiebreakError(f"{odd} is a folder, not a file; {mend}")
+    for file in _files(place):
+        if file.is_dir() or (file.is_symlink() and not file.exists()):
+            kind = "a folder, not a file" if file.is_dir() else "a link to a file that is not there"
+            raise TiebreakError(f"{file} is {kind}; {mend}")
     if missing := hub.missing_file(place):
         raise _incomplete(place, missing, mend)
     config = hub.read_json(place / "config.json", mend)
@@ -42,6 +45,8 @@ def require(place: Path, mend: str = gguf.AGAIN) -> None:
             raise TiebreakError(f"{place / name} lacks {tensor}, which {hub.INDEX} says is in it; {mend}")
     _require_one_of_each(place, held)
     shapes = {name: shape for tensors in held.values() for name, shape in tensors.items()}
+    if not shapes:
+        raise TiebreakError(f"{place}: the files hold no weights; {mend}")
     config_facts.require(place / "config.json", config, shapes, mend)
     families.require(str(place), config)
     if "vocab_size" in config:
@@ -89,7 +94,16 @@ def _tensors(file: Path, mend: str) -> dict[str, tuple[int, ...]]:
     """The shapes of a file's tensors by name. Its header is checked against its size."""
     try:
         with safe_open(file, framework="numpy") as opened:
-            return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+            slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118
+            shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
+            types = {name: str(part.get_dtype()) for name, part in slices.items()}
     except (OSError, ValueError, SafetensorError) as error:
         size = file.stat().st_size
         raise TiebreakError(f"{file} ({size} bytes) is damaged or breaks off: {error}; {mend}") from None
+    for name, dtype in types.items():
+        if name.endswith("weight") and dtype not in _TYPES:
+            raise TiebreakError(
+                f"{file} holds {name} of the type {dtype}; weights are of {', '.join(_TYPES)}: "
+                "name the model that it was made from"
+            )
+    return shapes

@@ -61,12 +61,14 @@ def require_folder(folder: Path, vocabulary: int, mend: str) -> None:
     except Exception as error:  # tokenizers raises nothing more special
         raise TiebreakError(f"{file} is damaged: {error}; {mend}") from None
     require_backend(backend, vocabulary, str(folder))
-    tokens = [
-        hub.read_json(folder / name, mend).get("eos_token")
-        for name in ("tokenizer_config.json", "special_tokens_map.json")
-        if (folder / name).is_file()
-    ]
-    if not any(tokens):
+    files = [folder / name for name in ("tokenizer_config.json", "special_tokens_map.json")]
+    tokens = {file: hub.read_json(file, mend).get("eos_token") for file in files if file.is_file()}
+    for file, token in tokens.items():
+        if token is not None and not isinstance(
+            token.get("content") if isinstance(token, dict) else token, str
+        ):
+            raise TiebreakError(f"{file}: eos_token is {token!r}, no token; correct it, or {mend}")
+    if not any(tokens.values()):
         prepare(hub.tokenizer(str(folder)), vocabulary, str(folder))
 
 
