@@ -7,7 +7,6 @@ multiplies. The widened weights are those of plain transformers bit for bit. com
 Dimension letters: T tokens, O output features, I input features, G groups of input features.
 """
 
-import json
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from transformers.quantizers import HfQuantizer, register_quantization_config, r
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from tiebreak.errors import TiebreakError
-from tiebreak.model import attention, families, tokenizer_facts
+from tiebreak.model import attention, families, hub, tokenizer_facts
 from tiebreak.model.classifier import Classifier, compute_type, quiet
 from tiebreak.model.fast import compile
 from tiebreak.model.fast.fuse import fuse
@@ -131,10 +130,10 @@ def load_int8(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.floa
 def is_quantized(folder: Path) -> bool:
     """True if the folder's config.json declares compressed weights."""
     config = folder / "config.json"
-    return config.is_file() and "quantization_config" in json.loads(config.read_bytes())
+    return config.is_file() and "quantization_config" in hub.read_json(config)
 
 
-def _check_scheme(folder: Path, scheme: dict[str, Any]) -> None:
+def _check_scheme(folder: Path, scheme: Any) -> None:
     """Refuse all but symmetric 8-bit integers with scales for groups of inputs, activations left alone."""
     groups = scheme.get("config_groups", {}).values()
     weights = [group["weights"] for group in groups]

@@ -156,7 +156,7 @@ def load_judge(
         load_folder = int8.load_classifier if int8.is_quantized(folder) else load
         with device_context(device):
             return Judge(load_folder(folder, precision, device), shipped, folder, score_tokens)
-    except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, SafetensorError) as error:
         raise TiebreakError(f"the model in {folder} is damaged or not whole: {error}") from None
 
 
