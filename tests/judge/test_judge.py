@@ -349,6 +349,19 @@ def test_weights_that_make_no_probabilities_are_told_at_prediction(shipped: Path
         judge.predict(votes(3))
 
 
+def test_pairs_that_differ_only_after_the_cut_are_told(
+    shipped: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    judge = tiebreak.load(shipped, device="cpu")
+    same = "blue " * 3 * judge.package.tta.max_tokens
+    pairs = [
+        {"prompt": "why", "response_a": same + "sky", "response_b": same + "red"},
+        {"prompt": "why", "response_a": "sky", "response_b": "red"},
+    ]
+    judge.predict(pairs)
+    assert "1 of 2 pairs have answers that differ only after the cut at" in caplog.text
+
+
 @pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
 def test_a_folders_own_code_is_never_run(
     shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str

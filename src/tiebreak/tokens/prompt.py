@@ -89,6 +89,18 @@ class TokenizedVotes:
         lengths = [len(text[vote]) for text in (self.prompts, *self.answers)]
         return self.frame_tokens + sum(self._kept_lengths(lengths, max_tokens))
 
+    def alike_when_cut(self, max_tokens: int) -> int:
+        """The number of votes whose answers differ, but not in the tokens that a row of max_tokens keeps of them."""
+        lengths = [text.lengths for text in (self.prompts, *self.answers)]
+        cut_N = self.frame_tokens + sum(lengths) > max_tokens
+        return sum(self._is_alike(vote, max_tokens) for vote in np.flatnonzero(cut_N).tolist())
+
+    def _is_alike(self, vote: int, max_tokens: int) -> bool:
+        a, b = self.answers
+        kept = self._kept_lengths([len(text[vote]) for text in (self.prompts, a, b)], max_tokens)
+        first, second = self._truncate(a, vote, kept[1]), self._truncate(b, vote, kept[2])
+        return np.array_equal(first, second) and not np.array_equal(a[vote], b[vote])
+
     def _kept_lengths(self, lengths: Sequence[int], max_tokens: int) -> tuple[int, int, int]:
         prompt, first, second = lengths
         spare = self.settings.truncation == "balanced"
