@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ import pytest
 from huggingface_hub import errors
 from safetensors.numpy import save_file
 from tiny_models import base
+from transformers import GptOssConfig
 
 from tiebreak.commands import preflight
 from tiebreak.commands.preflight import Preflight
@@ -123,6 +125,47 @@ def test_every_command_refuses_a_damaged_model_before_any_work(
     assert "breaks off" in captured.out + captured.err
     assert str(file) in captured.out + captured.err
     assert not (recipe.parent / "run").exists()
+
+
+@pytest.mark.parametrize("command", ["plan", "run", "check", "fetch"])
+def test_a_family_that_packing_gets_wrong_is_refused_before_any_work(
+    recipe: Path, command: str, tiebreak: Callable[..., tuple[int, str, str]]
+) -> None:
+    from tiebreak.votes import synthetic
+
+    synthetic.write(recipe.parent, 60, seed=0)
+    recipe.write_text(recipe.read_text().replace("votes.csv", "data/votes.parquet"))
+    config = GptOssConfig(num_hidden_layers=2, layer_types=["sliding_attention", "full_attention"])
+    (recipe.parent / "models" / "gemma" / "config.json").write_text(json.dumps(config.to_dict()))
+    code, out, err = tiebreak(command, recipe)
+    assert code == 2
+    assert "is of the family 'gpt_oss', which tiebreak cannot run: its attention takes s_aux" in out + err
+    assert not (recipe.parent / "run").exists()
+
+
+def test_a_family_on_the_hub_is_refused_before_it_is_fetched(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_the_hub(monkeypatch, tmp_path)
+    (tmp_path / "gemma.json").write_text(json.dumps({"model_type": "mine", "auto_map": {"AutoModel": "m.M"}}))
+    found = findings(recipe, HUB)["models.student"]
+    assert found.level == "error"
+    assert (
+        "google/gemma-2-9b-it is of the family 'mine', which tiebreak cannot run: it brings its own"
+        in found.text
+    )
+    assert "trust_remote_code" not in found.text
+
+
+def test_a_mixture_of_experts_is_told_what_its_adapter_leaves_out(recipe: Path) -> None:
+    folder = recipe.parent / "models" / "gemma"
+    config = json.loads((folder / "config.json").read_text()) | {"num_local_experts": 8}
+    (folder / "config.json").write_text(json.dumps(config))
+    found = [f for f in Preflight(Workspace(recipe)).findings() if f.about == "models.student"]
+    assert [f.level for f in found if "mixture of experts" in f.text] == ["warning"]
+    sets = ("models.student.precision=nf4",)
+    found = [f for f in Preflight(Workspace(recipe, sets)).findings() if f.about == "models.student"]
+    assert [f.level for f in found if "--set models.student.precision=bf16" in f.text] == ["error"]
 
 
 def test_a_shard_that_is_missing_is_named(recipe: Path) -> None:

@@ -32,7 +32,7 @@ def packed_attention(
     value: Tensor,
     attention_mask: None,
     *,
-    layout: Layout | Tiles,
+    layout: Layout | Tiles | None = None,
     scaling: float,
     softcap: float | None = None,
     sliding_window: int | None = None,
@@ -42,8 +42,11 @@ def packed_attention(
     """Causal attention within documents: query (1, H, T, E), key and value (1, K, T, E) -> (1, T, H, E).
 
     at_ends: only the outputs at documents' last tokens are read; the portable one leaves the others 0.
-    Raises TiebreakError for a keyword that would change attention, such as the sinks of gpt-oss (s_aux).
+    Raises TiebreakError for a keyword that would change attention, such as the sinks of gpt-oss (s_aux), and for a
+    decoder that does not hand the layout on.
     """
+    if layout is None:
+        raise TiebreakError("its layers do not tell attention which tokens are one document")
     for name in others.keys() - IGNORED:
         if others[name] is not None:
             raise TiebreakError(f"its attention takes {name}, which packed documents do not know")
