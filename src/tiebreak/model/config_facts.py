@@ -35,7 +35,7 @@ def _problems(config: Mapping[str, Any], shapes: Shapes) -> Iterator[str]:
         yield f"model_type is {kind!r}, no name"
     if kind in families.VERIFIED:
         yield from (f"{key} is missing" for key in _SIZES if key not in config)
-    for key in (*_SIZES, *_OPTIONAL):
+    for key in (*_SIZES, *(_OPTIONAL if kind in families.VERIFIED else ())):
         value = config.get(key)
         unset = value is None and (key in _OPTIONAL or key not in config)
         if not unset and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
@@ -46,6 +46,9 @@ def _problems(config: Mapping[str, Any], shapes: Shapes) -> Iterator[str]:
     for key in ("rope_parameters", "rope_scaling"):
         if not isinstance(config.get(key) or {}, Mapping):
             yield f"{key} is {config[key]!r}, no object"
+    names, layers = _names_by_layer(shapes), config.get("num_hidden_layers", 0)
+    if names and (layers > len(names) or (kind in families.VERIFIED and layers != len(names))):
+        yield f"num_hidden_layers is {layers}, and the files hold {len(names)} layers"
     if kind in families.VERIFIED:
         yield from _unequal_parts(config)
         yield from _contradictions(config, shapes)
@@ -74,10 +77,8 @@ def _contradictions(config: Mapping[str, Any], shapes: Shapes) -> Iterator[str]:
         for stored in (shapes[prefix + name] for prefix in ("model.", "") if prefix + name in shapes):
             if stored != shape:
                 yield f"it makes {name} {list(shape)}, and the file holds {list(stored)}"
-    names = _names_by_layer(shapes)
-    if names and len(names) != config["num_hidden_layers"]:
-        yield f"num_hidden_layers is {config['num_hidden_layers']}, and the files hold {len(names)} layers"
     if not families.is_mixture(config):  # some of its layers have experts, others none
+        names = _names_by_layer(shapes)
         every = set().union(*names.values())
         lacks = ((layer, every - held) for layer, held in names.items())
         yield from (f"layer {layer} lacks {min(lost)}, which others have" for layer, lost in lacks if lost)

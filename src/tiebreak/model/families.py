@@ -59,7 +59,7 @@ def is_verified(config: Mapping[str, Any]) -> bool:
         config.get("model_type") in VERIFIED
         and not any(config.get(key) for key in _BOTH_SIDES)
         and {rope_type(rope) for rope in _ropes(config)} <= _ROPES
-        and set(config.get("layer_types") or ()) <= _LAYERS
+        and {str(kind) for kind in config.get("layer_types") or ()} <= _LAYERS
     )
 
 

@@ -78,8 +78,17 @@ def _problem(text: str) -> str:
         return f"a tiny model of it raises {type(error).__name__}: {' '.join(str(error).split()):.200}"
 
 
+_MOST_LAYERS, _MOST_WEIGHTS = 1000, 200_000_000
+"""A configuration with more layers, or whose tiny model would have more weights, is no model's."""
+
+
 def tiny(config: PreTrainedConfig) -> PreTrainedConfig:
-    """A copy of a configuration with few layers, one of each type at the least, and a small width."""
+    """A copy of a configuration with few layers, one of each type at the least, and a small width.
+
+    Raises TiebreakError for more layers than any model has.
+    """
+    if config.num_hidden_layers > _MOST_LAYERS:
+        raise TiebreakError(f"it claims {config.num_hidden_layers} layers")
     small = copy.deepcopy(config)
     heads = config.num_attention_heads
     size = getattr(config, "head_dim", None) or config.hidden_size // heads
@@ -130,9 +139,11 @@ def _differences(whole: PreTrainedConfig) -> Iterator[str]:
 
 
 def _unlike_a_decoder(config: PreTrainedConfig) -> Iterator[str]:
-    """What a class lacks that packed documents run through, without its weights in memory."""
+    """What a class lacks that packed documents run through, or has too much of, without its weights in memory."""
     with torch.device("meta"):
         model = _model(config, "eager")
+    if (weights := sum(p.numel() for p in model.parameters())) > _MOST_WEIGHTS:
+        yield f"a tiny model of it would have {weights} weights"
     parts = {"model.layers": getattr(getattr(model, "model", None), "layers", None)}
     parts["model.embed_tokens"] = getattr(getattr(model, "model", None), "embed_tokens", None)
     parts["score"] = getattr(model, "score", None)

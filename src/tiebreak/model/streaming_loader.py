@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 
 from tiebreak.errors import TiebreakError
-from tiebreak.model import attention
+from tiebreak.model import attention, hub
 from tiebreak.model.fast.fuse import fuse
 from tiebreak.model.fast.fused_linears import Kind, fused_linears
 from tiebreak.model.lora import HEAD
@@ -54,16 +54,26 @@ def lacking(folder: Path, missing: set[str], unknown: set[str], kind: Kind | Non
 
 
 def misfit(folder: Path, config: PreTrainedConfig) -> str | None:
-    """The first stored tensor of another shape than the configuration gives it, head apart; None if all fit."""
-    expected = {name: tuple(p.shape) for name, p in _skeleton(config, torch.bfloat16).named_parameters()}
+    """What keeps a folder's tensors from being the weights of its configuration, head apart; None if nothing does.
+
+    A shape that differs, or fewer numbers than the class has: room for the others would be made, whatever they claim.
+    """
+    expected = {name: p.shape for name, p in _skeleton(config, torch.bfloat16).named_parameters()}
+    held, names = 0, set()
     for path in _files(folder):
         with safe_open(path, framework="pt") as file:
             for stored in file.keys():  # noqa: SIM118
-                name, shape = _classifier_name(stored), tuple(file.get_slice(stored).get_shape())
+                name, shape = _classifier_name(stored), torch.Size(file.get_slice(stored).get_shape())
+                held += shape.numel()
+                names.add(name)
                 if name != HEAD and expected.get(name, shape) != shape:
                     return (
                         f"{stored} is {list(shape)} in {path.name}, and {list(expected[name])} by config.json"
                     )
+    needed = sum(shape.numel() for name, shape in expected.items() if name != HEAD)
+    if needed > held:
+        lost = sorted(set(expected) - names - {HEAD})
+        return f"it lacks weights, {lost[:3]} among {len(lost)}: {held} numbers, and {needed} by config.json"
     return None
 
 
@@ -159,7 +169,10 @@ def _stored_names(folder: Path) -> Iterator[str]:
 
 
 def _files(folder: Path) -> list[Path]:
-    files = sorted(folder.glob("*.safetensors"))
+    """The files of the weights, as transformers finds them; a baseline may ship beside them."""
+    whole = folder / "model.safetensors"
+    shards = sorted({folder / name for name in hub.shards(folder).values()})
+    files = shards or ([whole] if whole.is_file() else sorted(folder.glob("*.safetensors")))
     if not files:
         raise TiebreakError(f"{folder} holds no safetensors file")
     return files
