@@ -7,6 +7,8 @@ from transformers import CONFIG_MAPPING
 from tiebreak.errors import TiebreakError
 from tiebreak.model import families, self_check
 from tiebreak.model.classifier import Classifier
+from tiebreak.model.fast.compile import HEAD_SIZES
+from tiebreak.model.fast.fuse import fuse
 from tiebreak.tokens.packing import pack
 
 
@@ -19,6 +21,28 @@ def test_a_verified_family_equals_plain_transformers(kind: str) -> None:
     """With windows, since the tiny model's are shorter than its longest document."""
     assert self_check.problem(config_of(kind)) == ""
     assert families.is_verified(config_of(kind))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason="Triton's interpreter is for machines without a GPU")
+@pytest.mark.parametrize("kind", families.VERIFIED)
+def test_the_kernels_of_a_gpu_equal_plain_transformers(kind: str) -> None:
+    pytest.importorskip("tiebreak.model.fast.flash_attention", exc_type=ImportError)
+    config = self_check.tiny(CONFIG_MAPPING[kind]())
+    if (
+        getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    ) not in HEAD_SIZES:
+        pytest.skip("heads of this size take the portable attention")
+    torch.manual_seed(0)
+    ours, plain = self_check._model(config, "tiebreak"), self_check._model(config, "eager")
+    self_check._randomise(ours)
+    plain.load_state_dict(ours.state_dict())
+    documents = [self_check._document(length, length) for length in (5, 17, 70)]
+    expected = torch.cat([self_check._plain_logits(plain, document) for document in documents])
+    fuse(ours, "dense", torch.float32, "cpu", None, 0)
+    with torch.no_grad():
+        got = Classifier(ours, None, head_trained=False).logits(pack(documents, tokens=128))
+    assert (got - expected).abs().max() < self_check.TOLERANCE * expected.std()
 
 
 LONGROPE = {
