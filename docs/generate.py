@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tiebreak.model.families import VERIFIED
 from tiebreak.recipe.schema import Recipe
 
 PAGE = Path(__file__).with_name("recipe.md")
@@ -21,6 +22,17 @@ which tasks become stale (see [artifacts.md](artifacts.md)). Relative paths star
 This page is generated from `src/tiebreak/recipe/` by `python docs/generate.py`.
 """
 
+FAMILIES = f"""## Families of models
+
+A base is a decoder in safetensors that transformers can load as a sequence classifier, without code of its own. Verified, by a test
+that compares packed documents with plain transformers, are these values of `model_type` in its config.json:
+{", ".join(f"`{name}`" for name in VERIFIED)}.
+
+Any other family is compared in the same way, as a tiny random model on the CPU, before `tiebreak check`, `tiebreak plan` or a
+run does anything, and is refused where it differs: recurrent layers, attention sinks, attention to both sides. Rows
+are at most as long as the model has positions (`max_position_embeddings`; with longrope, as long as its first factors hold).
+"""
+
 
 def page() -> str:
     """The whole page."""
@@ -30,7 +42,7 @@ def page() -> str:
     for name, title in titles.items():
         section = schema["$defs"][name]
         tables += [f"## {title}\n", section.get("description", ""), _table(section, schema["$defs"], titles)]
-    return "\n".join([INTRODUCTION, *tables])
+    return "\n".join([INTRODUCTION, *tables, FAMILIES])
 
 
 def _titles(schema: dict[str, Any], sections: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -4,11 +4,13 @@ import math
 
 import pytest
 from rich.console import Console
+from tiny_models import base
 
 from tiebreak.data_card import view
 from tiebreak.data_card.card import FRAME_TOKENS, build_card
 from tiebreak.data_card.standings import WIDEST_MARGIN
 from tiebreak.errors import TiebreakError
+from tiebreak.model import hub
 
 
 def vote(n, winner="model_a", **change):
@@ -83,6 +85,18 @@ def test_truncation_under_a_budget(tmp_path):
     whole = 100 + 1000 + 1000
     kept = 1024 - FRAME_TOKENS
     assert budget.tokens_cut == pytest.approx(4 * (whole - kept) / (4 * whole), rel=0.05)
+
+
+def test_answers_that_become_equal_when_they_are_cut(tmp_path):
+    same = "red " * 600
+    votes = [vote(n, prompt=f"why {n}", response_a=same + "end", response_b=same + "stop") for n in range(3)]
+    path = write(tmp_path / "votes", [*votes, vote(9)])
+    card = build_card({"votes": [path]}, hub.tokenizer(str(base("llama"))), budgets=(256, 10_000))
+    assert [budget.alike for budget in card.budgets] == [3, 0]
+    shown = io.StringIO()
+    Console(file=shown, width=160).print(view.terminal(card))
+    assert "3 votes have answers that differ only after the cut at 256 tokens" in shown.getvalue()
+    assert build_card({"votes": [path]}).budgets[0].alike is None
 
 
 def test_a_set_without_labels_or_models_has_a_card(tmp_path):

@@ -78,8 +78,14 @@ def predict_table(
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:
-    """Read metrics.json of a finished evaluation."""
-    metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    """Read metrics.json of a finished evaluation. Raises TiebreakError if it is damaged."""
+    file = folder / "metrics.json"
+    try:
+        metrics = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise TiebreakError(f"{file} is damaged: {error}; run the evaluation again") from None
+    if not isinstance(metrics, dict):
+        raise TiebreakError(f"{file} is damaged: it holds no metrics; run the evaluation again")
     return metrics
 
 

@@ -27,7 +27,7 @@ from tiebreak.errors import TiebreakError
 from tiebreak.hashes import file_digest
 from tiebreak.model import gguf, hub, intact
 from tiebreak.output import new_folder
-from tiebreak.pipeline import graph
+from tiebreak.pipeline import graph, row_limits
 from tiebreak.pipeline.graph import Source, Task
 from tiebreak.recipe import loader
 from tiebreak.recipe.schema import Recipe
@@ -197,17 +197,22 @@ class Workspace:
         return self._fingerprints[source]
 
     def _require_intact(self, source: Source, fingerprint: str) -> None:
-        """Look at the files of a model, as far as they are on this machine. Raises as `intact.require` does."""
+        """Look at the files of a model, as far as they are on this machine, and whether its rows fit it.
+
+        Raises as `intact.require` and `row_limits.require` do.
+        """
         here = self.local(source)
         place = here or hub.cached(source.location, source.revision)
         if place is None:
             return
-        if place.is_file() and (converted := self._conversion(place, fingerprint)).is_dir():
-            intact.require(converted, f"delete it, and run: tiebreak run {self.arguments}")
-            return
         repo, _ = hub.split_location(source.location)
         again = f"run: hf cache rm model/{repo}, then: tiebreak fetch {self.arguments}"
-        intact.require(place, gguf.AGAIN if here else again)
+        mend = gguf.AGAIN if here else again
+        if place.is_file() and (converted := self._conversion(place, fingerprint)).is_dir():
+            place, mend = converted, f"delete it, and run: tiebreak run {self.arguments}"
+        intact.require(place, mend)
+        config = gguf.config(place) if place.is_file() else hub.read_json(place / "config.json")
+        row_limits.require(self.recipe, source.location, config)
 
     def _fingerprint(self, source: Source) -> str:
         if path := self.local(source):

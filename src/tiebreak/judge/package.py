@@ -58,6 +58,22 @@ class Package(BaseModel):
             raise ValueError(f"{state} is no calibration")
         return state
 
+    @field_validator("rules")
+    @classmethod
+    def _check_rules(cls, state: dict[str, Any] | None) -> dict[str, Any] | None:
+        from tiebreak.judge.rules import Rules
+
+        if state is not None:
+            try:
+                rules = Rules.from_json(state)
+                usable = rules.counts_.shape == (5, 3) and 0 < rules.strength < math.inf
+                usable = usable and bool((rules.counts_ >= 0).all()) and math.isfinite(rules.counts_.sum())
+            except (LookupError, TypeError, ValueError):
+                usable = False
+            if not usable:
+                raise ValueError(f"{state} are no rules")
+        return state
+
     @field_validator("blend")
     @classmethod
     def _check_blend(cls, state: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -80,6 +96,8 @@ def read(folder: Path) -> Package:
             f"{folder} has no {NAME}, so it is not a model that tiebreak made. Valid: the folder `model` "
             "that `tiebreak run` prints at its end"
         ) from None
+    except OSError as error:
+        raise TiebreakError(f"{folder / NAME} cannot be read: {error.strerror}; {AGAIN}") from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
