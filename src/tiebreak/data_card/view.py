@@ -12,6 +12,7 @@ from rich.text import Text
 
 from tiebreak.data_card.card import Card, labels_of
 from tiebreak.data_card.standings import Model
+from tiebreak.output import write_atomically
 from tiebreak.stats.clustered import FEWEST_PROMPTS, Share
 from tiebreak.votes import sample_size
 from tiebreak.votes.near_duplicates import THRESHOLD
@@ -68,10 +69,8 @@ def html(card: Card) -> str:
 
 
 def write_html(card: Card, path: Path) -> None:
-    """Write the HTML page, under a temporary name first."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(html(card), encoding="utf-8")
-    partial.replace(path)
+    """Write the HTML page, atomically."""
+    write_atomically(path, html(card))
 
 
 def warnings(card: Card) -> Iterator[str]:

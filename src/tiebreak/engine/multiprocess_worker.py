@@ -10,13 +10,13 @@ import traceback
 from pathlib import Path
 
 from tiebreak import distributed
-from tiebreak.engine.artifacts import write_atomically
 from tiebreak.engine.multiprocess import Failure, WorkerSpec
 from tiebreak.engine.progress import Reporter
 from tiebreak.engine.signals import STOPPING, kill_on_parent_exit, unblock_signals
 from tiebreak.engine.task_runner import describe_error, runtime_of
 from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import Interrupted, TiebreakError
+from tiebreak.output import write_atomically
 
 
 def main(spec: WorkerSpec) -> int:

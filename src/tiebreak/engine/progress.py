@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from tiebreak.engine.artifacts import PROGRESS
+from tiebreak.output import replacing
 
 WRITE_EVERY = 1.0
 LINE_EVERY = 10.0
@@ -79,9 +80,8 @@ class Reporter:
         reading = self._reading(now, done, total, unit, figures)
         if now - self._written >= WRITE_EVERY:
             self._written = now
-            partial = self._path.with_suffix(".partial")
-            partial.write_text(reading.model_dump_json(), encoding="utf-8")
-            partial.replace(self._path)
+            with replacing(self._path) as file:
+                file.write(reading.model_dump_json().encode())
         if due:
             self._logged, self._calls = now, 0
             self._log(reading.line())

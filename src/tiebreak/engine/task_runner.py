@@ -19,6 +19,7 @@ from tiebreak.engine.planner import state
 from tiebreak.engine.progress import Reporter
 from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import Interrupted, TiebreakError
+from tiebreak.output import write_atomically
 from tiebreak.pipeline.graph import Source, Task
 from tiebreak.recipe.execution import Compute
 from tiebreak.runtime import Runtime
@@ -191,7 +192,7 @@ def hardware(device: str) -> dict[str, Any]:
 
 def _write_failure(folder: Path, error: BaseException) -> None:
     with suppress(OSError):  # a full disk: the error is raised anyway
-        artifacts.write_atomically(folder / FAILURE, f"{describe_error(error)}\n")
+        write_atomically(folder / FAILURE, f"{describe_error(error)}\n")
 
 
 def describe_error(error: BaseException) -> str:

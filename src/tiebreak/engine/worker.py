@@ -16,7 +16,7 @@ from tiebreak.engine.signals import Stop, block_signals, kill_on_parent_exit, un
 from tiebreak.engine.task_runner import choose_device, describe_error, run_task, use_threads
 from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import Interrupted, TiebreakError
-from tiebreak.output import new_folder
+from tiebreak.output import new_folder, no_link
 from tiebreak.pipeline.graph import Task
 from tiebreak.recipe.schema import Recipe
 
@@ -36,7 +36,7 @@ class Worker:
     """Handle of a worker process. task: its current task, None while idle. index: selects its GPU."""
 
     def __init__(self, work: Workspace, index: int) -> None:
-        new_folder(work.run_dir / "logs")
+        new_folder(work.place("logs"))
         self.index = index
         context = multiprocessing.get_context("spawn")
         self.connection, worker_end = context.Pipe()
@@ -64,7 +64,7 @@ class Worker:
 
 def log_file(work: Workspace, task_id: str) -> Path:
     """The log file for the output of a task's libraries."""
-    return work.run_dir / "logs" / f"{task_id.replace('/', '-')}.log"
+    return work.place("logs", f"{task_id.replace('/', '-')}.log")
 
 
 def _serve(
@@ -132,7 +132,7 @@ def _run_task(
 def _redirect_output(path: Path) -> Iterator[None]:
     """Redirect the output of this process, C libraries included, to the end of a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
+    with open(path, "a", encoding="utf-8", opener=no_link) as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
         try:

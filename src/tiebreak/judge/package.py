@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from tiebreak.errors import TiebreakError
 from tiebreak.hashes import file_digest
+from tiebreak.output import write_atomically
 from tiebreak.recipe.schema import Prompt, Tta
 from tiebreak.stats import blend
 
@@ -42,6 +43,13 @@ class Package(BaseModel):
     )
     files: dict[str, str] = Field({}, description="SHA-256 of every other file that a model is loaded from")
     provenance: dict[str, Any] = {}
+
+    @field_validator("files")
+    @classmethod
+    def _check_files(cls, files: dict[str, str]) -> dict[str, str]:
+        if outside := [name for name in files if Path(name).name != name or name == ".."]:
+            raise ValueError(f"{outside[0]!r} is no file of the folder")
+        return files
 
     @field_validator("calibration")
     @classmethod
@@ -101,4 +109,4 @@ def write(package: Package, folder: Path) -> None:
     files = {path.name: file_digest(path) for path in sorted(folder.iterdir()) if path.name != NAME}
     package = package.model_copy(update={"files": files})
     text = json.dumps(package.model_dump(mode="json"), indent=2) + "\n"
-    (folder / NAME).write_text(text, encoding="utf-8")
+    write_atomically(folder / NAME, text)

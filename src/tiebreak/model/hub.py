@@ -5,7 +5,6 @@ run; to update, name a revision. With HF_HUB_OFFLINE=1 only the cache is used.
 """
 
 import json
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tiebreak.errors import TiebreakError
 from tiebreak.model import gguf
+from tiebreak.output import write_atomically
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -122,14 +122,9 @@ def tokenizer(location: str) -> "PreTrainedTokenizerBase":
 
 
 def _write_ref(ref: Path, found: str) -> None:
-    """Store the commit of a revision in the cache, which the hub's client does not when it is given a commit.
-
-    Written atomically, because another process may be reading.
-    """
+    """Store the commit of a revision in the cache, which the hub's client does not when it is given a commit."""
     ref.parent.mkdir(parents=True, exist_ok=True)
-    partial = ref.with_name(f"{ref.name}.{os.getpid()}")
-    partial.write_text(found, encoding="utf-8")
-    partial.replace(ref)
+    write_atomically(ref, found)
 
 
 def _cache_folder(repo: str, kind: Kind = "model") -> Path:

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from tiebreak.engine import artifacts
-from tiebreak.engine.artifacts import write_atomically
 from tiebreak.engine.local_runner import missing_inputs
 from tiebreak.engine.planner import state
 from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import TiebreakError
+from tiebreak.output import new_folder, write_atomically
 from tiebreak.pipeline.graph import Task
 from tiebreak.slurm import client
 from tiebreak.slurm.sbatch_script import (
@@ -41,7 +41,7 @@ class SlurmJobs:
 
     def __init__(self, work: Workspace) -> None:
         self.work = work
-        self.folder = work.run_dir / "slurm"
+        self.folder = work.place("slurm")
         self.record = self._read_record()
 
     def site(self) -> Site:
@@ -87,7 +87,7 @@ class SlurmJobs:
         """
         site = self.site()
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.work.run_dir / "logs").mkdir(exist_ok=True)
+        new_folder(self.work.place("logs"))
         with artifacts.lock(self.folder):
             self.record = self._read_record()  # another process may have submitted since
             active, unsatisfiable_jobs = self._active_and_unsatisfiable()
@@ -189,7 +189,7 @@ class SlurmJobs:
         ]
 
     def log_of(self, task: Task, job: str) -> Path:
-        return self.work.run_dir / "logs" / f"slurm-{self.work.recipe.name}.{task.step.name}-{job}.log"
+        return self.work.place("logs", f"slurm-{self.work.recipe.name}.{task.step.name}-{job}.log")
 
     def cancel(self) -> list[str]:
         """Cancel every job of this run that is pending or running. Returns their ids."""
