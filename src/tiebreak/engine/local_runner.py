@@ -1,14 +1,11 @@
 """Local runner: worker processes run tasks on this machine as soon as their inputs are ready."""
 
 import signal
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from multiprocessing.connection import wait
-
-from rich.console import Console
 
 from tiebreak.engine.planner import state
 from tiebreak.engine.progress import Display, duration
@@ -17,6 +14,7 @@ from tiebreak.engine.worker import Message, Worker, log_file
 from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import Interrupted, TiebreakError
 from tiebreak.pipeline.graph import Task
+from tiebreak.terminal import Terminal
 
 
 @dataclass
@@ -73,7 +71,7 @@ class _Run:
         self.stop = stop
         self.outcome = Outcome()
         self.workers: list[Worker] = []
-        self.display = Display(Console(file=sys.stderr), len(chosen))
+        self.display = Display(Terminal(stderr=True), len(chosen))
 
     def run(self) -> Outcome:
         terminated = False

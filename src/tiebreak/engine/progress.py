@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from tiebreak import plain
 from tiebreak.engine.artifacts import PROGRESS
 from tiebreak.output import replacing
 
@@ -125,9 +126,9 @@ class Display:
         self._rows: dict[str, TaskID] = {}
         self._done, self._total = 0, total
         self._bars = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
-            TextColumn("{task.fields[line]}"),
+            TextColumn("{task.fields[line]}", markup=False),
             console=console,
             transient=True,
             disable=not console.is_terminal,
@@ -151,7 +152,7 @@ class Display:
 
     def start(self, task_id: str) -> None:
         if self._console.is_terminal:
-            self._rows[task_id] = self._bars.add_task(task_id, total=None, line="")
+            self._rows[task_id] = self._bars.add_task(plain.line(task_id), total=None, line="")
 
     def end(self, task_id: str, text: str) -> None:
         self._done += 1
@@ -164,5 +165,8 @@ class Display:
         for task_id in self._rows.keys() & folders.keys():
             if reading := read(folders[task_id]):
                 self._bars.update(
-                    self._rows[task_id], total=reading.total, completed=reading.done, line=reading.line()
+                    self._rows[task_id],
+                    total=reading.total,
+                    completed=reading.done,
+                    line=plain.line(reading.line()),
                 )

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tiebreak import __version__
+from tiebreak import __version__, plain
 from tiebreak.engine import artifacts, multiprocess
 from tiebreak.engine.artifacts import FAILURE, SCRATCH, Manifest
 from tiebreak.engine.planner import state
@@ -197,7 +197,9 @@ def _write_failure(folder: Path, error: BaseException) -> None:
 
 def describe_error(error: BaseException) -> str:
     """Format an error in one line: its text, with its type unless it is a TiebreakError."""
-    return str(error) if isinstance(error, TiebreakError) else f"{type(error).__name__}: {error}"
+    if isinstance(error, TiebreakError):
+        return str(error)
+    return plain.line(f"{type(error).__name__}: {error}")
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Literal
 
+from tiebreak import plain, terminal
 from tiebreak.engine.signals import Stop, block_signals, kill_on_parent_exit, unblock_signals
 from tiebreak.engine.task_runner import choose_device, describe_error, run_task, use_threads
 from tiebreak.engine.workspace import Workspace
@@ -76,9 +77,13 @@ def _serve(
     parent: int,
 ) -> None:
     kill_on_parent_exit(parent)
+    with terminal.guarded():
+        _run_tasks(connection, Workspace(path, overrides, expand), index)
+
+
+def _run_tasks(connection: Connection, work: Workspace, index: int) -> None:
     stop = Stop().install()
     unblock_signals()
-    work = Workspace(path, overrides, expand)
     use_threads(work.recipe.compute, work.recipe.compute.workers)
     logger = logging.getLogger("tiebreak")
     logger.setLevel(logging.INFO)
@@ -101,7 +106,7 @@ class _ForwardingHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         prefix = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
-        self._connection.send(Message("log", prefix + record.getMessage()))
+        self._connection.send(Message("log", prefix + plain.line(record.getMessage())))
 
 
 def _run_task(
