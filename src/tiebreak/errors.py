@@ -16,6 +16,10 @@ class TiebreakError(Exception):
         super().__init__("\n".join(map(plain.line, texts)))
 
 
+class DamagedInput(TiebreakError):
+    """An artifact that a task reads is not what was written."""
+
+
 class Interrupted(Exception):
     """The end of a task that was asked to stop and has saved its checkpoint."""
 

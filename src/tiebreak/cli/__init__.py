@@ -247,8 +247,8 @@ def _run_and_report(work: Workspace, tasks: Sequence[Task], as_json: bool = Fals
         terminal.show_json(asdict(outcome) | {"verdict": verdict})
     if outcome.failed:
         terminal.note(
-            f"not finished: {len(outcome.failed)} failed, {len(outcome.skipped)} others need them; "
-            f"go on with: {shlex.join(['tiebreak', *sys.argv[1:]])}"
+            f"not finished: {len(outcome.failed)} failed, {len(outcome.skipped)} others need them; first mend what "
+            f"is said above, or it happens again, then: {shlex.join(['tiebreak', *sys.argv[1:]])}"
         )
         raise typer.Exit(2)
     if not as_json and evaluated:

@@ -98,20 +98,25 @@ def report(
 
 
 def verify(
-    where: Annotated[Path, typer.Argument(help="A recipe that ran, or a model folder.")] = Path(),
+    where: Annotated[
+        Path, typer.Argument(help="A recipe that ran, its run's folder, or a model folder.")
+    ] = Path(),
     set_: Sets = None,
     as_json: AsJson = False,
 ) -> None:
-    """Read every file that a run has made, or those of a model, and say which is not what was written."""
+    """Read every file that a run has made, or those of a model, and say which is not what was written.
+
+    Ends with 2 if one is not, or there is none. The next run makes what is damaged again.
+    """
     from tiebreak.commands.verify import verify as verified
 
     outputs.refuse_unused(set_, [where])
     found = list(verified(where, set_ or ()))
     show([asdict(row) if as_json else {"name": row.name, "state": row.state} for row in found], as_json)
     damaged = [row for row in found if row.state == "damaged"]
-    for row in damaged:
-        terminal.note(f"{row.name}: {row.problem}; {row.mend}")
-    if damaged:
+    missing = [row for row in found if row.state == "missing"]
+    terminal.note(*(f"{row.name}: {row.problem}; {row.mend}" for row in damaged or missing[:1]))
+    if damaged or len(missing) == len(found):
         raise typer.Exit(2)
 
 

@@ -154,10 +154,18 @@ class Display:
         if self._console.is_terminal:
             self._rows[task_id] = self._bars.add_task(plain.line(task_id), total=None, line="")
 
-    def end(self, task_id: str, text: str) -> None:
-        self._done += 1
+    def pause(self, task_id: str) -> None:
+        """Remove the bar of a task that waits again."""
         if task_id in self._rows:
             self._bars.remove_task(self._rows.pop(task_id))
+
+    def expect(self, more: int) -> None:
+        """Count more tasks."""
+        self._total += more
+
+    def end(self, task_id: str, text: str) -> None:
+        self._done += 1
+        self.pause(task_id)
         self.log(f"[{self._done}/{self._total}] {task_id}", text)
 
     def refresh(self, folders: Mapping[str, Path]) -> None:

@@ -16,7 +16,7 @@ from tiebreak import plain, terminal
 from tiebreak.engine.signals import Stop, block_signals, kill_on_parent_exit, unblock_signals
 from tiebreak.engine.task_runner import choose_device, describe_error, run_task, use_threads
 from tiebreak.engine.workspace import Workspace
-from tiebreak.errors import Interrupted, TiebreakError
+from tiebreak.errors import DamagedInput, Interrupted, TiebreakError
 from tiebreak.output import new_folder, no_link
 from tiebreak.pipeline.graph import Task
 from tiebreak.recipe.schema import Recipe
@@ -28,7 +28,7 @@ _JOIN_SECONDS = 5.0
 class Message:
     """Message of a worker: a log line, a line of progress, or the end of a task."""
 
-    kind: Literal["log", "progress", "done", "failed", "interrupted"]
+    kind: Literal["log", "progress", "done", "failed", "damaged", "interrupted"]
     text: str = ""
     seconds: float = 0.0
 
@@ -123,6 +123,8 @@ def _run_task(
             )
         except (Interrupted, KeyboardInterrupt):
             return Message("interrupted")
+        except DamagedInput as error:
+            return Message("damaged", str(error))
         except TiebreakError as error:
             return Message("failed", str(error))
         except Exception as error:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from tiebreak.errors import TiebreakError
 from tiebreak.hashes import file_digest
 from tiebreak.output import write_atomically
+from tiebreak.recipe.loader import RECIPE
 from tiebreak.recipe.schema import Prompt, Tta
+from tiebreak.seen import MANIFEST
 from tiebreak.stats import blend
 
 NAME = "tiebreak.json"
@@ -81,17 +84,27 @@ def read(folder: Path) -> Package:
     """The package of a model folder. Raises TiebreakError if the folder is missing or was not made here."""
     if not folder.is_dir():
         raise TiebreakError(f"no model folder at {folder}; `tiebreak run` makes one and prints its path")
-    try:
-        return Package.model_validate_json((folder / NAME).read_bytes())
-    except FileNotFoundError:
+    if not (folder / NAME).is_file():
         raise TiebreakError(
             f"{folder} has no {NAME}, so it is not a model that tiebreak made. Valid: the folder `model` "
             "that `tiebreak run` prints at its end"
-        ) from None
+        )
+    try:
+        return Package.model_validate_json((folder / NAME).read_bytes())
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise TiebreakError(f"{folder / NAME} is damaged: {where}: {first['msg']}") from None
+        raise TiebreakError(f"{folder / NAME} is damaged: {where}: {first['msg']}; {again(folder)}") from None
+
+
+def again(folder: Path) -> str:
+    """How to get a model folder anew: the command for one in a run whose recipe is found, else words."""
+    here = folder.resolve()
+    recipe = next((parent / RECIPE for parent in here.parents if (parent / RECIPE).is_file()), None)
+    if recipe is None or not (here.parent / MANIFEST).is_file():
+        return AGAIN
+    place = shlex.quote(str(recipe))
+    return f"make it anew with: tiebreak verify {place}; tiebreak run {place}"
 
 
 def damage(package: Package, folder: Path) -> str | None:
