@@ -583,6 +583,26 @@ def test_gpus_of_a_partition(monkeypatch: pytest.MonkeyPatch, gres: str, gpus: i
     assert client.partitions() == {"main": client.Partition(None, gpus, is_default=True, is_up=True)}
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "{}",
+        "[1]",
+        '[{"job": "x", "step": "teach", "tasks": {}}]',
+        '[{"job": "1", "step": "teach"}]',
+        "\xff",
+    ],
+)
+def test_a_damaged_record_of_jobs_is_one_error_that_says_what_to_do(tmp_path: Path, text: str) -> None:
+    work = Workspace(fake_steps.write(tmp_path), (), fake_steps.tasks)
+    (work.run_dir / "slurm").mkdir(parents=True)
+    (work.run_dir / "slurm" / "jobs.json").write_text(text, encoding="latin-1")
+    with pytest.raises(TiebreakError, match=r"jobs\.json is damaged \(.*squeue.*scancel.*remove that file"):
+        SlurmJobs(work)
+
+
 def test_jobs_json_survives_a_submission_cut_in_the_middle(
     work: Workspace, cluster_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,9 +12,10 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
+import typer.core
 
 from tiebreak import __version__, plain, terminal
 from tiebreak.cli import models
@@ -40,7 +41,19 @@ from tiebreak.recipe.schema import Recipe
 from tiebreak.slurm import numbered_scripts, requeue
 from tiebreak.slurm.jobs import SlurmJobs
 
+
+class _Commands(typer.core.TyperGroup):
+    """The commands: Ctrl-C ends them with the line of `main`, where click would end them without a word."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Interrupted from None
+
+
 app = typer.Typer(
+    cls=_Commands,
     help="Learn from votes which of two answers people prefer: calibrated P(A), P(B), P(tie).",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -85,7 +98,8 @@ def _main() -> None:
         sys.exit(2)
     except (Interrupted, KeyboardInterrupt):
         again = shlex.join(["tiebreak", *sys.argv[1:]])
-        terminal.note(f"stopped, nothing finished is lost; go on with: {again}")
+        how = "stopped at once, as far as the last checkpoints" if stop.at_once else "stopped"
+        terminal.note(f"{how}, nothing finished is lost; go on with: {again}")
         sys.exit(stop.exit_code)
     except OSError as error:
         terminal.note(f"error: {error.filename or 'system'}: {error.strerror or error}")

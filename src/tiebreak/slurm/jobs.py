@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+
 from tiebreak.engine import artifacts
 from tiebreak.engine.local_runner import missing_inputs
 from tiebreak.engine.planner import state
@@ -34,6 +36,19 @@ from tiebreak.slurm.sbatch_script import (
 
 _ENDING_SECONDS = 60.0
 """Seconds to wait for a job to end. Slurm's KillWait for cancelled processes is 30."""
+
+
+class _Entry(BaseModel):
+    """A submission, as jobs.json has it. tasks: the key of each."""
+
+    job: str = Field(pattern=r"^\d+$")
+    step: str
+    tasks: dict[str, str]
+    after: list[str] = []
+    submitted: float = 0.0
+
+
+_RECORD = TypeAdapter(list[_Entry])
 
 
 class SlurmJobs:
@@ -198,9 +213,17 @@ class SlurmJobs:
         return jobs
 
     def _read_record(self) -> list[dict[str, Any]]:
+        """The entries of jobs.json. Raises TiebreakError if it is damaged."""
         path = self.folder / "jobs.json"
-        record: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
-        return record
+        try:
+            record = _RECORD.validate_json(path.read_bytes()) if path.is_file() else []
+        except ValidationError as error:
+            problem = error.errors()[0]["msg"]
+            raise TiebreakError(
+                f"{path} is damaged ({problem}), so which jobs are on their way is unknown: look with squeue, cancel "
+                f"those of {self.work.recipe.name} with scancel, then remove that file; artifacts stay"
+            ) from None
+        return [entry.model_dump(exclude_unset=True) for entry in record]
 
     def _record_submission(
         self, planned: Submission, job: str, dependencies: Sequence[str]
