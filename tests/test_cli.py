@@ -57,7 +57,8 @@ def test_a_run_that_fails_ends_with_2_and_says_how_to_go_on(
     assert "train/fold0: error: this fold does not train" in err
     assert (
         err.splitlines()[-1]
-        == f"not finished: 1 failed, 1 others need them; go on with: tiebreak run {recipe}"
+        == "not finished: 1 failed, 1 others need them; first mend what is said above, or it happens again, "
+        f"then: tiebreak run {recipe}"
     )
     _, out, _ = tiebreak("status", recipe, "--json")
     failed = next(row for row in json.loads(out) if row["state"] == "failed")
@@ -207,7 +208,7 @@ def test_verify_finds_what_was_changed_in_the_folder_to_ship(tiebreak, tiny_run,
     code, out, err = tiebreak("verify", folder, "--json")
     assert code == 2
     assert [row["name"] for row in json.loads(out) if row["state"] != "whole"] == ["evaluate/report"]
-    again = f"tiebreak task {folder / 'recipe.yaml'} evaluate/report --redo"
+    again = f"tiebreak run {folder / 'recipe.yaml'}"
     problem = "model/model.safetensors is damaged: its content is not what was written"
     assert err == f"evaluate/report: {problem}; make it again with: {again}\n"
     for command in (

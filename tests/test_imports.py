@@ -23,8 +23,9 @@ LAYERS = (
     {"stats", "tokens"},
     {"votes"},
     {"distributed", "hardware", "recipe"},
-    {"hashes", "output", "runtime", "seen"},
+    {"hashes", "output", "runtime", "seen", "terminal"},
     {"errors"},
+    {"plain"},
 )
 LEVEL = {package: level for level, packages in enumerate(LAYERS) for package in packages}
 FILES = sorted(SOURCE.rglob("*.py"))

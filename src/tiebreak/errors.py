@@ -3,9 +3,21 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from tiebreak import plain
+
 
 class TiebreakError(Exception):
-    """An error that the user can fix. The command line prints it without a traceback and exits with 2."""
+    """An error that the user can fix. The command line prints it without a traceback and exits with 2.
+
+    Each of its texts is a line, made plain (tiebreak.plain), whatever was put into it.
+    """
+
+    def __init__(self, *texts: str) -> None:
+        super().__init__("\n".join(map(plain.line, texts)))
+
+
+class DamagedInput(TiebreakError):
+    """An artifact that a task reads is not what was written."""
 
 
 class Interrupted(Exception):

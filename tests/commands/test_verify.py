@@ -8,9 +8,8 @@ import fake_steps
 import pytest
 
 from tiebreak.commands import verify
-from tiebreak.engine import local_runner
+from tiebreak.engine import artifacts, local_runner
 from tiebreak.engine.planner import plan
-from tiebreak.engine.task_runner import run_task
 from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import TiebreakError
 from tiebreak.judge import package
@@ -47,9 +46,71 @@ def test_damage_is_found_and_the_command_mends_it(done: Workspace) -> None:
     (row,) = (row for row in verify.verify(done.path) if row.state != "whole")
     assert (row.name, row.state) == ("train/fold1", "damaged")
     assert row.problem == "weights.bin is damaged: its content is not what was written"
-    assert row.mend == f"make it again with: tiebreak task {done.path} train/fold1 --redo"
-    run_task(done, done.find("train/fold1"), lambda line: None, lambda: False, redo=True)
+    assert row.mend == f"make it again with: tiebreak run {done.path}"
+    again = Workspace(done.path, (), fake_steps.tasks)
+    assert [str(state.reason) for state in plan(again) if state.status == "stale"] == [row.problem]
+    assert local_runner.run(again, again.tasks).done == ["train/fold1"]
     assert {row.state for row in verify.verify(done.path)} == {"whole"}
+
+
+def test_a_manifest_that_cannot_be_read_is_damage(done: Workspace) -> None:
+    manifest = done.folder(done.find("join/all")) / "manifest.json"
+    manifest.write_text(manifest.read_text()[:-20])
+    row = list(verify.verify(done.path))[-1]
+    assert (row.state, row.problem) == ("damaged", "manifest.json is damaged: it cannot be read")
+
+
+def test_the_folder_of_a_run_stands_for_its_recipe(done: Workspace, tmp_path: Path) -> None:
+    assert list(verify.verify(done.run_dir)) == list(verify.verify(done.path))
+    shutil.move(done.run_dir, tmp_path / "elsewhere" / "run")
+    with pytest.raises(TiebreakError, match="its recipe is not beside it"):
+        list(verify.verify(tmp_path / "elsewhere" / "run"))
+
+
+def test_what_cannot_be_marked_is_told_all_the_same(done: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    damage(done.folder(done.find("train/fold1")) / "weights.bin")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(artifacts.os, "utime", refuse)
+    assert [row.name for row in verify.verify(done.path) if row.state == "damaged"] == ["train/fold1"]
+
+
+def test_the_exit_code_tells_damage_and_nothing_at_all(tiebreak, done: Workspace) -> None:
+    assert tiebreak("verify", done.path)[0] == 0
+    code, out, err = tiebreak("verify", done.path, "--set", "seed=1")
+    assert (code, out.split().count("missing")) == (0, 4), "the votes are there"
+    assert err == f"train/fold0: it is not made; make it again with: tiebreak run {done.path} --set seed=1\n"
+    damage(done.folder(done.find("train/fold1")) / "weights.bin")
+    code, out, err = tiebreak("verify", done.path)
+    assert (code, out.split().count("damaged")) == (2, 1)
+    assert err.startswith("train/fold1: weights.bin is damaged")
+    shutil.rmtree(done.run_dir)
+    code, out, err = tiebreak("verify", done.path)
+    assert (code, out.split().count("missing")) == (2, 5)
+    assert err.endswith(f"tiebreak run {done.path}\n")
+
+
+@pytest.mark.parametrize("place", ["", "empty", "file", "nowhere", "link to nowhere", "pipe", "folder"])
+def test_what_is_neither_run_nor_model_is_one_line(tiebreak, tmp_path: Path, place: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
+    (tmp_path / "link to nowhere").symlink_to(tmp_path / "gone")
+    for name, make in (("pipe", os.mkfifo), ("folder", os.mkdir)):
+        (tmp_path / name).mkdir()
+        make(tmp_path / name / package.NAME)
+    code, out, err = tiebreak("verify", tmp_path / place)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "no model" in err or "not a model" in err
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "..", "a/b"])
+def test_a_package_names_files_of_its_folder_alone(model: Path, name: str) -> None:
+    text = (model / package.NAME).read_text()
+    (model / package.NAME).write_text(text.replace('"model.safetensors"', f'"{name}"'))
+    with pytest.raises(TiebreakError, match="is no file of the folder"):
+        list(verify.verify(model))
 
 
 @pytest.fixture
@@ -83,3 +144,11 @@ def test_a_folder_without_hashes_is_not_called_whole(model: Path) -> None:
         list(verify.verify(model))
     with pytest.raises(TiebreakError, match="no model folder at"):
         list(verify.verify(model / "nowhere"))
+
+
+def test_a_model_in_a_run_names_the_commands_that_make_it_anew(model: Path, tmp_path: Path) -> None:
+    assert package.again(model) == package.AGAIN
+    (tmp_path / "recipe.yaml").touch()
+    (tmp_path / "manifest.json").touch()
+    place = tmp_path / "recipe.yaml"
+    assert package.again(model) == f"make it anew with: tiebreak verify {place}; tiebreak run {place}"

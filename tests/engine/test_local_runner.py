@@ -12,8 +12,9 @@ from tiebreak.engine import artifacts, local_runner
 from tiebreak.engine.planner import select, state
 from tiebreak.engine.signals import Stop
 from tiebreak.engine.task_runner import run_task
+from tiebreak.engine.worker import Message
 from tiebreak.engine.workspace import Workspace
-from tiebreak.errors import Interrupted, TiebreakError
+from tiebreak.errors import DamagedInput, Interrupted, TiebreakError
 
 FOLDS = [f"train/fold{fold}" for fold in range(3)]
 
@@ -180,21 +181,80 @@ def test_a_stopped_run_starts_nothing(recipe: Path) -> None:
     assert not list((recipe.parent / "run").glob("artifacts/*/*/manifest.json"))
 
 
-def test_a_damaged_input_is_named_with_the_command_that_makes_it_again(recipe: Path) -> None:
-    work = Workspace(recipe, ("seed=3",), fake_steps.tasks)
+def damage(folder: Path, name: str = "weights.bin") -> None:
+    """Change a byte so that only reading it all tells."""
+    file = folder / name
+    content = file.read_text()
+    file.write_text("~" + content[1:])
+    os.utime(file, (0, 0))
+
+
+def test_a_damaged_input_is_made_again_and_nothing_else(
+    recipe: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    work = workspace(recipe)
     run(work)
-    folder = work.folder(work.find("train/fold1"))
-    content = (folder / "weights.bin").read_text()
-    (folder / "weights.bin").write_text("x" + content[1:])
-    os.utime(folder / "weights.bin", (0, 0))  # so that only reading it all tells
+    before = fake_steps.payload(work.run_dir)
+    for fold in (0, 2):
+        damage(work.folder(work.find(f"train/fold{fold}")))
     (work.folder(work.find("join/all")) / "manifest.json").unlink()
-    failed = run(work).failed["join/all"]
-    assert str(folder) in failed
-    assert "weights.bin is damaged" in failed
-    assert failed.endswith(f"tiebreak task {recipe} --set seed=3 train/fold1 --redo")
-    run_task(work, work.find("train/fold1"), lambda line: None, lambda: False, redo=True)
-    assert (folder / "weights.bin").read_text() == content
-    assert run(work).done == ["join/all"]
+    outcome = run(workspace(recipe))
+    assert not outcome.failed
+    assert sorted(outcome.done[:2]) == ["train/fold0", "train/fold2"]
+    assert outcome.done[2:] == ["join/all"]
+    assert outcome.fresh == ["ingest/votes", "train/fold1"]
+    assert fake_steps.payload(work.run_dir) == before
+    said = capfd.readouterr().err.splitlines()
+    problem = "weights.bin is damaged: its content is not what was written; making it again"
+    assert said.count(f"train/fold0: {problem}") == 1
+    assert said[-1].startswith("[7/7] join/all: done")
+    assert run(workspace(recipe)).done == []
+
+
+def test_what_a_damaged_input_needs_is_made_too_chosen_or_not(recipe: Path) -> None:
+    work = workspace(recipe)
+    run(work)
+    damage(work.folder(work.find("train/fold1")))
+    artifacts.clear(work.folder(work.find("ingest/votes")))
+    (work.folder(work.find("join/all")) / "manifest.json").unlink()
+    outcome = local_runner.run(workspace(recipe), [work.find("join/all")])
+    assert outcome.done == ["ingest/votes", "train/fold1", "join/all"]
+    assert not outcome.fresh
+
+
+def test_damage_all_the_way_up_is_healed(recipe: Path) -> None:
+    work = workspace(recipe)
+    run(work)
+    before = fake_steps.payload(work.run_dir)
+    damage(work.folder(work.find("ingest/votes")), "deep/text.txt")
+    damage(work.folder(work.find("train/fold1")))
+    (work.folder(work.find("join/all")) / "manifest.json").unlink()
+    assert run(workspace(recipe)).done == ["ingest/votes", "train/fold1", "join/all"]
+    assert fake_steps.payload(work.run_dir) == before
+
+
+def test_a_disk_that_damages_everything_ends_the_run(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = workspace(recipe)
+    run(work)
+    run_state = local_runner._Run(work, [work.find("join/all")], Stop())
+    monkeypatch.setattr(local_runner, "Worker", lambda *_: pytest.fail("started"))
+    for _ in range(local_runner.MOST_ATTEMPTS):
+        run_state.waiting.clear()
+        run_state._record_end(work.find("join/all"), Message("damaged", "damaged once more"))
+        assert not run_state.outcome.failed
+    run_state._record_end(work.find("join/all"), Message("damaged", "damaged once more"))
+    assert run_state.outcome.failed == {"join/all": "damaged once more"}
+
+
+def test_one_task_names_its_damaged_inputs_and_the_command_that_mends_them(recipe: Path) -> None:
+    work = workspace(recipe, "seed=3")
+    run(work)
+    damage(work.folder(work.find("train/fold1")))
+    again = f"make it again with: tiebreak run {recipe} --set seed=3"
+    with pytest.raises(DamagedInput, match=rf"^train/fold1: weights\.bin is damaged: .*; {again}$"):
+        run_task(work, work.find("join/all"), lambda line: None, lambda: False, redo=True)
+    assert str(state(work, work.find("train/fold1")).reason).startswith("weights.bin is damaged")
+    assert run(workspace(recipe, "seed=3")).done == ["train/fold1", "join/all"]
 
 
 def test_steps_alone_need_the_others_artifacts(recipe: Path) -> None:

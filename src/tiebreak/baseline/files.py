@@ -11,6 +11,7 @@ from tiebreak.baseline.linear import SymmetricLogistic
 from tiebreak.baseline.model import PARTS, Baseline, Parts
 from tiebreak.baseline.trees import Trees
 from tiebreak.errors import TiebreakError
+from tiebreak.output import replacing
 from tiebreak.stats.blend import LogBlend
 from tiebreak.votes.schema import table_of
 
@@ -35,7 +36,8 @@ def write(baseline: Baseline, folder: Path) -> None:
         "blend": baseline.blend_.weights_,
     }
     arrays |= {f"trees_{name}": array for name, array in parts.trees.arrays().items()}
-    (folder / NAME).write_bytes(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
+    with replacing(folder / NAME) as file:
+        file.write(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
 
 
 def read(folder: Path) -> Baseline:

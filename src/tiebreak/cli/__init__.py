@@ -3,8 +3,6 @@
 Here are the commands on recipes; `models.py` has those on what they made.
 """
 
-import json
-import logging
 import os
 import shlex
 import sys
@@ -14,12 +12,12 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
+import typer.core
 
-from tiebreak import __version__
+from tiebreak import __version__, plain, terminal
 from tiebreak.cli import models
 from tiebreak.cli.options import AsJson, FoldList, On, RecipeFile, Seed, Sets, Steps, numbers, words
 from tiebreak.commands import outputs, sweep
@@ -43,7 +41,19 @@ from tiebreak.recipe.schema import Recipe
 from tiebreak.slurm import numbered_scripts, requeue
 from tiebreak.slurm.jobs import SlurmJobs
 
+
+class _Commands(typer.core.TyperGroup):
+    """The commands: Ctrl-C ends them with the line of `main`, where click would end them without a word."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Interrupted from None
+
+
 app = typer.Typer(
+    cls=_Commands,
     help="Learn from votes which of two answers people prefer: calibrated P(A), P(B), P(tie).",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -57,7 +67,7 @@ _DEBUG = "TIEBREAK_DEBUG"
 
 def _version(wanted: bool) -> None:
     if wanted:
-        print(__version__)
+        terminal.result(__version__)
         raise typer.Exit
 
 
@@ -74,20 +84,25 @@ def _options(
 
 def main() -> None:
     """The `tiebreak` command. A TiebreakError is one line and exit code 2; what nobody expected one line and 70."""
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("tiebreak").setLevel(logging.INFO)
+    with terminal.guarded():
+        _main()
+
+
+def _main() -> None:
+    terminal.log_to_stderr()
     try:
         with full_disk_as_error(Path.cwd()):
             app()
     except TiebreakError as error:
-        print(f"error: {error}", file=sys.stderr)
+        terminal.note(*f"error: {error}".split("\n"))
         sys.exit(2)
     except (Interrupted, KeyboardInterrupt):
         again = shlex.join(["tiebreak", *sys.argv[1:]])
-        print(f"stopped, nothing finished is lost; go on with: {again}", file=sys.stderr)
+        how = "stopped at once, as far as the last checkpoints" if stop.at_once else "stopped"
+        terminal.note(f"{how}, nothing finished is lost; go on with: {again}")
         sys.exit(stop.exit_code)
     except OSError as error:
-        print(f"error: {error.filename or 'system'}: {error.strerror or error}", file=sys.stderr)
+        terminal.note(f"error: {error.filename or 'system'}: {error.strerror or error}")
         sys.exit(2)
     except Exception as error:
         if os.environ.get(_DEBUG):
@@ -99,12 +114,11 @@ def main() -> None:
 def _report_unexpected(error: Exception) -> None:
     """Say in one line what happened, and keep the traceback in a file."""
     with NamedTemporaryFile("w", prefix="tiebreak-", suffix=".log", delete=False, encoding="utf-8") as log:
-        log.write(f"tiebreak {__version__}: {shlex.join(sys.argv)}\n\n{traceback.format_exc()}")
-    text = " ".join(str(error).split())
-    print(
-        f"error: unexpected {type(error).__name__}: {text:.300}\n"
+        text = f"tiebreak {__version__}: {shlex.join(sys.argv)}\n\n{traceback.format_exc()}"
+        log.write(plain.lines(text))
+    terminal.note(
+        f"error: unexpected {type(error).__name__}: {plain.line(error):.300}",
         f"This is a fault of tiebreak; please report it with {log.name} (tiebreak --debug shows it here).",
-        file=sys.stderr,
     )
 
 
@@ -120,7 +134,7 @@ def init(
     seed: Seed = 0,
 ) -> None:
     """Write a recipe, in a new folder, from a preset."""
-    print(init_recipe(name, preset, votes or (), preferences or (), synthetic, seed))
+    terminal.result(init_recipe(name, preset, votes or (), preferences or (), synthetic, seed))
 
 
 @app.command()
@@ -169,9 +183,9 @@ def check(
         view.write_html(data_card, output)
     if as_json:
         preflight = [asdict(found) for found in findings]
-        print(json.dumps(data_card.as_dict() | {"preflight": preflight}, indent=2))
+        terminal.show_json(data_card.as_dict() | {"preflight": preflight}, indent=2)
     else:
-        Console().print(view.terminal(data_card))
+        terminal.show(view.terminal(data_card))
     if any(found.level == "error" for found in findings):
         raise typer.Exit(2)
 
@@ -195,10 +209,13 @@ def plan(
     if on == "slurm":
         scripts = SlurmJobs(work).planned_scripts(select(work, chosen))
         texts = [text for _, text in scripts]
-        print(json.dumps(texts) if as_json else "\n".join(texts))
+        if as_json:
+            terminal.show_json(texts)
+        else:
+            terminal.result(*"\n".join(texts).split("\n"))
         return
     for found in ingested(work):
-        print(found, file=sys.stderr)
+        terminal.note(found)
     states = plan_tasks(work, chosen)
     rows = [{"task": s.task.id, "state": s.status, "reason": str(s.reason)} for s in states]
     if gpu:
@@ -209,7 +226,7 @@ def plan(
             row | forecast.forecast_columns(found, as_json)
             for row, found in zip(rows, forecasts, strict=True)
         ]
-        print(forecast.forecast_summary(states, forecasts, gpu), file=sys.stderr)
+        terminal.note(forecast.forecast_summary(states, forecasts, gpu))
     show(rows, as_json)
 
 
@@ -241,19 +258,18 @@ def _run_and_report(work: Workspace, tasks: Sequence[Task], as_json: bool = Fals
     evaluated = not outcome.failed and "evaluate/report" in (*outcome.done, *outcome.fresh)
     verdict = outputs.verdict(work) if evaluated else None
     if as_json:
-        print(json.dumps(asdict(outcome) | {"verdict": verdict}))
+        terminal.show_json(asdict(outcome) | {"verdict": verdict})
     if outcome.failed:
-        print(
-            f"not finished: {len(outcome.failed)} failed, {len(outcome.skipped)} others need them; "
-            f"go on with: {shlex.join(['tiebreak', *sys.argv[1:]])}",
-            file=sys.stderr,
+        terminal.note(
+            f"not finished: {len(outcome.failed)} failed, {len(outcome.skipped)} others need them; first mend what "
+            f"is said above, or it happens again, then: {shlex.join(['tiebreak', *sys.argv[1:]])}"
         )
         raise typer.Exit(2)
     if not as_json and evaluated:
         if verdict:
             show_verdict(verdict)
         model = work.folder(work.find("evaluate/report")) / "model"
-        print(f"report: {outputs.write_report(work)}\nmodel:  {model}")
+        terminal.result(f"report: {outputs.write_report(work)}", f"model:  {model}")
 
 
 @app.command(name="sweep")
@@ -281,10 +297,10 @@ def sweep_command(
     results = sweep.sweep(sweep.arms(_workspace(recipe, set_), key, values, fold, step), fold, stop)
     if as_json:
         rows = [result.row() for result in results]
-        print(json.dumps({"rows": rows, "choose": sweep.best(results).overrides}, indent=2))
+        terminal.show_json({"rows": rows, "choose": sweep.best(results).overrides}, indent=2)
     else:
         show([result.formatted() for result in results], as_json=False)
-        print(f"choose: {sweep.recommended_flags(results)}")
+        terminal.result(f"choose: {sweep.recommended_flags(results)}")
 
 
 @app.command()
@@ -301,8 +317,8 @@ def task(
     use_threads(work.recipe.compute)
     chosen = work.find(task_id)
     with _requeued_in_time(work) if requeue else nullcontext():
-        run_task(work, chosen, lambda line: print(f"{task_id}: {line}", file=sys.stderr), stop, redo)
-    print(work.folder(chosen))
+        run_task(work, chosen, lambda line: terminal.note(f"{task_id}: {line}"), stop, redo)
+    terminal.result(work.folder(chosen))
 
 
 @app.command()
@@ -319,7 +335,7 @@ def step(
     if requeue.requeue_until_base_known(number, os.environ, Path.cwd()):
         raise typer.Exit(0)
     job = numbered_scripts.prepare(number, os.environ, _recipe_path(recipe), Path.cwd(), set_ or ())
-    print(f"step {number}: {len(job.tasks)} tasks of {job.work.path}", file=sys.stderr)
+    terminal.note(f"step {number}: {len(job.tasks)} tasks of {job.work.path}")
     if requeue.requeue_if_inputs_missing(number, job, Path.cwd()):
         raise typer.Exit(0)
     with _requeued_in_time(job.work):
@@ -329,14 +345,15 @@ def step(
 @app.command()
 def cancel(recipe: RecipeFile = Path(), set_: Sets = None) -> None:
     """Cancel the Slurm jobs of a run; finished artifacts and checkpoints stay."""
-    print("cancelled:", *(SlurmJobs(_workspace(recipe, set_)).cancel() or ["nothing was on its way"]))
+    cancelled = SlurmJobs(_workspace(recipe, set_)).cancel() or ["nothing was on its way"]
+    terminal.result(f"cancelled: {' '.join(cancelled)}")
 
 
 @app.command()
 def fetch(recipe: RecipeFile = Path(), set_: Sets = None) -> None:
     """Download every model of a recipe to this machine, for jobs without internet."""
     for source, path in _workspace(recipe, set_).fetch().items():
-        print(f"{source}: {path}")
+        terminal.result(f"{source}: {path}")
 
 
 @app.command()
@@ -359,13 +376,13 @@ def demo(
 ) -> None:
     """Run the whole recipe in a few minutes: synthetic votes, tiny models, all nine steps, on a CPU."""
     stop.install()
-    print(json.dumps(run_demo(folder, votes, seed, stop)))
+    terminal.show_json(run_demo(folder, votes, seed, stop))
 
 
 @app.command()
 def schema() -> None:
     """Print the JSON schema of a recipe, for editors."""
-    print(json.dumps(Recipe.model_json_schema(), indent=2))
+    terminal.show_json(Recipe.model_json_schema(), indent=2)
 
 
 @contextmanager

@@ -1,7 +1,5 @@
 """Commands on finished models and runs: predict, evaluate, report, verify."""
 
-import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -10,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tiebreak import terminal
 from tiebreak.cli.options import AsJson, Device, Precision, Sets, Weights, weights_of
 from tiebreak.commands import outputs
 from tiebreak.commands.table import show, show_verdict
@@ -38,7 +37,7 @@ def predict(
     folders = [outputs.model_folder(model, set_ or ()) for model in models]
     rows, used = predict_file(folders, pairs, output, device, weights_of(weights), fit, precision)
     shown = f", weights {', '.join(f'{weight:.4g}' for weight in used)}" if len(models) > 1 else ""
-    print(f"{output}: {rows} rows{shown}")
+    terminal.result(f"{output}: {rows} rows{shown}")
 
 
 def evaluate(
@@ -79,7 +78,7 @@ def evaluate(
     ]
     verdicts = [{"predictions": scored.name, **asdict(scored.verdict)} for scored in found if scored.verdict]
     if as_json:
-        print(json.dumps({"rows": rows, "verdicts": verdicts}, indent=2))
+        terminal.show_json({"rows": rows, "verdicts": verdicts}, indent=2)
         return
     for verdict in verdicts:
         show_verdict(verdict, verdict["predictions"])
@@ -95,24 +94,29 @@ def report(
     if output:
         new_file(output, (".html",))
     outputs.refuse_unused(set_, [where])
-    print(outputs.report(where, output, set_ or ()))
+    terminal.result(outputs.report(where, output, set_ or ()))
 
 
 def verify(
-    where: Annotated[Path, typer.Argument(help="A recipe that ran, or a model folder.")] = Path(),
+    where: Annotated[
+        Path, typer.Argument(help="A recipe that ran, its run's folder, or a model folder.")
+    ] = Path(),
     set_: Sets = None,
     as_json: AsJson = False,
 ) -> None:
-    """Read every file that a run has made, or those of a model, and say which is not what was written."""
+    """Read every file that a run has made, or those of a model, and say which is not what was written.
+
+    Ends with 2 if one is not, or there is none. The next run makes what is damaged again.
+    """
     from tiebreak.commands.verify import verify as verified
 
     outputs.refuse_unused(set_, [where])
     found = list(verified(where, set_ or ()))
     show([asdict(row) if as_json else {"name": row.name, "state": row.state} for row in found], as_json)
     damaged = [row for row in found if row.state == "damaged"]
-    for row in damaged:
-        print(f"{row.name}: {row.problem}; {row.mend}", file=sys.stderr)
-    if damaged:
+    missing = [row for row in found if row.state == "missing"]
+    terminal.note(*(f"{row.name}: {row.problem}; {row.mend}" for row in damaged or missing[:1]))
+    if damaged or len(missing) == len(found):
         raise typer.Exit(2)
 
 

@@ -13,6 +13,7 @@ from tiebreak.engine import local_runner
 from tiebreak.engine.signals import Stop
 from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import TiebreakError
+from tiebreak.output import replace_link
 from tiebreak.recipe.loader import RECIPE
 
 HEADLINE = ("lockbox_rows", "prior_log_loss", "best_possible_log_loss")
@@ -38,7 +39,7 @@ def demo(folder: Path, votes: int, seed: int, stop: Stop) -> dict[str, Any]:
     truth_metrics = _truth_metrics(work, evaluation)
     page = write_report(work, folder / "report.html", truth_metrics)
     metrics = read_metrics(evaluation) | truth_metrics
-    _link(folder / "model", evaluation / "model")
+    replace_link(folder / "model", Path(os.path.relpath(evaluation / "model", folder)))
     return {
         "seconds": round(time.monotonic() - began, 1),
         **{name: metrics[name] for name in (*HEADLINE, *STAGES, "closed")},
@@ -63,14 +64,6 @@ def _check_same(folder: Path, votes: int, seed: int) -> None:
             f"{folder} holds a demo with --votes {evaluation[0]} --seed {evaluation[1]}, not --votes {votes} --seed {seed}; "
             "name another folder"
         )
-
-
-def _link(link: Path, target: Path) -> None:
-    """Point a symbolic link at a folder, replacing what it pointed at before."""
-    partial = link.with_name(link.name + ".partial")
-    partial.unlink(missing_ok=True)
-    partial.symlink_to(os.path.relpath(target, link.parent))
-    partial.replace(link)
 
 
 def _truth_metrics(work: Workspace, evaluation: Path) -> dict[str, Any]:

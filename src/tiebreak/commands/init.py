@@ -13,9 +13,8 @@ from shutil import rmtree
 
 import yaml
 
-from tiebreak.engine.artifacts import write_atomically
 from tiebreak.errors import TiebreakError, nearest
-from tiebreak.output import new_folder
+from tiebreak.output import new_folder, write_atomically
 from tiebreak.recipe.loader import RECIPE, parse
 from tiebreak.recipe.schema import Recipe
 from tiebreak.recipe.values import MAX_SEED, Role

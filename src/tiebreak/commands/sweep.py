@@ -6,13 +6,13 @@ Dimension letters: N votes, C classes (a, b, tie).
 
 import re
 import shlex
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 from math import inf
 from typing import TYPE_CHECKING, Any, Literal
 
+from tiebreak import terminal
 from tiebreak.engine import local_runner
 from tiebreak.engine.signals import Stop
 from tiebreak.engine.workspace import Workspace
@@ -114,7 +114,7 @@ def sweep(found: Sequence[Arm], fold: int, stop: Stop) -> list[ArmResult]:
 
     failures: dict[tuple[str, ...], str] = {}
     for n, arm in enumerate(found, 1):
-        print(f"value {n} of {len(found)}: {' '.join(arm.overrides)}", file=sys.stderr)
+        terminal.note(f"value {n} of {len(found)}: {' '.join(arm.overrides)}")
         outcome = local_runner.run(arm.work, arm.required_tasks(), stop)
         if outcome.failed:
             failures[arm.overrides] = "; ".join(f"{task}: {why}" for task, why in outcome.failed.items())

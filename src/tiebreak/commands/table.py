@@ -1,13 +1,12 @@
 """Output of rows as a table or JSON, and of verdicts and findings as sentences."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tiebreak import plain, terminal
 from tiebreak.engine.finding import Finding
 
 MARKS = {True: ("+", "green"), False: ("-", "red"), None: ("?", "yellow")}
@@ -17,35 +16,35 @@ MARKS = {True: ("+", "green"), False: ("-", "red"), None: ("?", "yellow")}
 def show(rows: Sequence[dict[str, Any]], as_json: bool, nothing: str = "") -> None:
     """Print rows with equal keys; without rows print `nothing` instead of a table."""
     if as_json:
-        print(json.dumps(rows, indent=2))
+        terminal.show_json(rows, indent=2)
         return
     if not rows:
-        print(nothing)
+        terminal.result(nothing)
         return
     table = Table(box=None, pad_edge=False)
     for column in rows[0]:
-        table.add_column(column, overflow="fold")
+        table.add_column(plain.line(column), overflow="fold")
     for row in rows:
-        table.add_row(*map(_cell, row.values()))
-    Console().print(table)
+        *first, last = map(_cell, row.values())
+        table.add_row(*map(plain.line, first), last)  # what breaks in the last column looks like no other row
+    terminal.show(table)
 
 
 def show_verdict(verdict: Mapping[str, Any], about: str = "") -> None:
     """Print a verdict (evaluate.verdict, as a dict): its headline, and a line for each finding."""
-    console = Console()
     style = "bold green" if verdict["use"] else "bold red"
-    console.print(
-        Text(f"{about}: {verdict['headline']}" if about else verdict["headline"], style), soft_wrap=True
-    )
+    headline = f"{about}: {verdict['headline']}" if about else verdict["headline"]
+    terminal.show(Text(plain.line(headline), style), soft_wrap=True)
     for finding in verdict["findings"]:
         mark, style = MARKS[finding["holds"]]
-        console.print(Text.assemble("  ", (mark, style), f" {finding['text']}"), soft_wrap=True)
+        text = Text.assemble("  ", (mark, style), f" {plain.line(finding['text'])}")
+        terminal.show(text, soft_wrap=True)
 
 
 def show_findings(findings: Sequence[Finding], as_json: bool) -> None:
     """Print a line for each finding and an empty one; nothing for JSON, which has them in its output."""
     if findings and not as_json:
-        print(*findings, "", sep="\n")
+        terminal.result(*findings, "")
 
 
 def _cell(value: Any) -> str:

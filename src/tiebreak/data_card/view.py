@@ -10,8 +10,10 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from tiebreak import plain
 from tiebreak.data_card.card import Card, labels_of
 from tiebreak.data_card.standings import Model
+from tiebreak.output import write_atomically
 from tiebreak.stats.clustered import FEWEST_PROMPTS, Share
 from tiebreak.votes import sample_size
 from tiebreak.votes.near_duplicates import THRESHOLD
@@ -40,7 +42,9 @@ class Section:
 
 def terminal(card: Card) -> Group:
     """The card as a renderable of rich."""
-    parts: list[Text | Table] = [Text(f"! {warning}", style="yellow") for warning in warnings(card)]
+    parts: list[Text | Table] = [
+        Text(f"! {plain.line(warning)}", style="yellow") for warning in warnings(card)
+    ]
     for section in sections(card):
         rows = section.rows[:_TERMINAL_ROWS]
         hidden = len(section.rows) - len(rows)
@@ -49,7 +53,7 @@ def terminal(card: Card) -> Group:
         for n, column in enumerate(section.columns):
             table.add_column(column, justify="left" if n in texts else "right", overflow="fold")
         for row in rows:
-            table.add_row(*map(Text, row))
+            table.add_row(*(Text(plain.line(cell)) for cell in row))
         parts += [Text(f"\n{section.title}", style="bold"), table]
         parts += [
             Text(note, style="dim") for note in (f"and {hidden} more" * bool(hidden), section.note) if note
@@ -68,10 +72,8 @@ def html(card: Card) -> str:
 
 
 def write_html(card: Card, path: Path) -> None:
-    """Write the HTML page, under a temporary name first."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(html(card), encoding="utf-8")
-    partial.replace(path)
+    """Write the HTML page, atomically."""
+    write_atomically(path, html(card))
 
 
 def warnings(card: Card) -> Iterator[str]:

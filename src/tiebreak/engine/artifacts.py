@@ -16,20 +16,19 @@ import hashlib
 import json
 import logging
 import os
-import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from tiebreak.errors import Interrupted
 from tiebreak.hashes import file_digest
-from tiebreak.output import new_folder
+from tiebreak.output import drop_partials, new_folder, no_link, remove, write_atomically
 from tiebreak.seen import MANIFEST as MANIFEST
 
 log = logging.getLogger(__name__)
@@ -80,6 +79,13 @@ class Manifest(Record):
     versions: dict[str, str]
     hardware: dict[str, Any]
 
+    @field_validator("files")
+    @classmethod
+    def _check_files(cls, files: dict[str, FileRecord]) -> dict[str, FileRecord]:
+        if outside := [name for name in files if name.startswith("/") or ".." in name.split("/")]:
+            raise ValueError(f"{outside[0]!r} is outside the artifact")
+        return files
+
     @property
     def content(self) -> str:
         """One hash for the whole payload."""
@@ -91,26 +97,12 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write under a temporary name, flush to the disk, rename."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
-
-
 def payload(folder: Path) -> list[str]:
-    """The files of a step, as sorted paths relative to the artifact's folder."""
+    """The files of a step, as sorted paths relative to the artifact's folder; no links."""
     return sorted(
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*")
-        if path.is_file() and path.relative_to(folder).parts[0] not in _NOT_PAYLOAD
+        if path.is_file() and not path.is_symlink() and path.relative_to(folder).parts[0] not in _NOT_PAYLOAD
     )
 
 
@@ -139,16 +131,19 @@ def make_readable(folder: Path) -> None:
 
 def drop_leftovers(folder: Path) -> None:
     """Remove leftovers of a task killed between its manifest and its end from a complete artifact."""
-    shutil.rmtree(folder / SCRATCH, ignore_errors=True)
-    for name in (PROGRESS, FAILURE):
-        (folder / name).unlink(missing_ok=True)
+    for name in (SCRATCH, PROGRESS, FAILURE):
+        with suppress(OSError):  # the artifact is whole all the same
+            remove(folder / name)
 
 
 def read_manifest(folder: Path) -> Manifest | None:
     """Read the manifest of an artifact; None if it has no valid one."""
+    path = folder / MANIFEST
+    if not path.is_file():  # a pipe would be waited for
+        return None
     try:
-        return Manifest.model_validate_json((folder / MANIFEST).read_bytes())
-    except (FileNotFoundError, NotADirectoryError, ValidationError):
+        return Manifest.model_validate_json(path.read_bytes())
+    except (FileNotFoundError, ValidationError):
         return None
 
 
@@ -194,7 +189,7 @@ def _digest(path: Path, sealed: int | None) -> str | None:
     """SHA-256 of a file; None if it was not written after `sealed`."""
     if sealed is None:
         return file_digest(path)
-    written = path.stat().st_mtime_ns
+    written = max(path.stat().st_mtime_ns, path.lstat().st_mtime_ns)
     return _digest_at(path, written) if written > sealed else None
 
 
@@ -204,14 +199,22 @@ def _digest_at(path: Path, _written: int) -> str:
     return file_digest(path)
 
 
+def distrust(folder: Path, manifest: Manifest) -> None:
+    """Let plans read an artifact whose damage its files' times do not tell: as if they were written after the manifest."""
+    later = (folder / MANIFEST).stat().st_mtime_ns + 10**9
+    for name in manifest.files:
+        with suppress(OSError):  # it is gone, or not ours: then a run cannot mend it either
+            os.utime(folder / name, ns=(later, later), follow_symlinks=False)
+
+
 def open_scratch(folder: Path, inputs: Mapping[str, tuple[InputRecord, ...]]) -> None:
     """Prepare an artifact's scratch; it is emptied if it was made from other inputs."""
     scratch = folder / SCRATCH
-    scratch.mkdir(exist_ok=True)
-    if not _matches_inputs(scratch, inputs):
-        shutil.rmtree(scratch)
+    if scratch.is_symlink() or not _matches_inputs(scratch, inputs):
+        remove(scratch)
         scratch.mkdir()
         write_atomically(scratch / _INPUTS_FILE, _inputs_digest(inputs))
+    drop_partials(scratch, seconds=0)  # the lock is held, so nobody else writes there
 
 
 def has_checkpoint(folder: Path, inputs: Mapping[str, tuple[InputRecord, ...]]) -> bool:
@@ -234,10 +237,7 @@ def clear(folder: Path, keep_scratch: bool = True) -> None:
     for path in folder.iterdir():
         if path.name == LOCK or (keep_scratch and path.name == SCRATCH):
             continue
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+        remove(path)
 
 
 @contextmanager
@@ -247,7 +247,9 @@ def lock(folder: Path, should_stop: Callable[[], bool] = lambda: False) -> Itera
     Waits while another process holds it, with one log line. Raises Interrupted once `should_stop` returns True.
     """
     new_folder(folder)
-    with (folder / LOCK).open("a+", encoding="utf-8") as file:
+    if (folder / LOCK).is_symlink():
+        remove(folder / LOCK)
+    with open(folder / LOCK, "a+", encoding="utf-8", opener=no_link) as file:
         since = time.monotonic()
         logged = False
         while not try_lock(file.fileno()):
@@ -267,9 +269,9 @@ def lock(folder: Path, should_stop: Callable[[], bool] = lambda: False) -> Itera
 def is_locked(folder: Path) -> bool:
     """True if a process holds the lock of this artifact."""
     try:
-        with (folder / LOCK).open("r+", encoding="utf-8") as file:
+        with open(folder / LOCK, "r+", encoding="utf-8", opener=no_link) as file:
             return not try_lock(file.fileno())
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
+    except OSError:  # there is none, or a link in its place
         return False
 
 

@@ -1,22 +1,24 @@
 """Local runner: worker processes run tasks on this machine as soon as their inputs are ready."""
 
 import signal
-import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from multiprocessing.connection import wait
 
-from rich.console import Console
-
-from tiebreak.engine.planner import state
+from tiebreak.engine.planner import Damaged, state
 from tiebreak.engine.progress import Display, duration
 from tiebreak.engine.signals import Stop
 from tiebreak.engine.worker import Message, Worker, log_file
 from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import Interrupted, TiebreakError
 from tiebreak.pipeline.graph import Task
+from tiebreak.terminal import Terminal
+
+MOST_ATTEMPTS = 3
+"""A task whose inputs are damaged again after so many times they were made again fails: then it is the disk."""
 
 
 @dataclass
@@ -33,7 +35,7 @@ class Outcome:
 def run(work: Workspace, chosen: Sequence[Task], stop: Stop | None = None) -> Outcome:
     """Run the chosen tasks, in topological order, that are not fresh.
 
-    Tasks that depend on a failed one are skipped; all others are finished. Raises TiebreakError if an input from a
+    An input that turns out to be damaged is made again first, chosen or not, with what it needs for that. Tasks that depend on a failed one are skipped; all others are finished. Raises TiebreakError if an input from a
     task that was not chosen is missing, `errors.Interrupted` once `stop` is set.
     """
     for text in missing_inputs(work, chosen).values():
@@ -58,6 +60,16 @@ def missing_inputs(work: Workspace, chosen: Sequence[Task]) -> dict[str, str]:
     }
 
 
+def _unreadable(work: Workspace, task: Task) -> list[Task]:
+    """The inputs of a task that are missing or damaged, and theirs in turn, in topological order."""
+    found: dict[str, Task] = {}
+    for up in task.upstream():
+        if up.id not in found and not state(work, up).is_readable:
+            found |= {needed.id: needed for needed in _unreadable(work, up)}
+            found[up.id] = up
+    return list(found.values())
+
+
 def _status_text(work: Workspace, task: Task) -> str:
     found = state(work, task)
     return f"{found.status} ({found.reason})"
@@ -73,7 +85,8 @@ class _Run:
         self.stop = stop
         self.outcome = Outcome()
         self.workers: list[Worker] = []
-        self.display = Display(Console(file=sys.stderr), len(chosen))
+        self.attempts: Counter[str] = Counter()
+        self.display = Display(Terminal(stderr=True), len(chosen))
 
     def run(self) -> Outcome:
         terminated = False
@@ -109,11 +122,14 @@ class _Run:
                 self._start(task)
 
     def _start(self, task: Task) -> None:
-        if state(self.work, task).status == "fresh":
+        found = state(self.work, task)
+        if found.status == "fresh":
             self.outcome.fresh.append(task.id)
             self.waiting.remove(task)
             self.display.end(task.id, "fresh")
         elif worker := self._idle_worker():
+            if isinstance(found.reason, Damaged):
+                self.display.log(task.id, f"{found.reason}; making it again")
             worker.send(task, self.work.key(task))
             self.waiting.remove(task)
             self.display.start(task.id)
@@ -157,10 +173,27 @@ class _Run:
         if message.kind == "done":
             self.outcome.done.append(task.id)
             self.display.end(task.id, f"done in {duration(message.seconds)}")
+        elif message.kind == "damaged" and self.attempts[task.id] < MOST_ATTEMPTS:
+            self._heal(task)
         elif message.kind == "failed" or not self.stop():
             text = message.text or "a signal told its process alone to stop; its checkpoint is kept"
             self.outcome.failed[task.id] = text
             self.display.end(task.id, f"error: {text}")
+
+    def _heal(self, task: Task) -> None:
+        """Let a task wait until what it reads, and was damaged, is made again."""
+        self.attempts[task.id] += 1
+        self.display.pause(task.id)
+        busy = {worker.task.id for worker in self.workers if worker.task}
+        known = busy.union(waiting.id for waiting in self.waiting)
+        needed = [up for up in _unreadable(self.work, task) if up.id not in known]
+        for up in needed:
+            for made in (self.outcome.fresh, self.outcome.done):
+                if up.id in made:
+                    made.remove(up.id)
+        self.ids |= {up.id for up in needed}
+        self.waiting += [*needed, task]
+        self.display.expect(len(needed))
 
     def _handle_worker_death(self, worker: Worker) -> None:
         """Remove a dead worker and fail its task."""

@@ -19,10 +19,11 @@ from typing import Any
 from pydantic import BaseModel
 
 from tiebreak.engine import progress
-from tiebreak.engine.artifacts import SCRATCH, write_atomically
+from tiebreak.engine.artifacts import SCRATCH
 from tiebreak.engine.signals import block_signals
 from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import Interrupted, TiebreakError
+from tiebreak.output import write_atomically
 from tiebreak.pipeline.graph import Task
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")

@@ -1,7 +1,6 @@
 """Multiprocess worker, one process of a task: python -m tiebreak.engine.multiprocess_worker ORDER."""
 
 import json
-import logging
 import os
 import signal
 import sys
@@ -9,14 +8,14 @@ import time
 import traceback
 from pathlib import Path
 
-from tiebreak import distributed
-from tiebreak.engine.artifacts import write_atomically
+from tiebreak import distributed, terminal
 from tiebreak.engine.multiprocess import Failure, WorkerSpec
 from tiebreak.engine.progress import Reporter
 from tiebreak.engine.signals import STOPPING, kill_on_parent_exit, unblock_signals
 from tiebreak.engine.task_runner import describe_error, runtime_of
 from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import Interrupted, TiebreakError
+from tiebreak.output import write_atomically
 
 
 def main(spec: WorkerSpec) -> int:
@@ -28,8 +27,7 @@ def main(spec: WorkerSpec) -> int:
         kill_on_parent_exit(spec.parent)
     place = distributed.process_info(os.environ)
     if place.rank == 0:
-        logging.basicConfig(format="%(message)s")
-        logging.getLogger("tiebreak").setLevel(logging.INFO)
+        terminal.log_to_stderr()
     try:
         _work(spec, place)
     except Interrupted:
@@ -69,7 +67,8 @@ def _write_failure(spec: WorkerSpec, rank: int, error: BaseException) -> None:
 
 
 if __name__ == "__main__":
-    code = main(WorkerSpec.model_validate_json(Path(sys.argv[1]).read_bytes()))
+    with terminal.guarded():
+        code = main(WorkerSpec.model_validate_json(Path(sys.argv[1]).read_bytes()))
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # a process group may wait for dead peers at interpreter exit

@@ -27,6 +27,12 @@ class Failed:
         return f"failed: {self.error}"
 
 
+class Damaged(str):
+    """The reason of a task whose artifact is not what was written: the problem."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True)
 class State:
     """State of a task. Missing: no artifact. Stale: an outdated one."""
@@ -34,6 +40,11 @@ class State:
     task: Task
     status: Literal["fresh", "missing", "stale"]
     reason: str | Failed = ""
+
+    @property
+    def is_readable(self) -> bool:
+        """False where there is nothing for other tasks to read, or it is damaged."""
+        return self.status != "missing" and not isinstance(self.reason, Damaged)
 
 
 def plan(work: Workspace, steps: Sequence[str] = ()) -> list[State]:
@@ -54,9 +65,10 @@ def state(work: Workspace, task: Task) -> State:
     """The state of a task; files written since it was made are read."""
     manifest = work.manifest(task)
     if manifest and manifest.key == work.key(task):
-        rewritten = find_damage(work.folder(task), manifest, only_rewritten=True)
-        problem = rewritten or _changed_input(work, task, manifest)
-        return State(task, "stale", problem) if problem else State(task, "fresh")
+        if problem := find_damage(work.folder(task), manifest, only_rewritten=True):
+            return State(task, "stale", Damaged(problem))
+        changed = _changed_input(work, task, manifest)
+        return State(task, "stale", changed) if changed else State(task, "fresh")
     folder = work.folder(task)
     if (folder / FAILURE).is_file():
         return State(task, "missing", Failed(_first_line((folder / FAILURE).read_text("utf-8"))))

@@ -11,7 +11,9 @@ from pydantic import BaseModel, ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from tiebreak import plain
 from tiebreak.engine.artifacts import PROGRESS
+from tiebreak.output import replacing
 
 WRITE_EVERY = 1.0
 LINE_EVERY = 10.0
@@ -79,9 +81,8 @@ class Reporter:
         reading = self._reading(now, done, total, unit, figures)
         if now - self._written >= WRITE_EVERY:
             self._written = now
-            partial = self._path.with_suffix(".partial")
-            partial.write_text(reading.model_dump_json(), encoding="utf-8")
-            partial.replace(self._path)
+            with replacing(self._path) as file:
+                file.write(reading.model_dump_json().encode())
         if due:
             self._logged, self._calls = now, 0
             self._log(reading.line())
@@ -125,9 +126,9 @@ class Display:
         self._rows: dict[str, TaskID] = {}
         self._done, self._total = 0, total
         self._bars = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
-            TextColumn("{task.fields[line]}"),
+            TextColumn("{task.fields[line]}", markup=False),
             console=console,
             transient=True,
             disable=not console.is_terminal,
@@ -151,12 +152,20 @@ class Display:
 
     def start(self, task_id: str) -> None:
         if self._console.is_terminal:
-            self._rows[task_id] = self._bars.add_task(task_id, total=None, line="")
+            self._rows[task_id] = self._bars.add_task(plain.line(task_id), total=None, line="")
+
+    def pause(self, task_id: str) -> None:
+        """Remove the bar of a task that waits again."""
+        if task_id in self._rows:
+            self._bars.remove_task(self._rows.pop(task_id))
+
+    def expect(self, more: int) -> None:
+        """Count more tasks."""
+        self._total += more
 
     def end(self, task_id: str, text: str) -> None:
         self._done += 1
-        if task_id in self._rows:
-            self._bars.remove_task(self._rows.pop(task_id))
+        self.pause(task_id)
         self.log(f"[{self._done}/{self._total}] {task_id}", text)
 
     def refresh(self, folders: Mapping[str, Path]) -> None:
@@ -164,5 +173,8 @@ class Display:
         for task_id in self._rows.keys() & folders.keys():
             if reading := read(folders[task_id]):
                 self._bars.update(
-                    self._rows[task_id], total=reading.total, completed=reading.done, line=reading.line()
+                    self._rows[task_id],
+                    total=reading.total,
+                    completed=reading.done,
+                    line=plain.line(reading.line()),
                 )

@@ -12,13 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tiebreak import __version__
+from tiebreak import __version__, plain
 from tiebreak.engine import artifacts, multiprocess
 from tiebreak.engine.artifacts import FAILURE, SCRATCH, Manifest
 from tiebreak.engine.planner import state
 from tiebreak.engine.progress import Reporter
 from tiebreak.engine.workspace import Workspace
-from tiebreak.errors import Interrupted, TiebreakError
+from tiebreak.errors import DamagedInput, Interrupted, TiebreakError
+from tiebreak.output import write_atomically
 from tiebreak.pipeline.graph import Source, Task
 from tiebreak.recipe.execution import Compute
 from tiebreak.runtime import Runtime
@@ -34,7 +35,7 @@ def run_task(
 ) -> Manifest:
     """Make a task's artifact, or resume an earlier attempt. A fresh artifact is left unchanged.
 
-    Waits while another process holds its lock. Raises TiebreakError if an input is missing or damaged, or the disk is
+    Waits while another process holds its lock. Raises TiebreakError if an input is missing or damaged (which plans then know), or the disk is
     full; `errors.Interrupted` once `should_stop` returns True. An error is written to error.txt.
     """
     folder = work.folder(task)
@@ -67,8 +68,10 @@ def _make(
     device = device or choose_device(work.recipe.compute)
     # recorded before they are verified: an input made again from here on makes this task stale
     input_records = work.inputs(task)
+    _require_whole_inputs(work, task)
     inputs = {
-        name: tuple(_verified_input(work, item) for item in group) for name, group in task.inputs.items()
+        name: tuple(work.resolve(item) if isinstance(item, Source) else work.folder(item) for item in group)
+        for name, group in task.inputs.items()
     }
     artifacts.open_scratch(folder, input_records)
     if multiprocess.is_multiprocess(work, task):
@@ -127,25 +130,28 @@ def runtime_of(
     return common if report is None else replace(common, report=report)
 
 
-def _verified_input(work: Workspace, item: Task | Source) -> Path:
-    """The folder or file of an input. Raises TiebreakError if it is incomplete or damaged."""
-    if isinstance(item, Source):
-        return work.resolve(item)
-    folder, manifest = work.folder(item), work.manifest(item)
-    if manifest is None:
-        found = state(work, item)
-        raise TiebreakError(
-            f"{item.id} is {found.status} ({found.reason}); "
-            f"make it with: tiebreak run {work.arguments} --steps {item.step.name}"
-        )
-    if problem := artifacts.find_damage(folder, manifest):
-        raise TiebreakError(f"{folder}: {problem}; {make_again(work, item)}")
-    return folder
+def _require_whole_inputs(work: Workspace, task: Task) -> None:
+    """Raises TiebreakError if an input is not made, DamagedInput if some are damaged, which plans then know."""
+    problems = {}
+    for item in task.upstream():
+        folder, manifest = work.folder(item), work.manifest(item)
+        if manifest is None:
+            found = state(work, item)
+            raise TiebreakError(
+                f"{item.id} is {found.status} ({found.reason}); "
+                f"make it with: tiebreak run {work.arguments} --steps {item.step.name}"
+            )
+        if problem := artifacts.find_damage(folder, manifest):
+            artifacts.distrust(folder, manifest)
+            problems[item.id] = problem
+    if problems:
+        listed = "; ".join(f"{name}: {problem}" for name, problem in problems.items())
+        raise DamagedInput(f"{listed}; {make_again(work)}")
 
 
-def make_again(work: Workspace, task: Task) -> str:
-    """The command that makes a task's artifact again."""
-    return f"make it again with: tiebreak task {work.arguments} {task.id} --redo"
+def make_again(work: Workspace) -> str:
+    """The command that makes what is damaged or missing."""
+    return f"make it again with: tiebreak run {work.arguments}"
 
 
 def choose_device(compute: Compute) -> str:
@@ -191,12 +197,14 @@ def hardware(device: str) -> dict[str, Any]:
 
 def _write_failure(folder: Path, error: BaseException) -> None:
     with suppress(OSError):  # a full disk: the error is raised anyway
-        artifacts.write_atomically(folder / FAILURE, f"{describe_error(error)}\n")
+        write_atomically(folder / FAILURE, f"{describe_error(error)}\n")
 
 
 def describe_error(error: BaseException) -> str:
     """Format an error in one line: its text, with its type unless it is a TiebreakError."""
-    return str(error) if isinstance(error, TiebreakError) else f"{type(error).__name__}: {error}"
+    if isinstance(error, TiebreakError):
+        return str(error)
+    return plain.line(f"{type(error).__name__}: {error}")
 
 
 @contextmanager

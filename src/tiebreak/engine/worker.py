@@ -12,11 +12,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Literal
 
+from tiebreak import plain, terminal
 from tiebreak.engine.signals import Stop, block_signals, kill_on_parent_exit, unblock_signals
 from tiebreak.engine.task_runner import choose_device, describe_error, run_task, use_threads
 from tiebreak.engine.workspace import Workspace
-from tiebreak.errors import Interrupted, TiebreakError
-from tiebreak.output import new_folder
+from tiebreak.errors import DamagedInput, Interrupted, TiebreakError
+from tiebreak.output import new_folder, no_link
 from tiebreak.pipeline.graph import Task
 from tiebreak.recipe.schema import Recipe
 
@@ -27,7 +28,7 @@ _JOIN_SECONDS = 5.0
 class Message:
     """Message of a worker: a log line, a line of progress, or the end of a task."""
 
-    kind: Literal["log", "progress", "done", "failed", "interrupted"]
+    kind: Literal["log", "progress", "done", "failed", "damaged", "interrupted"]
     text: str = ""
     seconds: float = 0.0
 
@@ -36,7 +37,7 @@ class Worker:
     """Handle of a worker process. task: its current task, None while idle. index: selects its GPU."""
 
     def __init__(self, work: Workspace, index: int) -> None:
-        new_folder(work.run_dir / "logs")
+        new_folder(work.place("logs"))
         self.index = index
         context = multiprocessing.get_context("spawn")
         self.connection, worker_end = context.Pipe()
@@ -64,7 +65,7 @@ class Worker:
 
 def log_file(work: Workspace, task_id: str) -> Path:
     """The log file for the output of a task's libraries."""
-    return work.run_dir / "logs" / f"{task_id.replace('/', '-')}.log"
+    return work.place("logs", f"{task_id.replace('/', '-')}.log")
 
 
 def _serve(
@@ -76,9 +77,13 @@ def _serve(
     parent: int,
 ) -> None:
     kill_on_parent_exit(parent)
+    with terminal.guarded():
+        _run_tasks(connection, Workspace(path, overrides, expand), index)
+
+
+def _run_tasks(connection: Connection, work: Workspace, index: int) -> None:
     stop = Stop().install()
     unblock_signals()
-    work = Workspace(path, overrides, expand)
     use_threads(work.recipe.compute, work.recipe.compute.workers)
     logger = logging.getLogger("tiebreak")
     logger.setLevel(logging.INFO)
@@ -101,7 +106,7 @@ class _ForwardingHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         prefix = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
-        self._connection.send(Message("log", prefix + record.getMessage()))
+        self._connection.send(Message("log", prefix + plain.line(record.getMessage())))
 
 
 def _run_task(
@@ -118,6 +123,8 @@ def _run_task(
             )
         except (Interrupted, KeyboardInterrupt):
             return Message("interrupted")
+        except DamagedInput as error:
+            return Message("damaged", str(error))
         except TiebreakError as error:
             return Message("failed", str(error))
         except Exception as error:
@@ -132,7 +139,7 @@ def _run_task(
 def _redirect_output(path: Path) -> Iterator[None]:
     """Redirect the output of this process, C libraries included, to the end of a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
+    with open(path, "a", encoding="utf-8", opener=no_link) as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
         try:

@@ -21,12 +21,11 @@ from tiebreak.engine.artifacts import (
     lock,
     make_readable,
     read_manifest,
-    write_atomically,
 )
 from tiebreak.errors import TiebreakError
 from tiebreak.hashes import file_digest
 from tiebreak.model import gguf, hub, intact
-from tiebreak.output import new_folder
+from tiebreak.output import inside, new_folder, write_atomically
 from tiebreak.pipeline import graph, row_limits
 from tiebreak.pipeline.graph import Source, Task
 from tiebreak.recipe import loader
@@ -75,15 +74,19 @@ class Workspace:
     def run_dir(self) -> Path:
         return self.root / Path(self.recipe.run_dir).expanduser()
 
+    def place(self, *parts: str) -> Path:
+        """The path of a place in the run's folder. Raises TiebreakError as `output.inside` does."""
+        return inside(self.run_dir, *parts)
+
     def find(self, task_id: str) -> Task:
         return graph.find(self.tasks, task_id)
 
     def step_folder(self, task: Task) -> Path:
-        return self.run_dir / "artifacts" / task.step.name
+        return self.place("artifacts", task.step.name)
 
     def folder(self, task: Task) -> Path:
         """The folder of a task's artifact, existing or not."""
-        return self.step_folder(task) / f"{task.name}-{self.key(task)[:8]}"
+        return self.place("artifacts", task.step.name, f"{task.name}-{self.key(task)[:8]}")
 
     def manifest(self, task: Task) -> Manifest | None:
         """The manifest of a task's artifact; None while it is incomplete."""
@@ -151,7 +154,7 @@ class Workspace:
 
     def _conversion(self, file: Path, fingerprint: str) -> Path:
         """The model folder that a GGUF file becomes, made once a run: <run_dir>/models/NAME-KEY."""
-        return self.run_dir / "models" / f"{file.stem}-{digest(fingerprint)[:8]}"
+        return self.place("models", f"{file.stem}-{digest(fingerprint)[:8]}")
 
     def _converted(self, file: Path, source: Source) -> Path:
         """A GGUF file as a model folder."""
@@ -169,7 +172,8 @@ class Workspace:
     @property
     def frozen_path(self) -> Path:
         """The path of the frozen copy of this recipe, written by `freeze`."""
-        return self.run_dir.resolve() / "slurm" / f"recipe-{digest(self.with_absolute_paths())[:8]}.yaml"
+        name = f"recipe-{digest(self.with_absolute_paths())[:8]}.yaml"
+        return inside(self.run_dir.resolve(), "slurm", name)
 
     def freeze(self) -> Path:
         """Write the copy for jobs, which later edits do not affect. Returns its path."""

@@ -8,6 +8,7 @@ from typing import Any
 import jinja2
 
 from tiebreak.evaluate import plots
+from tiebreak.output import write_atomically
 from tiebreak.stats.metrics import MIN_GROUPS
 
 CLASS_NAMES = ("P(A)", "P(B)", "P(tie)")
@@ -39,10 +40,8 @@ def render(metrics: Mapping[str, Any]) -> str:
 
 
 def write(metrics: Mapping[str, Any], path: Path) -> None:
-    """Render to `path`, under a temporary name first."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(render(metrics), encoding="utf-8")
-    partial.replace(path)
+    """Render to `path`, atomically."""
+    write_atomically(path, render(metrics))
 
 
 def label(variant: Mapping[str, Any]) -> str:

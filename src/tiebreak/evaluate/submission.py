@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pyarrow import csv
 
 from tiebreak.errors import TiebreakError
+from tiebreak.output import replacing
 from tiebreak.stats.metrics import Array, log_loss
 from tiebreak.votes.formats import containers
 from tiebreak.votes.formats.dialog import RowError
@@ -23,11 +24,11 @@ _COLUMNS_READ = ("id", "prompt", *COLUMNS, *PROBABILITY_COLUMNS)
 
 
 def write(ids: Sequence[str], p_NC: NDArray[np.floating], path: Path) -> None:
-    """Write id and COLUMNS, under a temporary name first."""
+    """Write id and COLUMNS, atomically."""
     columns = {"id": pa.array(ids, pa.string())} | {name: p_NC[:, c] for c, name in enumerate(COLUMNS)}
-    partial = path.with_name(path.name + ".partial")
-    csv.write_csv(pa.table(columns), partial, csv.WriteOptions(quoting_style="needed", quoting_header="none"))
-    partial.replace(path)
+    options = csv.WriteOptions(quoting_style="needed", quoting_header="none")
+    with replacing(path) as file:
+        csv.write_csv(pa.table(columns), file, options)
 
 
 def read(path: Path) -> tuple[list[str], Array]:

@@ -78,7 +78,7 @@ def quantize(
     method: Method = "gptq",
     on_layer: OnLayer = lambda done, total: None,
 ) -> QuantizationResult:
-    """Write the classifier in `source` to `target`, quantised, with its tokenizer; the target must not exist.
+    """Write the classifier in `source` to `target`, quantised, with its tokenizer; the target must be missing or empty.
 
     documents: token ids of calibration rows, each (T,); they run one at a time, so that no padding enters the
     Hessians. Used by GPTQ alone. group: inputs that share a scale; see `group_size` for widths it does not

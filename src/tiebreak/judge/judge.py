@@ -166,12 +166,16 @@ def load_judge(
     try:
         missing = hub.missing_file(folder)
         if problem := f"it has no {missing}" if missing else package.damage(shipped, folder):
-            raise TiebreakError(f"the model in {folder} is damaged or not whole: {problem}; {package.AGAIN}")
+            raise TiebreakError(
+                f"the model in {folder} is damaged or not whole: {problem}; {package.again(folder)}"
+            )
         load_folder = int8.load_classifier if int8.is_quantized(folder) else load
         with device_context(device):
             return Judge(load_folder(folder, precision, device), shipped, folder, score_tokens)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, SafetensorError) as error:
-        raise TiebreakError(f"the model in {folder} is damaged or not whole: {error}") from None
+        raise TiebreakError(
+            f"the model in {folder} is damaged or not whole: {error}; {package.again(folder)}"
+        ) from None
 
 
 def _choose_device(device: str | None) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,7 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from tiebreak.errors import TiebreakError
 from tiebreak.hashes import file_digest
+from tiebreak.output import write_atomically
+from tiebreak.recipe.loader import RECIPE
 from tiebreak.recipe.schema import Prompt, Tta
+from tiebreak.seen import MANIFEST
 from tiebreak.stats import blend
 
 NAME = "tiebreak.json"
@@ -42,6 +46,13 @@ class Package(BaseModel):
     )
     files: dict[str, str] = Field({}, description="SHA-256 of every other file that a model is loaded from")
     provenance: dict[str, Any] = {}
+
+    @field_validator("files")
+    @classmethod
+    def _check_files(cls, files: dict[str, str]) -> dict[str, str]:
+        if outside := [name for name in files if Path(name).name != name or name == ".."]:
+            raise ValueError(f"{outside[0]!r} is no file of the folder")
+        return files
 
     @field_validator("calibration")
     @classmethod
@@ -101,7 +112,17 @@ def read(folder: Path) -> Package:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise TiebreakError(f"{folder / NAME} is damaged: {where}: {first['msg']}") from None
+        raise TiebreakError(f"{folder / NAME} is damaged: {where}: {first['msg']}; {again(folder)}") from None
+
+
+def again(folder: Path) -> str:
+    """How to get a model folder anew: the command for one in a run whose recipe is found, else words."""
+    here = folder.resolve()
+    recipe = next((parent / RECIPE for parent in here.parents if (parent / RECIPE).is_file()), None)
+    if recipe is None or not (here.parent / MANIFEST).is_file():
+        return AGAIN
+    place = shlex.quote(str(recipe))
+    return f"make it anew with: tiebreak verify {place}; tiebreak run {place}"
 
 
 def damage(package: Package, folder: Path) -> str | None:
@@ -119,4 +140,4 @@ def write(package: Package, folder: Path) -> None:
     files = {path.name: file_digest(path) for path in sorted(folder.iterdir()) if path.name != NAME}
     package = package.model_copy(update={"files": files})
     text = json.dumps(package.model_dump(mode="json"), indent=2) + "\n"
-    (folder / NAME).write_text(text, encoding="utf-8")
+    write_atomically(folder / NAME, text)

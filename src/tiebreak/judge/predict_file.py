@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from tiebreak.judge.ensemble import Ensemble
 from tiebreak.judge.judge import as_table
-from tiebreak.output import new_file
+from tiebreak.output import new_file, replacing
 from tiebreak.stats.blend import weighted
 from tiebreak.votes.schema import LABELS, write_table
 
@@ -48,6 +48,5 @@ def predict_file(
 def _write_csv(table: pa.Table, path: Path) -> None:
     from pyarrow import csv
 
-    partial = path.with_name(path.name + ".partial")
-    csv.write_csv(table, partial, csv.WriteOptions(quoting_style="needed"))
-    partial.replace(path)
+    with replacing(path) as file:
+        csv.write_csv(table, file, csv.WriteOptions(quoting_style="needed"))

@@ -5,17 +5,16 @@ scaling of rotary frequencies, and confuses BOS and EOS in Llama's tokenizers: s
 different model are refused here, and the tokenizer is built here.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
-from shutil import rmtree
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from tiebreak.errors import TiebreakError
+from tiebreak.output import replacing_folder
 
 if TYPE_CHECKING:
     from gguf import GGMLQuantizationType
@@ -88,15 +87,10 @@ def convert(file: Path, folder: Path) -> None:
             f"{file} holds {len(source.tensors)} weights, of which transformers takes {len(read)} for a model of "
             f"{len(weights)}; {_REMEDY}"
         )
-    partial = folder.with_name(f".{folder.name}-{os.getpid()}")
-    partial.mkdir(parents=True, exist_ok=True)
-    try:
+    with replacing_folder(folder) as partial:
         config.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
         save_file(weights, partial / "model.safetensors", metadata={"format": "pt"})
-        partial.rename(folder)
-    finally:
-        rmtree(partial, ignore_errors=True)
 
 
 def require(file: Path, mend: str = AGAIN) -> None:

@@ -5,21 +5,21 @@ run; to update, name a revision. With HF_HUB_OFFLINE=1 only the cache is used.
 """
 
 import json
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from tiebreak.errors import TiebreakError
-from tiebreak.model import gguf
+from tiebreak.model import gguf, hub_errors
+from tiebreak.model.hub_errors import Kind as Kind
+from tiebreak.output import write_atomically
 
 if TYPE_CHECKING:
+    import httpx
     from transformers import PreTrainedTokenizerBase
-
-Kind = Literal["model", "dataset"]
 
 GGUF = ".gguf"
 INDEX = "model.safetensors.index.json"
@@ -122,14 +122,9 @@ def tokenizer(location: str) -> "PreTrainedTokenizerBase":
 
 
 def _write_ref(ref: Path, found: str) -> None:
-    """Store the commit of a revision in the cache, which the hub's client does not when it is given a commit.
-
-    Written atomically, because another process may be reading.
-    """
+    """Store the commit of a revision in the cache, which the hub's client does not when it is given a commit."""
     ref.parent.mkdir(parents=True, exist_ok=True)
-    partial = ref.with_name(f"{ref.name}.{os.getpid()}")
-    partial.write_text(found, encoding="utf-8")
-    partial.replace(ref)
+    write_atomically(ref, found)
 
 
 def _cache_folder(repo: str, kind: Kind = "model") -> Path:
@@ -208,7 +203,7 @@ def hub_size_and_config(location: str, revision: str | None = None) -> tuple[int
         if file:
             sizes = {entry.rfilename: entry.size or 0 for entry in info.siblings or ()}
             if file not in sizes:
-                raise _no_file(repo, file)
+                raise hub_errors.no_file(repo, file)
             return sizes[file], {}
         files = [file for file in info.siblings or () if "/" not in file.rfilename]
         wanted = (f for f in files if any(fnmatch(f.rfilename, pattern) for pattern in PATTERNS))
@@ -220,38 +215,30 @@ def hub_size_and_config(location: str, revision: str | None = None) -> tuple[int
 def _readable_errors(
     repo: str, revision: str, kind: Kind = "model", file: str | None = None
 ) -> Iterator[None]:
-    import httpx
-    from huggingface_hub import errors
-
-    page = f"https://huggingface.co/{'datasets/' if kind == 'dataset' else ''}{repo}"
-    command = (
-        "tiebreak run RECIPE --steps ingest"
-        if kind == "dataset"
-        else f"hf download {repo} {file or ''}".rstrip()
-    )
+    _limit_waiting()
     try:
         yield
-    except errors.GatedRepoError:
-        raise TiebreakError(
-            f"{repo} is gated: accept its terms at {page}, then log in with `hf auth login` or set HF_TOKEN"
-        ) from None
-    except errors.RevisionNotFoundError:
-        raise TiebreakError(f"{repo} has no revision {revision!r} on the hub") from None
-    except errors.RepositoryNotFoundError:
-        raise TiebreakError(
-            f"no {repo!r} here, and none of that name on the hub that you may see "
-            "(if it is private: `hf auth login` or HF_TOKEN)"
-        ) from None
-    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, httpx.TransportError):
-        raise TiebreakError(
-            f"no {repo!r} here, none in the hub's local cache, and the hub is out of reach; "
-            f"where there is internet, run: {command}"
-        ) from None
-    except errors.EntryNotFoundError:
-        raise _no_file(repo, file or "config.json") from None
+    except TiebreakError:
+        raise
+    except Exception as error:
+        raise hub_errors.explained(error, repo, revision, kind, file) from None
 
 
-def _no_file(repo: str, file: str) -> TiebreakError:
-    return TiebreakError(
-        f"{repo} has no file {file!r} on the hub: see https://huggingface.co/{repo}/tree/main"
-    )
+def _limit_waiting() -> None:
+    """Have the hub's client give up after its download timeout where it would wait for ever, such as for lists of files."""
+    from huggingface_hub import get_session
+
+    session = get_session()
+    hooks = session.event_hooks
+    if _set_timeout not in hooks["request"]:
+        session.event_hooks = {**hooks, "request": [*hooks["request"], _set_timeout]}
+
+
+def _set_timeout(request: "httpx.Request") -> None:
+    from huggingface_hub import constants
+
+    limits = dict.fromkeys(("connect", "read", "write"), constants.HF_HUB_DOWNLOAD_TIMEOUT)
+    given = {
+        name: limit for name, limit in request.extensions.get("timeout", {}).items() if limit is not None
+    }
+    request.extensions["timeout"] = limits | given

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 
 from tiebreak.errors import TiebreakError
 from tiebreak.model.fast.fused_linears import FusedLinear
+from tiebreak.output import write_atomically
 from tiebreak.recipe.models import Lora
 
 PREFIX = "base_model.model."
@@ -128,7 +129,7 @@ def save_adapter(state: dict[str, Tensor], lora: Lora, folder: Path) -> None:
         "inference_mode": True,
     }
     save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
-    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    write_atomically(folder / CONFIG, json.dumps(config, indent=2) + "\n")
 
 
 def read_adapter(folder: Path) -> tuple[dict[str, Tensor], Lora]:

@@ -9,6 +9,7 @@ from torch import Tensor
 from tiebreak.errors import TiebreakError
 from tiebreak.model.classifier import Classifier
 from tiebreak.model.lora import HEAD, PREFIX
+from tiebreak.output import write_atomically
 from tiebreak.recipe.models import Lora
 
 
@@ -42,4 +43,4 @@ def prefer_eager(folder: Path) -> None:
     """Make eager attention the folder's default: sdpa in transformers silently ignores Gemma-2's soft-cap."""
     path = folder / "config.json"
     config = json.loads(path.read_bytes()) | {"attn_implementation": "eager"}
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    write_atomically(path, json.dumps(config, indent=2, sort_keys=True) + "\n")

@@ -4,7 +4,6 @@ They differ from the real ones only in size: special tokens, grouped-query atten
 norms and head size, and Gemma-2's soft-caps, head size and sliding window are the families' own.
 """
 
-import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from transformers import (
     Qwen3Config,
 )
 
+from tiebreak.output import replacing_folder
 from tiebreak.tokens.prompt import TEMPLATES
 
 Family = Literal["llama", "qwen2", "qwen3", "gemma2"]
@@ -79,12 +79,9 @@ def make(
                 torch.nn.init.normal_(parameter, std=initializer_range)
             elif name.endswith(("q_norm.weight", "k_norm.weight")):  # one by default
                 torch.nn.init.normal_(parameter, mean=1.0, std=initializer_range)
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    model.save_pretrained(partial)
-    tokenizer.save_pretrained(partial)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    with replacing_folder(folder) as partial:
+        model.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
 
 
 def _config(

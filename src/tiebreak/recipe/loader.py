@@ -96,7 +96,7 @@ def parse(tree: dict[str, Any], origin: str, overrides: Sequence[str] = ()) -> R
     try:
         return Recipe.model_validate(tree)
     except ValidationError as error:
-        raise TiebreakError(f"{origin}:\n" + "\n".join(_messages(error))) from None
+        raise TiebreakError(f"{origin}:", *_messages(error)) from None
 
 
 def fold_overrides(folds: Sequence[int], sections: Sequence[FoldSection] = ()) -> tuple[str, ...]:

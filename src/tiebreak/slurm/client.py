@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from tiebreak.errors import TiebreakError
+from tiebreak.output import inside, new_folder, no_link
 
 _SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|API_?KEY", re.IGNORECASE)
 _TIMEOUT = 60.0
@@ -145,15 +146,15 @@ def requeue_after_timeout(run_dir: Path, limit: int) -> None:
     job = this_job()
     if job is None:
         raise TiebreakError("this process is no job of Slurm, so there is nothing to requeue")
-    count = run_dir / "logs" / f"requeued-{job}"
-    count.parent.mkdir(parents=True, exist_ok=True)
+    count = inside(run_dir, "logs", f"requeued-{job}")
+    new_folder(count.parent)
     times = len(count.read_text().splitlines()) if count.exists() else 0
     if times >= limit:
         raise TiebreakError(
             f"job {job} ran out of time {times + 1} times and is not done; what it has is kept. Give it more "
             "time (slurm.minutes, sbatch --time) or more turns (slurm.requeues), and run again"
         )
-    with count.open("a", encoding="utf-8") as file:
+    with open(count, "a", encoding="utf-8", opener=no_link) as file:
         file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}\n")
     requeue(job)
 

@@ -17,11 +17,11 @@ from typing import Any
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from tiebreak.engine import artifacts
-from tiebreak.engine.artifacts import write_atomically
 from tiebreak.engine.local_runner import missing_inputs
 from tiebreak.engine.planner import state
 from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import TiebreakError
+from tiebreak.output import new_folder, write_atomically
 from tiebreak.pipeline.graph import Task
 from tiebreak.slurm import client
 from tiebreak.slurm.sbatch_script import (
@@ -56,7 +56,7 @@ class SlurmJobs:
 
     def __init__(self, work: Workspace) -> None:
         self.work = work
-        self.folder = work.run_dir / "slurm"
+        self.folder = work.place("slurm")
         self.record = self._read_record()
 
     def site(self) -> Site:
@@ -102,7 +102,7 @@ class SlurmJobs:
         """
         site = self.site()
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.work.run_dir / "logs").mkdir(exist_ok=True)
+        new_folder(self.work.place("logs"))
         with artifacts.lock(self.folder):
             self.record = self._read_record()  # another process may have submitted since
             active, unsatisfiable_jobs = self._active_and_unsatisfiable()
@@ -204,7 +204,7 @@ class SlurmJobs:
         ]
 
     def log_of(self, task: Task, job: str) -> Path:
-        return self.work.run_dir / "logs" / f"slurm-{self.work.recipe.name}.{task.step.name}-{job}.log"
+        return self.work.place("logs", f"slurm-{self.work.recipe.name}.{task.step.name}-{job}.log")
 
     def cancel(self) -> list[str]:
         """Cancel every job of this run that is pending or running. Returns their ids."""
@@ -213,6 +213,7 @@ class SlurmJobs:
         return jobs
 
     def _read_record(self) -> list[dict[str, Any]]:
+        """The entries of jobs.json. Raises TiebreakError if it is damaged."""
         path = self.folder / "jobs.json"
         if not path.exists():
             return []

@@ -14,10 +14,10 @@ from typing import Any
 
 import yaml
 
-from tiebreak.engine.artifacts import try_lock, write_atomically
+from tiebreak.engine.artifacts import try_lock
 from tiebreak.engine.workspace import Workspace, absolute_paths
 from tiebreak.errors import TiebreakError, nearest
-from tiebreak.output import new_folder
+from tiebreak.output import new_folder, no_link, write_atomically
 from tiebreak.pipeline.graph import STEPS, Task
 from tiebreak.recipe import loader
 from tiebreak.recipe.environment import SetVariable, key_of, read_variables
@@ -134,7 +134,7 @@ def _job_number(environment: Mapping[str, str]) -> int:
 @contextmanager
 def _locked(base: Path) -> Iterator[None]:
     """Lock the scratch folder's recipe against other jobs."""
-    with (base / f".{RECIPE}.lock").open("w") as file:
+    with open(base / f".{RECIPE}.lock", "w", opener=no_link) as file:
         while not try_lock(file.fileno()):
             time.sleep(0.1)
         yield

@@ -4,11 +4,11 @@ A requeued job holds no GPU while it waits, and keeps its number, so that its de
 """
 
 import signal
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from tiebreak import terminal
 from tiebreak.engine.local_runner import missing_inputs
 from tiebreak.engine.workspace import Workspace
 from tiebreak.slurm import client
@@ -56,7 +56,7 @@ def requeue_if_stopped(work: Workspace, received: int | None) -> bool:
     else:
         return False
     reason = "preempted" if is_preempted else "out of time"
-    print(f"{reason}: saved a checkpoint, back in the queue", file=sys.stderr)
+    terminal.note(f"{reason}: saved a checkpoint, back in the queue")
     return True
 
 
@@ -67,6 +67,6 @@ def _earlier_jobs(step: int, folder: Path) -> list[client.QueuedJob]:
 
 
 def _requeue_behind(job: client.QueuedJob, reason: str) -> bool:
-    print(f"back to the queue, behind job {job.id} ({job.name}): {reason}", file=sys.stderr)
+    terminal.note(f"back to the queue, behind job {job.id} ({job.name}): {reason}")
     client.requeue(client.this_job() or "")
     return True

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tiebreak.hashes import file_digest
+from tiebreak.output import replacing_folder, write_atomically
 
 log = logging.getLogger(__name__)
 KEEP_LAST = 2
@@ -33,26 +34,24 @@ class Progress:
 def save(
     folder: Path, progress: Progress, weights: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
 ) -> None:
-    """Write a checkpoint under a temporary name, rename it, then delete all but the last two."""
+    """Write a checkpoint atomically, then delete all but the last two."""
     target = folder / f"step-{progress.step:08d}"
-    partial = folder / "partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     tensors = {f"weight/{name}": p.detach().cpu() for name, p in weights.items()}
     for name, p in weights.items():
         for key, value in optimizer.state[p].items():
             tensors[f"{key}/{name}"] = value.detach().cpu()
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial / "state.safetensors")
-    record = {
-        "step": progress.step,
-        "losses": progress.losses,
-        "seconds": progress.seconds,
-        "scaler": progress.scaler,
-        "sha256": file_digest(partial / "state.safetensors"),
-    }
-    (partial / "progress.json").write_text(json.dumps(record), encoding="utf-8")
-    shutil.rmtree(target, ignore_errors=True)
-    partial.rename(target)
+    with replacing_folder(target) as partial:
+        save_file(
+            {name: tensor.contiguous() for name, tensor in tensors.items()}, partial / "state.safetensors"
+        )
+        record = {
+            "step": progress.step,
+            "losses": progress.losses,
+            "seconds": progress.seconds,
+            "scaler": progress.scaler,
+            "sha256": file_digest(partial / "state.safetensors"),
+        }
+        write_atomically(partial / "progress.json", json.dumps(record))
     checkpoints = sorted(folder.glob("step-*"))
     earlier = checkpoints[
         : checkpoints.index(target) + 1

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tiebreak.model.classifier import Classifier
 from tiebreak.model.lora import adapter_state, save_adapter
+from tiebreak.output import write_atomically
 from tiebreak.recipe.models import Lora
 from tiebreak.recipe.schema import Prompt, Training
 from tiebreak.runtime import Runtime
@@ -51,4 +52,4 @@ def save_trained(
 ) -> None:
     """Write adapter/, with or without the score head, and curve.json, the loss of each optimizer step."""
     save_adapter(adapter_state(classifier.model, with_head), lora, output / "adapter")
-    (output / "curve.json").write_text(json.dumps(losses), encoding="utf-8")
+    write_atomically(output / "curve.json", json.dumps(losses))

@@ -7,17 +7,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tiebreak.output import replacing
+
 
 @contextmanager
 def writer(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
-    """A Parquet writer under a temporary name, renamed at the end, removed if anything raises."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with pq.ParquetWriter(partial, schema, compression="zstd") as parquet:
-            yield parquet
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    """A Parquet writer of a file that takes its place at the end, and is removed if anything raises."""
+    with replacing(path) as file, pq.ParquetWriter(file, schema, compression="zstd") as parquet:
+        yield parquet
 
 
 def batches(path: Path, columns: Sequence[str] | None = None, rows: int = 4096) -> Iterator[pa.RecordBatch]:

@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
+from tiebreak.output import replacing
+
 Number = TypeVar("Number", bound=np.number)
 
 LABELS = ("a", "b", "tie")
@@ -81,10 +83,9 @@ def read_table(path: Path) -> pa.Table:
 
 
 def write_table(table: pa.Table, path: Path) -> None:
-    """Write Parquet compressed with zstd, under a temporary name first."""
-    partial = path.with_name(path.name + ".partial")
-    pq.write_table(table, partial, compression="zstd")
-    partial.replace(path)
+    """Write Parquet compressed with zstd, atomically."""
+    with replacing(path) as file:
+        pq.write_table(table, file, compression="zstd")
 
 
 def table_of(votes: Iterable[Mapping[str, Any]]) -> pa.Table:

@@ -35,6 +35,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from tiebreak.output import write_atomically
 from tiebreak.votes.schema import LABELS, SCHEMA, probability_columns, write_table
 
 Ints = NDArray[np.int64]
@@ -189,7 +190,7 @@ def write(folder: Path, votes: int, seed: int, world: World | None = None) -> No
     known = pa.concat_tables([labelled.select(truth), test.select(truth)])
     known = known.replace_schema_metadata({"votes": str(votes), "seed": str(seed)})
     write_table(known, data / "truth.parquet")
-    _write_text(_solution(test), data / "solution.csv")
+    write_atomically(data / "solution.csv", _solution(test))
 
 
 def read_parameters(folder: Path) -> tuple[int, int] | None:
@@ -209,12 +210,6 @@ def _solution(test: pa.Table) -> str:
     labels = [test[f"p_{label}"].to_numpy().astype(int).tolist() for label in LABELS]
     rows.writerows(zip(test["id"].to_pylist(), *labels, strict=True))
     return text.getvalue()
-
-
-def _write_text(text: str, path: Path) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
 
 
 @dataclass(frozen=True)

@@ -412,6 +412,14 @@ def test_card_and_weights_ship_together(inputs, tmp_path):
     assert not list(shipped.glob("*.partial"))
 
 
+def test_a_link_beside_the_weights_is_not_shipped(inputs, tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    (inputs["model"][0] / "model" / "config.txt").symlink_to(secret)
+    run(inputs, tmp_path / "out")
+    assert "config.txt" not in os.listdir(tmp_path / "out" / "model")
+
+
 def test_what_ships_may_be_changed_without_harm_to_the_run(inputs, tmp_path):
     run(inputs, tmp_path / "out")
     with (tmp_path / "out" / "model" / "model.safetensors").open("r+b") as file:

@@ -111,8 +111,8 @@ def test_stops_between_layers(inputs, tmp_path):
 
 def test_a_half_written_model_is_replaced(inputs, tmp_path):
     (tmp_path / "first").mkdir()
-    (tmp_path / "out" / "model.partial").mkdir(parents=True)
-    (tmp_path / "out" / "model.partial" / "rubbish").touch()
+    (tmp_path / "out" / "model").mkdir(parents=True)
+    (tmp_path / "out" / "model" / "rubbish").touch()
     quantize.run(SETTINGS, inputs, tmp_path / "out", Runtime(device="cpu", scratch=tmp_path / "scratch"))
     assert not (tmp_path / "out" / "model" / "rubbish").exists()
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tiebreak.output import write_atomically
 from tiebreak.pipeline.step import Step
 from tiebreak.recipe.values import Slice
 from tiebreak.runtime import Runtime
@@ -56,7 +57,7 @@ def run(
         votes_seen = seen, truth.y_NC, truth.groups_N, weights_N
         points = curve.points(baseline, *votes_seen, unseen["calibration"], calibrating.y_NC)
         learning = learning_curve(points, calibrating.groups_N, Bootstrap())
-    (output / CURVE).write_text(json.dumps(learning, indent=2) + "\n", encoding="utf-8")
+    write_atomically(output / CURVE, json.dumps(learning, indent=2) + "\n")
     p_NC = dict.fromkeys(scored, np.empty((0, 3)))
     p_NC |= {split: baseline.predict_inputs(inputs_of) for split, inputs_of in unseen.items()}
     z_NC = np.log(np.maximum(np.concatenate(list(p_NC.values())), CLIP))
@@ -66,7 +67,7 @@ def run(
     if not len(calibration_votes):
         x_NC, y_NC = baseline.out_of_fold_, truth.y_NC
     scaling = TemperatureScaling().fit(x_NC, y_NC)
-    (output / "calibration.json").write_text(json.dumps(scaling.to_json()) + "\n", encoding="utf-8")
+    write_atomically(output / "calibration.json", json.dumps(scaling.to_json()) + "\n")
     fitted_on = calibration_votes if len(calibration_votes) else training
     return {
         "learned_from": sorted(splits.groups_of(training)),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tiebreak import seen
 from tiebreak.errors import TiebreakError
+from tiebreak.output import write_atomically
 from tiebreak.pipeline.step import Step, always
 from tiebreak.recipe.models import Lora
 from tiebreak.recipe.schema import Distill, Prompt, Recipe, Tta
@@ -176,7 +177,7 @@ def _calibrate(
     labels_NC = labels_of(aside[split])[:, 0]
     scaling = TemperatureScaling().fit(p_NC, labels_NC)
     state = {"temperature": scaling.temperature_, "fitted_on": split}
-    (output / "calibration.json").write_text(json.dumps(state) + "\n", encoding="utf-8")
+    write_atomically(output / "calibration.json", json.dumps(state) + "\n")
     return {
         "temperature": scaling.temperature_,
         "log_loss": log_loss(p_NC, labels_NC),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiebreak import seen
+from tiebreak.output import write_atomically
 from tiebreak.pipeline.step import Step
 from tiebreak.recipe.schema import Evaluate
 from tiebreak.recipe.values import Slice
@@ -87,7 +88,7 @@ def run(settings: Settings, inputs: Inputs, output: Path, runtime: Runtime) -> d
     )
     metrics = {"name": settings.name, "leaderboard_log_loss": leaderboard, **computed}
     metrics["learning_curve"] = _learning_curve(baseline)
-    (output / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    write_atomically(output / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     report.write(metrics, output / "report.html")
     _ship(shipped, output / "model", model_card.render(metrics, package.model_dump(mode="json")))
     headline = {key: value for key, value in metrics.items() if key.endswith(("_rows", "_loss"))}
@@ -140,15 +141,18 @@ def _learning_curve(baseline: Sequence[Path]) -> dict[str, Any] | None:
 
 
 def _ship(source: Path, target: Path, card: str) -> None:
-    """A copy of the model folder, which people may change, with the card beside the weights."""
-    shutil.copytree(source, target, copy_function=_copy)
-    (target / "README.md").write_text(card, encoding="utf-8")
+    """A copy of the model folder, which people may change, with the card beside the weights; links stay behind."""
+    target.mkdir()
+    for file in source.iterdir():
+        if file.is_file() and not file.is_symlink():
+            _copy(file, target / file.name)
+    write_atomically(target / "README.md", card)
 
 
-def _copy(source: str, target: str) -> None:
+def _copy(source: Path, target: Path) -> None:
     """A copy that takes no space before one of the two is written to, where the disk can do that."""
     try:
-        with open(source, "rb") as read, open(target, "wb") as written:
+        with source.open("rb") as read, target.open("wb") as written:
             fcntl.ioctl(written, _FICLONE, read.fileno())
     except OSError:
         shutil.copyfile(source, target)

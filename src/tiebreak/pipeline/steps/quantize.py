@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiebreak.errors import Interrupted, TiebreakError
+from tiebreak.output import replacing_folder, write_atomically
 from tiebreak.pipeline.step import Step, always
 from tiebreak.recipe.schema import Prompt, Quantize, Recipe
 from tiebreak.recipe.values import Slice
@@ -40,8 +41,7 @@ def run(
     from tiebreak.tokens.prompt import tokenize
     from tiebreak.votes import splits
 
-    source, partial = inputs["model"][0] / "model", output / "model.partial"
-    shutil.rmtree(partial, ignore_errors=True)
+    source = inputs["model"][0] / "model"
     votes = _calibration_votes(inputs["rows"][0], 2 * settings.quantize.calibration_rows, settings.seed)
     count = min(settings.quantize.calibration_rows, len(votes))
     rows_R2 = np.stack([np.arange(len(votes)), np.arange(len(votes)) % 2], axis=1)
@@ -60,22 +60,21 @@ def run(
     before_RC = logits(stored)
     del stored
     documents = [tokens.row(vote, order, max_tokens) for vote, order in rows_R2[:count].tolist()]
-    quantized = gptq.quantize(source, partial, documents, settings.quantize.group, on_layer=on_layer)
-    after_RC = logits(int8.load_classifier(partial, device=runtime.device))
-
+    with replacing_folder(output / "model") as partial:
+        quantized = gptq.quantize(source, partial, documents, settings.quantize.group, on_layer=on_layer)
+        after_RC = logits(int8.load_classifier(partial, device=runtime.device))
+        metrics = {
+            "calibration_rows": count,
+            "bytes_before": quantized.bytes_before,
+            "bytes_after": quantized.bytes_after,
+            "layers_rounded": len(quantized.rounded),
+            **_logit_change_metrics("calibration", before_RC[:count], after_RC[:count]),
+            **_logit_change_metrics("others", before_RC[count:], after_RC[count:]),
+        }
+        _write_package(source, partial, {"method": "gptq", "bits": 8, "groups": quantized.groups, **metrics})
     keys = [{"id": vote, "order": n % 2} for n, vote in enumerate(votes["id"].to_pylist())]
     listed = json.dumps({"calibration": keys[:count], "others": keys[count:]}, indent=1, ensure_ascii=False)
-    (output / "calibration_rows.json").write_text(listed + "\n", encoding="utf-8")
-    metrics = {
-        "calibration_rows": count,
-        "bytes_before": quantized.bytes_before,
-        "bytes_after": quantized.bytes_after,
-        "layers_rounded": len(quantized.rounded),
-        **_logit_change_metrics("calibration", before_RC[:count], after_RC[:count]),
-        **_logit_change_metrics("others", before_RC[count:], after_RC[count:]),
-    }
-    _write_package(source, partial, {"method": "gptq", "bits": 8, "groups": quantized.groups, **metrics})
-    partial.rename(output / "model")
+    write_atomically(output / "calibration_rows.json", listed + "\n")
     return metrics | {"learned_from": sorted(splits.groups_of(votes.slice(0, count)))}
 
 

@@ -38,6 +38,8 @@ def records(source: HubDataset, columns: Collection[str]) -> Iterator[tuple[int,
         import datasets  # type: ignore[import-untyped, unused-ignore]
     except ImportError:
         raise TiebreakError("hub: needs the `datasets` library: pip install 'tiebreak[hub]'") from None
+    import httpx
+
     try:
         rows = datasets.load_dataset(
             source.name, split=source.split, revision=source.revision, streaming=True
@@ -45,5 +47,5 @@ def records(source: HubDataset, columns: Collection[str]) -> Iterator[tuple[int,
         if wanted := [name for name in rows.column_names or () if name in columns]:
             rows = rows.select_columns(wanted)
         yield from enumerate(rows, 1)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, httpx.HTTPError) as error:
         raise TiebreakError(f"cannot read {source} from the hub: {error}") from None

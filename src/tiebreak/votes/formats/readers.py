@@ -226,10 +226,11 @@ def _unknown(path: Path, sample: list[Row], good: list[Record]) -> NoReturn:
     if not good:
         raise TiebreakError(f"none of the first {len(sample)} rows of {path} can be read: {sample[0][1]}")
     found = ", ".join(sorted(set().union(*good)))
-    known = "\n".join(f"  {', '.join(record_format.needs)}" for record_format in RECORD_FORMATS)
+    known = (f"  {', '.join(record_format.needs)}" for record_format in RECORD_FORMATS)
     raise TiebreakError(
         f"{path} has the columns {found:.500}. Needed is one of these sets, the first two with winner, "
-        f"or with winner_model_a, winner_model_b, winner_tie, or with p_a, p_b, p_tie:\n{known}"
+        f"or with winner_model_a, winner_model_b, winner_tie, or with p_a, p_b, p_tie:",
+        *known,
     )
 
 

@@ -1,0 +1,98 @@
+"""Errors of the Hugging Face hub, for people: what it answered, and what to do about that."""
+
+from http import HTTPStatus
+from typing import Literal
+
+from tiebreak.errors import TiebreakError
+
+Kind = Literal["model", "dataset"]
+
+_LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
+
+
+def explained(
+    error: Exception, repo: str, revision: str, kind: Kind, file: str | None = None
+) -> TiebreakError:
+    """The error for an exception of the hub's client, which was asked for a model, data set or a file of it."""
+    import httpx
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__  # why the client looked for a local copy
+    page = f"https://huggingface.co/{'datasets/' if kind == 'dataset' else ''}{repo}"
+    match error:
+        case errors.GatedRepoError():
+            text = f"{repo} is gated: accept its terms at {page}, then {_LOG_IN}"
+        case errors.RevisionNotFoundError():
+            text = f"{repo} has no revision {revision!r} on the hub"
+        case errors.RepositoryNotFoundError():
+            text = (
+                f"no {repo!r} here, and none of that name on the hub that you may see "
+                "(if it is private: `hf auth login` or HF_TOKEN)"
+            )
+        case errors.LocalEntryNotFoundError() | errors.OfflineModeIsEnabled() | httpx.TransportError():
+            text = _out_of_reach(error, repo, kind, file)
+        case errors.EntryNotFoundError():
+            return no_file(repo, file or "config.json")
+        case errors.HfHubHTTPError():
+            text = _refused(error.response.status_code, repo, page)
+        case errors.HFValidationError():
+            text = f"{repo!r} is no name of the hub: {error}"
+        case OSError() if not isinstance(error, errors.FileMetadataError):
+            raise error  # of this machine, such as a full disk
+        case _:
+            text = (
+                f"what {_endpoint()} answers for {repo} comes from no hub ({type(error).__name__}): a proxy or a login "
+                "page of this network may stand in between; look at it in a browser, or correct HF_ENDPOINT"
+            )
+    return TiebreakError(text)
+
+
+def no_file(repo: str, file: str) -> TiebreakError:
+    """The error for a file that a repository does not have."""
+    return TiebreakError(
+        f"{repo} has no file {file!r} on the hub: see https://huggingface.co/{repo}/tree/main"
+    )
+
+
+def _out_of_reach(error: Exception, repo: str, kind: Kind, file: str | None) -> str:
+    import httpx
+
+    command = f"hf download {repo} {file or ''}".rstrip()
+    if kind == "dataset":
+        command = "tiebreak run RECIPE --steps ingest"
+    is_slow = isinstance(error, httpx.TimeoutException)
+    slow = f" ({_endpoint()} is too slow; HF_HUB_DOWNLOAD_TIMEOUT=60 waits a minute)" if is_slow else ""
+    return (
+        f"no {repo!r} here, none in the hub's local cache, and the hub is out of reach{slow}; "
+        f"where there is internet, run: {command}"
+    )
+
+
+def _refused(status: int, repo: str, page: str) -> str:
+    """The text for a status that the client has no error of its own for."""
+    match status:
+        case HTTPStatus.UNAUTHORIZED:
+            text = (
+                f"the hub does not know who asks for {repo} (401): {_LOG_IN}; a token that is set may be old"
+            )
+        case HTTPStatus.FORBIDDEN:
+            text = f"the hub refuses you {repo} (403): accept its terms at {page}, and let your token read it"
+        case HTTPStatus.NOT_FOUND:
+            text = f"the hub has no {repo} of that kind or revision (404): look at {page}"
+        case HTTPStatus.TOO_MANY_REQUESTS:
+            text = (
+                f"the hub was asked too often (429) and does not answer for {repo}: try again in some minutes; "
+                f"it allows more to those who {_LOG_IN}"
+            )
+        case _ if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            text = f"the hub is out of order ({status}), which is its own fault: try again later for {repo}"
+        case _:
+            text = f"the hub answers {status} for {repo}: look at {page}"
+    return text
+
+
+def _endpoint() -> str:
+    from huggingface_hub import constants
+
+    return constants.ENDPOINT

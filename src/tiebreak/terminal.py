@@ -1,0 +1,106 @@
+"""The terminal: results on stdout, all else on stderr. Every command prints through here, foreign text made plain."""
+
+import json
+import logging
+import sys
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, TextIO
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.text import Text
+
+from tiebreak import plain
+
+
+class _Guarded:
+    """A stream for all that Python prints, such as by libraries, as `plain.printed` makes it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.unguarded = stream
+
+    def write(self, text: str) -> int:
+        self.unguarded.write(plain.printed(text))
+        return len(text)
+
+    def writelines(self, texts: Iterable[str]) -> None:
+        for text in texts:
+            self.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.unguarded, name)
+
+
+class Terminal(Console):
+    """A console of rich whose texts are plain: no markup, no links, no escape sequences but its own."""
+
+    def __init__(self, stderr: bool = False) -> None:
+        stream = sys.stderr if stderr else sys.stdout
+        super().__init__(
+            file=getattr(stream, "unguarded", stream), markup=False, emoji=False, highlight=False
+        )
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """A string as rich's text, made plain before its width is measured."""
+        return super().render_str(plain.lines(text), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """The pieces of anything, made plain but for rich's own controls."""
+        for piece in super().render(renderable, options):
+            yield piece if piece.control else Segment(plain.lines(piece.text), piece.style)
+
+
+class _LineFormatter(logging.Formatter):
+    """A line for each record."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return plain.line(record.getMessage())
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """Guard stdout and stderr against what others print, and a traceback that ends the process."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = _Guarded(sys.stdout), _Guarded(sys.stderr)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+        sys.excepthook = _print_traceback  # typer has set its own meanwhile
+
+
+def log_to_stderr() -> None:
+    """Print the project's log records, each on a line."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_LineFormatter())
+    logging.basicConfig(handlers=[handler])
+    logging.getLogger("tiebreak").setLevel(logging.INFO)
+
+
+def result(*texts: object) -> None:
+    """Print results on stdout, a line each."""
+    for text in texts:
+        print(plain.line(text))
+
+
+def note(*texts: object) -> None:
+    """Print on stderr what is no result, a line each."""
+    for text in texts:
+        print(plain.line(text), file=sys.stderr)
+
+
+def show_json(value: Any, indent: int | None = None) -> None:
+    """Print JSON on stdout, in ASCII."""
+    print(json.dumps(value, indent=indent))
+
+
+def show(renderable: RenderableType, soft_wrap: bool = False) -> None:
+    """Print a table or a styled text on stdout."""
+    Terminal().print(renderable, soft_wrap=soft_wrap)
+
+
+def _print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    traceback.print_exception(kind, error, trace, file=_Guarded(sys.stderr))
