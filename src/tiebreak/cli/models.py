@@ -48,7 +48,7 @@ def evaluate(
     ],
     labels: Annotated[Path, typer.Argument(help="A file of votes, or, for files alone, a solution.")],
     weights: Weights = None,
-    samples: Annotated[int, typer.Option(min=2, help="Bootstrap samples.")] = 1000,
+    samples: Annotated[int, typer.Option(min=2, max=1_000_000, help="Bootstrap samples.")] = 1000,
     confidence: Annotated[float, typer.Option(min=0.01, max=0.999, help="Of the intervals.")] = 0.95,
     device: Device = None,
     precision: Precision = "auto",

@@ -11,6 +11,17 @@ from safetensors import SafetensorError, safe_open
 from tiebreak.errors import TiebreakError
 from tiebreak.model import gguf, hub
 
+_MOST = {
+    "num_labels": 10**5,
+    "vocab_size": 10**8,
+    "hidden_size": 10**6,
+    "intermediate_size": 10**7,
+    "num_hidden_layers": 10**4,
+    "num_attention_heads": 10**5,
+    "num_key_value_heads": 10**5,
+    "head_dim": 10**5,
+}
+"""Far more than any model has. transformers makes what config.json says, until memory is out."""
 _TEXTS = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json")
 
 
@@ -29,6 +40,7 @@ def require(place: Path, mend: str = gguf.AGAIN) -> None:
         raise TiebreakError(f"{place / 'config.json'} names no model_type, so it is no model's; {mend}")
     if scheme := config.get("quantization_config"):
         raise quantised(place, scheme)
+    _require_sizes(place / "config.json", config, mend)
     for name in _TEXTS:
         if (place / name).is_file():
             hub.read_json(place / name, mend)
@@ -36,6 +48,19 @@ def require(place: Path, mend: str = gguf.AGAIN) -> None:
     for tensor, name in hub.shards(place, mend).items():
         if tensor not in held[name]:
             raise TiebreakError(f"{place / name} lacks {tensor}, which {hub.INDEX} says is in it; {mend}")
+
+
+def _require_sizes(file: Path, config: dict[str, Any], mend: str) -> None:
+    """Check that a config.json asks for no more than models have. Raises TiebreakError with the key and its value."""
+    text = config.get("text_config")
+    for section in (config, text if isinstance(text, dict) else {}):
+        for key, most in _MOST.items():
+            value = section.get(key)
+            if isinstance(value, (int, float)) and not 0 <= value <= most:
+                hint = "a judge has three, so that key may go; " if key == "num_labels" else ""
+                raise TiebreakError(
+                    f"{file} says {key}: {value:.15g}, and valid is 0 to {most:,}; {hint}{mend}"
+                )
 
 
 def quantised(folder: Path, scheme: dict[str, Any]) -> TiebreakError:
