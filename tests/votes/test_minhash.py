@@ -113,3 +113,10 @@ def test_in_a_crowd_the_shingles_of_a_text_are_made_once(monkeypatch):
     assert len(pairs) > 200
     assert pairs <= brute_force(texts, 0.8)
     assert sorted(made) == sorted(set(texts))
+
+
+def test_few_shingles_kept_at_a_time_find_the_same_pairs(monkeypatch):
+    texts = planted(7)
+    expected = minhash.similar_pairs(texts, minhash.sketches(texts), 0.8)
+    monkeypatch.setattr(minhash, "_KEPT_SHINGLES", 1000)
+    assert np.array_equal(minhash.similar_pairs(texts, minhash.sketches(texts), 0.8), expected)

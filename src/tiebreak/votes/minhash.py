@@ -44,9 +44,20 @@ def similar_pairs(texts: Sequence[str], sketch_DK: Sketches, threshold: float) -
     estimate = _estimates(sketch_DK, candidates)
     likely = candidates[estimate >= threshold - _SLACK]
     shingles_of = _ShingleSets(texts)
-    similar = [_jaccard(shingles_of[a], shingles_of[b]) >= threshold for a, b in likely.tolist()]
-    pairs: Ints = likely[np.array(similar, dtype=bool)]
+    similar_P = np.zeros(len(likely), dtype=bool)
+    for p in _by_blocks(texts, likely):
+        a, b = likely[p].tolist()
+        similar_P[p] = _jaccard(shingles_of[a], shingles_of[b]) >= threshold
+    pairs: Ints = likely[similar_P]
     return pairs
+
+
+def _by_blocks(texts: Sequence[str], pair_P2: Ints) -> list[int]:
+    """An order of pairs (P,) in which few texts are met at a time: those of two blocks, whose shingles are all kept."""
+    block_D = np.cumsum([min(len(text), LONGEST) for text in texts]) // (_KEPT_SHINGLES // 2)
+    first_P, second_P = pair_P2.T
+    order: list[int] = np.lexsort((second_P, first_P, block_D[second_P], block_D[first_P])).tolist()
+    return order
 
 
 def similarity(one: str, other: str) -> float:
