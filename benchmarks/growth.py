@@ -208,7 +208,9 @@ def main() -> None:
         caveats = (
             f"{about['processor']}, one process at a time, {about['date']}, {versions}; "
             "`python benchmarks/growth.py --write`. Other work ran beside it on the same cores, so seconds are more "
-            "than they need be; processor seconds, from which growth is computed, hardly are. Below a second starting up counts."
+            "than they need be; processor seconds, of which growth is computed, hardly are. Below a second what "
+            "every check does counts. Of long prompts each meets some hundred others, fewer where there are fewer, and "
+            "beyond some 3,000 their shingles no longer fit into the 128 MiB that are kept."
         )
         RESULT.with_suffix(".md").write_text(f"# Growth\n\n{__doc__}\n{text}\n\n{caveats}\n")
         RESULT.with_suffix(".json").write_text(line + "\n")

@@ -193,13 +193,13 @@ def plan(
     chosen = words(steps)
     gpu = find_card(card) if card else None
     work = _workspace(recipe, set_, folds, chosen)
+    for found in ingested(work):
+        print(found, file=sys.stderr)
     if on == "slurm":
         scripts = SlurmJobs(work).planned_scripts(select(work, chosen))
         texts = [text for _, text in scripts]
         print(json.dumps(texts) if as_json else "\n".join(texts))
         return
-    for found in ingested(work):
-        print(found, file=sys.stderr)
     states = plan_tasks(work, chosen)
     rows = [{"task": s.task.id, "state": s.status, "reason": str(s.reason)} for s in states]
     if gpu:

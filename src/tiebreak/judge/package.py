@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from tiebreak.errors import TiebreakError
 from tiebreak.hashes import file_digest
+from tiebreak.recipe.problems import problems
 from tiebreak.recipe.schema import Prompt, Tta
 from tiebreak.stats import blend
 
@@ -81,9 +82,16 @@ def read(folder: Path) -> Package:
             "that `tiebreak run` prints at its end"
         ) from None
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise TiebreakError(f"{folder / NAME} is damaged: {where}: {first['msg']}") from None
+        problem = next(problems(error, _tree(folder / NAME), Package))
+        raise TiebreakError(f"{folder / NAME} is damaged: {problem}") from None
+
+
+def _tree(file: Path) -> Any:
+    """What a file holds that could not be read as a package; None if it is no JSON."""
+    try:
+        return json.loads(file.read_bytes())
+    except (ValueError, RecursionError):
+        return None
 
 
 def damage(package: Package, folder: Path) -> str | None:

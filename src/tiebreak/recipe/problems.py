@@ -37,11 +37,13 @@ def problems(error: ValidationError, tree: Any, model: type[BaseModel]) -> Itera
     values: dict[str, Any] = {}
     for item in error.errors():
         loc, kind = _without_branches(item["loc"], tree), item["type"]
-        where = ".".join(map(str, loc)) or "recipe"
+        where = ".".join(map(str, loc)) or model.__name__.lower()
         if kind == "extra_forbidden":
             yield f"{where}: unknown key; {nearest(str(loc[-1]), _keys_at(model, loc[:-1]))}"
         elif kind == "missing":
             yield f"{where}: it is missing, and has no default"
+        elif kind == "json_invalid":
+            yield f"it is not JSON: {item['ctx']['error']}"
         elif kind == "value_error":  # messages of our own validators are complete
             yield f"{where}: {item['ctx']['error']}"
         else:
