@@ -74,7 +74,10 @@ class Preflight:
         folder = self.work.local(source)
         if folder or hub.cached(model.base, model.revision):
             self.work.fingerprint(source)  # looks at its files
-        to_fetch, config = hub.download_size_and_config(folder, model.base, model.revision)
+        try:
+            to_fetch, config = hub.download_size_and_config(folder, model.base, model.revision)
+        except TiebreakError as error:
+            raise error if folder else self.work.unavailable(source, error) from None
         return _ModelInfo(name, teacher, model, _shape(config), to_fetch)
 
     def _availability(self, known: _ModelInfo) -> Finding:
