@@ -62,7 +62,7 @@ def scope(nodeid: str) -> str:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What is slow comes first, so that no worker is left with it at the end."""
-    items.sort(key=lambda item: not any(map(item.get_closest_marker, ("slow", "thorough"))))
+    items.sort(key=lambda item: not any(map(item.get_closest_marker, ("slow", "thorough", "nightly"))))
 
 
 @pytest.fixture(autouse=True)

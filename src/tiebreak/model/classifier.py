@@ -181,7 +181,8 @@ def _require_agreement(chosen: Precision, has_kernels: bool) -> None:
 
 def _classifier(folder: Path, model: PreTrainedModel, has_head: bool, device: str, seed: int) -> Classifier:
     """Build the classifier of a loaded decoder: tokenizer, score head, and on a GPU compiled layers."""
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    with _readable_errors(folder):
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     model.requires_grad_(False)
     for stack in fused_linears(model):
         stack.unfreeze_adapters()
@@ -245,8 +246,11 @@ def _readable_errors(folder: Path) -> Iterator[None]:
         raise TiebreakError(f"{folder} is no model folder: it has no config.json")
     try:
         yield
-    except (OSError, ValueError, KeyError) as error:
-        raise TiebreakError(f"transformers cannot load a classifier from {folder}: {error}") from None
+    except TiebreakError:
+        raise
+    except Exception as error:  # its classes raise whatever they stumble over
+        reason = f"{type(error).__name__}: {' '.join(str(error).split()):.300}"
+        raise TiebreakError(f"transformers cannot load a classifier from {folder}: {reason}") from None
 
 
 def stored_head(folder: Path) -> Tensor:
