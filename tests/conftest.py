@@ -30,7 +30,7 @@ MOST_WORKERS = 8
 ON_SLURM = {"test_nine_scripts", "test_slurm_ranks", "test_slurm_real"}
 """Files that share one sandbox."""
 
-APART = {"test_benchmarks", "test_docs", "test_kill", "test_kill_steps", "test_multiprocess"}
+APART = {"test_benchmarks", "test_docs", "test_kill", "test_kill_steps", "test_killed", "test_multiprocess"}
 """Files of long tests that share nothing but what is made once for all workers."""
 
 
