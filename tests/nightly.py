@@ -42,7 +42,7 @@ def page(lines: Sequence[str], day: date) -> str:
     rows: dict[str, list[dict[str, object]]] = {}
     for found in map(json.loads, lines):
         rows.setdefault(found["what"], []).append(found)
-    table = ["| | cases | processor minutes or more | |", "|---|---|---|---|"]
+    table = ["| | cases | minutes by the clock | |", "|---|---|---|---|"]
     for what, parts in sorted(rows.items()):
         count, seconds = (sum(part[key] for part in parts) for key in ("count", "seconds"))  # type: ignore[misc]
         more = "; ".join(dict.fromkeys(str(part["more"]) for part in parts if part["more"]))
