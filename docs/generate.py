@@ -19,6 +19,9 @@ takes a recipe also takes `--set`, as often as needed: `--set distill.temperatur
 Everything but `compute`, `slurm` and `run_dir` is part of what a run makes: change a value, and `tiebreak plan` shows
 which tasks become stale (see [artifacts.md](artifacts.md)). Relative paths start at the recipe's folder.
 
+A number beyond its limit, and more than 10,000 tasks, are taken for a slip of the keyboard.
+`--set compute.check_limits=false` lifts these limits, all of them; bounds with a sign, such as <= 20, stay.
+
 This page is generated from `src/tiebreak/recipe/` by `python docs/generate.py`.
 """
 
@@ -83,6 +86,8 @@ def _reference(field: dict[str, Any]) -> str | None:
 
 
 def _type(field: dict[str, Any], titles: dict[str, str]) -> str:
+    if limit := field.get("limit"):
+        return f"{_type({k: v for k, v in field.items() if k != 'limit'}, titles)}, limit {limit:,}"
     if "anyOf" in field:
         return " or ".join(_type(choice, titles) for choice in field["anyOf"])
     if values := _values(field):

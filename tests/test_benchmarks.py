@@ -239,3 +239,21 @@ def test_near_duplicates_are_found_by_their_disguise(script: Script) -> None:
         assert row["after"] >= row["before"] if row["of"] == "disguise" else row["after"] == 0, row
     for kind in ("combining marks", "accents", "a system prompt in front", "one more turn"):
         assert rows[kind]["after"] == 1 > rows[kind]["before"]
+
+
+def test_growth_is_measured_at_three_sizes(script: Script) -> None:
+    table, line = script("growth.py", "--small", "--case", "equal rows").strip().split("\n\n")
+    rows = json.loads(line)["rows"]
+    assert [(row["rows"], row["votes"], row["groups"]) for row in rows] == [
+        (n, n, 1) for n in (250, 1000, 4000)
+    ]
+    for row in rows:
+        assert row["peak_gib"] > 0.05
+        assert f"| equal rows | {row['rows']:,} |" in table
+
+
+def test_growth_is_the_exponent_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    with_growth = runpy.run_path(str(BENCHMARKS / "growth.py"))["with_growth"]
+    sizes = [{"rows": n, "cpu_seconds": n**2 / 100} for n in (10, 20, 80)]
+    assert [row.get("growth") for row in with_growth(sizes)] == [None, 2.0, 2.0]

@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 from tiny_models import base
 
+from tiebreak.data_card import card as card_module
 from tiebreak.data_card import view
 from tiebreak.data_card.card import FRAME_TOKENS, build_card
 from tiebreak.data_card.standings import WIDEST_MARGIN
@@ -73,6 +74,17 @@ def test_planted_overlap_between_files(tmp_path):
     card = build_card({"votes": [one], "test": [two]})
     assert card.overlaps == [("one", "two", 1), ("two", "one", 1)]
     assert (card.votes, card.labelled) == (42, 21)
+
+
+def test_overlaps_of_very_many_files_are_those_of_their_roles(tmp_path, monkeypatch):
+    monkeypatch.setattr(card_module, "MOST_NAMED", 3)
+    question = "How do I bake a loaf of sourdough bread at home without a scale?"
+    votes = [write(tmp_path / f"votes{n}", [vote(n), vote(60 + n, prompt=question)]) for n in range(3)]
+    test = write(tmp_path / "test", [vote(51, prompt=f"{question} Thx"), vote(52)])
+    assert build_card({"votes": votes, "test": [test]}).overlaps == [
+        ("votes", "test", 3),
+        ("test", "votes", 1),
+    ]
 
 
 def test_truncation_under_a_budget(tmp_path):

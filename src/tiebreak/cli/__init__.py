@@ -22,7 +22,7 @@ from tiebreak.cli import models
 from tiebreak.cli.options import AsJson, FoldList, On, RecipeFile, Seed, Sets, Steps, numbers, words
 from tiebreak.commands import outputs, sweep
 from tiebreak.commands.demo import demo as run_demo
-from tiebreak.commands.init import FEWEST_VOTES, SYNTHETIC_VOTES, init_recipe, presets
+from tiebreak.commands.init import FEWEST_VOTES, MOST_VOTES, SYNTHETIC_VOTES, init_recipe, presets
 from tiebreak.commands.status import task_statuses
 from tiebreak.commands.table import show, show_findings, show_verdict
 from tiebreak.engine import local_runner
@@ -129,7 +129,8 @@ def init(
     votes: Annotated[list[Path] | None, typer.Option(help="A file of votes; may be given again.")] = None,
     preferences: Annotated[list[Path] | None, typer.Option(help="Preference pairs for step 1.")] = None,
     synthetic: Annotated[
-        int | None, typer.Option(min=FEWEST_VOTES, help="Make up this many votes, for the preset tiny.")
+        int | None,
+        typer.Option(min=FEWEST_VOTES, max=MOST_VOTES, help="Make up this many votes, for the preset tiny."),
     ] = None,
     seed: Seed = 0,
 ) -> None:
@@ -206,6 +207,8 @@ def plan(
     chosen = words(steps)
     gpu = find_card(card) if card else None
     work = _workspace(recipe, set_, folds, chosen)
+    for found in ingested(work):
+        terminal.note(found)
     if on == "slurm":
         scripts = SlurmJobs(work).planned_scripts(select(work, chosen))
         texts = [text for _, text in scripts]
@@ -214,8 +217,6 @@ def plan(
         else:
             terminal.result(*"\n".join(texts).split("\n"))
         return
-    for found in ingested(work):
-        terminal.note(found)
     states = plan_tasks(work, chosen)
     rows = [{"task": s.task.id, "state": s.status, "reason": str(s.reason)} for s in states]
     if gpu:
@@ -370,7 +371,7 @@ for command in (models.predict, models.evaluate, models.report, models.verify):
 def demo(
     folder: Annotated[Path, typer.Argument(help="Where to work; an unfinished demo goes on.")] = Path("demo"),
     votes: Annotated[
-        int, typer.Option(min=FEWEST_VOTES, help="How many votes to make up.")
+        int, typer.Option(min=FEWEST_VOTES, max=MOST_VOTES, help="How many votes to make up.")
     ] = SYNTHETIC_VOTES,
     seed: Seed = 0,
 ) -> None:

@@ -29,12 +29,16 @@ def predict(
     set_: Sets = None,
 ) -> None:
     """Predict P(A), P(B) and P(tie) of pairs of answers, by one model or the weighted mean of several."""
+    from tiebreak.commands.seen_votes import warn_of_seen
     from tiebreak.judge.predict_file import predict_file
+    from tiebreak.votes.formats.readers import read_whole
 
     if weights and fit:
         raise TiebreakError("--weights and --fit exclude each other: weights are given or fitted")
     outputs.refuse_unused(set_, models)
     folders = [outputs.model_folder(model, set_ or ()) for model in models]
+    if fit:
+        warn_of_seen(folders, read_whole(fit, "votes"))
     rows, used = predict_file(folders, pairs, output, device, weights_of(weights), fit, precision)
     shown = f", weights {', '.join(f'{weight:.4g}' for weight in used)}" if len(models) > 1 else ""
     terminal.result(f"{output}: {rows} rows{shown}")
@@ -47,7 +51,7 @@ def evaluate(
     ],
     labels: Annotated[Path, typer.Argument(help="A file of votes, or, for files alone, a solution.")],
     weights: Weights = None,
-    samples: Annotated[int, typer.Option(min=2, help="Bootstrap samples.")] = 1000,
+    samples: Annotated[int, typer.Option(min=2, max=1_000_000, help="Bootstrap samples.")] = 1000,
     confidence: Annotated[float, typer.Option(min=0.01, max=0.999, help="Of the intervals.")] = 0.95,
     device: Device = None,
     precision: Precision = "auto",

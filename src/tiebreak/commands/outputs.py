@@ -69,11 +69,13 @@ def predict_table(
 ) -> "Array":
     """Predictions (n, models, 3) of each model, given as for `model_folder`, for votes (votes.schema.SCHEMA).
 
-    Raises TiebreakError, before any prediction, for a recipe without a report or a folder that is no model.
+    Votes that a model has seen are warned of. Raises TiebreakError, before any prediction, for a recipe without a report or a folder that is no model.
     """
+    from tiebreak.commands.seen_votes import warn_of_seen
     from tiebreak.judge.ensemble import Ensemble
 
     folders = [model_folder(model, overrides) for model in models]
+    warn_of_seen(folders, votes)
     return Ensemble(folders, device=device, precision=precision).predict_table(votes)
 
 

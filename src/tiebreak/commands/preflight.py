@@ -85,7 +85,10 @@ class Preflight:
                 from tiebreak.model.classifier import require_loadable
 
                 require_loadable(here)
-        to_fetch, config = hub.download_size_and_config(folder, model.base, model.revision)
+        try:
+            to_fetch, config = hub.download_size_and_config(folder, model.base, model.revision)
+        except TiebreakError as error:
+            raise error if folder else self.work.unavailable(source, error) from None
         if to_fetch and config:
             config_facts.require(Path(model.base, "config.json"), config, {}, "name another revision")
             families.require(model.base, config)

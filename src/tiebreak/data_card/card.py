@@ -7,13 +7,13 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import permutations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from scipy import sparse
 
 from tiebreak.data_card import label_statistics
 from tiebreak.data_card.label_statistics import Disagreement, LengthBin
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 FRAME_TOKENS = 30
 """The approximate length of the published template, for estimates of truncation."""
+
+MOST_NAMED = 100
+"""Files whose overlaps with each other are listed; of more, those of their roles."""
 
 _QUANTILES = {"median": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
 
@@ -136,7 +139,7 @@ def build_card(
         missing_answers=int(features.missing.sum()),
         identical_answers=int(features.identical.sum()),
         duplicates=len(features) - len(np.unique(features.pair)),
-        overlaps=_overlaps(prompts),
+        overlaps=_overlaps(prompts, order),
         groups=len(sizes),
         largest_group=int(sizes.max()),
         voted_groups=_voted_groups(prompts, [name for name, (role, _) in order.items() if role == "votes"]),
@@ -223,11 +226,27 @@ def _scripts(script_N: NDArray[np.int64]) -> dict[str, float]:
     return dict(sorted(found, key=lambda pair: -pair[1]))
 
 
-def _overlaps(prompts: near_duplicates.Prompts) -> list[tuple[str, str, int]]:
-    """The number of rows of a file whose group of prompts is in another file, for each two files that overlap."""
-    pairs = permutations(prompts.rows, 2)
-    counts = [(one, other, int(prompts.overlap_mask(one, other).sum())) for one, other in pairs]
-    return [found for found in counts if found[2]]
+def _overlaps(
+    prompts: near_duplicates.Prompts, order: Mapping[str, tuple[Role, Path]]
+) -> list[tuple[str, str, int]]:
+    """The number of rows of a file whose group of prompts is in another file, for each two files that overlap.
+
+    Of more than MOST_NAMED files, roles stand for their files: every two files would be too many to read.
+    """
+    names = {file: file if len(order) <= MOST_NAMED else role for file, (role, _) in order.items()}
+    sources = list(dict.fromkeys(names.values()))
+    source_N = np.concatenate(
+        [np.full(len(rows), sources.index(names[file])) for file, rows in prompts.rows.items()]
+    )
+    group_N = _groups(prompts)
+    rows_SG = sparse.coo_array((np.ones(len(group_N), np.int64), (source_N, group_N))).tocsr()
+    shared_SS = (rows_SG @ (rows_SG > 0).T.astype(np.int64)).toarray()
+    return [
+        (one, other, n)
+        for a, one in enumerate(sources)
+        for b, other in enumerate(sources)
+        if a != b and (n := int(shared_SS[a, b]))
+    ]
 
 
 def _voted_groups(prompts: near_duplicates.Prompts, files: Sequence[str]) -> int:

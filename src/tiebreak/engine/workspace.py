@@ -5,9 +5,11 @@ equal keys have equal results, so that one run reuses the artifacts of another.
 """
 
 import hashlib
+import os
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,7 @@ from tiebreak.recipe import loader
 from tiebreak.recipe.schema import Recipe
 from tiebreak.votes.formats.hub_datasets import parse_location
 
+_SHOWN_MODELS = 5
 _PIECES = 256
 _PIECE = 2**18
 """Bytes of a piece: together 64 MiB."""
@@ -135,8 +138,30 @@ class Workspace:
             raise TiebreakError(
                 f"no model folder {source.location!r}: looked for {path}, as {self.path} says. "
                 "A model is a folder with config.json, a .gguf file, or on the hub owner/name or owner/name/file.gguf"
+                + self._models_nearby(path)
             )
         return None
+
+    def unavailable(self, source: Source, error: TiebreakError) -> TiebreakError:
+        """The error of a model that the hub does not give, with the folders that may be meant by its name instead."""
+        nearby = self._models_nearby(self.root / Path(source.location).expanduser())
+        return TiebreakError(f"{error}. Nor is there such a folder{nearby}") if nearby else error
+
+    def _models_nearby(self, path: Path) -> str:
+        """A hint that names the model folders beside a path, or in folders beside its own; empty if there are none."""
+        around = (path.parent, path.parent.parent)
+        found = {
+            file.parent
+            for base in around
+            for depth in ("*", "*/*")
+            for file in base.glob(f"{depth}/config.json")
+        }
+        names = sorted(os.path.relpath(folder, self.root) for folder in found)
+        close = get_close_matches(os.path.relpath(path, self.root), names, n=_SHOWN_MODELS, cutoff=0)
+        if not close:
+            return ""
+        more = f" and {len(names) - len(close)} more" if len(names) > len(close) else ""
+        return f"; model folders nearby, the likeliest first: {', '.join(close)}{more}"
 
     def resolve(self, source: Source) -> Path:
         """Resolve a source to a local path; a hub model is downloaded if not cached, a GGUF file converted.
@@ -222,7 +247,10 @@ class Workspace:
         if path := self.local(source):
             return content_fingerprint(path, whole=not source.is_model)
         if source.is_model:
-            return f"hub:{source.location}@{hub.commit(source.location, source.revision)}"
+            try:
+                return f"hub:{source.location}@{hub.commit(source.location, source.revision)}"
+            except TiebreakError as error:
+                raise self.unavailable(source, error) from None
         return str(self.resolve(source))
 
 

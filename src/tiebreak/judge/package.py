@@ -12,6 +12,7 @@ from tiebreak.errors import TiebreakError
 from tiebreak.hashes import file_digest
 from tiebreak.output import write_atomically
 from tiebreak.recipe.loader import RECIPE
+from tiebreak.recipe.problems import problems
 from tiebreak.recipe.schema import Prompt, Tta
 from tiebreak.seen import MANIFEST
 from tiebreak.stats import blend
@@ -100,19 +101,26 @@ def read(folder: Path) -> Package:
     """The package of a model folder. Raises TiebreakError if the folder is missing or was not made here."""
     if not folder.is_dir():
         raise TiebreakError(f"no model folder at {folder}; `tiebreak run` makes one and prints its path")
-    try:
-        return Package.model_validate_json((folder / NAME).read_bytes())
-    except FileNotFoundError:
+    if not (folder / NAME).exists() or (folder / NAME).is_fifo():  # which would be waited for
         raise TiebreakError(
             f"{folder} has no {NAME}, so it is not a model that tiebreak made. Valid: the folder `model` "
             "that `tiebreak run` prints at its end"
-        ) from None
+        )
+    try:
+        return Package.model_validate_json((folder / NAME).read_bytes())
     except OSError as error:
         raise TiebreakError(f"{folder / NAME} cannot be read: {error.strerror}; {AGAIN}") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise TiebreakError(f"{folder / NAME} is damaged: {where}: {first['msg']}; {again(folder)}") from None
+        problem = next(problems(error, _tree(folder / NAME), Package))
+        raise TiebreakError(f"{folder / NAME} is damaged: {problem}; {again(folder)}") from None
+
+
+def _tree(file: Path) -> Any:
+    """What a file holds that could not be read as a package; None if it is no JSON."""
+    try:
+        return json.loads(file.read_bytes())
+    except (ValueError, RecursionError):
+        return None
 
 
 def again(folder: Path) -> str:

@@ -20,6 +20,17 @@ _OPTIONAL = (
     "intermediate_size",
     "max_position_embeddings",
 )
+_MOST = {
+    "num_labels": 10**5,
+    "vocab_size": 10**8,
+    "hidden_size": 10**6,
+    "intermediate_size": 10**7,
+    "num_hidden_layers": 10**4,
+    "num_attention_heads": 10**5,
+    "num_key_value_heads": 10**5,
+    "head_dim": 10**5,
+}
+"""Far more than any model has. transformers makes what config.json says, until memory is out."""
 _TYPES = ("float32", "float16", "bfloat16", "float64", "auto")
 
 
@@ -49,9 +60,21 @@ def _problems(config: Mapping[str, Any], shapes: Shapes) -> Iterator[str]:
     names, layers = _names_by_layer(shapes), config.get("num_hidden_layers", 0)
     if names and (layers > len(names) or (kind in families.VERIFIED and layers != len(names))):
         yield f"num_hidden_layers is {layers}, and the files hold {len(names)} layers"
+    yield from _beyond_models(config)
     if kind in families.VERIFIED:
         yield from _unequal_parts(config)
         yield from _contradictions(config, shapes)
+
+
+def _beyond_models(config: Mapping[str, Any]) -> Iterator[str]:
+    """Sizes that no model has, also in the part for text of a model that reads more."""
+    text = config.get("text_config")
+    for section in (config, text if isinstance(text, Mapping) else {}):
+        for key, most in _MOST.items():
+            value = section.get(key)
+            if isinstance(value, int | float) and not 0 <= value <= most:
+                hint = "; a judge has three, so that key may go" if key == "num_labels" else ""
+                yield f"{key} is {value:.15g}, and valid is 0 to {most:,}{hint}"
 
 
 def _unequal_parts(config: Mapping[str, Any]) -> Iterator[str]:

@@ -199,8 +199,14 @@ def _encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> Iterato
 
 def _frame(tokenizer: PreTrainedTokenizerBase, template: str) -> tuple[Tokens, ...]:
     """The template's pieces as tokens, with BOS first if the family's tokenizer adds one itself."""
+    if not isinstance(tokenizer.eos_token_id, int):
+        raise TiebreakError(
+            f"the tokenizer of {tokenizer.name_or_path} has no EOS token, with which every row ends: name one of its "
+            "tokens as eos_token in its tokenizer_config.json"
+        )
     pieces = list(_encode(tokenizer, TEMPLATES[template]))
-    adds_bos = tokenizer.bos_token_id is not None and tokenizer.bos_token_id in tokenizer("x")["input_ids"]
+    backend: Any = tokenizer.backend_tokenizer
+    adds_bos = tokenizer.bos_token_id is not None and tokenizer.bos_token_id in backend.encode("x").ids
     bos: Iterable[int] = [tokenizer.bos_token_id] if adds_bos else []
     head, *between, tail = pieces
     ids = [[*bos, *head], *between, [*tail, tokenizer.eos_token_id]]
