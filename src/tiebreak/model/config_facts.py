@@ -60,10 +60,10 @@ def _problems(config: Mapping[str, Any], shapes: Shapes) -> Iterator[str]:
     names, layers = _names_by_layer(shapes), config.get("num_hidden_layers", 0)
     if names and (layers > len(names) or (kind in families.VERIFIED and layers != len(names))):
         yield f"num_hidden_layers is {layers}, and the files hold {len(names)} layers"
-    yield from _beyond_models(config)
     if kind in families.VERIFIED:
         yield from _unequal_parts(config)
         yield from _contradictions(config, shapes)
+    yield from _beyond_models(config)
 
 
 def _beyond_models(config: Mapping[str, Any]) -> Iterator[str]:
