@@ -11,6 +11,8 @@ from tiebreak.model.fast.compile import HEAD_SIZES
 from tiebreak.model.fast.fuse import fuse
 from tiebreak.tokens.packing import pack
 
+pytestmark = pytest.mark.slow
+
 
 def config_of(kind: str, **settings: object) -> dict:
     return CONFIG_MAPPING[kind](**settings).to_dict()
@@ -23,7 +25,6 @@ def test_a_verified_family_equals_plain_transformers(kind: str) -> None:
     assert families.is_verified(config_of(kind))
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="Triton's interpreter is for machines without a GPU")
 @pytest.mark.parametrize("kind", families.VERIFIED)
 def test_the_kernels_of_a_gpu_equal_plain_transformers(kind: str) -> None:
