@@ -3,7 +3,7 @@ BIN := .venv/bin
 READY := .venv/ready
 export PYTHON
 
-# a worker a core; tests/conftest.py says what comes first, and what goes to one worker
+# about a worker a core; tests/conftest.py says what comes first, and what goes to one worker
 PYTEST := $(BIN)/python -m pytest -n auto --no-loadscope-reorder
 
 .PHONY: help demo test quick thorough nightly golden lint format clean

@@ -36,8 +36,8 @@ APART = {"test_benchmarks", "test_docs", "test_kill", "test_kill_steps", "test_k
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """A worker a core, hyperthreads too: many tests wait for other processes."""
-    return min(len(os.sched_getaffinity(0)), MOST_WORKERS)
+    """A worker a core, hyperthreads too, and one more: many tests wait for other processes."""
+    return min(len(os.sched_getaffinity(0)) + 1, MOST_WORKERS)
 
 
 @pytest.hookimpl(optionalhook=True)

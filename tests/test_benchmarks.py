@@ -147,7 +147,7 @@ def test_coverage_of_the_data_card_at_a_tiny_size(script: Script) -> None:
     assert all(row["per_cent"] is None or 0 <= row["per_cent"] <= 100 for row in rows)
 
 
-@pytest.mark.thorough
+@pytest.mark.nightly
 @pytest.mark.usefixtures("few_trees")
 def test_every_variant_of_the_ladder_is_measured(script: Script, tmp_path: Path) -> None:
     arguments = ("--work", str(tmp_path), "--seeds", "2", "--votes", "240")
@@ -194,7 +194,7 @@ def test_the_page_of_real_votes_says_how_it_was_made(monkeypatch: pytest.MonkeyP
         assert "{" not in page
 
 
-@pytest.mark.thorough
+@pytest.mark.nightly
 @pytest.mark.usefixtures("few_trees")
 def test_real_votes_at_a_tiny_size(script: Script, shared_data: Path, tmp_path: Path) -> None:
     arguments = (str(shared_data), "--work", str(tmp_path), "--small")

@@ -1,12 +1,11 @@
 """The whole recipe on real votes: nulls, lone surrogates, quoted newlines, prompts in several files."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from forked import Tiebreak
 
 import tiebreak
 from tiebreak.votes.schema import EXTRA, LOCKBOX, read_table
@@ -30,20 +29,16 @@ SMALL = {
 }
 
 
-def run(*arguments: object) -> str:
-    command = [Path(sys.executable).parent / "tiebreak", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
-
-
 @pytest.mark.slow
 def test_the_recipe_runs_on_real_votes(shared_data: Path, tmp_path: Path) -> None:
     votes, extra = shared_data / "lmsys/train.csv", shared_data / "pairs/autoj_human.parquet"
     preferences = shared_data / "pairs/hh_rlhf_test.parquet"
-    run("init", tmp_path / "real", "--preset", "tiny", "--votes", votes, "--preferences", preferences)
+    Tiebreak(
+        "init", tmp_path / "real", "--preset", "tiny", "--votes", votes, "--preferences", preferences
+    ).finish()
     changes = {**SMALL, "data.extra": json.dumps([str(extra)])}
-    run("run", tmp_path / "real", *(x for key, value in changes.items() for x in ("--set", f"{key}={value}")))
+    sets = (x for key, value in changes.items() for x in ("--set", f"{key}={value}"))
+    Tiebreak("run", tmp_path / "real", *sets).finish()
     artifacts = tmp_path / "real/run/artifacts"
     (rows,) = artifacts.glob("split/votes-*/rows.parquet")
     fold = read_table(rows)["fold"].to_numpy()
