@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -68,7 +68,7 @@ def expand(paths: Iterable[Path]) -> list[Path]:
 
 
 def records(path: Path, columns: Collection[str] = ()) -> Iterator[Row]:
-    """Stream the records of one file. Of Parquet only `columns` are read, if it has any of them.
+    """Stream the records of one file. Of Parquet only `columns` are read, if it has any of them; all without `columns`.
 
     Raises TiebreakError if the file cannot be opened, or is of no format known here.
     """
@@ -80,6 +80,17 @@ def records(path: Path, columns: Collection[str] = ()) -> Iterator[Row]:
             yield from _decompressed(path, file, columns)
     except (IsADirectoryError, PermissionError) as error:
         raise TiebreakError(f"cannot read {path}: {error.strerror}") from None
+
+
+def arriving(stream: BinaryIO) -> Iterator[Row]:
+    """Stream JSON Lines from a pipe, each as soon as it has come."""
+    for count, line in enumerate(filter(bytes.strip, iter(partial(stream.readline, MAX_RECORD), b"")), 1):
+        try:
+            text = line.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            yield count, RowError("not UTF-8")
+        else:
+            yield count, _parsed(text)
 
 
 def _hidden(path: Path) -> bool:
@@ -201,7 +212,7 @@ def _records_in(span: list[str], header: list[str], delimiter: str) -> int:
 
 
 def _require_unique(path: Path, names: list[str], columns: Collection[str]) -> None:
-    if repeated := sorted(name for name in columns if names.count(name) > 1):
+    if repeated := sorted(name for name in columns or names if names.count(name) > 1):
         raise TiebreakError(f"{path} has more than one column {repeated[0]}; rename or remove the others")
 
 
