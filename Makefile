@@ -6,7 +6,7 @@ export PYTHON
 # a worker a core; tests/conftest.py says what comes first, and what goes to one worker
 PYTEST := $(BIN)/python -m pytest -n auto --no-loadscope-reorder
 
-.PHONY: help demo test quick thorough golden lint format clean
+.PHONY: help demo test quick thorough nightly golden lint format clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -15,13 +15,16 @@ demo: $(READY)  ## all nine steps on synthetic votes and tiny models; ends with 
 	@$(BIN)/tiebreak demo
 
 test: $(READY)  ## the tests (choose some: make test ARGS="tests/data -x")
-	@$(PYTEST) -m "not thorough" $(ARGS)
+	@$(PYTEST) -m "not thorough and not nightly" $(ARGS)
 
 quick: $(READY)  ## those that take seconds
-	@$(PYTEST) -m "not slow and not thorough" $(ARGS)
+	@$(PYTEST) -m "not slow and not thorough and not nightly" $(ARGS)
 
 thorough: $(READY)  ## those that take minutes: every task killed three times, a real Slurm
-	@$(PYTEST) -m thorough $(ARGS)
+	@$(PYTEST) -m "thorough and not nightly" $(ARGS)
+
+nightly: $(READY)  ## those that take tens of minutes: damaged files by the thousand, 200 kills; writes docs/nightly.md
+	@$(BIN)/python tests/nightly.py -n auto --no-loadscope-reorder $(ARGS)
 
 golden: $(READY)  ## renew what each step's output is tested against, unless a VERSION has to rise first
 	@$(BIN)/python tests/golden.py

@@ -236,7 +236,9 @@ def compare(chosen: argparse.Namespace, source_of: Mapping[str, str]) -> list[di
     first = Part(0).workspace(chosen.work)
     rows = read_table(first.folder(first.find("split/votes")) / "rows.parquet")
     lockbox, aside = splits.lockbox(rows), splits.calibration(rows)
-    arms = {name: predictions for name, predictions in arms_of(chosen, rows) if all(predictions)}
+    arms = {
+        name: predictions for name, predictions in arms_of(chosen, rows) if predictions and all(predictions)
+    }
     every = {
         f"{name}/{seed}/{n}": p_NC
         for name, predictions in arms.items()

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tiebreak.model.families import VERIFIED
 from tiebreak.recipe.schema import Recipe
 
 PAGE = Path(__file__).with_name("recipe.md")
@@ -18,7 +19,21 @@ takes a recipe also takes `--set`, as often as needed: `--set distill.temperatur
 Everything but `compute`, `slurm` and `run_dir` is part of what a run makes: change a value, and `tiebreak plan` shows
 which tasks become stale (see [artifacts.md](artifacts.md)). Relative paths start at the recipe's folder.
 
+A number beyond its limit, and more than 10,000 tasks, are taken for a slip of the keyboard.
+`--set compute.check_limits=false` lifts these limits, all of them; bounds with a sign, such as <= 20, stay.
+
 This page is generated from `src/tiebreak/recipe/` by `python docs/generate.py`.
+"""
+
+FAMILIES = f"""## Families of models
+
+A base is a decoder in safetensors that transformers can load as a sequence classifier, without code of its own. Verified, by a test
+that compares packed documents with plain transformers, are these values of `model_type` in its config.json:
+{", ".join(f"`{name}`" for name in VERIFIED)}.
+
+Any other family is compared in the same way, as a tiny random model on the CPU, before `tiebreak check`, `tiebreak plan` or a
+run does anything, and is refused where it differs: recurrent layers, attention sinks, attention to both sides. Rows
+are at most as long as the model has positions (`max_position_embeddings`; with longrope, as long as its first factors hold).
 """
 
 
@@ -30,7 +45,7 @@ def page() -> str:
     for name, title in titles.items():
         section = schema["$defs"][name]
         tables += [f"## {title}\n", section.get("description", ""), _table(section, schema["$defs"], titles)]
-    return "\n".join([INTRODUCTION, *tables])
+    return "\n".join([INTRODUCTION, *tables, FAMILIES])
 
 
 def _titles(schema: dict[str, Any], sections: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -71,6 +86,8 @@ def _reference(field: dict[str, Any]) -> str | None:
 
 
 def _type(field: dict[str, Any], titles: dict[str, str]) -> str:
+    if limit := field.get("limit"):
+        return f"{_type({k: v for k, v in field.items() if k != 'limit'}, titles)}, limit {limit:,}"
     if "anyOf" in field:
         return " or ".join(_type(choice, titles) for choice in field["anyOf"])
     if values := _values(field):

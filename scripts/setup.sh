@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Make .venv ready. torch comes first and by itself, so that no other package chooses it. A CUDA or ROCm build
 # that the base Python already has is used where it stands: .venv sees its folder, and pip may not replace it.
+# HASHES=1 has pip refuse every file, but of torch, whose hash is not in constraints-hashes.txt.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
@@ -32,4 +33,11 @@ fi
 
 install() { .venv/bin/python -m pip install -qq --no-input --disable-pip-version-check -c "$constraints" "$@"; }
 install torch
-install -e '.[quantize,qlora,dev]'
+if [ -n "${HASHES:-}" ]; then
+  # pip checks the hash of every file but torch's; what torch brought is left as it is
+  checked() { .venv/bin/python -m pip install -qq --no-input --disable-pip-version-check --no-deps "$@"; }
+  checked --require-hashes -r constraints-hashes.txt
+  checked --no-build-isolation -e .
+else
+  install -e '.[quantize,qlora,dev]'
+fi

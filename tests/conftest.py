@@ -30,7 +30,7 @@ MOST_WORKERS = 8
 ON_SLURM = {"test_nine_scripts", "test_slurm_ranks", "test_slurm_real"}
 """Files that share one sandbox."""
 
-APART = {"test_benchmarks", "test_docs", "test_kill", "test_kill_steps", "test_multiprocess"}
+APART = {"test_benchmarks", "test_docs", "test_kill", "test_kill_steps", "test_killed", "test_multiprocess"}
 """Files of long tests that share nothing but what is made once for all workers."""
 
 
@@ -62,7 +62,7 @@ def scope(nodeid: str) -> str:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What is slow comes first, so that no worker is left with it at the end."""
-    items.sort(key=lambda item: not any(map(item.get_closest_marker, ("slow", "thorough"))))
+    items.sort(key=lambda item: not any(map(item.get_closest_marker, ("slow", "thorough", "nightly"))))
 
 
 @pytest.fixture(autouse=True)

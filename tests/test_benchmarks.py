@@ -18,6 +18,8 @@ from tiebreak.model import classifier
 from tiebreak.votes import synthetic
 from tiebreak.votes.schema import LOCKBOX, SCHEMA, write_table
 
+pytestmark = pytest.mark.slow
+
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 ARMS = ("gemma-score/reference", "gemma-score/int8", "llama-step/fp8")
 Script = Callable[..., str]
@@ -36,7 +38,6 @@ def script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
     return run
 
 
-@pytest.mark.slow
 def test_arms_run_and_a_later_call_goes_on(script: Script, tmp_path: Path) -> None:
     file = tmp_path / "rows.jsonl"
     script("gpu.py", "--small", "--into", str(file), ARMS[0])
@@ -54,7 +55,6 @@ def test_arms_run_and_a_later_call_goes_on(script: Script, tmp_path: Path) -> No
     assert set(found) >= {"versions", "commit", "bf16_peak_tflops"}
 
 
-@pytest.mark.slow
 def test_sixteen_bits_are_beside_fp32(script: Script) -> None:
     *_, line = script("sixteen_bits.py", str(base("llama"))).strip().split("\n\n")
     exact, noisy, plain = json.loads(line)["rows"]
@@ -96,7 +96,6 @@ def test_attention_is_timed_beside_torchs_own(script: Script) -> None:
     assert len(lines) == len(found)
 
 
-@pytest.mark.slow
 def test_gptq_is_compared_with_rounding(script: Script) -> None:
     pytest.importorskip("llmcompressor")
     *_, table, line = script("quantize.py", "--small").strip().split("\n\n")
@@ -130,7 +129,6 @@ def test_coverage_is_counted_for_every_arm(script: Script) -> None:
     assert sum(covered) / len(covered) > 80
 
 
-@pytest.mark.slow
 def test_few_votes_lose_less_with_the_prior(script: Script) -> None:
     *tables, line = script("few_votes.py", "--small").strip().split("\n\n")
     lost = {(row["arm"], row["figure"]): row["excess"] for row in json.loads(line)["rows"]}
@@ -142,7 +140,6 @@ def test_few_votes_lose_less_with_the_prior(script: Script) -> None:
         assert f"| {figure} | {value:.1f} |" in "\n".join(tables)
 
 
-@pytest.mark.slow
 def test_coverage_of_the_data_card_at_a_tiny_size(script: Script) -> None:
     *_, line = script("coverage_card.py", "--small").strip().split("\n\n")
     rows = json.loads(line)["rows"]
@@ -239,3 +236,21 @@ def test_near_duplicates_are_found_by_their_disguise(script: Script) -> None:
         assert row["after"] >= row["before"] if row["of"] == "disguise" else row["after"] == 0, row
     for kind in ("combining marks", "accents", "a system prompt in front", "one more turn"):
         assert rows[kind]["after"] == 1 > rows[kind]["before"]
+
+
+def test_growth_is_measured_at_three_sizes(script: Script) -> None:
+    table, line = script("growth.py", "--small", "--case", "equal rows").strip().split("\n\n")
+    rows = json.loads(line)["rows"]
+    assert [(row["rows"], row["votes"], row["groups"]) for row in rows] == [
+        (n, n, 1) for n in (250, 1000, 4000)
+    ]
+    for row in rows:
+        assert row["peak_gib"] > 0.05
+        assert f"| equal rows | {row['rows']:,} |" in table
+
+
+def test_growth_is_the_exponent_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    with_growth = runpy.run_path(str(BENCHMARKS / "growth.py"))["with_growth"]
+    sizes = [{"rows": n, "cpu_seconds": n**2 / 100} for n in (10, 20, 80)]
+    assert [row.get("growth") for row in with_growth(sizes)] == [None, 2.0, 2.0]

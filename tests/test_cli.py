@@ -335,11 +335,12 @@ def test_evaluate_names_a_missing_model(tiebreak, recipe: Path, tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_evaluate_takes_models_beside_files(tiebreak, tiny_run, tmp_path: Path) -> None:
+def test_evaluate_takes_models_beside_files(tiebreak, tiny_run, tmp_path: Path, caplog) -> None:
     votes, file = tiny_run.folder / "data" / "votes.parquet", tmp_path / "p.parquet"
     assert tiebreak("predict", tiny_run.model, votes, "-o", file)[0] == 0
     code, out, err = tiebreak("evaluate", tiny_run.recipe, tiny_run.folder, file, votes, "--json")
     assert code == 0, err
+    assert caplog.text.count("has learned from votes on the prompts of") == 1, "two names of one judge"
     losses = {
         row["predictions"]: row["value"] for row in json.loads(out)["rows"] if row["metric"] == "log_loss"
     }

@@ -13,7 +13,15 @@ import pytest
 from tiebreak.commands import row_files
 from tiebreak.errors import TiebreakError
 from tiebreak.evaluate import submission
-from tiebreak.output import new_file, new_folder, replace_link, replacing, replacing_folder, write_atomically
+from tiebreak.output import (
+    inside,
+    new_file,
+    new_folder,
+    replace_link,
+    replacing,
+    replacing_folder,
+    write_atomically,
+)
 from tiebreak.votes import parquet
 from tiebreak.votes.schema import write_table
 
@@ -53,6 +61,19 @@ def test_a_new_folder_is_made_or_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(TiebreakError, match=r"cannot write to the folder .*file: File exists"):
         new_folder(tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    "parts", [("..",), ("a", "..", "b"), ("a/../../b",), ("/etc",), ("link",), ("link", "b")]
+)
+def test_a_place_in_a_folder_is_in_it(tmp_path: Path, parts: tuple[str, ...]) -> None:
+    root = tmp_path / "root"
+    (tmp_path / "real").mkdir()
+    root.symlink_to("real")
+    (root / "link").symlink_to(".")
+    with pytest.raises(TiebreakError, match="is a link or leads out of"):
+        inside(root, *parts)
+    assert inside(root, "a", "b/c") == root / "a" / "b" / "c"
 
 
 def write_in_turn(path: Path, text: str) -> None:

@@ -55,12 +55,14 @@ def inside(root: Path, *parts: str) -> Path:
 
     Raises TiebreakError if a link or `..` below it leads elsewhere: nothing is written through those.
     """
-    path = root.joinpath(*parts)
-    if os.path.realpath(path) != os.path.join(os.path.realpath(root), *parts):
-        raise TiebreakError(
-            f"{path} is a link, or behind one, and nothing in {root} is read or written through links: "
-            "move what it points to there, or remove the link"
-        )
+    path = root
+    for part in Path(*parts).parts:
+        path = path / part
+        if part in ("..", os.sep) or path.is_symlink():
+            raise TiebreakError(
+                f"{path} is a link or leads out of {root}, and nothing there is read or written through those: "
+                "move what it points to into the folder, or remove the link"
+            )
     return path
 
 

@@ -42,7 +42,7 @@ def _recorded(folders: Iterable[Path], kind: str) -> Groups:
     for folder in folders:
         try:
             groups.update(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))[kind])
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
             raise TiebreakError(
                 f"{folder} has no record of the votes that it has seen; make it again"
             ) from None

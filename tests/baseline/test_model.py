@@ -14,6 +14,8 @@ from tiebreak.errors import TiebreakError
 from tiebreak.stats.metrics import log_loss, prior_prediction
 from tiebreak.votes.schema import probabilities, swap_answers
 
+pytestmark = pytest.mark.slow
+
 
 def test_it_learns_what_the_votes_show(votes, baseline) -> None:
     y = probabilities(votes)
@@ -71,7 +73,6 @@ def test_classes_that_do_not_occur_are_unlikely_and_no_error(votes, kinds, monke
     assert found[:, 2].mean() > 0.3 if 2 in kinds else found[:, 2].mean() < 0.2
 
 
-@pytest.mark.slow
 def test_weights_and_soft_labels_count(votes, monkeypatch) -> None:
     """A vote of weight 0 has no effect on what is fitted to labels."""
     monkeypatch.setitem(model.TREES, "max_iter", 5)
@@ -106,7 +107,6 @@ def test_weights_name_the_parts(baseline) -> None:
     assert list(baseline.weights()) == [f"weight_{part}" for part in PARTS]
 
 
-@pytest.mark.slow
 def test_on_real_votes_it_beats_the_class_shares(shared_data) -> None:
     from tiebreak.votes.formats.readers import read_all
     from tiebreak.votes.near_duplicates import prompt_groups

@@ -108,5 +108,9 @@ def test_a_plan_says_it_of_votes_that_were_read(tiebreak, tmp_path: Path) -> Non
     assert code == 0, err
     assert "warning  data.votes: all 120 votes prefer A" in err
     assert "warning" not in out
+    code, out, err = tiebreak("plan", work.path, "--on", "slurm")
+    assert code == 0, err
+    assert "warning  data.votes: all 120 votes prefer A" in err
+    assert "120 votes" not in out
     (work.folder(task) / "votes.parquet").write_bytes(b"damaged")
     assert not list(ingested(work)), "what has to be read again says nothing"

@@ -4,8 +4,10 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from safetensors.numpy import save_file
 from tiny_models import base
 from transformers import Gemma2Config, LlamaConfig
 
@@ -38,13 +40,15 @@ distill: {training: {epochs: 1, max_tokens: 60}}
 
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
-    """A recipe over models of real size by their configs; the weights beside them are tiny."""
+    """A recipe over models of real size by their configs; the weights beside them say nothing of their sizes."""
     shutil.copytree(base("llama"), tmp_path / "models" / "llama")
     shutil.copytree(base("gemma2"), tmp_path / "models" / "gemma")
     LlamaConfig(hidden_size=4096, intermediate_size=14336, num_key_value_heads=8).save_pretrained(
         tmp_path / "models" / "llama"
     )
     Gemma2Config().save_pretrained(tmp_path / "models" / "gemma")
+    for name in ("llama", "gemma"):
+        save_file({"nothing": np.zeros(1)}, tmp_path / "models" / name / "model.safetensors")
     pq.write_table(synthetic.generate(600, 0), tmp_path / "votes.parquet")
     pq.write_table(synthetic.generate(80, 1), tmp_path / "pairs.parquet")
     path = tmp_path / "recipe.yaml"

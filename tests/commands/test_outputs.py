@@ -45,3 +45,13 @@ def test_no_report_yet(tmp_path: Path) -> None:
         shutil.copytree(base("llama"), recipe.parent / "models" / name)
     with pytest.raises(TiebreakError, match=f"has no report yet; make it with: tiebreak run '{recipe}'"):
         outputs.report(recipe)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", "\xff", None])
+def test_damaged_metrics(tmp_path: Path, content: str | None) -> None:
+    if content is None:
+        (tmp_path / "metrics.json").mkdir()
+    else:
+        (tmp_path / "metrics.json").write_text(content, encoding="latin-1")
+    with pytest.raises(TiebreakError, match=r"metrics\.json is damaged: .*; run the evaluation again"):
+        outputs.read_metrics(tmp_path)

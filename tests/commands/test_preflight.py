@@ -3,14 +3,18 @@
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import gguf_files
 import httpx
+import numpy as np
 import pytest
 from huggingface_hub import errors
+from safetensors.numpy import save_file
 from tiny_models import base
+from transformers import GptOssConfig
 
 from tiebreak.commands import preflight
 from tiebreak.commands.preflight import Preflight
@@ -53,6 +57,13 @@ def findings(
 ) -> dict[str, Finding]:
     found = Preflight(Workspace(recipe, sets), card, on_slurm).findings()
     return {finding.about: finding for finding in found}
+
+
+def become_9b(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a tiny model's folder pass for Gemma-2-9B's, with weights that nobody compares with their sizes."""
+    monkeypatch.setattr("tiebreak.model.classifier.require_loadable", lambda _: None)
+    (folder / "config.json").write_text(json.dumps(GEMMA_9B))
+    save_file({"nothing": np.zeros(1)}, folder / "model.safetensors")
 
 
 def test_all_is_well(recipe: Path) -> None:
@@ -117,6 +128,47 @@ def test_every_command_refuses_a_damaged_model_before_any_work(
     assert not (recipe.parent / "run").exists()
 
 
+@pytest.mark.parametrize("command", ["plan", "run", "check", "fetch"])
+def test_a_family_that_packing_gets_wrong_is_refused_before_any_work(
+    recipe: Path, command: str, tiebreak: Callable[..., tuple[int, str, str]]
+) -> None:
+    from tiebreak.votes import synthetic
+
+    synthetic.write(recipe.parent, 60, seed=0)
+    recipe.write_text(recipe.read_text().replace("votes.csv", "data/votes.parquet"))
+    config = GptOssConfig(num_hidden_layers=2, layer_types=["sliding_attention", "full_attention"])
+    (recipe.parent / "models" / "gemma" / "config.json").write_text(json.dumps(config.to_dict()))
+    code, out, err = tiebreak(command, recipe)
+    assert code == 2
+    assert "is of the family 'gpt_oss', which tiebreak cannot run: its attention takes s_aux" in out + err
+    assert not (recipe.parent / "run").exists()
+
+
+def test_a_family_on_the_hub_is_refused_before_it_is_fetched(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_the_hub(monkeypatch, tmp_path)
+    (tmp_path / "gemma.json").write_text(json.dumps({"model_type": "mine", "auto_map": {"AutoModel": "m.M"}}))
+    found = findings(recipe, HUB)["models.student"]
+    assert found.level == "error"
+    assert (
+        "google/gemma-2-9b-it is of the family 'mine', which tiebreak cannot run: it brings its own"
+        in found.text
+    )
+    assert "trust_remote_code" not in found.text
+
+
+def test_a_mixture_of_experts_is_told_what_its_adapter_leaves_out(recipe: Path) -> None:
+    folder = recipe.parent / "models" / "gemma"
+    config = json.loads((folder / "config.json").read_text()) | {"num_local_experts": 8}
+    (folder / "config.json").write_text(json.dumps(config))
+    found = [f for f in Preflight(Workspace(recipe)).findings() if f.about == "models.student"]
+    assert [f.level for f in found if "mixture of experts" in f.text] == ["warning"]
+    sets = ("models.student.precision=nf4",)
+    found = [f for f in Preflight(Workspace(recipe, sets)).findings() if f.about == "models.student"]
+    assert [f.level for f in found if "--set models.student.precision=bf16" in f.text] == ["error"]
+
+
 def test_a_shard_that_is_missing_is_named(recipe: Path) -> None:
     folder = recipe.parent / "models" / "gemma"
     index = {"weight_map": {"a": "model.safetensors", "b": "model-00002-of-00002.safetensors"}}
@@ -179,7 +231,7 @@ def test_offline_the_error_names_the_command(recipe: Path, monkeypatch: pytest.M
 def test_unsupported_precision_and_memory_that_does_not_fit(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (recipe.parent / "models" / "gemma" / "config.json").write_text(json.dumps(GEMMA_9B))
+    become_9b(recipe.parent / "models" / "gemma", monkeypatch)
 
     def student(card: str, *sets: str) -> Finding:
         return findings(recipe, *sets, card=find_card(card))[f"models.student on {card}"]
@@ -205,16 +257,16 @@ def test_the_shipped_copy_counts_on_the_disk(
     recipe: Path, task: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Beside the quantised model that it is a copy of."""
-    (recipe.parent / "models" / "gemma" / "config.json").write_text(json.dumps(GEMMA_9B))
+    become_9b(recipe.parent / "models" / "gemma", monkeypatch)
     monkeypatch.setattr(Preflight, "_tasks_to_run", property(lambda self: [self.work.find(task)]))
     assert findings(recipe)[f"disk {recipe.parent}"].text.startswith("needs about 10.")
 
 
-def test_a_teachers_name_may_have_a_dot(recipe: Path) -> None:
+def test_a_teachers_name_may_have_a_dot(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def needed(*sets: str) -> str:
         return findings(recipe, *sets)[f"disk {recipe.parent}"].text.partition(",")[0]
 
-    (recipe.parent / "models" / "llama" / "config.json").write_text(json.dumps(GEMMA_9B))
+    become_9b(recipe.parent / "models" / "llama", monkeypatch)
     assert "GiB" in needed()
     assert needed("models.teachers={llama-3.1: {base: models/llama}}") == needed()
 

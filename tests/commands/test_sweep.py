@@ -29,7 +29,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 def needed(
     work: Workspace, key: str, values: str, fold: int = 0, step: sweep.Step | None = None
 ) -> list[str]:
-    return [task.id for task in sweep.arms(work, [key], [values], fold, step)[0].required_tasks()]
+    return [task.id for task in sweep.arms(work, [key], [f"{values},2e-4"], fold, step)[0].required_tasks()]
 
 
 def test_only_required_tasks_run(work: Workspace) -> None:
@@ -63,6 +63,9 @@ def test_several_keys_make_every_combination(work: Workspace) -> None:
         ([TEACH], ["fast"], 0, None, "teach.training.learning_rate: .*fast"),
         ([TEACH], ["1e-4"], 3, None, r"no fold 3 .* has the folds \[0, 1, 2\]"),
         ([TEACH, DISTILL], ["1e-4,2e-4"], 0, None, "2 of --key and 1 of --values"),
+        ([TEACH], ["1e-4"], 0, None, "nothing to compare a single value with; give two"),
+        ([TEACH], ["1e-4, 1e-4"], 0, None, "nothing to compare a single value with"),
+        ([TEACH, DISTILL], ["1e-4", ","], 0, None, "nothing to compare a single value with"),
         (
             ["quantize.bits"],
             ["8,8.0"],

@@ -4,11 +4,14 @@ import math
 
 import pytest
 from rich.console import Console
+from tiny_models import base
 
+from tiebreak.data_card import card as card_module
 from tiebreak.data_card import view
 from tiebreak.data_card.card import FRAME_TOKENS, build_card
 from tiebreak.data_card.standings import WIDEST_MARGIN
 from tiebreak.errors import TiebreakError
+from tiebreak.model import hub
 
 
 def vote(n, winner="model_a", **change):
@@ -73,6 +76,17 @@ def test_planted_overlap_between_files(tmp_path):
     assert (card.votes, card.labelled) == (42, 21)
 
 
+def test_overlaps_of_very_many_files_are_those_of_their_roles(tmp_path, monkeypatch):
+    monkeypatch.setattr(card_module, "MOST_NAMED", 3)
+    question = "How do I bake a loaf of sourdough bread at home without a scale?"
+    votes = [write(tmp_path / f"votes{n}", [vote(n), vote(60 + n, prompt=question)]) for n in range(3)]
+    test = write(tmp_path / "test", [vote(51, prompt=f"{question} Thx"), vote(52)])
+    assert build_card({"votes": votes, "test": [test]}).overlaps == [
+        ("votes", "test", 3),
+        ("test", "votes", 1),
+    ]
+
+
 def test_truncation_under_a_budget(tmp_path):
     votes = [vote(n, prompt="p" * 400, response_a="a" * 4000, response_b="b" * 4000) for n in range(4)] + [
         vote(9)
@@ -83,6 +97,18 @@ def test_truncation_under_a_budget(tmp_path):
     whole = 100 + 1000 + 1000
     kept = 1024 - FRAME_TOKENS
     assert budget.tokens_cut == pytest.approx(4 * (whole - kept) / (4 * whole), rel=0.05)
+
+
+def test_answers_that_become_equal_when_they_are_cut(tmp_path):
+    same = "red " * 600
+    votes = [vote(n, prompt=f"why {n}", response_a=same + "end", response_b=same + "stop") for n in range(3)]
+    path = write(tmp_path / "votes", [*votes, vote(9)])
+    card = build_card({"votes": [path]}, hub.tokenizer(str(base("llama"))), budgets=(256, 10_000))
+    assert [budget.alike for budget in card.budgets] == [3, 0]
+    shown = io.StringIO()
+    Console(file=shown, width=160).print(view.terminal(card))
+    assert "3 votes have answers that differ only after the cut at 256 tokens" in shown.getvalue()
+    assert build_card({"votes": [path]}).budgets[0].alike is None
 
 
 def test_a_set_without_labels_or_models_has_a_card(tmp_path):

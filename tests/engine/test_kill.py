@@ -91,6 +91,28 @@ def test_a_worker_dies_with_its_run(tmp_path: Path) -> None:
     finish(recipe)
 
 
+def test_a_second_ctrl_c_stops_at_once_and_says_how_to_go_on(
+    tmp_path: Path, undisturbed: dict[str, object]
+) -> None:
+    recipe = fake_steps.write(tmp_path / "stopped")
+    run = start(recipe, sleep=60)
+    wait_for(recipe, "artifacts/train/*/progress.json")
+    run.send_signal(signal.SIGINT)
+    assert run.stderr is not None
+    said = next(line for line in run.stderr if "Ctrl-C" in line)
+    assert said.endswith("saving a checkpoint; Ctrl-C again to stop at once\n")
+    run.send_signal(signal.SIGINT)
+    _, errors = run.communicate(timeout=60)
+    assert run.returncode == 130
+    last = (
+        "stopped at once, as far as the last checkpoints, nothing finished is lost; go on with: tiebreak run"
+    )
+    assert errors.splitlines()[-1] == f"{last} {recipe}"
+    assert "Traceback" not in errors
+    finish(recipe)
+    assert fake_steps.payload(recipe.parent / "run") == undisturbed
+
+
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138)]
 )

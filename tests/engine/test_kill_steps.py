@@ -8,37 +8,20 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
+import short_run
 from forked import Tiebreak
+from short_run import SETS, SETTINGS
 
-from tiebreak.commands.init import init_recipe
 from tiebreak.engine.artifacts import SCRATCH, Manifest, read_manifest
 from tiebreak.engine.workspace import Workspace
 from tiebreak.pipeline.graph import STEPS, Task
 
 KINDS = [step.name for step in STEPS]
-SETTINGS = (
-    "compute.workers=1",
-    "compute.device=cpu",
-    "compute.checkpoint_minutes=0",
-    "compute.train_tokens=1024",
-    "post_pretrain.subset_votes=64",
-    "post_pretrain.training.rows_per_step=8",
-    "teach.training.epochs=1",
-    "distill.training.epochs=1",
-    "quantize.calibration_rows=8",
-    "evaluate.bootstrap_samples=20",
-)
-SETS = [part for setting in SETTINGS for part in ("--set", setting)]
 
 
 @pytest.fixture(scope="session")
 def undisturbed(once: Callable[..., Path]) -> Path:
-    """A finished run of tiny votes; to be copied."""
-
-    def make(folder: Path) -> None:
-        Tiebreak("run", init_recipe(folder / "votes", "tiny", synthetic=160), *SETS).finish()
-
-    return once("undisturbed", make) / "votes"
+    return short_run.undisturbed(once)
 
 
 @pytest.fixture

@@ -17,6 +17,8 @@ from tiebreak.engine.task_runner import run_task
 from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import Interrupted, TiebreakError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def canary(tmp_path: Path) -> Path:

@@ -16,6 +16,8 @@ from tiebreak.engine.worker import Message
 from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import DamagedInput, Interrupted, TiebreakError
 
+pytestmark = pytest.mark.slow
+
 FOLDS = [f"train/fold{fold}" for fold in range(3)]
 
 

@@ -112,6 +112,31 @@ def test_a_missing_source_is_a_clear_error(recipe: Path, source: Source, message
         Workspace(recipe, (), fake_steps.tasks).fingerprint(source)
 
 
+@pytest.mark.parametrize("location", ["modles/gemma", "./modles/gemma", "models/gema", "models/deep/gemma/"])
+def test_a_mistyped_model_folder_is_told_what_lies_beside_it(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch, location: str
+) -> None:
+    for name in ("gemma", "llama"):
+        shutil.copytree(base("llama"), recipe.parent / "models" / name, dirs_exist_ok=True)
+    monkeypatch.setattr(
+        "tiebreak.model.hub.commit", lambda *_: (_ for _ in ()).throw(TiebreakError("no such repo"))
+    )
+    with pytest.raises(
+        TiebreakError, match=r"folder.*nearby, the likeliest first: models/gemma, models/llama$"
+    ):
+        Workspace(recipe, (), fake_steps.tasks).fingerprint(Source(location, is_model=True))
+
+
+def test_a_hub_id_beside_no_model_folders_is_told_by_the_hub_alone(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "tiebreak.model.hub.commit", lambda *_: (_ for _ in ()).throw(TiebreakError("no such repo"))
+    )
+    with pytest.raises(TiebreakError, match=r"^no such repo$"):
+        Workspace(recipe, (), fake_steps.tasks).fingerprint(Source("owner/name", is_model=True))
+
+
 def test_a_hub_model_counts_by_its_commit(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tiebreak.model.hub.commit", lambda repo, revision: f"{repo}-{revision}-commit")
     work = Workspace(recipe, (), fake_steps.tasks)

@@ -23,6 +23,8 @@ from tiebreak.recipe.schema import Prompt, Tta
 from tiebreak.stats.metrics import Bootstrap, log_loss
 from tiebreak.votes.schema import LABELS, swap_answers
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:

@@ -18,6 +18,8 @@ from tiebreak.judge import gptq
 from tiebreak.model import classifier
 from tiebreak.tokens.packing import pack
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("width", "group", "size"),

@@ -14,6 +14,8 @@ from tiebreak.judge import int8
 from tiebreak.model.fast.fused_linears import fused_linears
 from tiebreak.tokens.packing import pack
 
+pytestmark = pytest.mark.slow
+
 
 def layers(model: torch.nn.Module) -> dict[str, int8.Int8Linear]:
     return {name: m for name, m in model.named_modules() if isinstance(m, int8.Int8Linear)}

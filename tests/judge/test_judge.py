@@ -19,6 +19,7 @@ import tiebreak
 from tiebreak.errors import TiebreakError
 from tiebreak.judge import package
 from tiebreak.judge.judge import as_table
+from tiebreak.judge.rules import KINDS
 from tiebreak.model import classifier
 from tiebreak.model.merge import save
 from tiebreak.recipe.schema import Prompt, Tta
@@ -269,15 +270,65 @@ def test_a_missing_file_is_named(shipped: Path, tmp_path: Path, file: str) -> No
         {"calibration": {"temperature": 0}},
         {"calibration": {"temperature": float("inf")}},
         {"calibration": {"coef": [[1, 0, 0]], "intercept": [0, 0, 0]}},
+        {"calibration": []},
         {"format": 99},
+        {"prompt": {"template": "own"}},
+        {"tta": None},
+        {"tta": {"max_tokens": "many"}},
+        {"rules": []},
+        {"rules": {"strength": 10.0}},
+        {"rules": {"strength": -1.0, "counts": {kind: [1, 1, 1] for kind in KINDS}}},
+        {"rules": {"strength": 1.0, "counts": {kind: [1, -1, 1] for kind in KINDS}}},
+        {"rules": {"strength": 1.0, "counts": {kind: [1, 1] for kind in KINDS}}},
+        {"rules": {"strength": 1.0, "counts": dict.fromkeys(KINDS, "abc")}},
+        {"blend": {"kind": "own"}},
+        {"blend": 3},
+        {"files": []},
+        {"certain_from": "often"},
     ],
 )
 def test_an_invalid_package_is_refused(shipped: Path, tmp_path: Path, change: dict) -> None:
     shutil.copytree(shipped, tmp_path / "model")
     path = tmp_path / "model" / "tiebreak.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(TiebreakError, match=rf"is damaged: {next(iter(change))}: "):
+    with pytest.raises(TiebreakError, match=rf"is damaged: {next(iter(change))}[.:]"):
         tiebreak.load(tmp_path / "model", device="cpu")
+
+
+@pytest.mark.parametrize("content", ["", "[]", "null", "{", "\xff", "[" * 100_000, None])
+def test_a_package_that_is_none(shipped: Path, tmp_path: Path, content: str | None) -> None:
+    folder = Path(shutil.copytree(shipped, tmp_path / "model"))
+    (folder / package.NAME).unlink()
+    if content is None:
+        (folder / package.NAME).mkdir()
+    else:
+        (folder / package.NAME).write_text(content, encoding="latin-1")
+    with pytest.raises(TiebreakError, match=r"tiebreak\.json (is damaged|cannot be read): "):
+        tiebreak.load(folder, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("config.json", "[]"),
+        ("config.json", "3"),
+        ("config.json", '{"model_type": "llama", "quantization_config": 3}'),
+        ("config.json", '{"model_type": "llama", "num_hidden_layers": "2"}'),
+        ("config.json", '{"model_type": "gpt2"}'),
+        ("tokenizer.json", "{}"),
+        ("tokenizer_config.json", "[]"),
+    ],
+)
+def test_a_folder_that_was_made_odd_is_refused(
+    shipped: Path, tmp_path: Path, file: str, content: str
+) -> None:
+    """With hashes that say that it is whole."""
+    folder = Path(shutil.copytree(shipped, tmp_path / "model"))
+    (folder / file).write_text(content)
+    package.write(package.read(folder), folder)
+    with pytest.raises(TiebreakError) as caught:
+        tiebreak.load(folder, device="cpu")
+    assert str(folder) in str(caught.value)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1e-320, 1e300])
@@ -296,6 +347,19 @@ def test_weights_that_make_no_probabilities_are_told_at_prediction(shipped: Path
     judge.classifier.model.score.weight.data[0, 0] = float("nan")
     with pytest.raises(TiebreakError, match=r"gives no probabilities for 3 of 3 pairs, such as \[nan"):
         judge.predict(votes(3))
+
+
+def test_pairs_that_differ_only_after_the_cut_are_told(
+    shipped: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    judge = tiebreak.load(shipped, device="cpu")
+    same = "blue " * 3 * judge.package.tta.max_tokens
+    pairs = [
+        {"prompt": "why", "response_a": same + "sky", "response_b": same + "red"},
+        {"prompt": "why", "response_a": "sky", "response_b": "red"},
+    ]
+    judge.predict(pairs)
+    assert "1 of 2 pairs have answers that differ only after the cut at" in caplog.text
 
 
 @pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])

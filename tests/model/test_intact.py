@@ -113,3 +113,16 @@ def test_weights_that_are_quantised_are_refused_before_they_are_loaded(folder: P
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(TiebreakError, match=r"is quantised \(awq\); training and merging need"):
         intact.require(folder)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("num_labels", 10**9), ("vocab_size", -1), ("num_hidden_layers", 1e30)]
+)
+def test_a_config_that_would_fill_the_memory(folder: Path, key: str, value: float) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {key: value}))
+    with pytest.raises(TiebreakError, match=rf"config\.json: {key} is .*; correct it, or "):
+        intact.require(folder)
+    (folder / "config.json").write_text(json.dumps(config | {"text_config": {key: value}}))
+    with pytest.raises(TiebreakError, match=rf"config\.json: {key} is .*, and valid is 0 to 1"):
+        intact.require(folder)

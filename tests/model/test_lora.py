@@ -5,6 +5,7 @@ from pathlib import Path
 import peft
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tiny_models import FAMILIES, base, votes
 from transformers import AutoModelForSequenceClassification
 
@@ -124,3 +125,65 @@ def test_dropout_is_the_same_where_layers_are_computed_again() -> None:
 
     for found, expected in zip(gradients(3), gradients(0), strict=True):
         torch.testing.assert_close(found, expected)
+
+
+@pytest.fixture
+def adapter(tmp_path: Path) -> Path:
+    """An adapter of the tiny Llama, whole."""
+    save_adapter(adapter_state(adapted("llama").model, with_head=True), LORA, tmp_path / "adapter")
+    return tmp_path / "adapter"
+
+
+@pytest.mark.parametrize(
+    ("keys", "why"),
+    [
+        ({"r": None}, "is damaged"),
+        ({"r": "four"}, "is damaged"),
+        ({"r": -1}, "is damaged"),
+        ({"lora_alpha": []}, "is damaged"),
+        ({"peft_type": "LOHA"}, "is of the kind 'LOHA'"),
+        ({"bias": "all"}, "sets bias"),
+        ({"use_dora": True}, "sets use_dora"),
+        ({"target_parameters": ["mlp.experts.down_proj"]}, "sets target_parameters"),
+        ({"trainable_token_indices": [1]}, "sets trainable_token_indices"),
+    ],
+)
+def test_an_adapter_that_is_not_plain_lora(adapter: Path, keys: dict, why: str) -> None:
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").write_text(json.dumps(config | keys))
+    with pytest.raises(TiebreakError, match=why):
+        read_adapter(adapter)
+
+
+@pytest.mark.parametrize("file", ["adapter_config.json", "adapter_model.safetensors"])
+@pytest.mark.parametrize("content", [b"", b"[1]", b"null", b"{", b"\xff\xfe", b"\xff" * 7 + b"\x0f{}", None])
+def test_an_adapter_that_is_damaged(adapter: Path, file: str, content: bytes | None) -> None:
+    (adapter / file).unlink()
+    if content is None:
+        (adapter / file).mkdir()
+    else:
+        (adapter / file).write_bytes(content)
+    with pytest.raises(TiebreakError, match=r"adapter .*is damaged: .*; make or copy it again"):
+        read_adapter(adapter)
+
+
+def test_weights_beside_lora_are_not_dropped(adapter: Path) -> None:
+    state = load_file(adapter / "adapter_model.safetensors")
+    name = "base_model.model.model.embed_tokens.weight"
+    save_file(state | {name: torch.zeros(2, 2)}, adapter / "adapter_model.safetensors")
+    with pytest.raises(
+        TiebreakError, match=rf"holds {name}, which is neither LoRA's A or B nor a score head"
+    ):
+        read_adapter(adapter)
+
+
+def test_an_adapter_of_another_width_or_with_half_a_layer(adapter: Path) -> None:
+    model = adapted("llama").model
+    state = load_file(adapter / "adapter_model.safetensors")
+    b = next(name for name in state if "lora_B" in name)
+    save_file(state | {b: torch.zeros(3, 4)}, adapter / "adapter_model.safetensors")
+    with pytest.raises(TiebreakError, match=r"is of another model: .* outputs, its adapter 3"):
+        load_adapter(model, adapter)
+    save_file({n: t for n, t in state.items() if n != b}, adapter / "adapter_model.safetensors")
+    with pytest.raises(TiebreakError, match="holds A or B alone"):
+        load_adapter(model, adapter)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tiny_models import FAMILIES, base
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from tiebreak.errors import TiebreakError
 from tiebreak.model import classifier, streaming_loader
@@ -51,7 +51,9 @@ def test_a_folder_that_lacks_weights_is_refused(tmp_path: Path) -> None:
     tensors = load_file(file)
     tensors.pop("model.layers.1.mlp.up_proj.weight")
     save_file(tensors, file)
-    config = classifier._config(tmp_path / "short")
+    config = AutoConfig.from_pretrained(tmp_path / "short", num_labels=3)
+    with pytest.raises(TiebreakError, match=r"does not fit together: it lacks weights, .*up_proj"):
+        classifier._config(tmp_path / "short")
     with pytest.raises(TiebreakError, match="up_proj"):
         streaming_loader.load(tmp_path / "short", config, torch.float32, "cpu", "fp8")
     file.unlink()

@@ -33,6 +33,8 @@ from tiebreak.train import fit
 from tiebreak.train.rows import labels_of
 from tiebreak.votes.schema import LOCKBOX, read_table
 
+pytestmark = pytest.mark.slow
+
 VOTES, FEATURES, FOLDS = 1400, 400, 3
 CHANCE = math.log(3)
 RECIPE = {

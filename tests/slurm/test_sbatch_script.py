@@ -583,6 +583,34 @@ def test_gpus_of_a_partition(monkeypatch: pytest.MonkeyPatch, gres: str, gpus: i
     assert client.partitions() == {"main": client.Partition(None, gpus, is_default=True, is_up=True)}
 
 
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("", "is damaged"),
+        ("{}", "is damaged"),
+        ("null", "is damaged"),
+        ("[3]", "is damaged"),
+        ("\xff", "is damaged"),
+        ('[{"job": "seven", "step": "a", "tasks": {}}]', "is damaged"),
+        ('[{"job": "7", "step": "a", "tasks": ["b"]}]', "is damaged"),
+        (
+            '[{"job": "7", "step": "a", "tasks": {}, "after": ["6_1"]}]',
+            "jobs wait for 6, which it does not list",
+        ),
+        (None, "is damaged"),
+    ],
+)
+def test_a_damaged_jobs_json_says_what_to_do(work: Workspace, content: str | None, why: str) -> None:
+    file = work.run_dir / "slurm" / "jobs.json"
+    if content is None:
+        file.mkdir(parents=True)
+    else:
+        file.parent.mkdir(parents=True)
+        file.write_text(content, encoding="latin-1")
+    with pytest.raises(TiebreakError, match=rf"{why}.*See `squeue --me`"):
+        SlurmJobs(work)
+
+
 def test_jobs_json_survives_a_submission_cut_in_the_middle(
     work: Workspace, cluster_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,8 @@
 """On a real Slurm: the graph, failures, cancelling, time that runs out, a controller that restarts."""
 
 import os
+import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import fake_steps
+import nightly
 import pytest
 
 from tiebreak.commands.status import Status, task_statuses
@@ -19,6 +22,7 @@ from tiebreak.slurm import checks, client, jobs
 from tiebreak.slurm.jobs import SlurmJobs
 
 pytestmark = pytest.mark.thorough
+JOB_KILLS = 40
 TRAIN = [f"train/fold{fold}" for fold in range(3)]
 
 
@@ -253,3 +257,34 @@ def test_a_node_that_dies(work: Workspace, undisturbed: dict[str, object], hold:
         # refused where the node has come back by itself
         subprocess.run([*update, "State=RESUME"], check=False, capture_output=True)
     assert fake_steps.payload(work.run_dir) == undisturbed
+
+
+@pytest.mark.nightly
+def test_jobs_killed_again_and_again(
+    work: Workspace, undisturbed: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Processes of tasks killed at random moments; what their jobs then leave is submitted again."""
+    monkeypatch.setenv("FAKE_SLEEP", "0.1")
+    began, moments, killed = time.monotonic(), random.Random(0), 0
+    SlurmJobs(work).submit(work.tasks)
+    while killed < JOB_KILLS:
+        seen = rows(work)
+        if all_done(seen):
+            assert fake_steps.payload(work.run_dir) == undisturbed
+            shutil.rmtree(work.run_dir)
+        if ended(seen):
+            SlurmJobs(work).submit(work.tasks)
+        time.sleep(moments.uniform(0, 1))
+        for task in work.tasks:
+            reading = progress.read(work.folder(task))
+            if reading and killed < JOB_KILLS and rows(work)[task.id].state == "running":
+                with suppress(ProcessLookupError):
+                    os.kill(reading.process, signal.SIGKILL)
+                    killed += 1
+    monkeypatch.setenv("FAKE_SLEEP", "0")
+    until(work, ended)
+    if not all_done(rows(work)):
+        SlurmJobs(work).submit(work.tasks)
+    until(work, all_done)
+    assert fake_steps.payload(work.run_dir) == undisturbed
+    nightly.add("killed: jobs of Slurm", killed, time.monotonic() - began)

@@ -6,6 +6,8 @@ from tiebreak.stats import metrics
 from tiebreak.stats.calibration_test import calibration_error, calibration_test
 from tiebreak.stats.metrics import Bootstrap, prior_prediction, targets
 
+pytestmark = pytest.mark.slow
+
 
 def world(
     random: np.random.Generator, prompts: int, votes: int = 1

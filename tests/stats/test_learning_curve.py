@@ -6,6 +6,8 @@ import pytest
 from tiebreak.stats.learning_curve import EXPONENTS, Point, expected_gain, learning_curve
 from tiebreak.stats.metrics import Bootstrap, Estimate
 
+pytestmark = pytest.mark.slow
+
 
 def law(votes: int, power: float) -> float:
     return float(0.9 + 2 * votes**-power)

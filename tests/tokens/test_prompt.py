@@ -163,3 +163,20 @@ def test_empty_and_null_turns_have_no_tokens_and_their_place() -> None:
         if truncation == "balanced":
             assert tokens.prompts.last[0] == plain[0]
             assert 0 < tokens.answers[0].last[0] < plain[1]
+
+
+@pytest.mark.parametrize("truncation", ["published", "balanced"])
+def test_answers_that_differ_only_in_what_is_cut_are_counted(truncation: str) -> None:
+    long = " ".join(f"word{n}" for n in range(120))
+    votes = (
+        (long + " sky " + long, long + " blue " + long),  # differ in the middle
+        (long, long),  # equal as they are
+        ("short", "other"),  # not cut
+        ("sky " + long, "blue " + long),  # differ at the start
+    )
+    table = table_of({"prompt": ["why"], "response_a": [a], "response_b": [b]} for a, b in votes)
+    tokens = tokenize(table, classifier.load(base("llama")).tokenizer, Prompt(truncation=truncation))
+    assert tokens.alike_when_cut(400) == 1
+    assert np.array_equal(tokens.row(0, 0, 400), tokens.row(0, 1, 400))
+    assert not np.array_equal(tokens.row(3, 0, 400), tokens.row(3, 1, 400))
+    assert tokens.alike_when_cut(100_000) == 0

@@ -28,6 +28,8 @@ from tiebreak.train.loop import _gradients, _update, learning_rate
 from tiebreak.train.losses import Loss
 from tiebreak.train.rows import TrainingRows, labels_of, optimizer_steps
 
+pytestmark = pytest.mark.slow
+
 TRAINING = Training(
     learning_rate=1e-2, head_rate=3.0, epochs=1, rows_per_step=6, max_tokens=150, warmup_steps=2
 )

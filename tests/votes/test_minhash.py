@@ -101,3 +101,22 @@ def test_pairs_on_a_template_that_many_texts_share_are_found():
     planted = {(n, 200 + n) for n in range(100)}
     assert all(minhash.similarity(texts[a], texts[b]) >= 0.8 for a, b in planted)
     assert planted <= found(texts, 0.8)
+
+
+def test_in_a_crowd_the_shingles_of_a_text_are_made_once(monkeypatch):
+    random, made = Random(6), []
+    shingle_set = minhash._shingle_set
+    monkeypatch.setattr(minhash, "_shingle_set", lambda text: made.append(text) or shingle_set(text))
+    text = random_text(random, 200)
+    texts = [damaged(random, text, 15) for _ in range(60)]
+    pairs = found(texts, 0.8)
+    assert len(pairs) > 200
+    assert pairs <= brute_force(texts, 0.8)
+    assert sorted(made) == sorted(set(texts))
+
+
+def test_few_shingles_kept_at_a_time_find_the_same_pairs(monkeypatch):
+    texts = planted(7)
+    expected = minhash.similar_pairs(texts, minhash.sketches(texts), 0.8)
+    monkeypatch.setattr(minhash, "_KEPT_SHINGLES", 1000)
+    assert np.array_equal(minhash.similar_pairs(texts, minhash.sketches(texts), 0.8), expected)

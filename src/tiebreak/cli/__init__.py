@@ -12,16 +12,17 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
+import typer.core
 
 from tiebreak import __version__, plain, terminal
 from tiebreak.cli import models
 from tiebreak.cli.options import AsJson, FoldList, On, RecipeFile, Seed, Sets, Steps, numbers, words
 from tiebreak.commands import outputs, sweep
 from tiebreak.commands.demo import demo as run_demo
-from tiebreak.commands.init import FEWEST_VOTES, SYNTHETIC_VOTES, init_recipe, presets
+from tiebreak.commands.init import FEWEST_VOTES, MOST_VOTES, SYNTHETIC_VOTES, init_recipe, presets
 from tiebreak.commands.status import task_statuses
 from tiebreak.commands.table import show, show_findings, show_verdict
 from tiebreak.engine import local_runner
@@ -40,7 +41,19 @@ from tiebreak.recipe.schema import Recipe
 from tiebreak.slurm import numbered_scripts, requeue
 from tiebreak.slurm.jobs import SlurmJobs
 
+
+class _Commands(typer.core.TyperGroup):
+    """The commands: Ctrl-C ends them with the line of `main`, where click would end them without a word."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Interrupted from None
+
+
 app = typer.Typer(
+    cls=_Commands,
     help="Learn from votes which of two answers people prefer: calibrated P(A), P(B), P(tie).",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -85,7 +98,8 @@ def _main() -> None:
         sys.exit(2)
     except (Interrupted, KeyboardInterrupt):
         again = shlex.join(["tiebreak", *sys.argv[1:]])
-        terminal.note(f"stopped, nothing finished is lost; go on with: {again}")
+        how = "stopped at once, as far as the last checkpoints" if stop.at_once else "stopped"
+        terminal.note(f"{how}, nothing finished is lost; go on with: {again}")
         sys.exit(stop.exit_code)
     except OSError as error:
         terminal.note(f"error: {error.filename or 'system'}: {error.strerror or error}")
@@ -115,7 +129,8 @@ def init(
     votes: Annotated[list[Path] | None, typer.Option(help="A file of votes; may be given again.")] = None,
     preferences: Annotated[list[Path] | None, typer.Option(help="Preference pairs for step 1.")] = None,
     synthetic: Annotated[
-        int | None, typer.Option(min=FEWEST_VOTES, help="Make up this many votes, for the preset tiny.")
+        int | None,
+        typer.Option(min=FEWEST_VOTES, max=MOST_VOTES, help="Make up this many votes, for the preset tiny."),
     ] = None,
     seed: Seed = 0,
 ) -> None:
@@ -192,6 +207,8 @@ def plan(
     chosen = words(steps)
     gpu = find_card(card) if card else None
     work = _workspace(recipe, set_, folds, chosen)
+    for found in ingested(work):
+        terminal.note(found)
     if on == "slurm":
         scripts = SlurmJobs(work).planned_scripts(select(work, chosen))
         texts = [text for _, text in scripts]
@@ -200,8 +217,6 @@ def plan(
         else:
             terminal.result(*"\n".join(texts).split("\n"))
         return
-    for found in ingested(work):
-        terminal.note(found)
     states = plan_tasks(work, chosen)
     rows = [{"task": s.task.id, "state": s.status, "reason": str(s.reason)} for s in states]
     if gpu:
@@ -356,7 +371,7 @@ for command in (models.predict, models.evaluate, models.report, models.verify):
 def demo(
     folder: Annotated[Path, typer.Argument(help="Where to work; an unfinished demo goes on.")] = Path("demo"),
     votes: Annotated[
-        int, typer.Option(min=FEWEST_VOTES, help="How many votes to make up.")
+        int, typer.Option(min=FEWEST_VOTES, max=MOST_VOTES, help="How many votes to make up.")
     ] = SYNTHETIC_VOTES,
     seed: Seed = 0,
 ) -> None:

@@ -53,11 +53,15 @@ def predict(
     their columns. Stopped or killed, the same command goes on where it was.
     """
     from tiebreak.commands import predict as prediction
+    from tiebreak.commands.seen_votes import warn_of_seen
+    from tiebreak.votes.formats.readers import read_whole
 
     if weights and fit:
         raise TiebreakError("--weights and --fit exclude each other: weights are given or fitted")
     outputs.refuse_unused(set_, where)
     models, inputs = outputs.models_and_pairs(where, set_ or ())
+    if fit:
+        warn_of_seen(models, read_whole(fit, "votes"))
     request = prediction.Request(
         models,
         inputs,
@@ -92,7 +96,7 @@ def evaluate(
     ],
     labels: Annotated[Path, typer.Argument(help="A file of votes, or, for files alone, a solution.")],
     weights: Weights = None,
-    samples: Annotated[int, typer.Option(min=2, help="Bootstrap samples.")] = 1000,
+    samples: Annotated[int, typer.Option(min=2, max=1_000_000, help="Bootstrap samples.")] = 1000,
     confidence: Annotated[float, typer.Option(min=0.01, max=0.999, help="Of the intervals.")] = 0.95,
     device: Device = None,
     precision: Precision = "auto",

@@ -50,16 +50,17 @@ def check_recipe(work: Workspace) -> "Card":
 def rejection_findings(work: Workspace, card: "Card") -> Iterator[Finding]:
     """Findings on rows and files of a recipe's data that cannot be read and would stop the run."""
     from tiebreak.data_card.card import total_rejects
-    from tiebreak.votes.formats import containers, readers
+    from tiebreak.votes.formats import readers
     from tiebreak.votes.formats.dialog import RowError
+    from tiebreak.votes.formats.rows import TRUNCATED
 
     data = work.recipe.data
     for role in data.files():
         files = [file for file in card.files if file.role == role]
         broken = [
-            readers.Reject(file.name, file.records, RowError(containers.TRUNCATED))
+            readers.Reject(file.name, file.records, RowError(TRUNCATED))
             for file in files
-            if containers.TRUNCATED in file.rejects
+            if TRUNCATED in file.rejects
         ]
         records, votes = sum(file.records for file in files), sum(file.votes for file in files)
         try:

@@ -25,6 +25,8 @@ SYNTHETIC_VOTES = 5000
 """Default number of synthetic votes of the preset tiny."""
 FEWEST_VOTES = 100
 """Minimum number of votes for folds and a lockbox."""
+MOST_VOTES = 10_000_000
+"""More votes made up than that are taken for a slip of the keyboard."""
 
 _TINY_FAMILIES = {"models/llama": "llama", "models/qwen": "qwen2", "models/gemma": "gemma2"}
 _TOKENIZER_TEXTS = 20_000
@@ -72,6 +74,8 @@ def init_recipe(
         raise TiebreakError(f"--synthetic is for the preset tiny; give {preset} files: --votes FILE")
     if synthetic is not None and synthetic < FEWEST_VOTES:
         raise TiebreakError(f"{synthetic} votes are too few for folds and a lockbox; at least {FEWEST_VOTES}")
+    if synthetic is not None and synthetic > MOST_VOTES:
+        raise TiebreakError(f"{synthetic} votes are more than can be made up; at most {MOST_VOTES}")
     if not 0 <= seed <= MAX_SEED:
         raise TiebreakError(f"seed {seed} is not in the range 0 to {MAX_SEED}")
     for file in (*votes, *preferences):

@@ -85,17 +85,25 @@ def predict_table(
 ) -> "Array":
     """Predictions (n, models, 3) of each model, given as for `model_folder`, for votes (votes.schema.SCHEMA).
 
-    Raises TiebreakError, before any prediction, for a recipe without a report or a folder that is no model.
+    Votes that a model has seen are warned of. Raises TiebreakError, before any prediction, for a recipe without a report or a folder that is no model.
     """
+    from tiebreak.commands.seen_votes import warn_of_seen
     from tiebreak.judge.ensemble import Ensemble
 
     folders = [model_folder(model, overrides) for model in models]
+    warn_of_seen(folders, votes)
     return Ensemble(folders, device=device, precision=precision).predict_table(votes)
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:
-    """Read metrics.json of a finished evaluation."""
-    metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    """Read metrics.json of a finished evaluation. Raises TiebreakError if it is damaged."""
+    file = folder / "metrics.json"
+    try:
+        metrics = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise TiebreakError(f"{file} is damaged: {error}; run the evaluation again") from None
+    if not isinstance(metrics, dict):
+        raise TiebreakError(f"{file} is damaged: it holds no metrics; run the evaluation again")
     return metrics
 
 

@@ -16,7 +16,8 @@ from tiebreak.errors import TiebreakError
 from tiebreak.hardware import gpu_specs
 from tiebreak.hardware.gpu_specs import GIB, Card
 from tiebreak.hardware.memory_model import Memory, Shape, decoder_shape, memory_of, with_overhead
-from tiebreak.model import hub
+from tiebreak.model import config_facts, families, hub
+from tiebreak.pipeline import row_limits
 from tiebreak.pipeline.graph import Source, Task
 from tiebreak.pipeline.step import Weights
 from tiebreak.recipe.models import Model
@@ -30,13 +31,17 @@ _CHECKPOINT = 12
 
 @dataclass(frozen=True)
 class _ModelInfo:
-    """A model of the recipe, not loaded. name: its key. teacher: None for the student. to_fetch: bytes to download."""
+    """A model of the recipe, not loaded. name: its key. teacher: None for the student. to_fetch: bytes to download.
+
+    is_mixture: whether it is a mixture of experts.
+    """
 
     name: str
     teacher: str | None
     model: Model
     shape: Shape | None
     to_fetch: int
+    is_mixture: bool
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,7 @@ class Preflight:
         models = list(self._models())
         known = [item for item in models if isinstance(item, _ModelInfo)]
         found = [self._availability(item) if isinstance(item, _ModelInfo) else item for item in models]
+        found += [_mixture(item) for item in known if item.is_mixture]
         found += self._hub_datasets()
         found += self._disk(known)
         found += self._memory(known)
@@ -72,10 +78,22 @@ class Preflight:
         """Inspect a model here, in the cache, or on the hub. Raises TiebreakError if it is unavailable."""
         source = Source(model.base, model.revision, is_model=True)
         folder = self.work.local(source)
-        if folder or hub.cached(model.base, model.revision):
+        here = folder or hub.cached(model.base, model.revision)
+        if here:
             self.work.fingerprint(source)  # looks at its files
-        to_fetch, config = hub.download_size_and_config(folder, model.base, model.revision)
-        return _ModelInfo(name, teacher, model, _shape(config), to_fetch)
+            if here.is_dir():
+                from tiebreak.model.classifier import require_loadable
+
+                require_loadable(here)
+        try:
+            to_fetch, config = hub.download_size_and_config(folder, model.base, model.revision)
+        except TiebreakError as error:
+            raise error if folder else self.work.unavailable(source, error) from None
+        if to_fetch and config:
+            config_facts.require(Path(model.base, "config.json"), config, {}, "name another revision")
+            families.require(model.base, config)
+            row_limits.require(self.work.recipe, model.base, config)
+        return _ModelInfo(name, teacher, model, _shape(config), to_fetch, families.is_mixture(config))
 
     def _availability(self, known: _ModelInfo) -> Finding:
         if not known.to_fetch:
@@ -206,6 +224,18 @@ class Preflight:
             f"smaller model, a larger card, --set {known.name}.precision=nf4, or spread it over cards "
             "(compute.processes, compute.shard_model)",
         )
+
+
+def _mixture(known: _ModelInfo) -> Finding:
+    """What a mixture of experts does not get: adapters are on linear layers, and its experts are one tensor a layer."""
+    if known.model.precision in ("fp8", "nf4"):
+        text = f"a mixture of experts is not encoded in {known.model.precision}: --set {known.name}.precision=bf16"
+        return Finding("error", known.name, text)
+    return Finding(
+        "warning",
+        known.name,
+        "a mixture of experts: adapters cover its linear layers (attention, shared experts), not its experts, and 8 bits neither",
+    )
 
 
 def _bytes_per_card(memory: Memory, holders: int) -> float:

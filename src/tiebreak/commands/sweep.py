@@ -84,7 +84,7 @@ def arms(
     """Every combination of the keys' values; each of `values` lists those of one key, with commas.
 
     step: the step whose models are compared; None for teach if all keys are the teachers', else distill.
-    Raises TiebreakError for an unknown key or fold, invalid values, and a key without effect on the step.
+    Raises TiebreakError for an unknown key or fold, invalid values, a single value, and a key without effect on the step.
     """
     if len(keys) != len(values):
         raise TiebreakError(
@@ -97,6 +97,11 @@ def arms(
         for key, text in zip(keys, values, strict=True)
     ]
     found = [_arm(work, overrides, fold, step) for overrides in product(*choices)]
+    if len(found) < 2:
+        raise TiebreakError(
+            f"--values {' '.join(values)}: there is nothing to compare a single value with; give two or more, with "
+            f"commas between them, or train with it: tiebreak run RECIPE --set {keys[0]}=VALUE"
+        )
     if len({_keys(arm) for arm in found}) < len(found):
         raise TiebreakError(
             f"{', '.join(keys)}: not every value makes other models of step {step}; "

@@ -7,18 +7,18 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import permutations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from scipy import sparse
 
 from tiebreak.data_card import label_statistics
 from tiebreak.data_card.label_statistics import Disagreement, LengthBin
 from tiebreak.data_card.standings import Standings, standings
-from tiebreak.data_card.vote_features import VoteFeatures, token_counts
+from tiebreak.data_card.vote_features import VoteFeatures, estimated_token_counts, token_counts
 from tiebreak.recipe.schema import Prompt
 from tiebreak.recipe.values import Role
 from tiebreak.stats.clustered import Share, share
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 FRAME_TOKENS = 30
 """The approximate length of the published template, for estimates of truncation."""
+
+MOST_NAMED = 100
+"""Files whose overlaps with each other are listed; of more, those of their roles."""
 
 _QUANTILES = {"median": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
 
@@ -55,11 +58,15 @@ class File:
 
 @dataclass(frozen=True)
 class Budget:
-    """The truncation under a token budget for a row: the shares of rows and of tokens that are cut."""
+    """The truncation under a token budget for a row: the shares of rows and of tokens that are cut.
+
+    alike: votes whose answers differ only in what is cut; None without a tokenizer.
+    """
 
     max_tokens: int
     rows_cut: float
     tokens_cut: float
+    alike: int | None
 
 
 @dataclass(frozen=True)
@@ -109,7 +116,8 @@ def build_card(
     Without a tokenizer, tokens are estimated at four bytes each. Overlaps name the files. Raises TiebreakError
     where votes.formats.readers does, and if there are no votes at all.
     """
-    reader = _Reader(tokenizer)
+    prompt = prompt or Prompt()
+    reader = _Reader(tokenizer, budgets, prompt)
     order = _unique_names(
         [(role, path) for role, paths in files.items() for path in containers.expand(paths)]
     )
@@ -131,13 +139,13 @@ def build_card(
         missing_answers=int(features.missing.sum()),
         identical_answers=int(features.identical.sum()),
         duplicates=len(features) - len(np.unique(features.pair)),
-        overlaps=_overlaps(prompts),
+        overlaps=_overlaps(prompts, order),
         groups=len(sizes),
         largest_group=int(sizes.max()),
         voted_groups=_voted_groups(prompts, [name for name, (role, _) in order.items() if role == "votes"]),
         tokens=_quantiles(features.tokens),
         tokens_are_estimated=tokenizer is None,
-        budgets=[_budget(features.tokens, tokens, prompt or Prompt()) for tokens in budgets],
+        budgets=[_budget(features.tokens, tokens, prompt, reader.alike.get(tokens)) for tokens in budgets],
         standings=_standings(labelled, group_N, list(reader.models)),
         **_label_fields(labelled, group_N),
     )
@@ -146,8 +154,11 @@ def build_card(
 class _Reader:
     """A single pass over files that yields the votes and collects their features."""
 
-    def __init__(self, tokenizer: "PreTrainedTokenizerBase | None") -> None:
-        self.tokenizer = tokenizer
+    def __init__(
+        self, tokenizer: "PreTrainedTokenizerBase | None", budgets: Sequence[int], prompt: Prompt
+    ) -> None:
+        self.tokenizer, self.prompt = tokenizer, prompt
+        self.alike = {} if tokenizer is None else dict.fromkeys(budgets, 0)
         self.features: list[VoteFeatures] = []
         self.models: dict[str, int] = {}
         self.files: dict[str, File] = {}
@@ -161,11 +172,22 @@ class _Reader:
             votes += batch.votes.num_rows
             kinds.update(readers.kinds_of(batch.rejects))
             if batch.votes.num_rows:
-                tokens = token_counts(batch.votes, self.tokenizer)
+                tokens = self._token_counts(batch.votes)
                 self.features.append(VoteFeatures.from_batch(batch.votes, tokens, self.models))
             yield batch.votes
         labels = sample_size.label_sums(facts.p for facts in self.features[known:])
         self.files[name] = File(role, name, records, votes, labels, dict(kinds.most_common()), 0)
+
+    def _token_counts(self, batch: pa.RecordBatch) -> NDArray[np.int64]:
+        """The token counts (n, 3) of a batch; adds its votes that are alike when cut."""
+        if self.tokenizer is None:
+            return estimated_token_counts(batch)
+        from tiebreak.tokens.prompt import tokenize
+
+        votes = tokenize(pa.Table.from_batches([batch]), self.tokenizer, self.prompt)
+        for max_tokens in self.alike:
+            self.alike[max_tokens] += votes.alike_when_cut(max_tokens)
+        return token_counts(votes)
 
 
 def labels_of(card: Card) -> dict[str, float]:
@@ -204,11 +226,27 @@ def _scripts(script_N: NDArray[np.int64]) -> dict[str, float]:
     return dict(sorted(found, key=lambda pair: -pair[1]))
 
 
-def _overlaps(prompts: near_duplicates.Prompts) -> list[tuple[str, str, int]]:
-    """The number of rows of a file whose group of prompts is in another file, for each two files that overlap."""
-    pairs = permutations(prompts.rows, 2)
-    counts = [(one, other, int(prompts.overlap_mask(one, other).sum())) for one, other in pairs]
-    return [found for found in counts if found[2]]
+def _overlaps(
+    prompts: near_duplicates.Prompts, order: Mapping[str, tuple[Role, Path]]
+) -> list[tuple[str, str, int]]:
+    """The number of rows of a file whose group of prompts is in another file, for each two files that overlap.
+
+    Of more than MOST_NAMED files, roles stand for their files: every two files would be too many to read.
+    """
+    names = {file: file if len(order) <= MOST_NAMED else role for file, (role, _) in order.items()}
+    sources = list(dict.fromkeys(names.values()))
+    source_N = np.concatenate(
+        [np.full(len(rows), sources.index(names[file])) for file, rows in prompts.rows.items()]
+    )
+    group_N = _groups(prompts)
+    rows_SG = sparse.coo_array((np.ones(len(group_N), np.int64), (source_N, group_N))).tocsr()
+    shared_SS = (rows_SG @ (rows_SG > 0).T.astype(np.int64)).toarray()
+    return [
+        (one, other, n)
+        for a, one in enumerate(sources)
+        for b, other in enumerate(sources)
+        if a != b and (n := int(shared_SS[a, b]))
+    ]
 
 
 def _voted_groups(prompts: near_duplicates.Prompts, files: Sequence[str]) -> int:
@@ -229,12 +267,13 @@ def _quantiles(tokens_N3: NDArray[np.int64]) -> dict[str, dict[str, int]]:
     }
 
 
-def _budget(tokens_N3: NDArray[np.int64], max_tokens: int, prompt: Prompt) -> Budget:
+def _budget(tokens_N3: NDArray[np.int64], max_tokens: int, prompt: Prompt, alike: int | None) -> Budget:
     room = max_tokens - FRAME_TOKENS
     truncated_N3 = tokens_N3[tokens_N3.sum(axis=1) > room]
     kept = sum(sum(keep_lengths(q, a, b, room, prompt.prompt_tokens)) for q, a, b in truncated_N3.tolist())
     removed = int(truncated_N3.sum()) - kept
-    return Budget(max_tokens, len(truncated_N3) / len(tokens_N3), removed / max(int(tokens_N3.sum()), 1))
+    removed_share = removed / max(int(tokens_N3.sum()), 1)
+    return Budget(max_tokens, len(truncated_N3) / len(tokens_N3), removed_share, alike)
 
 
 def _groups(prompts: near_duplicates.Prompts) -> NDArray[np.int64]:

@@ -70,9 +70,11 @@ def standings(p_NC: Floats, model_N2: Ints, weight_N: Floats, group_N: Ints, nam
     rare = f"not among the {MOST_MODELS} models with the most votes"
     reason_of |= dict.fromkeys(np.flatnonzero(rare_M).tolist(), rare)
     models = []
+    rows_of = _rows_of_models(model_N2, votes_M)
     for m in np.flatnonzero(votes_M).tolist():
-        won_NC, of_model_N = _as_side_a(p_NC, model_N2, m)
-        wins = label_statistics.a_wins(won_NC, weight_N[of_model_N], group_N[of_model_N])
+        rows = rows_of[m]
+        won_NC = _as_side_a(p_NC[rows], model_N2[rows], m)
+        wins = label_statistics.a_wins(won_NC, weight_N[rows], group_N[rows])
         elo, margin, prompts = (float(x[index_M[m]]) for x in (fitted.elo_, fitted.margin_, fitted.prompts_))
         if rare_M[m]:
             elo = margin = np.nan
@@ -84,11 +86,15 @@ def standings(p_NC: Floats, model_N2: Ints, weight_N: Floats, group_N: Ints, nam
     return Standings(models, why_unknown=_unknown_advantage(model_N2, list(reason_of), names))
 
 
-def _as_side_a(p_NC: Floats, model_N2: Ints, model: int) -> tuple[Floats, NDArray[np.bool_]]:
-    """The votes of a model as if it were side A, and the mask of these votes."""
-    second_N = model_N2[:, 1] == model
-    of_model_N = (model_N2[:, 0] == model) | second_N
-    return swap_answers(p_NC, second_N)[of_model_N], of_model_N
+def _rows_of_models(model_N2: Ints, votes_M: Ints) -> list[Ints]:
+    """The rows of each model's votes, in order."""
+    order = np.argsort(model_N2.ravel(), kind="stable") // 2
+    return np.split(order, np.cumsum(votes_M)[:-1])
+
+
+def _as_side_a(p_NC: Floats, model_N2: Ints, model: int) -> Floats:
+    """The votes of a model as if it were side A."""
+    return swap_answers(p_NC, model_N2[:, 1] == model)
 
 
 def _insufficient_data(prompts: float, margin: float) -> str:
@@ -105,13 +111,14 @@ def _incomparable_models(p_NC: Floats, model_N2: Ints, comparable_M: NDArray[np.
     component_M = connected_components(compared, directed=False)[1]
     reasons = {}
     for m in np.setdiff1d(model_N2, np.flatnonzero(comparable_M)).tolist():
-        won, lost, _ = _as_side_a(p_NC, model_N2, m)[0].sum(axis=0)
-        votes = int((model_N2 == m).sum())
+        rows = np.flatnonzero((model_N2 == m).any(axis=1))
+        won, lost, _ = _as_side_a(p_NC[rows], model_N2[rows], m).sum(axis=0)
+        votes = len(rows)
         if comparable_M.any() and component_M[m] not in component_M[comparable_M]:
             reasons[m] = "never compared with the others, nor through a third"
         elif votes in (won, lost):
             reasons[m] = "won every vote" if won else "lost every vote"
-        elif side := _only_side(model_N2, m):
+        elif side := _only_side(model_N2[rows], m):
             reasons[m] = _ONE_SIDE.format(side, "its strength")
         else:
             reasons[m] = "no votes for and against it, as a comparison with the others needs"
@@ -126,8 +133,9 @@ def _only_side(model_N2: Ints, model: int) -> str:
 
 def _unknown_advantage(model_N2: Ints, incomparable: list[int], names: list[str]) -> str:
     """The reason why the advantage of side A is not estimable."""
-    for side in ("first", "second"):
-        found = [names[m] for m in incomparable if _only_side(model_N2, m) == side]
+    shown_M2 = np.stack([np.bincount(model_N, minlength=len(names)) for model_N in model_N2.T], axis=1)
+    for other, side in ((1, "first"), (0, "second")):
+        found = [names[m] for m in incomparable if not shown_M2[m, other]]
         if len(found) == 1:
             return f"{found[0]} was {_ONE_SIDE.format(side, 'its strength')}"
         if found:

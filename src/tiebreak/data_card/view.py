@@ -92,6 +92,9 @@ def warnings(card: Card) -> Iterator[str]:
     for budget in card.budgets[:1]:
         if budget.rows_cut > 0.05:
             yield f"{budget.rows_cut:.1%} of the rows are longer than {budget.max_tokens} tokens"
+    for budget in card.budgets:
+        if budget.alike:
+            yield f"{budget.alike:,} votes have answers that differ only after the cut at {budget.max_tokens} tokens"
 
 
 def _position(card: Card) -> Iterator[str]:
@@ -174,8 +177,17 @@ def _texts(card: Card) -> Iterator[Section]:
         else ""
     )
     yield Section("Length in tokens", ("text", *next(iter(card.tokens.values()))), rows, note)
-    budgets = [(f"{b.max_tokens:,}", f"{b.rows_cut:.1%}", f"{b.tokens_cut:.1%}") for b in card.budgets]
-    yield Section("What a budget cuts", ("tokens of a row", "rows cut", "tokens that go"), budgets)
+    budgets = [
+        (
+            f"{b.max_tokens:,}",
+            f"{b.rows_cut:.1%}",
+            f"{b.tokens_cut:.1%}",
+            "unknown" if b.alike is None else f"{b.alike:,}",
+        )
+        for b in card.budgets
+    ]
+    columns = ("tokens of a row", "rows cut", "tokens that go", "votes whose answers become equal")
+    yield Section("What a budget cuts", columns, budgets)
     scripts = [(name, f"{part:.1%}") for name, part in card.scripts.items()]
     yield Section("Scripts of the prompts", ("script", "votes"), scripts)
 

@@ -12,12 +12,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tiebreak.recipe.schema import Prompt
 from tiebreak.votes.normalise import normalise
 from tiebreak.votes.scripts import SCRIPTS, script
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from tiebreak.tokens.prompt import TokenizedVotes
 
 BYTES_PER_TOKEN = 4
 """The estimated bytes per token without a tokenizer."""
@@ -75,13 +74,13 @@ class VoteFeatures:
         return len(self.pair)
 
 
-def token_counts(batch: pa.RecordBatch, tokenizer: "PreTrainedTokenizerBase | None") -> Ints:
-    """The token counts of prompt, response_a, response_b, shape (n, 3); estimated from bytes without a tokenizer."""
-    if tokenizer is not None:
-        from tiebreak.tokens.prompt import tokenize
+def token_counts(tokens: "TokenizedVotes") -> Ints:
+    """The token counts of prompt, response_a, response_b, shape (n, 3)."""
+    return np.stack([text.lengths for text in (tokens.prompts, *tokens.answers)], axis=1)
 
-        tokens = tokenize(pa.Table.from_batches([batch]), tokenizer, Prompt())
-        return np.stack([text.lengths for text in (tokens.prompts, *tokens.answers)], axis=1)
+
+def estimated_token_counts(batch: pa.RecordBatch) -> Ints:
+    """The same without a tokenizer, from bytes."""
     columns = [
         [sum(len((turn or "").encode()) + 1 for turn in turns) for turns in batch[name].to_pylist()]
         for name in ("prompt", "response_a", "response_b")

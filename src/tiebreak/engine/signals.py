@@ -17,6 +17,7 @@ class Stop:
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self.at_once = False
 
     def install(self) -> "Stop":
         """Install the signal handlers. Returns itself."""
@@ -29,6 +30,7 @@ class Stop:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT == self.received:
+            self.at_once = True
             raise KeyboardInterrupt
         self.received = number
 

@@ -5,9 +5,11 @@ equal keys have equal results, so that one run reuses the artifacts of another.
 """
 
 import hashlib
+import os
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,12 +28,13 @@ from tiebreak.errors import TiebreakError
 from tiebreak.hashes import file_digest
 from tiebreak.model import gguf, hub, intact
 from tiebreak.output import inside, new_folder, write_atomically
-from tiebreak.pipeline import graph
+from tiebreak.pipeline import graph, row_limits
 from tiebreak.pipeline.graph import Source, Task
 from tiebreak.recipe import loader
 from tiebreak.recipe.schema import Recipe
 from tiebreak.votes.formats.hub_datasets import parse_location
 
+_SHOWN_MODELS = 5
 _PIECES = 256
 _PIECE = 2**18
 """Bytes of a piece: together 64 MiB."""
@@ -135,8 +138,30 @@ class Workspace:
             raise TiebreakError(
                 f"no model folder {source.location!r}: looked for {path}, as {self.path} says. "
                 "A model is a folder with config.json, a .gguf file, or on the hub owner/name or owner/name/file.gguf"
+                + self._models_nearby(path)
             )
         return None
+
+    def unavailable(self, source: Source, error: TiebreakError) -> TiebreakError:
+        """The error of a model that the hub does not give, with the folders that may be meant by its name instead."""
+        nearby = self._models_nearby(self.root / Path(source.location).expanduser())
+        return TiebreakError(f"{error}. Nor is there such a folder{nearby}") if nearby else error
+
+    def _models_nearby(self, path: Path) -> str:
+        """A hint that names the model folders beside a path, or in folders beside its own; empty if there are none."""
+        around = (path.parent, path.parent.parent)
+        found = {
+            file.parent
+            for base in around
+            for depth in ("*", "*/*")
+            for file in base.glob(f"{depth}/config.json")
+        }
+        names = sorted(os.path.relpath(folder, self.root) for folder in found)
+        close = get_close_matches(os.path.relpath(path, self.root), names, n=_SHOWN_MODELS, cutoff=0)
+        if not close:
+            return ""
+        more = f" and {len(names) - len(close)} more" if len(names) > len(close) else ""
+        return f"; model folders nearby, the likeliest first: {', '.join(close)}{more}"
 
     def resolve(self, source: Source) -> Path:
         """Resolve a source to a local path; a hub model is downloaded if not cached, a GGUF file converted.
@@ -201,23 +226,31 @@ class Workspace:
         return self._fingerprints[source]
 
     def _require_intact(self, source: Source, fingerprint: str) -> None:
-        """Look at the files of a model, as far as they are on this machine. Raises as `intact.require` does."""
+        """Look at the files of a model, as far as they are on this machine, and whether its rows fit it.
+
+        Raises as `intact.require` and `row_limits.require` do.
+        """
         here = self.local(source)
         place = here or hub.cached(source.location, source.revision)
         if place is None:
             return
-        if place.is_file() and (converted := self._conversion(place, fingerprint)).is_dir():
-            intact.require(converted, f"delete it, and run: tiebreak run {self.arguments}")
-            return
         repo, _ = hub.split_location(source.location)
         again = f"run: hf cache rm model/{repo}, then: tiebreak fetch {self.arguments}"
-        intact.require(place, gguf.AGAIN if here else again)
+        mend = gguf.AGAIN if here else again
+        if place.is_file() and (converted := self._conversion(place, fingerprint)).is_dir():
+            place, mend = converted, f"delete it, and run: tiebreak run {self.arguments}"
+        intact.require(place, mend)
+        config = gguf.config(place) if place.is_file() else hub.read_json(place / "config.json")
+        row_limits.require(self.recipe, source.location, config)
 
     def _fingerprint(self, source: Source) -> str:
         if path := self.local(source):
             return content_fingerprint(path, whole=not source.is_model)
         if source.is_model:
-            return f"hub:{source.location}@{hub.commit(source.location, source.revision)}"
+            try:
+                return f"hub:{source.location}@{hub.commit(source.location, source.revision)}"
+            except TiebreakError as error:
+                raise self.unavailable(source, error) from None
         return str(self.resolve(source))
 
 

@@ -7,7 +7,6 @@ multiplies. The widened weights are those of plain transformers bit for bit. com
 Dimension letters: T tokens, O output features, I input features, G groups of input features.
 """
 
-import json
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,8 @@ from transformers.quantizers import HfQuantizer, register_quantization_config, r
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from tiebreak.errors import TiebreakError
-from tiebreak.model import attention
-from tiebreak.model.classifier import Classifier, compute_type, padding_token, quiet
+from tiebreak.model import attention, families, hub, tokenizer_facts
+from tiebreak.model.classifier import Classifier, compute_type, quiet
 from tiebreak.model.fast import compile
 from tiebreak.model.fast.fuse import fuse
 
@@ -93,7 +92,7 @@ def load_classifier(folder: Path, precision: str = "auto", device: str = "cpu") 
     if precision == "fp8":
         fuse(model, "fp8", model.dtype, device, None, 0, Int8Linear)
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    model.config.pad_token_id = tokenizer.pad_token_id = padding_token(tokenizer)
+    model.config.pad_token_id = tokenizer_facts.prepare(tokenizer, model.config.vocab_size, str(folder))
     return Classifier(model, tokenizer, head_trained=True, fixed=compile.compile_if_supported(model, device))
 
 
@@ -108,6 +107,7 @@ def load_int8(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.floa
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     _check_scheme(folder, config.quantization_config)
     del config.quantization_config
+    families.require(str(folder), config.to_dict())
     model: PreTrainedModel
     with quiet():
         model, info = AutoModelForSequenceClassification.from_pretrained(
@@ -130,10 +130,10 @@ def load_int8(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.floa
 def is_quantized(folder: Path) -> bool:
     """True if the folder's config.json declares compressed weights."""
     config = folder / "config.json"
-    return config.is_file() and "quantization_config" in json.loads(config.read_bytes())
+    return config.is_file() and "quantization_config" in hub.read_json(config)
 
 
-def _check_scheme(folder: Path, scheme: dict[str, Any]) -> None:
+def _check_scheme(folder: Path, scheme: Any) -> None:
     """Refuse all but symmetric 8-bit integers with scales for groups of inputs, activations left alone."""
     groups = scheme.get("config_groups", {}).values()
     weights = [group["weights"] for group in groups]

@@ -1,5 +1,6 @@
 """The judge: a trained model that predicts calibrated probabilities for pairs of answers."""
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -24,6 +25,8 @@ from tiebreak.votes.formats.dialog import RowError
 from tiebreak.votes.formats.readers import read_whole
 from tiebreak.votes.formats.record_formats import PAIR, ReadOptions
 from tiebreak.votes.schema import swap_answers, table_of
+
+log = logging.getLogger(__name__)
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "fp8")
 _TEXTS = ("prompt", "response_a", "response_b")
@@ -90,7 +93,18 @@ class Judge:
         return p_NC
 
     def _tokens(self, table: pa.Table) -> TokenizedVotes:
-        return tokenize(table, self.classifier.tokenizer, self.package.prompt)
+        votes, most = (
+            tokenize(table, self.classifier.tokenizer, self.package.prompt),
+            self.package.tta.max_tokens,
+        )
+        if alike := votes.alike_when_cut(most):
+            log.warning(
+                "%d of %d pairs have answers that differ only after the cut at %d tokens",
+                alike,
+                len(votes),
+                most,
+            )
+        return votes
 
     def _score(
         self, votes: TokenizedVotes, rows_R2: NDArray[np.int64], report: Callable[..., None]
@@ -158,7 +172,7 @@ def load_judge(
         load_folder = int8.load_classifier if int8.is_quantized(folder) else load
         with device_context(device):
             return Judge(load_folder(folder, precision, device), shipped, folder, score_tokens)
-    except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, SafetensorError) as error:
         raise TiebreakError(
             f"the model in {folder} is damaged or not whole: {error}; {package.again(folder)}"
         ) from None

@@ -12,6 +12,7 @@ from tiebreak.errors import TiebreakError
 from tiebreak.hashes import file_digest
 from tiebreak.output import write_atomically
 from tiebreak.recipe.loader import RECIPE
+from tiebreak.recipe.problems import problems
 from tiebreak.recipe.schema import Prompt, Tta
 from tiebreak.seen import MANIFEST
 from tiebreak.stats import blend
@@ -69,6 +70,22 @@ class Package(BaseModel):
             raise ValueError(f"{state} is no calibration")
         return state
 
+    @field_validator("rules")
+    @classmethod
+    def _check_rules(cls, state: dict[str, Any] | None) -> dict[str, Any] | None:
+        from tiebreak.judge.rules import Rules
+
+        if state is not None:
+            try:
+                rules = Rules.from_json(state)
+                usable = rules.counts_.shape == (5, 3) and 0 < rules.strength < math.inf
+                usable = usable and bool((rules.counts_ >= 0).all()) and math.isfinite(rules.counts_.sum())
+            except (LookupError, TypeError, ValueError):
+                usable = False
+            if not usable:
+                raise ValueError(f"{state} are no rules")
+        return state
+
     @field_validator("blend")
     @classmethod
     def _check_blend(cls, state: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -84,17 +101,26 @@ def read(folder: Path) -> Package:
     """The package of a model folder. Raises TiebreakError if the folder is missing or was not made here."""
     if not folder.is_dir():
         raise TiebreakError(f"no model folder at {folder}; `tiebreak run` makes one and prints its path")
-    if not (folder / NAME).is_file():
+    if not (folder / NAME).exists() or (folder / NAME).is_fifo():  # which would be waited for
         raise TiebreakError(
             f"{folder} has no {NAME}, so it is not a model that tiebreak made. Valid: the folder `model` "
             "that `tiebreak run` prints at its end"
         )
     try:
         return Package.model_validate_json((folder / NAME).read_bytes())
+    except OSError as error:
+        raise TiebreakError(f"{folder / NAME} cannot be read: {error.strerror}; {AGAIN}") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise TiebreakError(f"{folder / NAME} is damaged: {where}: {first['msg']}; {again(folder)}") from None
+        problem = next(problems(error, _tree(folder / NAME), Package))
+        raise TiebreakError(f"{folder / NAME} is damaged: {problem}; {again(folder)}") from None
+
+
+def _tree(file: Path) -> Any:
+    """What a file holds that could not be read as a package; None if it is no JSON."""
+    try:
+        return json.loads(file.read_bytes())
+    except (ValueError, RecursionError):
+        return None
 
 
 def again(folder: Path) -> str:

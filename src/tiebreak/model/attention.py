@@ -17,9 +17,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
 
+from tiebreak.errors import TiebreakError
 from tiebreak.tokens.packing import Layout, Tiles
 
 NAME = "tiebreak"
+IGNORED = frozenset(("dropout", "is_causal", "position_ids", "use_cache", "ends_D", "output_attentions"))
+"""Keywords of transformers that change nothing here: it is causal, the base is frozen, positions are applied."""
 
 
 def packed_attention(
@@ -29,17 +32,24 @@ def packed_attention(
     value: Tensor,
     attention_mask: None,
     *,
-    layout: Layout | Tiles,
+    layout: Layout | Tiles | None = None,
     scaling: float,
     softcap: float | None = None,
     sliding_window: int | None = None,
     at_ends: bool = False,
-    **_: Any,
+    **others: Any,
 ) -> tuple[Tensor, None]:
     """Causal attention within documents: query (1, H, T, E), key and value (1, K, T, E) -> (1, T, H, E).
 
     at_ends: only the outputs at documents' last tokens are read; the portable one leaves the others 0.
+    Raises TiebreakError for a keyword that would change attention, such as the sinks of gpt-oss (s_aux), and for a
+    decoder that does not hand the layout on.
     """
+    if layout is None:
+        raise TiebreakError("its layers do not tell attention which tokens are one document")
+    for name in others.keys() - IGNORED:
+        if others[name] is not None:
+            raise TiebreakError(f"its attention takes {name}, which packed documents do not know")
     q_THE, k_TKE, v_TKE = (x[0].transpose(0, 1) for x in (query, key, value))
     if isinstance(layout, Tiles):
         from tiebreak.model.fast.flash_attention import flash

@@ -3,6 +3,7 @@
 Dimension letters: T tokens of the packed row, D documents, C classes.
 """
 
+import logging
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,23 +21,25 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import logging
+from transformers.utils import logging as transformers_logging
 
 from tiebreak import distributed
 from tiebreak.errors import TiebreakError
 from tiebreak.hardware.gpu_specs import CPU, rank_error
-from tiebreak.model import attention, streaming_loader
+from tiebreak.model import attention, families, streaming_loader, tokenizer_facts
 from tiebreak.model.fast import compile
 from tiebreak.model.fast.fsdp import shard
 from tiebreak.model.fast.fuse import fuse
 from tiebreak.model.fast.fused_linears import fused_linears
 from tiebreak.model.fast.last_layer_skip import skip_unused_positions
 from tiebreak.model.intact import quantised
-from tiebreak.model.lora import HEAD, add_adapters, load_adapter
+from tiebreak.model.lora import HEAD, add_adapters, load_adapter, uncovered
 from tiebreak.model.precision import TYPES, Precision, announce, choose, device_card
 from tiebreak.recipe.models import Lora
 from tiebreak.tokens.packing import Packed
 from tiebreak.votes.schema import LABELS
+
+log = logging.getLogger(__name__)
 
 HEAD_STD = 0.02
 
@@ -60,9 +63,16 @@ class Classifier:
     def __post_init__(self) -> None:
         self.skips_last_layer = skip_unused_positions(self.model)
         self._fused_linears = fused_linears(self.model)
+        self._most_positions = families.most_positions(self.model.config.to_dict())
 
     def logits(self, batch: Packed) -> Tensor:
-        """The raw logits (D, C) in fp32 at each document's last token."""
+        """The raw logits (D, C) in fp32 at each document's last token.
+
+        Raises TiebreakError for a document longer than the model has positions.
+        """
+        longest = max(map(len, batch.spans))
+        if self._most_positions and longest > self._most_positions:
+            raise families.too_long(longest, self._most_positions)
         for stack in self._fused_linears:
             stack.prepare()
         hidden_TX = self.model.model(
@@ -119,6 +129,14 @@ def load(folder: Path, precision: str = "auto", device: str = "cpu", seed: int =
     return _classifier(folder, model, has_head, device, seed)
 
 
+def require_loadable(folder: Path) -> None:
+    """Raise TiebreakError for a folder that could not be loaded, without reading its weights."""
+    with _readable_errors(folder):
+        config = _config(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    tokenizer_facts.prepare(tokenizer, config.vocab_size, str(folder))
+
+
 def stored_precision(folder: Path, device: str) -> str:
     """The precision of a folder's weights by its config.json; auto where it has none or the device lacks it."""
     stored = {dtype: name for name, dtype in TYPES.items()}.get(
@@ -163,6 +181,8 @@ def load_adapted(
         classifier = _classifier(base, model, has_head, device, seed)
     if distributed.is_sharded():
         shard(classifier.model, device)
+    if bare := uncovered(classifier.model):
+        log.info("%s: adapters on all linear layers, none on %s", base.name, ", ".join(bare))
     if adapter is not None and load_adapter(classifier.model, adapter):
         classifier.head_trained = True
     return classifier
@@ -181,11 +201,12 @@ def _require_agreement(chosen: Precision, has_kernels: bool) -> None:
 
 def _classifier(folder: Path, model: PreTrainedModel, has_head: bool, device: str, seed: int) -> Classifier:
     """Build the classifier of a loaded decoder: tokenizer, score head, and on a GPU compiled layers."""
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    with _readable_errors(folder):
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     model.requires_grad_(False)
     for stack in fused_linears(model):
         stack.unfreeze_adapters()
-    model.config.pad_token_id = tokenizer.pad_token_id = padding_token(tokenizer)
+    model.config.pad_token_id = tokenizer_facts.prepare(tokenizer, model.config.vocab_size, str(folder))
     # a head of three classes may be that of another task, such as entailment
     has_head = (
         has_head
@@ -212,6 +233,11 @@ def _config(folder: Path) -> PreTrainedConfig:
     )
     if scheme := getattr(config, "quantization_config", None):
         raise quantised(folder, scheme)
+    families.require(str(folder), config.to_dict())
+    if not 0 <= (config.pad_token_id or 0) < config.vocab_size:
+        config.pad_token_id = None  # torch makes no embeddings with it; the tokenizer's is set later
+    if problem := streaming_loader.misfit(folder, config):  # transformers would draw such weights anew
+        raise TiebreakError(f"{folder} does not fit together: {problem}")
     return config
 
 
@@ -233,9 +259,7 @@ def _load_with_transformers(
     # a head of another shape is that of another task, such as a reward model
     missing = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
     if missing_decoder_weights := missing - {HEAD}:
-        raise TiebreakError(
-            f"{folder} lacks weights, {sorted(missing_decoder_weights)[:3]} among {len(missing_decoder_weights)}"
-        )
+        raise streaming_loader.lacking(folder, missing_decoder_weights, set(), None)
     return model, HEAD not in missing
 
 
@@ -245,8 +269,11 @@ def _readable_errors(folder: Path) -> Iterator[None]:
         raise TiebreakError(f"{folder} is no model folder: it has no config.json")
     try:
         yield
-    except (OSError, ValueError, KeyError) as error:
-        raise TiebreakError(f"transformers cannot load a classifier from {folder}: {error}") from None
+    except TiebreakError:
+        raise
+    except Exception as error:  # its classes raise whatever they stumble over
+        reason = f"{type(error).__name__}: {' '.join(str(error).split()):.300}"
+        raise TiebreakError(f"transformers cannot load a classifier from {folder}: {reason}") from None
 
 
 def stored_head(folder: Path) -> Tensor:
@@ -262,32 +289,17 @@ def stored_head(folder: Path) -> Tensor:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Suppress transformers' progress bars and its report of a missing score head, which is expected here."""
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
     try:
         yield
     finally:
-        logging.set_verbosity(level)
+        transformers_logging.set_verbosity(level)
         if bars:
-            logging.enable_progress_bar()
+            transformers_logging.enable_progress_bar()
 
 
 def compute_type(precision: str, device: str) -> torch.dtype:
     """The type of weights and activations. `auto`: bf16 on cards that support it, else fp16; fp32 on CPUs."""
     return choose(precision, device_card(device), 0).dtype
-
-
-def padding_token(tokenizer: PreTrainedTokenizerBase) -> int:
-    """A padding token that no row ends with, for plain transformers, which pools the last token that is not padding.
-
-    Llama has no padding token, and taking EOS would move the pooled token; any other special token will do.
-    """
-    if tokenizer.pad_token_id is not None and tokenizer.pad_token_id != tokenizer.eos_token_id:
-        return int(tokenizer.pad_token_id)
-    for token in sorted(tokenizer.added_tokens_decoder):
-        if token not in (tokenizer.eos_token_id, tokenizer.bos_token_id):
-            return int(token)
-    if tokenizer.bos_token_id is None:
-        raise TiebreakError(f"{tokenizer.name_or_path} has no special token besides EOS to pad with")
-    return int(tokenizer.bos_token_id)

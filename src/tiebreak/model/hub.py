@@ -115,8 +115,8 @@ def tokenizer(location: str) -> "PreTrainedTokenizerBase":
         loaded: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             location, revision=revision, trust_remote_code=False
         )
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # transformers' classes raise whatever they stumble over
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise TiebreakError(f"no tokenizer in {location!r}, a model folder or hub id: {reason}") from None
     return loaded
 
@@ -182,7 +182,7 @@ def read_json(file: Path, mend: str = gguf.AGAIN) -> dict[str, Any]:
     """Read a model's JSON file. Raises TiebreakError if it cannot be read or holds something else than an object."""
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise TiebreakError(f"{file} is damaged: {error}; {mend}") from None
     if not isinstance(found, dict):
         raise TiebreakError(f"{file} is damaged: it holds {type(found).__name__}, not an object; {mend}")
@@ -208,7 +208,7 @@ def hub_size_and_config(location: str, revision: str | None = None) -> tuple[int
         files = [file for file in info.siblings or () if "/" not in file.rfilename]
         wanted = (f for f in files if any(fnmatch(f.rfilename, pattern) for pattern in PATTERNS))
         config = Path(hf_hub_download(repo, "config.json", revision=info.sha))
-    return sum(file.size or 0 for file in wanted), json.loads(config.read_text(encoding="utf-8"))
+    return sum(file.size or 0 for file in wanted), read_json(config)
 
 
 @contextmanager

@@ -6,12 +6,14 @@ format, read and written; peft itself is not used.
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -24,7 +26,11 @@ from tiebreak.recipe.models import Lora
 PREFIX = "base_model.model."
 HEAD = "score.weight"
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
-_UNSUPPORTED = ("use_rslora", "use_dora", "rank_pattern", "alpha_pattern")
+_UNSUPPORTED = (
+    "use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "bias", "lora_bias", "layer_replication",
+    "target_parameters", "trainable_token_indices",
+)  # fmt: skip
+_LORA_WEIGHT = re.compile(rf"{re.escape(PREFIX)}.+\.lora_[AB]\.weight")
 
 
 class LoraLinear(nn.Module):
@@ -85,6 +91,16 @@ def adapted_layers(model: PreTrainedModel) -> Iterator[tuple[str, Adapter]]:
             yield from ((name, Adapter(a, b, module.scale)) for name, a, b in module.members())
 
 
+def uncovered(model: PreTrainedModel) -> list[str]:
+    """The matrices of layers that have no adapter, such as those of experts, by their names in a layer."""
+    adapted = (LoraLinear, FusedLinear)
+    covered = {
+        id(p) for module in model.modules() if isinstance(module, adapted) for p in module.parameters()
+    }
+    bare = (name for name, p in model.model.layers.named_parameters() if p.ndim > 1 and id(p) not in covered)
+    return sorted({name.partition(".")[2] for name in bare})
+
+
 def adapter_state(model: PreTrainedModel, with_head: bool) -> dict[str, Tensor]:
     """The adapter weights in fp32 on the CPU under peft's names; `with_head` adds the score head."""
     state = {}
@@ -119,20 +135,36 @@ def save_adapter(state: dict[str, Tensor], lora: Lora, folder: Path) -> None:
 def read_adapter(folder: Path) -> tuple[dict[str, Tensor], Lora]:
     """Read the weights and the LoRA settings of an adapter folder.
 
-    Raises TiebreakError if there is none, or if its update is not plain LoRA, alpha / rank times B A.
+    Raises TiebreakError if there is none, if it is damaged, or if its update is not plain LoRA, alpha / rank times B A,
+    with at most a score head beside it.
     """
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         state = load_file(folder / WEIGHTS)
+        lora = Lora(rank=config["r"], alpha=config["lora_alpha"], dropout=config.get("lora_dropout") or 0.0)
     except FileNotFoundError as error:
         raise TiebreakError(
             f"{folder} is no adapter folder: {Path(error.filename).name} is missing"
         ) from None
-    if other := [key for key in _UNSUPPORTED if config.get(key)]:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, SafetensorError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split()):.200}"
+        raise TiebreakError(f"the adapter {folder} is damaged: {reason}; make or copy it again") from None
+    if config.get("peft_type", "LORA") != "LORA":
+        raise TiebreakError(
+            f"{folder / CONFIG} is of the kind {config['peft_type']!r}: only LoRA is known here"
+        )
+    if other := [key for key in _UNSUPPORTED if config.get(key) not in (None, False, {}, [], "none")]:
         raise TiebreakError(
             f"{folder / CONFIG} sets {other[0]}: only plain LoRA, alpha / rank, is known here"
         )
-    return state, Lora(rank=config["r"], alpha=config["lora_alpha"], dropout=config["lora_dropout"])
+    if foreign := sorted(
+        name for name in state if not _LORA_WEIGHT.fullmatch(name) and name != PREFIX + HEAD
+    ):
+        raise TiebreakError(
+            f"the adapter {folder} holds {foreign[0]}, which is neither LoRA's A or B nor a score head (modules_to_save "
+            f"is {config.get('modules_to_save')}): such weights would be lost; train the adapter without them"
+        )
+    return state, lora
 
 
 def load_adapter(model: PreTrainedModel, folder: Path) -> bool:
@@ -147,11 +179,17 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> bool:
         raise TiebreakError(f"{folder} adapts other layers: {sorted(names ^ set(layers))[:4]} differ")
     with torch.no_grad():
         for name, layer in layers.items():
-            a, b = (state[f"{PREFIX}{name}.lora_{x}.weight"] for x in "AB")
+            a, b = (state.get(f"{PREFIX}{name}.lora_{x}.weight") for x in "AB")
+            if a is None or b is None:
+                raise TiebreakError(f"the adapter {folder} is damaged: of {name} it holds A or B alone")
             if a.shape != layer.lora_A.shape or lora.alpha / lora.rank != layer.scale:
                 raise TiebreakError(
                     f"{folder} has rank {lora.rank} and alpha {lora.alpha}; the recipe asks for rank "
                     f"{layer.lora_A.shape[0]} and alpha {layer.scale * layer.lora_A.shape[0]:g}"
+                )
+            if b.shape != layer.lora_B.shape:
+                raise TiebreakError(
+                    f"{folder} is of another model: {name} has {layer.lora_B.shape[0]} outputs, its adapter {b.shape[0]}"
                 )
             layer.lora_A.copy_(a)
             layer.lora_B.copy_(b)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 
 from tiebreak.errors import TiebreakError
-from tiebreak.model import attention
+from tiebreak.model import attention, hub
 from tiebreak.model.fast.fuse import fuse
 from tiebreak.model.fast.fused_linears import Kind, fused_linears
 from tiebreak.model.lora import HEAD
@@ -36,12 +36,45 @@ def load(
     Raises TiebreakError for a folder without safetensors, or one that lacks weights of the decoder.
     """
     model = empty_model(config, dtype, device, kind, lora, seed)
-    missing = set(_names(model)) - _fill(model, folder, encoded_on or device)
-    if missing_decoder_weights := missing - {HEAD}:
-        raise TiebreakError(
-            f"{folder} lacks weights, {sorted(missing_decoder_weights)[:3]} among {len(missing_decoder_weights)}"
-        )
+    filled = _fill(model, folder, encoded_on or device)
+    missing = set(_names(model)) - filled
+    if missing - {HEAD}:
+        raise lacking(folder, missing - {HEAD}, filled - set(_names(model)) - {"lm_head.weight"}, kind)
     return model, HEAD not in missing
+
+
+def lacking(folder: Path, missing: set[str], unknown: set[str], kind: Kind | None) -> TiebreakError:
+    """The refusal of a folder without weights of the decoder. unknown: the stored names that its class does not have."""
+    if kind and unknown:  # experts are stored one by one, and held in one tensor
+        return TiebreakError(
+            f"{folder} stores {min(unknown)} where transformers holds {min(missing)}, so that its weights cannot be "
+            f"encoded in {kind} one by one: choose precision bf16, fp16 or fp32 for this model"
+        )
+    return TiebreakError(f"{folder} lacks weights, {sorted(missing)[:3]} among {len(missing)}")
+
+
+def misfit(folder: Path, config: PreTrainedConfig) -> str | None:
+    """What keeps a folder's tensors from being the weights of its configuration, head apart; None if nothing does.
+
+    A shape that differs, or fewer numbers than the class has: room for the others would be made, whatever they claim.
+    """
+    expected = {name: p.shape for name, p in _skeleton(config, torch.bfloat16).named_parameters()}
+    held, names = 0, set()
+    for path in _files(folder):
+        with safe_open(path, framework="pt") as file:
+            for stored in file.keys():  # noqa: SIM118
+                name, shape = _classifier_name(stored), torch.Size(file.get_slice(stored).get_shape())
+                held += shape.numel()
+                names.add(name)
+                if name != HEAD and expected.get(name, shape) != shape:
+                    return (
+                        f"{stored} is {list(shape)} in {path.name}, and {list(expected[name])} by config.json"
+                    )
+    needed = sum(shape.numel() for name, shape in expected.items() if name != HEAD)
+    if needed > held:
+        lost = sorted(set(expected) - names - {HEAD})
+        return f"it lacks weights, {lost[:3]} among {len(lost)}: {held} numbers, and {needed} by config.json"
+    return None
 
 
 def empty_model(
@@ -136,7 +169,10 @@ def _stored_names(folder: Path) -> Iterator[str]:
 
 
 def _files(folder: Path) -> list[Path]:
-    files = sorted(folder.glob("*.safetensors"))
+    """The files of the weights, as transformers finds them; a baseline may ship beside them."""
+    whole = folder / "model.safetensors"
+    shards = sorted({folder / name for name in hub.shards(folder).values()})
+    files = shards or ([whole] if whole.is_file() else sorted(folder.glob("*.safetensors")))
     if not files:
         raise TiebreakError(f"{folder} holds no safetensors file")
     return files

@@ -2,16 +2,18 @@
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
 from yaml.composer import ComposerError
 
-from tiebreak.errors import TiebreakError, nearest
+from tiebreak.errors import TiebreakError
+from tiebreak.recipe.limits import CHECKED
+from tiebreak.recipe.problems import problems
 from tiebreak.recipe.schema import Recipe
 from tiebreak.recipe.values import FOLD_SECTIONS, FoldSection
 
@@ -93,10 +95,14 @@ def parse(tree: dict[str, Any], origin: str, overrides: Sequence[str] = ()) -> R
     for override in overrides:
         _apply(tree, override)
     tree = _with_new_names(tree, origin)  # a whole section may have been set
+    compute = tree.get("compute")
+    unlimited = isinstance(compute, dict) and compute.get("check_limits") is False
     try:
-        return Recipe.model_validate(tree)
+        return Recipe.model_validate(tree, context=None if unlimited else CHECKED)
     except ValidationError as error:
-        raise TiebreakError(f"{origin}:", *_messages(error)) from None
+        raise TiebreakError(
+            f"{origin}:", *(f"  {found}" for found in problems(error, tree, Recipe))
+        ) from None
 
 
 def fold_overrides(folds: Sequence[int], sections: Sequence[FoldSection] = ()) -> tuple[str, ...]:
@@ -159,24 +165,3 @@ def _apply(tree: dict[str, Any], override: str) -> None:
         tree[leaf] = _Loader(text).get_single_data()
     except yaml.YAMLError as error:
         raise TiebreakError(f"--set {override}: {text!r} is not a YAML value: {error}") from None
-
-
-def _messages(error: ValidationError) -> Iterator[str]:
-    for item in error.errors():
-        where = ".".join(str(part) for part in item["loc"]) or "recipe"
-        if item["type"] == "extra_forbidden":
-            key = str(item["loc"][-1])
-            yield f"  {where}: unknown key; {nearest(key, _keys_at(item['loc'][:-1]))}"
-        elif item["type"] == "value_error":  # messages of our own validators are complete
-            yield f"  {where}: {item['ctx']['error']}"
-        else:
-            yield f"  {where}: {item['msg']} (got {item['input']!r:.200})"
-
-
-def _keys_at(location: tuple[int | str, ...]) -> list[str]:
-    """The valid keys of the section at `location`."""
-    section: Any = Recipe
-    for part in location:
-        fields = getattr(section, "model_fields", None)  # None: a mapping of names to sections
-        section = fields[str(part)].annotation if fields else get_args(section)[1]
-    return list(section.model_fields)

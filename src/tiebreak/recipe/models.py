@@ -1,16 +1,17 @@
 """Models of the recipe: teachers and student, their weights and adapters."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from tiebreak.recipe.limits import AtMost
 from tiebreak.recipe.values import Name, Positive, Slice
 
 
 class Lora(Slice):
     """Low-rank adapters on every linear layer (Hu et al. 2021, arXiv:2106.09685)."""
 
-    rank: Positive = Field(64, description="rank of the update BA")
+    rank: Annotated[Positive, AtMost(65_536)] = Field(64, description="rank of the update BA")
     alpha: float = Field(128.0, gt=0, description="the update is scaled by alpha / rank")
     dropout: float = Field(0.05, ge=0, lt=1, description="on the adapter's input, in training")
 

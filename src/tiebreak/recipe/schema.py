@@ -5,15 +5,17 @@ that change a result belong here or in `models.py`, and all others (scheduling, 
 """
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from tiebreak.errors import nearest
 from tiebreak.recipe.execution import Compute, Slurm
+from tiebreak.recipe.limits import LIFT, MOST_TASKS, AtMost
 from tiebreak.recipe.models import Models
 from tiebreak.recipe.values import (
     FOLD_SECTIONS,
+    MANY,
     MAX_SEED,
     ROLES,
     Cap,
@@ -23,8 +25,10 @@ from tiebreak.recipe.values import (
     Name,
     Positive,
     Role,
+    Rows,
     Share,
     Slice,
+    Tokens,
     Weight,
 )
 
@@ -46,7 +50,7 @@ class Data(Slice):
     incomplete_files: bool = Field(
         False, description="take what there is of a file that breaks off; false: an error"
     )
-    pairs_per_prompt: Positive | None = Field(
+    pairs_per_prompt: Rows | None = Field(
         None,
         description="of several scored answers to a prompt (UltraFeedback), how many pairs; null for all",
     )
@@ -63,7 +67,7 @@ class Prompt(Slice):
     truncation: Literal["published", "balanced"] = Field(
         "published", description="how what is too long is cut; see how-it-works.md"
     )
-    prompt_tokens: Positive = Field(256, description="cap on the prompt, only where the whole is too long")
+    prompt_tokens: Tokens = Field(256, description="cap on the prompt, only where the whole is too long")
 
 
 class Training(Slice):
@@ -71,16 +75,18 @@ class Training(Slice):
 
     learning_rate: float = Field(1e-5, gt=0, description="at its peak, for rows_per_step rows a step")
     head_rate: float = Field(1.0, gt=0, description="the score head's learning rate, as a multiple")
-    epochs: float = Field(2.0, gt=0, description="passes over the votes; each shows both orders")
+    epochs: Annotated[float, AtMost(10_000)] = Field(
+        2.0, gt=0, description="passes over the votes; each shows both orders"
+    )
     max_steps: Cap = Field(-1, description="cap on optimizer steps; -1 for none")
-    max_hours: float | None = Field(
+    max_hours: Annotated[float, AtMost(10**6)] | None = Field(
         None,
         gt=0,
         description="training ends by then, with the step it has reached; the result depends on speed",
     )
-    rows_per_step: Positive = Field(64, description="the global batch, counted in rows")
-    max_tokens: Positive = Field(1024, description="tokens of one row; longer ones are truncated")
-    warmup_steps: int = Field(100, ge=0, description="linear; a cosine down to zero follows")
+    rows_per_step: Rows = Field(64, description="the global batch, counted in rows")
+    max_tokens: Tokens = Field(1024, description="tokens of one row; longer ones are truncated")
+    warmup_steps: Annotated[int, MANY] = Field(100, ge=0, description="linear; a cosine down to zero follows")
     weight_decay: Weight = Field(0.0, description="of AdamW")
     gradient_clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
     orders_together: bool = Field(True, description="both orders of a vote in the same optimizer step")
@@ -108,6 +114,7 @@ class Split(Slice):
     seed: int | None = Field(
         None,
         ge=0,
+        lt=MAX_SEED + 1,
         description="of folds and sides; null for the recipe's. Given, other seeds of training keep the split",
     )
     drop_overlaps: bool = Field(
@@ -151,11 +158,13 @@ class Logits(Slice):
         -1, description="training votes scored, seeded: a number, a range drawn from per fold, or -1 for all"
     )
     subset_votes_of: dict[str, CapOrRange] = Field({}, description="the same for the teachers named")
-    shards: Positive = Field(1, description="tasks that share the rows of one teacher and fold")
+    shards: Annotated[Positive, AtMost(10_000)] = Field(
+        1, description="tasks that share the rows of one teacher and fold"
+    )
     soft_labels: Literal["in_sample", "out_of_fold"] = Field(
         "in_sample", description="from the fold's own teacher, or from the one that held the row out"
     )
-    max_tokens: Positive = Field(1024, description="tokens of one row")
+    max_tokens: Tokens = Field(1024, description="tokens of one row")
 
 
 class TeacherTerm(Slice):
@@ -237,9 +246,9 @@ class Quantize(Slice):
     """Step 7: GPTQ (Frantar et al. 2022, arXiv:2210.17323); the score head is left alone."""
 
     bits: Literal[8] = Field(8, description="of a weight")
-    group: Positive = Field(128, description="weights that share a scale")
-    calibration_rows: Positive = Field(128, description="rows of the training sides to calibrate with")
-    max_tokens: Positive = Field(1024, description="tokens of one of them")
+    group: Rows = Field(128, description="weights that share a scale")
+    calibration_rows: Rows = Field(128, description="rows of the training sides to calibrate with")
+    max_tokens: Tokens = Field(1024, description="tokens of one of them")
 
 
 class Tta(Slice):
@@ -249,13 +258,13 @@ class Tta(Slice):
     share: Share = Field(
         1.0, description="of the votes, the least certain ones, that are shown in both orders; 1 for all"
     )
-    max_tokens: Positive = Field(2000, description="tokens of one row")
+    max_tokens: Tokens = Field(2000, description="tokens of one row")
 
 
 class Evaluate(Slice):
     """Step 9: metrics with confidence intervals, the report, a submission of the test pairs."""
 
-    bootstrap_samples: Positive = Field(1000, description="resamples of the rows for each interval")
+    bootstrap_samples: Rows = Field(1000, description="resamples of the rows for each interval")
     confidence: float = Field(0.95, gt=0, lt=1, description="of the intervals")
     weight_folds: bool = Field(
         False, description="blend the folds' students too, by 1 / log loss on unseen votes"
@@ -355,9 +364,21 @@ class Recipe(Slice):
             folds = set(self.folds(section))
             if missing := folds - upstream:
                 raise ValueError(
-                    f"{section}.folds names {sorted(missing)}, but the step before has {sorted(upstream)}"
+                    f"{section}.folds names {sorted(missing)[:5]}, but the step before has {sorted(upstream)}"
                 )
             upstream = folds
+        return self
+
+    @model_validator(mode="after")
+    def _check_tasks(self) -> "Recipe":
+        teachers, shards = len(self.models.teachers), self.logits.shards
+        taught, scored = (len(self.folds(section)) for section in ("teach", "logits"))
+        tasks = teachers * (1 + taught + scored * shards)
+        if self.compute.check_limits and tasks > MOST_TASKS:
+            raise ValueError(
+                f"{teachers} teachers, {taught} folds to teach, {scored} folds to score and logits.shards {shards} make "
+                f"{tasks:,} tasks, and more than {MOST_TASKS:,} are taken for a slip; set fewer shards, or {LIFT}"
+            )
         return self
 
     def folds(self, section: FoldSection) -> tuple[int, ...]:

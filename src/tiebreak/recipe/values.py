@@ -5,6 +5,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from tiebreak.errors import nearest
+from tiebreak.recipe.limits import AtMost
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
@@ -50,8 +51,12 @@ def _check_cap_or_range(votes: int | tuple[int, int]) -> int | tuple[int, int]:
     return votes
 
 
-Cap = Annotated[int, AfterValidator(_check_cap)]
-CapOrRange = Annotated[int | tuple[int, int], AfterValidator(_check_cap_or_range)]
+MANY = AtMost(10**9)
+Cap = Annotated[int, AfterValidator(_check_cap), MANY]
+CapOrRange = Annotated[int | tuple[int, int], AfterValidator(_check_cap_or_range), MANY]
+Tokens = Annotated[Positive, AtMost(10**8)]
+Rows = Annotated[Positive, AtMost(10**6)]
+Minutes = Annotated[Positive, AtMost(10**6)]
 FoldSection = Literal["teach", "logits", "distill"]
 FOLD_SECTIONS: tuple[FoldSection, ...] = get_args(FoldSection)
 """The sections with folds of their own, in order."""

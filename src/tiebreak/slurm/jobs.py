@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+
 from tiebreak.engine import artifacts
 from tiebreak.engine.local_runner import missing_inputs
 from tiebreak.engine.planner import state
@@ -34,6 +36,19 @@ from tiebreak.slurm.sbatch_script import (
 
 _ENDING_SECONDS = 60.0
 """Seconds to wait for a job to end. Slurm's KillWait for cancelled processes is 30."""
+
+
+class _Entry(BaseModel):
+    """An array of jobs that was submitted: its number, step, tasks with their keys, and the jobs that it waits for."""
+
+    job: str = Field(pattern=r"^[0-9]+$")
+    step: str
+    tasks: dict[str, str]
+    after: list[str] = []
+    submitted: float = 0.0
+
+
+_RECORD = TypeAdapter(list[_Entry])
 
 
 class SlurmJobs:
@@ -198,9 +213,24 @@ class SlurmJobs:
         return jobs
 
     def _read_record(self) -> list[dict[str, Any]]:
+        """The entries of jobs.json. Raises TiebreakError if it is damaged."""
         path = self.folder / "jobs.json"
-        record: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
-        return record
+        if not path.exists():
+            return []
+        try:
+            entries = _RECORD.validate_json(path.read_bytes())
+        except (OSError, ValidationError) as error:
+            problem = " ".join(str(error).split())[:200]
+        else:
+            numbers = {entry.job for entry in entries}
+            unknown = {name.partition("_")[0] for entry in entries for name in entry.after} - numbers
+            if not unknown:
+                return [entry.model_dump(exclude_unset=True) for entry in entries]
+            problem = f"jobs wait for {', '.join(sorted(unknown))}, which it does not list"
+        raise TiebreakError(
+            f"{path}, the record of this run's jobs, is damaged: {problem}. See `squeue --me` for jobs that are on their "
+            "way, and when there are none delete the file: finished tasks are known by their artifacts"
+        )
 
     def _record_submission(
         self, planned: Submission, job: str, dependencies: Sequence[str]

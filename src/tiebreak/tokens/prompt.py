@@ -2,13 +2,12 @@
 
 Every text is tokenised once; both orders are assembled from the same pieces, so that swapping the
 answers swaps exactly their tokens. Texts cannot inject control tokens: special tokens are switched off while
-texts are encoded, so `<eos>` in a text stays text, and the template's own markers in a text get a wide colon
-(U+FF1A).
+texts are encoded, so `<eos>` in a text stays text, and the template's own markers in a text are escaped
+(`tokens.markers`).
 
 Dimension letters: N votes, T tokens.
 """
 
-import re
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
+from tiebreak.errors import TiebreakError
 from tiebreak.recipe.schema import Prompt
+from tiebreak.tokens.markers import Escape, escape_for, forged, holds_marker, seen
 from tiebreak.tokens.prefetch import prefetch
 from tiebreak.tokens.truncation import Tokens, keep_ends, keep_lengths
 
@@ -33,9 +34,6 @@ TEMPLATES = {
     )
 }
 """The template pieces around prompt, first and second answer, by name. A published template never changes."""
-
-_MARKER = re.compile(r'(\A"{0,2}|""")(\n(?:User question|Answer [AB])):')
-"""A template's marker inside a text, or at its start, where the template's opening quotes would complete it."""
 
 GAP = " [...] "
 """The text in place of an omitted middle."""
@@ -91,6 +89,18 @@ class TokenizedVotes:
         lengths = [len(text[vote]) for text in (self.prompts, *self.answers)]
         return self.frame_tokens + sum(self._kept_lengths(lengths, max_tokens))
 
+    def alike_when_cut(self, max_tokens: int) -> int:
+        """The number of votes whose answers differ, but not in the tokens that a row of max_tokens keeps of them."""
+        lengths = [text.lengths for text in (self.prompts, *self.answers)]
+        cut_N = self.frame_tokens + sum(lengths) > max_tokens
+        return sum(self._is_alike(vote, max_tokens) for vote in np.flatnonzero(cut_N).tolist())
+
+    def _is_alike(self, vote: int, max_tokens: int) -> bool:
+        a, b = self.answers
+        kept = self._kept_lengths([len(text[vote]) for text in (self.prompts, a, b)], max_tokens)
+        first, second = self._truncate(a, vote, kept[1]), self._truncate(b, vote, kept[2])
+        return np.array_equal(first, second) and not np.array_equal(a[vote], b[vote])
+
     def _kept_lengths(self, lengths: Sequence[int], max_tokens: int) -> tuple[int, int, int]:
         prompt, first, second = lengths
         spare = self.settings.truncation == "balanced"
@@ -108,10 +118,15 @@ class TokenizedVotes:
 
 
 def tokenize(table: pa.Table, tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> TokenizedVotes:
-    """Encode the prompts and answers of a table in votes.schema.SCHEMA, each text once."""
+    """Encode the prompts and answers of a table in votes.schema.SCHEMA, each text once.
+
+    Raises TiebreakError for a tokenizer whose rows could not be told apart from what texts make up.
+    """
     by_turns = prompt.truncation == "balanced"
+    escape = escape_for(tokenizer.backend_tokenizer, tokenizer.name_or_path)
     prompts, a, b = (
-        _ragged(tokenizer, table[column], by_turns) for column in ("prompt", "response_a", "response_b")
+        _ragged(tokenizer, table[column], by_turns, escape)
+        for column in ("prompt", "response_a", "response_b")
     )
     (gap,) = _encode(tokenizer, [GAP])
     return TokenizedVotes(
@@ -119,12 +134,14 @@ def tokenize(table: pa.Table, tokenizer: PreTrainedTokenizerBase, prompt: Prompt
     )
 
 
-def _ragged(tokenizer: PreTrainedTokenizerBase, column: pa.ChunkedArray, by_turns: bool) -> Ragged:
+def _ragged(
+    tokenizer: PreTrainedTokenizerBase, column: pa.ChunkedArray, by_turns: bool, escape: Escape
+) -> Ragged:
     """The tokenised texts of a column; `by_turns` encodes the last turn separately from those before it."""
     pieces: list[str] = []
     first_N, last_N = [0], []  # indices of pieces: the first of each text, and that of its last turn
     for turns in column.to_pylist():
-        text = _join_turns(turns or ())
+        text = escape(_join_turns(turns or ()))
         start = len(text) - len(turns[-1] or "") if by_turns and turns else 0
         pieces += [text[:start]] * (start > 0)
         last_N.append(len(pieces))
@@ -135,16 +152,35 @@ def _ragged(tokenizer: PreTrainedTokenizerBase, column: pa.ChunkedArray, by_turn
         tokens.fromlist(ids)
         ends.append(len(tokens))
     offsets, last = (np.array(ends, dtype=np.int64)[places] for places in (first_N, last_N))
-    return Ragged(np.array(tokens, dtype=np.int32), offsets, last - offsets[:-1])
+    found = Ragged(np.array(tokens, dtype=np.int32), offsets, last - offsets[:-1])
+    return found if escape.is_exact else _without_forgeries(found, tokenizer, escape)
+
+
+def _without_forgeries(texts: Ragged, tokenizer: PreTrainedTokenizerBase, escape: Escape) -> Ragged:
+    """The same, where texts that the tokenizer itself turned into markers are encoded again, escaped, as one turn."""
+    backend: Any = tokenizer.backend_tokenizer
+    count = len(texts.offsets) - 1
+    tokens = {}
+    for start in range(0, count, ENCODE_CHUNK):
+        chunk = [texts[n].tolist() for n in range(start, min(start + ENCODE_CHUNK, count))]
+        for n, text in forged(backend, chunk):
+            if holds_marker(seen(backend, escape(text))):
+                raise TiebreakError(
+                    f"the tokenizer of {tokenizer.name_or_path} makes a marker of {text!r:.100}"
+                )
+            (ids,) = _encode(tokenizer, [escape(text)])
+            tokens[start + n] = np.array(ids, dtype=np.int32)
+    if not tokens:
+        return texts
+    rows = [tokens.get(n, texts[n]) for n in range(count)]
+    last = [0 if n in tokens else position for n, position in enumerate(texts.last.tolist())]
+    offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
+    return Ragged(np.concatenate(rows), offsets, np.array(last, dtype=np.int64))
 
 
 def _join_turns(turns: Sequence[str | None]) -> str:
-    """The turns joined by a newline, as published, with markers escaped; a null turn is an empty text."""
-    text = "\n".join(turn or "" for turn in turns)
-    # a plain search first: the pattern, tried at every character, would cost as much as encoding
-    if "\nUser question:" in text or "\nAnswer " in text:
-        return _MARKER.sub("\\1\\2\uff1a", text)
-    return text
+    """The turns joined by a newline, as published; a null turn is an empty text."""
+    return "\n".join(turn or "" for turn in turns)
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> Iterator[list[int]]:
@@ -163,8 +199,14 @@ def _encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> Iterato
 
 def _frame(tokenizer: PreTrainedTokenizerBase, template: str) -> tuple[Tokens, ...]:
     """The template's pieces as tokens, with BOS first if the family's tokenizer adds one itself."""
+    if not isinstance(tokenizer.eos_token_id, int):
+        raise TiebreakError(
+            f"the tokenizer of {tokenizer.name_or_path} has no EOS token, with which every row ends: name one of its "
+            "tokens as eos_token in its tokenizer_config.json"
+        )
     pieces = list(_encode(tokenizer, TEMPLATES[template]))
-    adds_bos = tokenizer.bos_token_id is not None and tokenizer.bos_token_id in tokenizer("x")["input_ids"]
+    backend: Any = tokenizer.backend_tokenizer
+    adds_bos = tokenizer.bos_token_id is not None and tokenizer.bos_token_id in backend.encode("x").ids
     bos: Iterable[int] = [tokenizer.bos_token_id] if adds_bos else []
     head, *between, tail = pieces
     ids = [[*bos, *head], *between, [*tail, tokenizer.eos_token_id]]

@@ -16,7 +16,6 @@ Dimension letters: D texts, C some of them, S shingles (of all texts), K bins, P
 """
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,10 +30,12 @@ _NEIGHBOURS = 8
 _EMPTY = np.uint32(0xFFFFFFFF)
 _CHUNK_CHARS = 1 << 20
 _PENDING_PAIRS = 1 << 22  # 32 MiB of candidates, sorted together: sorting is most of the search
+_KEPT_SHINGLES = 1 << 24  # 128 MiB
 _SLACK = 0.09  # 2.5 standard deviations of the estimate from 128 bins, near 0.8
 
 Ints = NDArray[np.int64]
 Sketches = NDArray[np.uint32]
+Hashes = NDArray[np.uint64]
 
 
 def similar_pairs(texts: Sequence[str], sketch_DK: Sketches, threshold: float) -> Ints:
@@ -42,22 +43,55 @@ def similar_pairs(texts: Sequence[str], sketch_DK: Sketches, threshold: float) -
     candidates = _candidate_pairs(sketch_DK)
     estimate = _estimates(sketch_DK, candidates)
     likely = candidates[estimate >= threshold - _SLACK]
-    similar = [similarity(texts[a], texts[b]) >= threshold for a, b in likely.tolist()]
-    pairs: Ints = likely[np.array(similar, dtype=bool)]
+    shingles_of = _ShingleSets(texts)
+    similar_P = np.zeros(len(likely), dtype=bool)
+    for p in _by_blocks(texts, likely):
+        a, b = likely[p].tolist()
+        similar_P[p] = _jaccard(shingles_of[a], shingles_of[b]) >= threshold
+    pairs: Ints = likely[similar_P]
     return pairs
+
+
+def _by_blocks(texts: Sequence[str], pair_P2: Ints) -> list[int]:
+    """An order of pairs (P,) in which few texts are met at a time: those of two blocks, whose shingles are all kept."""
+    block_D = np.cumsum([min(len(text), LONGEST) for text in texts]) // (_KEPT_SHINGLES // 2)
+    first_P, second_P = pair_P2.T
+    order: list[int] = np.lexsort((second_P, first_P, block_D[second_P], block_D[first_P])).tolist()
+    return order
 
 
 def similarity(one: str, other: str) -> float:
     """The Jaccard index of the shingles of two texts."""
-    a, b = _shingle_set(one), _shingle_set(other)
-    common = len(a & b)
-    return common / (len(a) + len(b) - common)
+    return _jaccard(_shingle_set(one), _shingle_set(other))
 
 
-@lru_cache(maxsize=2)  # pairs come ordered by their first text
-def _shingle_set(text: str) -> set[str]:
-    text = text[:LONGEST]
-    return {text[i : i + SHINGLE] for i in range(max(len(text) - SHINGLE + 1, 1))}
+class _ShingleSets(dict[int, Hashes]):
+    """Shingle sets of texts by their index. In a crowd a text meets a hundred others, so sets are kept for a while."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        super().__init__()
+        self._texts, self._kept = texts, 0
+
+    def __missing__(self, index: int) -> Hashes:
+        if self._kept > _KEPT_SHINGLES:
+            self.clear()
+            self._kept = 0
+        shingles = self[index] = _shingle_set(self._texts[index])
+        self._kept += len(shingles)
+        return shingles
+
+
+def _shingle_set(text: str) -> Hashes:
+    """The hashes of a text's shingles, sorted and distinct."""
+    return np.unique(_shingles([text])[0])
+
+
+def _jaccard(one: Hashes, other: Hashes) -> float:
+    """The Jaccard index of two sorted sets."""
+    merged = np.concatenate((one, other))
+    merged.sort(kind="stable")  # merges the two in linear time
+    common = np.count_nonzero(merged[1:] == merged[:-1])
+    return float(common / (len(merged) - common))
 
 
 def sketches(texts: Sequence[str]) -> Sketches:
@@ -79,7 +113,7 @@ def _chunks(texts: Sequence[str]) -> Iterator[list[str]]:
         yield chunk
 
 
-def _shingles(texts: Sequence[str]) -> tuple[NDArray[np.uint64], Ints]:
+def _shingles(texts: Sequence[str]) -> tuple[Hashes, Ints]:
     """Hashes of all shingles (S,) and the number of each one's text (S,). A short text is one shingle."""
     padded = [text[:LONGEST].ljust(SHINGLE, "\0") for text in texts]
     count_D = np.fromiter(map(len, padded), np.int64, len(padded)) - (SHINGLE - 1)
@@ -93,7 +127,7 @@ def _shingles(texts: Sequence[str]) -> tuple[NDArray[np.uint64], Ints]:
     return _mix(hash_S), text_S
 
 
-def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def _mix(x: Hashes) -> Hashes:
     """The finaliser of SplitMix64, in place."""
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         x ^= x >> np.uint64(shift)

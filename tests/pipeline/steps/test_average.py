@@ -34,6 +34,8 @@ from tiebreak.stats.calibration import CALIBRATORS, SHAPE
 from tiebreak.votes import splits
 from tiebreak.votes.schema import CALIBRATION, LOCKBOX, swap_answers, write_table
 
+pytestmark = pytest.mark.slow
+
 LORA = Lora(rank=2, alpha=4.0, dropout=0.0)
 FOLDS = 3
 

@@ -10,6 +10,8 @@ from tiebreak.errors import TiebreakError
 from tiebreak.pipeline.steps import ingest
 from tiebreak.runtime import Runtime
 
+pytestmark = pytest.mark.slow
+
 KAGGLE = ("id", "model_a", "model_b", "prompt", "response_a", "response_b")
 LABELS = ("winner_model_a", "winner_model_b", "winner_tie")
 

@@ -19,6 +19,8 @@ from tiebreak.recipe.schema import Prompt, Quantize, Tta
 from tiebreak.runtime import Runtime
 from tiebreak.votes.schema import EXTRA, LOCKBOX, write_table
 
+pytestmark = pytest.mark.slow
+
 FOLDS = (0, 1, 2, EXTRA, LOCKBOX)
 SETTINGS = quantize.Settings(
     quantize=Quantize(group=32, calibration_rows=12, max_tokens=120),

@@ -10,9 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from tiebreak.errors import TiebreakError
-from tiebreak.votes.formats import containers, text_lines
-from tiebreak.votes.formats.containers import TRUNCATED, records
+from tiebreak.votes.formats import containers, delimited, text_lines
+from tiebreak.votes.formats.containers import records
 from tiebreak.votes.formats.dialog import RowError
+from tiebreak.votes.formats.rows import TRUNCATED
 
 ROWS = [{"id": str(n), "text": f'line one of {n}\nline "two", größer 你好'} for n in range(5)]
 
@@ -142,7 +143,7 @@ def test_a_ten_megabyte_cell(tmp_path):
 
 
 def test_a_record_without_end_is_one_reject(tmp_path, monkeypatch):
-    for module in (containers, text_lines):
+    for module in (containers, delimited, text_lines):
         monkeypatch.setattr(module, "MAX_RECORD", 1000)
     for text in (
         'a,b\n1,2\n3,"' + "x" * 1500 + '"\n4,5\n',

@@ -9,7 +9,7 @@ from tiebreak.pipeline.step import Step
 from tiebreak.recipe.values import Role, Share, Slice
 from tiebreak.runtime import Runtime
 
-VERSION = 5
+VERSION = 6
 
 
 class Settings(Slice):

@@ -6,12 +6,11 @@ place, so that records in = records out + rejects; where a file breaks off, one 
 (TRUNCATED). Data is parsed, never evaluated.
 """
 
-import csv
 import gzip
 import io
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -22,27 +21,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tiebreak.errors import TiebreakError
-from tiebreak.votes.formats import hub_datasets
+from tiebreak.votes.formats import delimited, hub_datasets
 from tiebreak.votes.formats.dialog import RowError
+from tiebreak.votes.formats.rows import TRUNCATED, Record, Row, require_unique
 from tiebreak.votes.formats.text_lines import MAX_RECORD, Lines, Stream, Unfolded, damaged
-
-Record = dict[str, Any]
-Row = tuple[int, Record | RowError]
-"""A record's number in its file, counted from 1, and the record, or the reason why it cannot be read."""
-
-TRUNCATED = "cannot be read from here on"
-"""The kind of a reject that stands for the rest of a file, an unknown number of records."""
-
-_SWALLOWED = 2
-"""So many lines within a quote may be records that it has swallowed."""
-_FEW_VALUES = 20
 
 _FREE_ROWS = 1_000_000
 """Rows of Parquet beyond one for each two bytes."""
 _BATCH_BYTES = 16 << 20
 _BLANK = " \t\r\n"
 _BETWEEN = re.compile(f"[{_BLANK},]*")
-_DELIMITERS = ",\t;"
 _UTF_16 = re.compile("\ufffe|ÿþ|þÿ|\udcff\udcfe|\udcfe\udcff|\0[^\0]\0[^\0]|[^\0]\0[^\0]\0")
 _CONTROL = re.compile(r"[\0-\x08\x0e-\x1f]")
 _BROKEN_PARQUET = (pa.ArrowException, OSError, ValueError, MemoryError)
@@ -127,101 +115,12 @@ def _text(path: Path, stream: Stream, columns: Collection[str]) -> Iterator[Row]
         raise TiebreakError(
             f"{path} is not text; needed is CSV, JSON or Parquet, or one of them as gz or zst"
         )
-    rows = {"{": _json_lines, "[": _json_array}.get(opening, partial(_csv, columns=columns))
+    rows = {"{": _json_lines, "[": _json_array}.get(opening, partial(delimited.rows, columns=columns))
     count = 0
     for count, record in rows(lines, first):
         yield count, record
     if lines.broken:
         yield count + 1, RowError(TRUNCATED, lines.broken)
-
-
-def _csv(lines: Lines, header_line: str, columns: Collection[str]) -> Iterator[Row]:
-    csv.field_size_limit(MAX_RECORD)
-    delimiter = max(_DELIMITERS, key=header_line.count)
-    header = _header(header_line, delimiter)
-    _require_unique(lines.path, header, columns)
-    span: list[str] = []  # the lines of the record at hand
-    known: list[set[str]] = [set() for _ in header]  # values of each column, of some that has few all
-    reader = csv.reader(_noted(lines, span), delimiter=delimiter, strict=True)
-    count = 0
-    while (cells := _next_cells(reader, span)) is not None:
-        if not cells:  # a blank line
-            continue
-        fault = _fault(cells, header) or _swallowed(span, known, count, delimiter)
-        if fault and not span[-1].endswith(("\n", "\r")):  # the file's last line
-            if not lines.broken:
-                yield count + 1, RowError(TRUNCATED, f"the last record does not end: {fault}")
-            return
-        if fault and len(span) > 1:
-            fault.detail += f", lines {reader.line_num - len(span) + 2} to {reader.line_num + 1}"
-        for values, cell in zip(known, () if fault else cast(list[str], cells), strict=False):
-            if len(values) <= _FEW_VALUES:
-                values.add(cell)
-        for _ in range(_records_in(span, header, delimiter) if fault else 1):
-            count += 1
-            yield count, fault or _record(header, cast(list[str], cells))
-
-
-def _next_cells(reader: Any, span: list[str]) -> list[str] | csv.Error | None:
-    """The cells of the next record, or what is wrong with its quotes; None at the end. `span` gets its lines."""
-    span.clear()
-    try:
-        return cast(list[str] | None, next(reader, None))
-    except csv.Error as error:
-        return error
-
-
-def _noted(lines: Iterable[str], span: list[str]) -> Iterator[str]:
-    for line in lines:
-        span.append(line)
-        yield line
-
-
-def _record(header: list[str], cells: list[str]) -> Record | RowError:
-    return RowError("not UTF-8") if any(map(damaged, cells)) else dict(zip(header, cells, strict=True))
-
-
-def _fault(cells: list[str] | csv.Error, header: list[str]) -> RowError | None:
-    """The fault of a record's quotes or of the number of its cells, if there is one."""
-    if isinstance(cells, csv.Error):
-        return RowError("broken quoting", str(cells))
-    if len(cells) != len(header):
-        return RowError("wrong number of columns", f"{len(cells)} instead of {len(header)}")
-    return None
-
-
-def _swallowed(span: Sequence[str], known: Sequence[set[str]], count: int, delimiter: str) -> RowError | None:
-    """The fault of a quote that holds records: lines with the header's columns, whose values are those of the file.
-
-    Only columns of few values in the `count` records so far tell, such as winners: a table in an answer may have as
-    many columns by chance.
-    """
-    inner = span[1:-1]
-    if len(inner) < _SWALLOWED or any(line.count(delimiter) != len(known) - 1 for line in inner):
-        return None
-    few = [column for column, values in enumerate(known) if 0 < len(values) <= min(_FEW_VALUES, count // 2)]
-    rows = [line.rstrip("\r\n").split(delimiter) for line in inner]
-    if few and all(row[column] in known[column] for row in rows for column in few):
-        return RowError("broken quoting", "a quote holds lines that are records themselves")
-    return None
-
-
-def _records_in(span: list[str], header: list[str], delimiter: str) -> int:
-    """The number of records in the lines of a broken one, at least one: a stray quote takes all up to the next."""
-    return 1 + sum(line.count(delimiter) == len(header) - 1 > 0 for line in span[1:])
-
-
-def _require_unique(path: Path, names: list[str], columns: Collection[str]) -> None:
-    if repeated := sorted(name for name in columns or names if names.count(name) > 1):
-        raise TiebreakError(f"{path} has more than one column {repeated[0]}; rename or remove the others")
-
-
-def _header(line: str, delimiter: str) -> list[str]:
-    line = line.encode("utf-8", "replace").decode("utf-8")
-    try:
-        return [name.strip() for name in next(csv.reader([line], delimiter=delimiter))]
-    except csv.Error:  # one column, of no known format
-        return [line.strip()]
 
 
 def _json_lines(lines: Lines, first: str) -> Iterator[Row]:
@@ -303,7 +202,7 @@ def _parquet(path: Path, columns: Collection[str]) -> Iterator[Row]:
         file = pq.ParquetFile(path, read_dictionary=texts, pre_buffer=False, page_checksum_verification=True)
     except _BROKEN_PARQUET as error:
         raise TiebreakError(f"{path} is a damaged Parquet file: {error}") from None
-    _require_unique(path, file.schema_arrow.names, columns)
+    require_unique(path, file.schema_arrow.names, columns)
     unfolded = Unfolded(path)
     if file.metadata.num_rows > _FREE_ROWS + unfolded.size // 2:
         raise TiebreakError(

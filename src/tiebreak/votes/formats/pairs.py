@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from tiebreak.errors import TiebreakError
 from tiebreak.votes.formats import containers
-from tiebreak.votes.formats.containers import TRUNCATED, Record, Row
 from tiebreak.votes.formats.dialog import RowError
 from tiebreak.votes.formats.readers import detected, votes_in
 from tiebreak.votes.formats.record_formats import (
@@ -21,6 +20,7 @@ from tiebreak.votes.formats.record_formats import (
     content_id,
     random_side,
 )
+from tiebreak.votes.formats.rows import TRUNCATED, Record, Row
 
 
 class Pair(NamedTuple):

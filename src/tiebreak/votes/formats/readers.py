@@ -15,7 +15,6 @@ import pyarrow as pa
 from tiebreak.errors import TiebreakError
 from tiebreak.recipe.values import Role
 from tiebreak.votes.formats import containers
-from tiebreak.votes.formats.containers import Record, Row
 from tiebreak.votes.formats.dialog import RowError
 from tiebreak.votes.formats.record_formats import (
     COLUMNS,
@@ -26,6 +25,7 @@ from tiebreak.votes.formats.record_formats import (
     content_id,
     detect_format,
 )
+from tiebreak.votes.formats.rows import TRUNCATED, Record, Row
 from tiebreak.votes.schema import SCHEMA
 
 REJECTS_SCHEMA = pa.schema(
@@ -147,7 +147,7 @@ def require_complete(rejects: Iterable[Reject], otherwise: str = "") -> None:
     The rest may hold any number of votes.
     """
     for reject in rejects:
-        if reject.error.kind == containers.TRUNCATED:
+        if reject.error.kind == TRUNCATED:
             raise TiebreakError(
                 f"{reject.file} {reject.error}, at record {reject.row}. Fetch or mend the file{otherwise}"
             )

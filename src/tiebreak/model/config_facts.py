@@ -1,0 +1,118 @@
+"""Facts of a decoder's config.json: sizes that are numbers, fit each other, and fit the weights beside it.
+
+transformers fills what is missing with the sizes of another model, and makes room for whatever a file claims.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tiebreak.errors import TiebreakError
+from tiebreak.model import families
+
+Shapes = Mapping[str, tuple[int, ...]]
+"""The shape of each tensor in a model's files, by its name."""
+
+_SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+_OPTIONAL = (
+    "num_key_value_heads",
+    "head_dim",
+    "intermediate_size",
+    "max_position_embeddings",
+)
+_MOST = {
+    "num_labels": 10**5,
+    "vocab_size": 10**8,
+    "hidden_size": 10**6,
+    "intermediate_size": 10**7,
+    "num_hidden_layers": 10**4,
+    "num_attention_heads": 10**5,
+    "num_key_value_heads": 10**5,
+    "head_dim": 10**5,
+}
+"""Far more than any model has. transformers makes what config.json says, until memory is out."""
+_TYPES = ("float32", "float16", "bfloat16", "float64", "auto")
+
+
+def require(file: Path, config: Mapping[str, Any], shapes: Shapes, mend: str) -> None:
+    """Raise TiebreakError with the first fact that no decoder has, or that its weights contradict."""
+    if problem := next(_problems(config, shapes), ""):
+        raise TiebreakError(f"{file}: {problem}; correct it, or {mend}")
+
+
+def _problems(config: Mapping[str, Any], shapes: Shapes) -> Iterator[str]:
+    kind = config["model_type"]
+    if not isinstance(kind, str):
+        yield f"model_type is {kind!r}, no name"
+    if kind in families.VERIFIED:
+        yield from (f"{key} is missing" for key in _SIZES if key not in config)
+    for key in (*_SIZES, *(_OPTIONAL if kind in families.VERIFIED else ())):
+        value = config.get(key)
+        unset = value is None and (key in _OPTIONAL or key not in config)
+        if not unset and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            yield f"{key} is {value!r}, not a whole number above 0"
+    dtype = config.get("dtype", config.get("torch_dtype"))
+    if dtype is not None and str(dtype).removeprefix("torch.") not in _TYPES:
+        yield f"dtype is {dtype!r}; known are {', '.join(_TYPES)}"
+    for key in ("rope_parameters", "rope_scaling"):
+        if not isinstance(config.get(key) or {}, Mapping):
+            yield f"{key} is {config[key]!r}, no object"
+    names, layers = _names_by_layer(shapes), config.get("num_hidden_layers", 0)
+    if names and (layers > len(names) or (kind in families.VERIFIED and layers != len(names))):
+        yield f"num_hidden_layers is {layers}, and the files hold {len(names)} layers"
+    if kind in families.VERIFIED:
+        yield from _unequal_parts(config)
+        yield from _contradictions(config, shapes)
+    yield from _beyond_models(config)
+
+
+def _beyond_models(config: Mapping[str, Any]) -> Iterator[str]:
+    """Sizes that no model has, also in the part for text of a model that reads more."""
+    text = config.get("text_config")
+    for section in (config, text if isinstance(text, Mapping) else {}):
+        for key, most in _MOST.items():
+            value = section.get(key)
+            if isinstance(value, int | float) and not 0 <= value <= most:
+                hint = "; a judge has three, so that key may go" if key == "num_labels" else ""
+                yield f"{key} is {value:.15g}, and valid is 0 to {most:,}{hint}"
+
+
+def _unequal_parts(config: Mapping[str, Any]) -> Iterator[str]:
+    heads, hidden = config["num_attention_heads"], config["hidden_size"]
+    if not config.get("head_dim") and hidden % heads:
+        yield f"hidden_size {hidden} is no multiple of num_attention_heads {heads}"
+    if heads % (config.get("num_key_value_heads") or heads):
+        yield (
+            f"num_attention_heads {heads} is no multiple of num_key_value_heads {config['num_key_value_heads']}"
+        )
+    kinds = config.get("layer_types")
+    if kinds is not None and (not isinstance(kinds, list) or len(kinds) != config["num_hidden_layers"]):
+        yield f"layer_types does not name a type for each of num_hidden_layers {config['num_hidden_layers']}"
+
+
+def _contradictions(config: Mapping[str, Any], shapes: Shapes) -> Iterator[str]:
+    """What the weights contradict, as far as their names are those of most decoders."""
+    hidden, inner = config["hidden_size"], config.get("intermediate_size")
+    expected = {"embed_tokens.weight": (config["vocab_size"], hidden)}
+    if inner:
+        expected["layers.0.mlp.up_proj.weight"] = (inner, hidden)
+    for name, shape in expected.items():
+        for stored in (shapes[prefix + name] for prefix in ("model.", "") if prefix + name in shapes):
+            if stored != shape:
+                yield f"it makes {name} {list(shape)}, and the file holds {list(stored)}"
+    if not families.is_mixture(config):  # some of its layers have experts, others none
+        names = _names_by_layer(shapes)
+        every = set().union(*names.values())
+        lacks = ((layer, every - held) for layer, held in names.items())
+        yield from (f"layer {layer} lacks {min(lost)}, which others have" for layer, lost in lacks if lost)
+
+
+def _names_by_layer(shapes: Shapes) -> dict[int, set[str]]:
+    """The names of the tensors of each layer, without its number."""
+    found: dict[int, set[str]] = {}
+    for name in shapes:
+        first, _, rest = name.removeprefix("model.").partition(".")
+        layer, _, inner = rest.partition(".")
+        if first == "layers" and layer.isdecimal():
+            found.setdefault(int(layer), set()).add(inner)
+    return found

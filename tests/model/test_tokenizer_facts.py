@@ -1,0 +1,77 @@
+"""Tokenizers that rows cannot be made with are refused before any work, or mended with a word."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from tiny_models import base
+
+from tiebreak.errors import TiebreakError
+from tiebreak.model import intact, tokenizer_facts
+from tiebreak.model.classifier import load
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(base("qwen2"), tmp_path / "qwen2"))
+
+
+def change(file: Path, **keys: object) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | keys))
+
+
+def vocabulary(folder: Path) -> int:
+    return int(json.loads((folder / "config.json").read_text())["vocab_size"])
+
+
+def test_a_tokenizer_without_eos(folder: Path) -> None:
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        if (folder / name).exists():
+            change(folder / name, eos_token=None, tokenizer_class="PreTrainedTokenizerFast")
+    for look in (intact.require, load):
+        with pytest.raises(
+            TiebreakError, match=r"has no EOS token, .*: name one of its tokens as eos_token in its"
+        ):
+            look(folder)
+
+
+@pytest.mark.parametrize("special", [True, False])
+def test_a_padding_token_beyond_the_embeddings(
+    folder: Path, special: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    size = vocabulary(folder)
+    tokens = json.loads((folder / "tokenizer.json").read_text())["added_tokens"]
+    added = tokens[0] | {"id": size, "content": "[PAD]", "special": special}
+    change(folder / "tokenizer.json", added_tokens=[*tokens, added])
+    change(folder / "tokenizer_config.json", pad_token="[PAD]" if special else None)
+    change(folder / "config.json", pad_token_id=size)
+    if not special:  # a text may then hold it
+        with pytest.raises(
+            TiebreakError, match=rf"has the token '\[PAD\]' with the id {size}, and the model knows {size}"
+        ):
+            intact.require(folder)
+        return
+    intact.require(folder)
+    loaded = load(folder)
+    assert 0 <= loaded.model.config.pad_token_id < size
+    assert loaded.tokenizer.pad_token_id == loaded.model.config.pad_token_id != loaded.tokenizer.eos_token_id
+    assert (
+        f"the padding token of {folder}, {size}, is beyond its {size} embeddings; another is taken"
+        in caplog.text
+    )
+
+
+def test_special_tokens_beyond_the_embeddings(folder: Path) -> None:
+    eos = load(folder).tokenizer.eos_token_id
+    with pytest.raises(TiebreakError, match="take the tokenizer that belongs to the model"):
+        tokenizer_facts.prepare(load(folder).tokenizer, eos, str(folder))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[]", '{"model": {"type": "BPE"}}', '{"version": "1.0", "model": 3}']
+)
+def test_a_tokenizer_that_is_none(folder: Path, text: str) -> None:
+    (folder / "tokenizer.json").write_text(text)
+    with pytest.raises(TiebreakError, match=r"tokenizer\.json is damaged: .*copy or download it again"):
+        intact.require(folder)
