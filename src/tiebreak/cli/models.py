@@ -49,8 +49,8 @@ def predict(
 ) -> None:
     """Predict P(A), P(B) and P(tie) of pairs of answers, by one model or the weighted mean of several.
 
-    Of chosen and rejected answers it says p_chosen, p_rejected and p_tie. All rows stay, in their order, with all
-    their columns. Stopped or killed, the same command goes on where it was.
+    All rows stay, in their order, with all their columns. Of chosen and rejected answers it says p_chosen, p_rejected
+    and p_tie. Stopped or killed, the same command goes on where it was.
     """
     from tiebreak.commands import predict as prediction
     from tiebreak.commands.seen_votes import warn_of_seen
@@ -58,8 +58,8 @@ def predict(
 
     if weights and fit:
         raise TiebreakError("--weights and --fit exclude each other: weights are given or fitted")
-    outputs.refuse_unused(set_, where)
     models, inputs = outputs.models_and_pairs(where, set_ or ())
+    outputs.refuse_unused(set_, where[: len(models)])
     if fit:
         warn_of_seen(models, read_whole(fit, "votes"))
     request = prediction.Request(
@@ -86,7 +86,7 @@ def predict(
     else:
         say(f"{output}: shard {shard} is done; the shard that ends last writes the file{shown}")
     if outcome.unjudged:
-        terminal.note(f"{outcome.unjudged} of them could not be judged, the first because: {outcome.reason}")
+        terminal.note(f"{outcome.unjudged} rows could not be judged, the first because: {outcome.reason}")
 
 
 def evaluate(

@@ -47,6 +47,7 @@ OF_PAIRS = tuple(f"p_{label}" for label in LABELS)
 OF_PREFERENCES = ("p_chosen", "p_rejected", "p_tie")
 OF_KAGGLE = ("winner_model_a", "winner_model_b", "winner_tie")
 ERROR = "error"
+_ADDED = tuple(dict.fromkeys((*OF_PAIRS[:2], *OF_PREFERENCES, ERROR)))
 
 
 @dataclass(frozen=True)
@@ -252,7 +253,7 @@ def _join(
             p_NMC = np.stack([unfinished.read(m, number) for m in range(len(weights))], axis=1)
             yield from output_rows(piece, weighted(np.array(weights), p_NMC), request.kaggle, errors)
 
-    row_files.write(rows, request.output, None if request.kaggle else _types(files))
+    row_files.write(rows, request.output, None if request.kaggle else _types(files), _ADDED)
 
 
 def _types(files: Sequence[Path]) -> pa.Schema | None:
@@ -341,7 +342,7 @@ def output_rows(
 
 def _own_name(name: str) -> str:
     """The name of a record's own column, which is none of those that are added."""
-    return f"given_{name}" if name in (*OF_PAIRS, *OF_PREFERENCES, ERROR) else name
+    return f"given_{name}" if name in _ADDED else name
 
 
 # --- progress

@@ -25,19 +25,20 @@ SUFFIXES = (".jsonl", ".csv", ".parquet")
 _BATCH = 2048
 
 
-def write(rows: Rows, path: Path, known: pa.Schema | None = None) -> None:
+def write(rows: Rows, path: Path, known: pa.Schema | None = None, last: Sequence[str] = ()) -> None:
     """Write rows to a file whose ending is one of SUFFIXES, atomically.
 
-    known: types of columns, such as those of the Parquet file that they come from.
+    known: types of columns, such as those of the Parquet file that they come from. last: columns that come after those
+    that only later rows have.
     """
     with replacing(path) as file:
         match path.suffix:
             case ".jsonl":
                 file.writelines(map(json_line, rows()))
             case ".csv":
-                _write_csv(rows, file)
+                _write_csv(rows, file, last)
             case _:
-                _write_parquet(rows, file, known)
+                _write_parquet(rows, file, known, last)
 
 
 def json_line(row: Row) -> bytes:
@@ -74,8 +75,13 @@ def _finite(value: Any) -> Any:
     return [_finite(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
-def _write_csv(rows: Rows, file: BinaryIO) -> None:
-    names = list(dict.fromkeys(name for row in rows() for name in row))
+def _in_order(names: Iterable[str], last: Sequence[str]) -> list[str]:
+    """The names in the order in which they come, but for those that come last."""
+    return sorted(names, key=lambda name: last.index(name) + 1 if name in last else 0)
+
+
+def _write_csv(rows: Rows, file: BinaryIO, last: Sequence[str]) -> None:
+    names = _in_order(dict.fromkeys(name for row in rows() for name in row), last)
     text = io.TextIOWrapper(file, encoding="utf-8", errors="replace", newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(names)
@@ -88,8 +94,8 @@ def _cell(value: Any) -> Any:
     return _json(value) if isinstance(value, list | dict | bool) else value
 
 
-def _write_parquet(rows: Rows, file: BinaryIO, known: pa.Schema | None) -> None:
-    schema = _schema(rows, known)
+def _write_parquet(rows: Rows, file: BinaryIO, known: pa.Schema | None, last: Sequence[str]) -> None:
+    schema = _schema(rows, known, last)
     encoded = {field.name for field in schema if (field.metadata or {}).get(b"encoding") == b"json"}
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for batch in _batches(rows()):
@@ -111,7 +117,7 @@ def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
         yield batch
 
 
-def _schema(rows: Rows, known: pa.Schema | None) -> pa.Schema:
+def _schema(rows: Rows, known: pa.Schema | None, last: Sequence[str]) -> pa.Schema:
     """The columns in the order in which they come, with a type that holds all values: text if they have no other."""
     types: dict[str, pa.DataType | None] = {}
     given = {field.name: field.type for field in known or ()}
@@ -122,7 +128,7 @@ def _schema(rows: Rows, known: pa.Schema | None) -> pa.Schema:
                 continue
             values = [row.get(name) for row in batch]
             types[name] = _wider(types.get(name, pa.null()), _type_of(values))
-    return pa.schema([_field(name, kind) for name, kind in types.items()])
+    return pa.schema([_field(name, types[name]) for name in _in_order(types, last)])
 
 
 def _type_of(values: Sequence[Any]) -> pa.DataType | None:
