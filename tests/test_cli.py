@@ -92,7 +92,7 @@ def test_task_prints_its_folder(tiebreak, recipe: Path) -> None:
         (("init", "x", "--preset", "tinny"), "did you mean 'tiny'"),
         (("init", "x", "--votes", "gone.csv"), "no file of votes at gone.csv"),
         (("predict", "nowhere", "pairs.csv", "-o", "out.csv"), "no model folder at nowhere"),
-        (("predict", "nowhere", "pairs.csv", "-o", "out.txt"), "Valid: .csv, .parquet"),
+        (("predict", "nowhere", "pairs.csv", "-o", "out.txt"), "Valid: .csv, .jsonl, .parquet"),
         (("predict", "a", "b", "pairs.csv", "-o", "out.csv"), "no model folder at a"),
         (
             ("predict", "a", "b", "p.csv", "-o", "o.csv", "--weights", "x"),

@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from tiebreak.commands import row_files
 from tiebreak.errors import TiebreakError
 from tiebreak.evaluate import submission
-from tiebreak.judge import predict_file
 from tiebreak.output import (
     inside,
     new_file,
@@ -154,7 +154,7 @@ def test_every_writer_replaces_a_link(tmp_path: Path) -> None:
         "table": lambda path: write_table(votes, path),
         "parquet": lambda path: _stream(votes, path),
         "submission": lambda path: submission.write(["1"], np.full((1, 3), 1 / 3), path),
-        "csv": lambda path: predict_file._write_csv(votes, path),
+        "rows": lambda path: row_files.write(votes.to_pylist, path),
     }
     for name, write in writers.items():
         path = tmp_path / name

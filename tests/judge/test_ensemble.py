@@ -12,11 +12,11 @@ from tiny_models import base, swapped, votes
 
 import tiebreak
 from tiebreak.commands import outputs
+from tiebreak.commands.predict import Request, predict
 from tiebreak.errors import TiebreakError
 from tiebreak.evaluate.compare_predictions import compare_predictions
 from tiebreak.judge import package
 from tiebreak.judge.ensemble import Ensemble
-from tiebreak.judge.predict_file import predict_file
 from tiebreak.model import classifier
 from tiebreak.model.merge import save
 from tiebreak.recipe.schema import Prompt, Tta
@@ -82,15 +82,14 @@ def test_a_file_of_predictions_of_several_models(folders, votes_and_predictions,
     table, x = votes_and_predictions
     pq.write_table(table, tmp_path / "votes.parquet")
     output = tmp_path / "out.parquet"
-    rows, weights = predict_file(folders, tmp_path / "votes.parquet", output, "cpu", (1, 3))
-    assert (rows, weights) == (60, [0.25, 0.75])
+    found = predict(Request(folders, [tmp_path / "votes.parquet"], output, (1, 3), device="cpu"))
+    assert (found.rows, found.weights) == (60, [0.25, 0.75])
     written = pq.read_table(output)
     p = np.stack([written[f"p_{label}"].to_numpy() for label in LABELS], axis=1)
     np.testing.assert_allclose(p, (x[:, 0] + 3 * x[:, 1]) / 4, rtol=1e-12)
-    _, weights = predict_file(
-        folders, tmp_path / "votes.parquet", output, "cpu", fit=tmp_path / "votes.parquet"
-    )
-    assert weights[1] > 0.9
+    votes = tmp_path / "votes.parquet"
+    found = predict(Request(folders, [votes], output, fit=votes, device="cpu"))
+    assert found.weights[1] > 0.9
 
 
 def test_models_are_scored_as_their_predictions_are(folders, votes_and_predictions, tmp_path: Path) -> None:
@@ -99,14 +98,14 @@ def test_models_are_scored_as_their_predictions_are(folders, votes_and_predictio
     pq.write_table(table, labels)
     files = [tmp_path / "a.parquet", tmp_path / "b.parquet"]
     for folder, file in zip(folders, files, strict=True):
-        predict_file([folder], labels, file, "cpu")
-    predict = partial(outputs.predict_table, device="cpu", precision="auto")
+        predict(Request([folder], [labels], file, device="cpu"))
+    of_models = partial(outputs.predict_table, device="cpu", precision="auto")
     of_files = compare_predictions(files, labels, Bootstrap(40))
     for predictions in (folders, [folders[0], files[1]]):
-        found = compare_predictions(predictions, labels, Bootstrap(40), predict=predict)
+        found = compare_predictions(predictions, labels, Bootstrap(40), predict=of_models)
         assert [(s.metrics, s.weights) for s in found] == [(s.metrics, s.weights) for s in of_files]
     with pytest.raises(TiebreakError, match=r"has no tiebreak\.json"):
-        compare_predictions([folders[0], tmp_path], labels, Bootstrap(40), predict=predict)
+        compare_predictions([folders[0], tmp_path], labels, Bootstrap(40), predict=of_models)
 
 
 def test_a_missing_folder_is_an_error_before_scoring(folders, tmp_path: Path) -> None:

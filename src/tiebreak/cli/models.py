@@ -4,44 +4,89 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from tiebreak import terminal
-from tiebreak.cli.options import AsJson, Device, Precision, Sets, Weights, weights_of
+from tiebreak.cli.options import AsJson, Device, Precision, Sets, Weights, shard_of, weights_of
 from tiebreak.commands import outputs
 from tiebreak.commands.table import show, show_verdict
+from tiebreak.engine.signals import Stop
 from tiebreak.errors import TiebreakError
 from tiebreak.output import new_file
 
 
 def predict(
-    models: Annotated[list[Path], typer.Argument(help="Model folders, or recipes that ran.")],
-    pairs: Annotated[Path, typer.Argument(help="A file with prompt and two answers a row.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="A .csv or .parquet file.")],
+    where: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="MODEL... PAIRS...",
+            help="Model folders or recipes that ran, then files of pairs; - is JSON Lines on standard input.",
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", help="A .jsonl, .csv or .parquet file; - is JSON Lines on standard output."
+        ),
+    ],
     weights: Weights = None,
     fit: Annotated[
         Path | None, typer.Option(help="Votes to choose the weights on; no model may have trained on them.")
     ] = None,
+    format_: Annotated[
+        Literal["rows", "kaggle"],
+        typer.Option("--format", help="All rows with all their columns, or a submission's columns alone."),
+    ] = "rows",
+    strict: Annotated[bool, typer.Option(help="End with an error at a row that cannot be judged.")] = False,
+    shard: Annotated[
+        str, typer.Option(help="K/N: only the K-th of N parts; whichever ends last writes the output.")
+    ] = "1/1",
     device: Device = None,
     precision: Precision = "auto",
     set_: Sets = None,
 ) -> None:
-    """Predict P(A), P(B) and P(tie) of pairs of answers, by one model or the weighted mean of several."""
+    """Predict P(A), P(B) and P(tie) of pairs of answers, by one model or the weighted mean of several.
+
+    All rows stay, in their order, with all their columns. Of chosen and rejected answers it says p_chosen, p_rejected
+    and p_tie. Stopped or killed, the same command goes on where it was.
+    """
+    from tiebreak.commands import predict as prediction
     from tiebreak.commands.seen_votes import warn_of_seen
-    from tiebreak.judge.predict_file import predict_file
     from tiebreak.votes.formats.readers import read_whole
 
     if weights and fit:
         raise TiebreakError("--weights and --fit exclude each other: weights are given or fitted")
-    outputs.refuse_unused(set_, models)
-    folders = [outputs.model_folder(model, set_ or ()) for model in models]
+    models, inputs = outputs.models_and_pairs(where, set_ or ())
+    outputs.refuse_unused(set_, where[: len(models)])
     if fit:
-        warn_of_seen(folders, read_whole(fit, "votes"))
-    rows, used = predict_file(folders, pairs, output, device, weights_of(weights), fit, precision)
-    shown = f", weights {', '.join(f'{weight:.4g}' for weight in used)}" if len(models) > 1 else ""
-    terminal.result(f"{output}: {rows} rows{shown}")
+        warn_of_seen(models, read_whole(fit, "votes"))
+    request = prediction.Request(
+        models,
+        inputs,
+        output,
+        weights_of(weights),
+        fit,
+        device,
+        precision,
+        shard_of(shard),
+        format_ == "kaggle",
+        strict,
+    )
+    stop = Stop().install()
+    outcome = prediction.predict(request, stop)
+    if not outcome.finished and output == prediction.STANDARD:
+        terminal.note(f"stopped after {outcome.rows} rows")
+        raise typer.Exit(stop.exit_code)
+    shown = f", weights {', '.join(f'{weight:.4g}' for weight in outcome.weights)}" if len(models) > 1 else ""
+    say = terminal.note if output == prediction.STANDARD else terminal.result
+    if outcome.finished:
+        say(f"{output}: {outcome.rows} rows{shown}")
+    else:
+        say(f"{output}: shard {shard} is done; the shard that ends last writes the file{shown}")
+    if outcome.unjudged:
+        terminal.note(f"{outcome.unjudged} rows could not be judged, the first because: {outcome.reason}")
 
 
 def evaluate(

@@ -38,3 +38,11 @@ def weights_of(text: str | None) -> tuple[float, ...] | None:
         return tuple(float(word) for word in words(text)) if text else None
     except ValueError:
         raise TiebreakError(f"--weights takes numbers such as 2,1, not {text!r}") from None
+
+
+def shard_of(text: str) -> tuple[int, int]:
+    """The part and the number of parts in K/N, the part counted from 0."""
+    k, slash, n = text.partition("/")
+    if not (slash and k.isdecimal() and n.isdecimal() and 1 <= int(k) <= int(n)):
+        raise TiebreakError(f"--shard takes K/N with K from 1 to N, such as 2/8, not {text!r}")
+    return int(k) - 1, int(n)

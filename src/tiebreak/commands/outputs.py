@@ -60,6 +60,22 @@ def model_folder(where: Path, overrides: Sequence[str] = ()) -> Path:
     return report_folder(where, overrides) / "model" if recipe_at(where) else where
 
 
+def models_and_pairs(where: Sequence[Path], overrides: Sequence[str] = ()) -> tuple[list[Path], list[Path]]:
+    """The model folders that come first, given as for `model_folder`, and the files after them.
+
+    Raises TiebreakError if there are no files, or a recipe has no report yet.
+    """
+    from tiebreak.judge import package
+
+    is_model = [bool(recipe_at(path)) or (path / package.NAME).is_file() for path in where]
+    count = max(1, (*is_model, False).index(False))
+    if count == len(where):
+        raise TiebreakError(
+            "no pairs to predict: name a file of them after the model, or - for standard input"
+        )
+    return [model_folder(path, overrides) for path in where[:count]], list(where[count:])
+
+
 def predict_table(
     models: Sequence[Path],
     votes: "pa.Table",

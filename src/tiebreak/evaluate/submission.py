@@ -14,13 +14,17 @@ from pyarrow import csv
 from tiebreak.errors import TiebreakError
 from tiebreak.output import replacing
 from tiebreak.stats.metrics import Array, log_loss
-from tiebreak.votes.formats import containers
+from tiebreak.votes.formats import containers, pairs, readers
 from tiebreak.votes.formats.dialog import RowError
-from tiebreak.votes.schema import LABELS
+from tiebreak.votes.formats.record_formats import detect_format
+from tiebreak.votes.schema import LABELS, swap_answers
 
 COLUMNS = ("winner_model_a", "winner_model_b", "winner_tie")
 PROBABILITY_COLUMNS = tuple(f"p_{label}" for label in LABELS)
-_COLUMNS_READ = ("id", "prompt", *COLUMNS, *PROBABILITY_COLUMNS)
+PREFERENCE_COLUMNS = ("p_chosen", "p_rejected", "p_tie")
+_KINDS = (PROBABILITY_COLUMNS, PREFERENCE_COLUMNS, COLUMNS)
+"""What holds the numbers, the first that is there: predictions may stand beside the votes' own labels."""
+_COLUMNS_READ = ("id", "prompt", *dict.fromkeys(name for kind in _KINDS for name in kind))
 
 
 def write(ids: Sequence[str], p_NC: NDArray[np.floating], path: Path) -> None:
@@ -32,21 +36,25 @@ def write(ids: Sequence[str], p_NC: NDArray[np.floating], path: Path) -> None:
 
 
 def read(path: Path) -> tuple[list[str], Array]:
-    """Read ids and numbers (n, 3) of a file of any format with id and COLUMNS, or id and PROBABILITY_COLUMNS.
+    """Read ids and numbers (n, 3) of a file of any format with COLUMNS or PROBABILITY_COLUMNS, and with id or texts.
 
+    Where it has texts and no ids, those are as readers make them. PREFERENCE_COLUMNS are turned to the sides that readers
+    show `chosen` and `rejected` on.
     Raises TiebreakError for a row that cannot be read, missing columns, a duplicate id, or numbers that
     cannot be probabilities before division by their sum.
     """
     if not path.is_file():
         raise TiebreakError(f"no file at {path}; expected CSV or Parquet with id, {', '.join(COLUMNS)}")
     columns: tuple[str, ...] = ()
+    made: list[str] = []
     ids: list[str] = []
     numbers: list[list[float]] = []
     for row, record in containers.records(path, _COLUMNS_READ):
         if isinstance(record, RowError):
             raise TiebreakError(f"{path} cannot be read, row {row}: {record}")
         columns = columns or _columns(path, record)
-        ids.append(str(record.get("id")))
+        made = made or ([] if "id" in record else _made_ids(path))
+        ids.append(made[len(ids)] if made else str(record.get("id")))
         numbers.append([_number(path, ids[-1], record, column) for column in columns])
     if not ids:
         raise TiebreakError(f"{path} has no rows; expected are id and {', '.join(COLUMNS)}")
@@ -57,7 +65,15 @@ def read(path: Path) -> tuple[list[str], Array]:
     if wrong.any():
         row = int(wrong.argmax())
         raise TiebreakError(f"{path}: id {ids[row]!r} has no probabilities but {x_NC[row].tolist()}")
+    if columns == PREFERENCE_COLUMNS:
+        x_NC = swap_answers(x_NC, [pair.swapped for pair in pairs.read_file(path)])
     return ids, x_NC
+
+
+def _made_ids(path: Path) -> list[str]:
+    """The ids of votes that have none of their own. Raises TiebreakError if there are rows without a pair."""
+    ids: list[str] = readers.read_whole(path, "test")["id"].to_pylist()
+    return ids
 
 
 def is_solution(path: Path) -> bool:
@@ -69,17 +85,23 @@ def is_solution(path: Path) -> bool:
 
 def _number_columns(found: Collection[str]) -> tuple[str, ...] | None:
     """The names of the three number columns; None if they are missing."""
-    return next((names for names in (COLUMNS, PROBABILITY_COLUMNS) if {*names} <= {*found}), None)
+    return next((names for names in _KINDS if {*names} <= {*found}), None)
 
 
 def _columns(path: Path, record: Mapping[str, Any]) -> tuple[str, ...]:
     columns = _number_columns(record)
-    if columns is None or "id" not in record:
+    if columns is None or ("id" not in record and not _has_texts(path)):
         raise TiebreakError(
             f"{path} has the columns {', '.join(record) or 'none'}; "
             f"needed are id and {', '.join(COLUMNS)} (or {', '.join(PROBABILITY_COLUMNS)})"
         )
     return columns
+
+
+def _has_texts(path: Path) -> bool:
+    """True for a file of pairs."""
+    first = next((record for _, record in containers.records(path) if isinstance(record, dict)), {})
+    return detect_format([first], labelled=False) is not None
 
 
 def _number(path: Path, vote: str, record: Mapping[str, Any], column: str) -> float:

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Iterator
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -56,7 +56,7 @@ def expand(paths: Iterable[Path]) -> list[Path]:
 
 
 def records(path: Path, columns: Collection[str] = ()) -> Iterator[Row]:
-    """Stream the records of one file. Of Parquet only `columns` are read, if it has any of them.
+    """Stream the records of one file. Of Parquet only `columns` are read, if it has any of them; all without `columns`.
 
     Raises TiebreakError if the file cannot be opened, or is of no format known here.
     """
@@ -68,6 +68,17 @@ def records(path: Path, columns: Collection[str] = ()) -> Iterator[Row]:
             yield from _decompressed(path, file, columns)
     except (IsADirectoryError, PermissionError) as error:
         raise TiebreakError(f"cannot read {path}: {error.strerror}") from None
+
+
+def arriving(stream: BinaryIO) -> Iterator[Row]:
+    """Stream JSON Lines from a pipe, each as soon as it has come."""
+    for count, line in enumerate(filter(bytes.strip, iter(partial(stream.readline, MAX_RECORD), b"")), 1):
+        try:
+            text = line.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            yield count, RowError("not UTF-8")
+        else:
+            yield count, _parsed(text)
 
 
 def _hidden(path: Path) -> bool:

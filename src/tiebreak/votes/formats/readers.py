@@ -72,7 +72,7 @@ class _Pending:
         return len(self.votes) + len(self.rejects) >= _BATCH_ROWS or self.chars >= _BATCH_CHARS
 
     def batch(self) -> Batch:
-        return Batch(_record_batch(self.votes), self.rejects, self.records)
+        return Batch(record_batch(self.votes), self.rejects, self.records)
 
 
 class _Ids:
@@ -186,18 +186,16 @@ def no_votes(names: Iterable[str], kinds: Counter[str]) -> TiebreakError:
 
 def _read_file(path: Path, role: Role, pairs_per_prompt: int | None, ids: _Ids) -> Iterator[Batch]:
     rows = containers.records(path, COLUMNS)
-    sample, good = _sample(rows)
-    if not sample:
+    found = detected(path, rows, role not in ("test", "unlabelled"))
+    if found is None:
         return
-    record_format, options = detect_format(good, role not in ("test", "unlabelled")) or _unknown(
-        path, sample, good
-    )
+    record_format, options, rows = found
     options = replace(options, pairs_per_prompt=pairs_per_prompt)
     pending = _Pending()
-    for row, record in chain(sample, rows):
+    for row, record in rows:
         pending.records += 1
         try:
-            votes = [ids.unique(vote, path) for vote in _votes(record_format, record, options)]
+            votes = [ids.unique(vote, path) for vote in votes_in(record, record_format, options)]
         except RowError as error:
             pending.rejects.append(Reject(str(path), row, error))
         else:
@@ -209,17 +207,25 @@ def _read_file(path: Path, role: Role, pairs_per_prompt: int | None, ids: _Ids) 
     yield pending.batch()
 
 
-def _sample(rows: Iterator[Row]) -> tuple[list[Row], list[Record]]:
-    """The first rows, until enough of them are good to detect the format."""
+def detected(
+    path: Path, rows: Iterator[Row], labelled: bool, enough: int = _SAMPLE
+) -> tuple[RecordFormat, ReadOptions, Iterator[Row]] | None:
+    """The format that the first rows of a file have, its options, and all rows; None for a file without rows.
+
+    enough: good rows to look at. Raises TiebreakError if the columns are of no known format.
+    """
     sample: list[Row] = []
     good: list[Record] = []
     for row in islice(rows, _MAX_SAMPLED):
         sample.append(row)
         if isinstance(row[1], dict):
             good.append(row[1])
-        if len(good) == _SAMPLE:
+        if len(good) == enough:
             break
-    return sample, good
+    if not sample:
+        return None
+    record_format, options = detect_format(good, labelled) or _unknown(path, sample, good)
+    return record_format, options, chain(sample, rows)
 
 
 def _unknown(path: Path, sample: list[Row], good: list[Record]) -> NoReturn:
@@ -234,7 +240,8 @@ def _unknown(path: Path, sample: list[Row], good: list[Record]) -> NoReturn:
     )
 
 
-def _votes(record_format: RecordFormat, record: Record | RowError, options: ReadOptions) -> list[Vote]:
+def votes_in(record: Record | RowError, record_format: RecordFormat, options: ReadOptions) -> list[Vote]:
+    """The votes of a record. Raises RowError for one that cannot be read or is no vote."""
     if isinstance(record, RowError):
         raise record
     return record_format.votes(record, options)
@@ -244,7 +251,7 @@ def _chars(vote: Vote) -> int:
     return sum(len(turn or "") for turns in vote[1:4] for turn in turns)
 
 
-def _record_batch(votes: list[Vote]) -> pa.RecordBatch:
+def record_batch(votes: Sequence[Vote]) -> pa.RecordBatch:
     unlabelled = (None, None, None)
     rows = [(*vote[:6], *(vote.p or unlabelled), vote.weight) for vote in votes]
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(SCHEMA)

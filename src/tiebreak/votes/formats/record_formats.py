@@ -55,11 +55,13 @@ class ReadOptions:
     labelled: labels are required; otherwise they are ignored.
     encoded: strings hold JSON, lists of turns or messages; otherwise they are text.
     pairs_per_prompt: of several scored answers, how many pairs to take; None for all.
+    random_sides: a preference has its winner on a random side; otherwise `chosen` is answer A.
     """
 
     labelled: bool = True
     encoded: bool = False
     pairs_per_prompt: int | None = None
+    random_sides: bool = True
 
 
 @dataclass(frozen=True)
@@ -217,17 +219,16 @@ def _arena(record: Record, options: ReadOptions) -> Iterator[Vote]:
 def _chosen(record: Record, options: ReadOptions) -> Iterator[Vote]:
     questions, chosen = _preferred(record, "chosen", options)
     others, rejected = _preferred(record, "rejected", options)
-    yield _random_side(
-        Vote(
-            _id(record, "id"),
-            _require_same(questions, others),
-            chosen,
-            rejected,
-            _name(_first(record, "chosen_model", "chosen-model")),
-            _name(_first(record, "rejected_model", "rejected-model")),
-            _chosen_label(record) if options.labelled else None,
-        )
+    vote = Vote(
+        _id(record, "id"),
+        _require_same(questions, others),
+        chosen,
+        rejected,
+        _name(_first(record, "chosen_model", "chosen-model")),
+        _name(_first(record, "rejected_model", "rejected-model")),
+        _chosen_label(record) if options.labelled else None,
     )
+    yield random_side(vote) if options.random_sides else vote
 
 
 def _preferred(record: Record, what: str, options: ReadOptions) -> tuple[Turns, Turns]:
@@ -276,7 +277,7 @@ def _ultrafeedback(record: Record, options: ReadOptions) -> Iterator[Vote]:
     if options.pairs_per_prompt is not None:
         pairs = sorted(pairs, key=lambda pair: _digest(repr((prompt, pair))))[: options.pairs_per_prompt]
     for first, second in pairs:
-        yield _random_side(
+        yield random_side(
             Vote(
                 None,
                 prompt,
@@ -299,12 +300,14 @@ def _score(completion: Record) -> float:
 
 
 PAIR = RecordFormat(("prompt", "response_a", "response_b"), "prompt", _pair, has_labels=True)
+CHOSEN = RecordFormat(("chosen", "rejected"), "chosen", _chosen)
+COMPLETIONS = RecordFormat(("instruction", "completions"), "completions", _ultrafeedback)
 RECORD_FORMATS = (
     PAIR,
     RecordFormat(("instruction", "response_a", "response_b"), "instruction", _pair, has_labels=True),
     RecordFormat(("conversation_a", "conversation_b"), "conversation_a", _arena, has_labels=True),
-    RecordFormat(("chosen", "rejected"), "chosen", _chosen),
-    RecordFormat(("instruction", "completions"), "completions", _ultrafeedback),
+    CHOSEN,
+    COMPLETIONS,
 )
 
 _OPTIONAL = """input history system prompt instruction id question_id model_a model_b winner winner_model_a winner_model_b winner_tie p_a p_b p_tie weight
@@ -374,7 +377,7 @@ def content_id(vote: Vote) -> str:
     return _digest(repr((vote.prompt, vote.response_a, vote.response_b)))
 
 
-def _random_side(vote: Vote) -> Vote:
+def random_side(vote: Vote) -> Vote:
     """A preference with its winner on a side drawn by a hash of the texts, so that A does not always win."""
     if int(content_id(vote), 16) % 2 == 0:
         return vote

@@ -16,6 +16,6 @@ TRUNCATED = "cannot be read from here on"
 
 
 def require_unique(path: Path, names: list[str], columns: Collection[str]) -> None:
-    """Raise TiebreakError if one of the columns is there twice."""
-    if repeated := sorted(name for name in columns if names.count(name) > 1):
+    """Raise TiebreakError if one of the columns, any if none are given, is there twice."""
+    if repeated := sorted(name for name in columns or names if names.count(name) > 1):
         raise TiebreakError(f"{path} has more than one column {repeated[0]}; rename or remove the others")

@@ -1,0 +1,395 @@
+"""Prediction of files of pairs, as by `tiebreak predict`: in pieces that are kept, so that it goes on where it stopped.
+
+The output has every row of the inputs with all its columns, in their order, and the probabilities behind them.
+Dimension letters: N pairs of a piece, M models, C classes (a, b, tie).
+"""
+
+import queue
+import shutil
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tiebreak.commands import row_files
+from tiebreak.commands.unfinished import Unfinished
+from tiebreak.engine.progress import Display, Reporter
+from tiebreak.engine.workspace import content_fingerprint
+from tiebreak.errors import Interrupted, TiebreakError
+from tiebreak.hashes import file_digest
+from tiebreak.output import new_file, new_folder, replacing
+from tiebreak.terminal import Terminal
+from tiebreak.votes.formats import containers, hub_datasets, pairs
+from tiebreak.votes.formats.pairs import Pair, PairFile
+from tiebreak.votes.formats.readers import record_batch
+from tiebreak.votes.schema import LABELS, swap_answers
+
+if TYPE_CHECKING:
+    from tiebreak.judge.judge import Judge
+    from tiebreak.stats.metrics import Array
+
+STANDARD = Path("-")
+"""Standard input or output, as JSON Lines."""
+PIECE = 2048
+"""Pairs that are judged at a time, and lost at most where a process is killed."""
+_PIECE_CHARS = 16 << 20
+_ARRIVING = 64
+
+OF_PAIRS = tuple(f"p_{label}" for label in LABELS)
+OF_PREFERENCES = ("p_chosen", "p_rejected", "p_tie")
+OF_KAGGLE = ("winner_model_a", "winner_model_b", "winner_tie")
+ERROR = "error"
+_ADDED = tuple(dict.fromkeys((*OF_PAIRS[:2], *OF_PREFERENCES, ERROR)))
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to predict: by which models, weighted how, of which files.
+
+    shard: (k, n), the k-th of every n pieces, counted from 0. kaggle: a submission's columns alone. strict: a row that
+    cannot be judged is an error.
+    """
+
+    models: Sequence[Path]
+    inputs: Sequence[Path]
+    output: Path
+    weights: Sequence[float] | None = None
+    fit: Path | None = None
+    device: str | None = None
+    precision: str = "auto"
+    shard: tuple[int, int] = (0, 1)
+    kaggle: bool = False
+    strict: bool = False
+    score_tokens: int = 16384
+
+
+@dataclass
+class Outcome:
+    """Rows written, those among them that could not be judged, with the first reason, and the models' weights."""
+
+    rows: int = 0
+    unjudged: int = 0
+    reason: str | None = None
+    weights: list[float] = field(default_factory=list)
+    finished: bool = True
+
+    def count(self, piece: Sequence[Pair], strict: bool) -> None:
+        """Count the rows of a piece. Raises TiebreakError if one cannot be judged and `strict` forbids it."""
+        errors = [pair.error for pair in piece if pair.error is not None]
+        self.rows += len(piece)
+        self.unjudged += len(errors)
+        self.reason = self.reason or next(iter(errors), None)
+        if strict and errors:
+            raise TiebreakError(
+                f"a row among the first {self.rows} cannot be judged: {self.reason}. Mend it, or leave out --strict: then "
+                "it stays in the output, with the reason"
+            )
+
+
+def predict(request: Request, stop: Callable[[], bool] = lambda: False) -> Outcome:
+    """Predict every pair of some files.
+
+    Raises TiebreakError for an output that cannot be written, a folder that is no model, pairs that cannot be read, other
+    inputs than those that an unfinished output has begun with, and what `Ensemble` refuses; Interrupted, with what is done
+    on disk, once `stop` returns True.
+    """
+    from tiebreak.judge.ensemble import Ensemble
+
+    _check_paths(request)
+    ensemble = Ensemble(request.models, request.weights, request.device, precision=request.precision)
+    if request.fit:
+        ensemble.fit(request.fit)
+    weights = ensemble.weights_.tolist()
+    if request.output == STANDARD:
+        outcome = _stream(request, weights, stop)
+    else:
+        outcome = _to_file(request, weights, stop)
+    outcome.weights = weights
+    return outcome
+
+
+def _check_paths(request: Request) -> None:
+    others = [path for path in (*request.inputs, request.fit) if path is not None and path != STANDARD]
+    if request.output != STANDARD:
+        new_file(request.output, row_files.SUFFIXES, others)
+    elif request.shard != (0, 1):
+        raise TiebreakError("standard output takes no shards; name a file with --output")
+    if STANDARD in request.inputs and len(request.inputs) > 1:
+        raise TiebreakError(
+            "standard input (-) comes alone; write what it gives into a file to predict it with others"
+        )
+
+
+# --- into a file
+
+
+def _to_file(request: Request, weights: Sequence[float], stop: Callable[[], bool]) -> Outcome:
+    files = _files(request)
+    unfinished = Unfinished(request.output, _job(request, files, weights))
+    outcome, pieces = Outcome(), 0
+    for model in range(len(request.models)):
+        outcome, pieces = _predict_pieces(request, files, model, unfinished, stop)
+    if any(not unfinished.has(m, n) for m in range(len(request.models)) for n in range(pieces)):
+        outcome.finished = not unfinished.folder.is_dir()  # gone: another shard has finished the output
+        return outcome
+    with unfinished.finishing() as ours:
+        if ours:
+            _join(request, files, unfinished, weights, outcome.unjudged > 0)
+    return outcome
+
+
+def _files(request: Request) -> list[Path]:
+    """The files to read. What comes on standard input is kept in one, beside the output."""
+    if list(request.inputs) != [STANDARD]:
+        return containers.expand(request.inputs)
+    kept = new_folder(request.output.with_name(f"{request.output.name}.unfinished")) / "stdin.jsonl"
+    with replacing(kept) as file:
+        shutil.copyfileobj(sys.stdin.buffer, file)
+    return [kept]
+
+
+def _job(request: Request, files: Sequence[Path], weights: Sequence[float]) -> dict[str, Any]:
+    """All that the predictions depend on, by the words in which a difference is told."""
+    from tiebreak.judge import package
+
+    return {
+        "the models": [file_digest(model / package.NAME) for model in request.models],
+        "the weights": list(weights),
+        "the inputs": [[path.name, _fingerprint(path)] for path in files],
+        "the precision": request.precision,
+        "the size of a piece": [PIECE, _PIECE_CHARS],
+    }
+
+
+def _fingerprint(path: Path) -> str:
+    return str(path) if hub_datasets.parse_location(path) else content_fingerprint(path)
+
+
+def _predict_pieces(
+    request: Request, files: Sequence[Path], model: int, unfinished: Unfinished, stop: Callable[[], bool]
+) -> tuple[Outcome, int]:
+    """Predict the missing pieces of this shard with one model. Returns what all rows are, and the number of pieces."""
+    shard, shards = request.shard
+    judge: Judge | None = None
+    outcome, number = Outcome(), 0
+    name = "predict" if len(request.models) == 1 else f"predict, model {model + 1} of {len(request.models)}"
+    with _Progress(name, unfinished.folder, _count(files)) as progress:
+        for number, piece in enumerate(_pieces(files), 1):
+            if stop():
+                raise Interrupted
+            done = outcome.rows
+            outcome.count(piece, request.strict)
+            progress.reach(done)
+            if (number - 1) % shards == shard and not unfinished.has(model, number - 1):
+                judge = judge or _load(request, model)
+                unfinished.write(
+                    model, number - 1, _judged(judge, piece, partial(progress.within, done, len(piece)))
+                )
+    return outcome, number
+
+
+def _load(request: Request, model: int) -> "Judge":
+    from tiebreak.judge.judge import load_judge
+
+    return load_judge(request.models[model], request.device, request.score_tokens, request.precision)
+
+
+def _pieces(files: Sequence[Path]) -> Iterator[list[Pair]]:
+    """All pairs in pieces, the same ones each time. Raises TiebreakError if some files hold preferences and others not."""
+    piece: list[Pair] = []
+    chars = 0
+    for pair in chain.from_iterable(_alike(map(pairs.read_file, files))):
+        piece.append(pair)
+        chars += _chars(pair)
+        if len(piece) == PIECE or chars >= _PIECE_CHARS:
+            yield piece
+            piece, chars = [], 0
+    if piece:
+        yield piece
+
+
+def _alike(files: Iterable[PairFile]) -> Iterator[PairFile]:
+    first: PairFile | None = None
+    for file in files:
+        first = first or file
+        if file.of_preferences != first.of_preferences:
+            one, other = (file, first) if file.of_preferences else (first, file)
+            raise TiebreakError(
+                f"{one.path} has the columns chosen and rejected, {other.path} has answers a and b; predict them apart"
+            )
+        yield file
+
+
+def _chars(pair: Pair) -> int:
+    return sum(len(turn or "") for turns in pair.vote[1:4] for turn in turns) if pair.vote else 0
+
+
+def _judged(judge: "Judge", piece: Sequence[Pair], report: Callable[[float], None]) -> "Array":
+    """Probabilities (N, 3) of a piece, as the answers are shown; NaN where there is no pair."""
+    p_NC = np.full((len(piece), len(LABELS)), np.nan)
+    where = [n for n, pair in enumerate(piece) if pair.vote is not None]
+    if where:
+        table = pa.Table.from_batches([record_batch([pair.vote for pair in piece if pair.vote is not None])])
+        p_NC[where] = judge.predict_table(table, report=lambda _, done, total, __: report(done / total))
+    return p_NC
+
+
+def _join(
+    request: Request, files: Sequence[Path], unfinished: Unfinished, weights: Sequence[float], errors: bool
+) -> None:
+    """Write the output from the inputs and the pieces."""
+    from tiebreak.stats.blend import weighted
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for number, piece in enumerate(_pieces(files)):
+            p_NMC = np.stack([unfinished.read(m, number) for m in range(len(weights))], axis=1)
+            yield from output_rows(piece, weighted(np.array(weights), p_NMC), request.kaggle, errors)
+
+    row_files.write(rows, request.output, None if request.kaggle else _types(files), _ADDED)
+
+
+def _types(files: Sequence[Path]) -> pa.Schema | None:
+    """The columns' types where all files are Parquet and agree on them."""
+    try:
+        schema = pa.unify_schemas([pq.read_schema(path) for path in files])
+        return pa.schema([column.with_name(_own_name(column.name)) for column in schema])
+    except (pa.ArrowException, OSError):
+        return None
+
+
+# --- onto standard output
+
+
+def _stream(request: Request, weights: Sequence[float], stop: Callable[[], bool]) -> Outcome:
+    """Predict and write piece by piece."""
+    from tiebreak.stats.blend import weighted
+
+    outcome = Outcome()
+    out: BinaryIO = getattr(sys.stdout, "unguarded", sys.stdout).buffer
+    judges = [_load(request, m) for m in range(len(request.models))]
+    if list(request.inputs) == [STANDARD]:
+        found = _arriving(PairFile(STANDARD, containers.arriving(sys.stdin.buffer), enough=1))
+    else:
+        found = _pieces(containers.expand(request.inputs))
+    for piece in found:
+        outcome.count(piece, request.strict)
+        p_NMC = np.stack([_judged(judge, piece, lambda _: None) for judge in judges], axis=1)
+        for row in output_rows(piece, weighted(np.array(weights), p_NMC), request.kaggle):
+            out.write(row_files.json_line(row))
+        out.flush()
+        if stop():
+            outcome.finished = False
+            break
+    return outcome
+
+
+def _arriving(file: Iterable[Pair]) -> Iterator[list[Pair]]:
+    """What has come so far, in pieces, so that no pair waits for others."""
+    came: queue.Queue[Pair | BaseException | None] = queue.Queue(2 * _ARRIVING)
+
+    def read() -> None:
+        try:
+            for pair in file:
+                came.put(pair)
+            came.put(None)
+        except BaseException as error:
+            came.put(error)
+
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        some = [came.get()]
+        while len(some) < _ARRIVING and not came.empty():
+            some.append(came.get())
+        end = next((item for item in some if not isinstance(item, Pair)), some)
+        if piece := [item for item in some if isinstance(item, Pair)]:
+            yield piece
+        if isinstance(end, BaseException):
+            raise end
+        if end is None:
+            return
+
+
+# --- rows
+
+
+def output_rows(
+    piece: Sequence[Pair], p_NC: "Array", kaggle: bool = False, errors: bool = False
+) -> Iterator[dict[str, Any]]:
+    """The rows of a piece: all columns of the records, then the probabilities (N, 3), null where there is no pair.
+
+    Columns of the records that have the name of one that is added are called `given_...`. errors: every row has the column
+    `error`, not only those without a pair.
+    """
+    for pair, p_C in zip(piece, swap_answers(p_NC, [pair.swapped for pair in piece]).tolist(), strict=True):
+        values = [None] * len(LABELS) if pair.vote is None else p_C
+        if kaggle:
+            yield {"id": pair.id} | dict(zip(OF_KAGGLE, values, strict=True))
+            continue
+        names = OF_PREFERENCES if pair.preference else OF_PAIRS
+        added = dict(zip(names, values, strict=True))
+        if errors or pair.error is not None:
+            added[ERROR] = pair.error
+        yield {_own_name(name): value for name, value in pair.record.items()} | added
+
+
+def _own_name(name: str) -> str:
+    """The name of a record's own column, which is none of those that are added."""
+    return f"given_{name}" if name in _ADDED else name
+
+
+# --- progress
+
+
+class _Progress:
+    """Pairs done, of how many if that is known, on stderr."""
+
+    def __init__(self, name: str, folder: Path, total: int | None) -> None:
+        self._name, self._folder, self._total = name, folder, total
+        self._display = Display(Terminal(stderr=True), 1)
+        self._reporter = Reporter(folder, lambda text: self._display.progress(name, text), 1)
+        self._done = 0
+
+    def __enter__(self) -> "_Progress":
+        self._display.__enter__()
+        self._display.start(self._name)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._display.__exit__()
+
+    def within(self, before: int, count: int, share: float) -> None:
+        """Note a share of the `count` pairs that come after `before` others."""
+        self.reach(before + int(share * count))
+
+    def reach(self, done: int) -> None:
+        """Note how many pairs are done; what is less than before counts as before."""
+        self._done = max(self._done, done)
+        self._reporter("predicting", self._done, max(self._total or 0, self._done), "pairs")
+        self._display.refresh({self._name: self._folder})
+
+
+def _count(files: Sequence[Path]) -> int | None:
+    """The number of rows, where that is quickly told: of Parquet, and of JSON Lines by their ends."""
+    counts = [count for path in files if (count := _count_file(path)) is not None]
+    return sum(counts) if len(counts) == len(files) else None
+
+
+def _count_file(path: Path) -> int | None:
+    try:
+        with path.open("rb") as file:
+            match file.read(1):
+                case b"P":
+                    return int(pq.read_metadata(path).num_rows)
+                case b"{":
+                    return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+    except (OSError, pa.ArrowException):
+        pass
+    return None

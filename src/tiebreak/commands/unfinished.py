@@ -1,0 +1,71 @@
+"""Predictions of a file that is being written: pieces in a folder beside it, from which the same command goes on."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tiebreak.engine.artifacts import lock
+from tiebreak.errors import TiebreakError
+from tiebreak.output import discard, new_folder, write_atomically
+from tiebreak.votes.schema import probabilities, probability_columns, write_table
+
+if TYPE_CHECKING:
+    from tiebreak.stats.metrics import Array
+
+_JOB = "job.json"
+
+
+class Unfinished:
+    """The pieces of predictions (pairs, 3) of each model, by number. NaN stands for a pair that cannot be judged.
+
+    job: what the predictions depend on. Raises TiebreakError if the folder holds those of another job.
+    """
+
+    def __init__(self, output: Path, job: Mapping[str, Any]) -> None:
+        self.output = output
+        self.folder = new_folder(output.with_name(f"{output.name}.unfinished"))
+        if not (self.folder / _JOB).is_file():
+            write_atomically(self.folder / _JOB, json.dumps(job, indent=2) + "\n")
+        self._require_same(job)
+
+    def _require_same(self, job: Mapping[str, Any]) -> None:
+        try:
+            before = json.loads((self.folder / _JOB).read_text(encoding="utf-8"))
+        except ValueError:
+            before = {}
+        if before != json.loads(json.dumps(job)):
+            other = [name for name, value in job.items() if before.get(name) != value]
+            raise TiebreakError(
+                f"{self.folder} holds a part of other predictions: {' and '.join(other)} differ. Finish those with "
+                "their own command, delete the folder, or name another output"
+            )
+
+    def _path(self, model: int, piece: int) -> Path:
+        return self.folder / f"{model}-{piece:08d}.parquet"
+
+    def has(self, model: int, piece: int) -> bool:
+        return self._path(model, piece).is_file()
+
+    def write(self, model: int, piece: int, p_NC: "Array") -> None:
+        write_table(pa.table(probability_columns(p_NC)), self._path(model, piece))
+
+    def read(self, model: int, piece: int) -> "Array":
+        try:
+            return probabilities(pq.read_table(self._path(model, piece)))
+        except (pa.ArrowException, KeyError):
+            self._path(model, piece).unlink()
+            raise TiebreakError(
+                f"{self._path(model, piece)} was damaged and is gone; run the same command again"
+            ) from None
+
+    @contextmanager
+    def finishing(self) -> Iterator[bool]:
+        """The turn to write the output from the pieces, which then go; False if another process has done it."""
+        with lock(self.folder):
+            yield (self.folder / _JOB).is_file()
+            discard(self.folder)

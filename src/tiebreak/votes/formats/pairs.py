@@ -1,0 +1,82 @@
+"""Pairs of answers to judge, each beside the record that it comes from, in the order of the file.
+
+A record that is no pair keeps its place and says why. Of a preference (`chosen`, `rejected`) the sides are shown at
+random, as in training, and `swapped` tells that `rejected` is answer A.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from tiebreak.errors import TiebreakError
+from tiebreak.votes.formats import containers
+from tiebreak.votes.formats.dialog import RowError
+from tiebreak.votes.formats.readers import detected, votes_in
+from tiebreak.votes.formats.record_formats import (
+    CHOSEN,
+    COMPLETIONS,
+    Vote,
+    content_id,
+    random_side,
+)
+from tiebreak.votes.formats.rows import TRUNCATED, Record, Row
+
+
+class Pair(NamedTuple):
+    """A record with all its columns, and the unlabelled pair in it, or the reason why there is none.
+
+    preference: its answers are `chosen` and `rejected`.
+    """
+
+    record: Record
+    vote: Vote | None
+    preference: bool
+    swapped: bool = False
+    error: str | None = None
+
+    @property
+    def id(self) -> str | None:
+        """The record's own id, or one made of the texts."""
+        return self.vote and (self.vote.id or content_id(self.vote))
+
+
+class PairFile:
+    """The pairs of one file, read once or again. `of_preferences`: its columns are `chosen` and `rejected`."""
+
+    def __init__(self, path: Path, rows: Iterator[Row], enough: int) -> None:
+        found = detected(path, rows, labelled=False, enough=enough)
+        if found is None:
+            raise TiebreakError(f"no rows in {path}; a pair needs prompt, response_a and response_b")
+        self.path = path
+        self._format, options, self._rows = found
+        self._options = replace(options, random_sides=False)
+        if self._format is COMPLETIONS:
+            raise TiebreakError(
+                f"{path} has several answers in a row, and a row here is one pair: two columns with the answers, "
+                "such as response_a and response_b, or chosen and rejected"
+            )
+        self.of_preferences = self._format is CHOSEN
+
+    def __iter__(self) -> Iterator[Pair]:
+        for row, record in self._rows:
+            if isinstance(record, RowError) and record.kind == TRUNCATED:
+                raise TiebreakError(f"{self.path} {record}, at record {row}. Fetch or mend the file")
+            yield self._pair(record)
+
+    def _pair(self, record: Record | RowError) -> Pair:
+        own = {} if isinstance(record, RowError) else record
+        try:
+            (vote,) = votes_in(record, self._format, self._options)
+        except RowError as error:
+            return Pair(own, None, self.of_preferences, error=str(error))
+        shown = random_side(vote) if self.of_preferences else vote
+        return Pair(own, shown, self.of_preferences, swapped=shown is not vote)
+
+
+def read_file(path: Path) -> PairFile:
+    """The pairs of a file of any format that `readers` knows.
+
+    Raises TiebreakError for a file that is missing, empty, of no known format, or breaks off.
+    """
+    return PairFile(path, containers.records(path), enough=50)
