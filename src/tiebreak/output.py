@@ -122,13 +122,6 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def discard(folder: Path) -> None:
-    """Remove a folder all at once for whoever looks: under another name first."""
-    partial = _partial(folder)
-    folder.rename(partial)
-    shutil.rmtree(partial, ignore_errors=True)
-
-
 def drop_partials(folder: Path, seconds: float = _ABANDONED_SECONDS) -> None:
     """Remove what killed writers left in a folder under temporary names, if it is that old."""
     before = time.time() - seconds

@@ -140,9 +140,9 @@ def _to_file(request: Request, weights: Sequence[float], stop: Callable[[], bool
     if any(not unfinished.has(m, n) for m in range(len(request.models)) for n in range(pieces)):
         outcome.finished = not unfinished.folder.is_dir()  # gone: another shard has finished the output
         return outcome
-    with unfinished.finishing() as ours:
-        if ours:
-            _join(request, files, unfinished, weights, outcome.unjudged > 0)
+    with unfinished.finishing() as output:
+        if output:
+            _join(request, files, unfinished, weights, output, outcome.unjudged > 0)
     return outcome
 
 
@@ -243,7 +243,12 @@ def _judged(judge: "Judge", piece: Sequence[Pair], report: Callable[[float], Non
 
 
 def _join(
-    request: Request, files: Sequence[Path], unfinished: Unfinished, weights: Sequence[float], errors: bool
+    request: Request,
+    files: Sequence[Path],
+    unfinished: Unfinished,
+    weights: Sequence[float],
+    output: Path,
+    errors: bool,
 ) -> None:
     """Write the output from the inputs and the pieces."""
     from tiebreak.stats.blend import weighted
@@ -253,7 +258,7 @@ def _join(
             p_NMC = np.stack([unfinished.read(m, number) for m in range(len(weights))], axis=1)
             yield from output_rows(piece, weighted(np.array(weights), p_NMC), request.kaggle, errors)
 
-    row_files.write(rows, request.output, None if request.kaggle else _types(files), _ADDED)
+    row_files.write(rows, output, None if request.kaggle else _types(files), _ADDED)
 
 
 def _types(files: Sequence[Path]) -> pa.Schema | None:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from tiebreak.engine.artifacts import lock
 from tiebreak.errors import TiebreakError
-from tiebreak.output import discard, new_folder, write_atomically
+from tiebreak.output import new_folder, write_atomically
 from tiebreak.votes.schema import probabilities, probability_columns, write_table
 
 if TYPE_CHECKING:
@@ -64,8 +64,21 @@ class Unfinished:
             ) from None
 
     @contextmanager
-    def finishing(self) -> Iterator[bool]:
-        """The turn to write the output from the pieces, which then go; False if another process has done it."""
+    def finishing(self) -> Iterator[Path | None]:
+        """The turn to write the output from the pieces, which then go: where to write it; None if another process has.
+
+        It takes its place at the end, so that a killed writer leaves nothing beside it.
+        """
         with lock(self.folder):
-            yield (self.folder / _JOB).is_file()
-            discard(self.folder)
+            if not (self.folder / _JOB).is_file():
+                yield None
+            else:
+                yield (written := self.folder / f"output{self.output.suffix}")
+                written.replace(self.output)
+            self._remove()
+
+    def _remove(self) -> None:
+        """Remove the folder; what says whose pieces these are goes last."""
+        for path in sorted(self.folder.iterdir(), key=lambda path: path.name == _JOB):
+            path.unlink(missing_ok=True)
+        self.folder.rmdir()

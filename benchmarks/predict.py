@@ -1,0 +1,174 @@
+"""Prediction of files: pairs a second beside the scorer alone, memory as files grow, and kills.
+
+    python benchmarks/predict.py [--pairs 4000 16000 64000] [--kills 10] [--write]
+
+A tiny random judge predicts made-up pairs of about 60 tokens, so that what is not scoring shows most. `scorer` is
+`Judge.predict_table` of one table in memory, `jsonl`, `csv` and `parquet` are what `tiebreak predict` does, from JSON Lines to
+a file of that ending: reading, scoring in pieces, reading again, writing. Each is a process of its own, whose peak memory is
+what the system says. Last, `predict` of the middle size is killed at random moments and started again; its output is compared
+with that of an undisturbed one. Prints a table, then one line of JSON; --write keeps both under benchmarks/results.
+"""
+
+import argparse
+import json
+import os
+import platform
+import random
+import resource
+import subprocess
+import sys
+import time
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from machine import processor
+
+from tiebreak.hashes import file_digest
+
+RESULT = Path(__file__).parent / "results" / "predict-cpu-202611"
+ARMS = ("scorer", "jsonl", "csv", "parquet")
+WORDS = (
+    "the of and to in is that for it as was with be by on not he this are or his from at which but".split()
+)
+
+
+def write_pairs(file: Path, count: int) -> None:
+    """Pairs with columns of their own."""
+    draw = random.Random(0)
+    with file.open("w", encoding="utf-8") as lines:
+        for n in range(count):
+            texts = (" ".join(draw.choices(WORDS, k=draw.randrange(4, 24))) for _ in range(3))
+            prompt, a, b = texts
+            row = {"uid": n, "prompt": prompt, "response_a": a, "response_b": b, "meta": {"source": n % 7}}
+            lines.write(json.dumps(row) + "\n")
+
+
+def write_judge(folder: Path) -> None:
+    """A random tiny model with a score head, packaged as a run would."""
+    import torch
+
+    from tiebreak.judge import package
+    from tiebreak.model import classifier, merge, tiny
+    from tiebreak.recipe.schema import Prompt, Tta
+
+    tiny.make(folder / "bare", "gemma2", [" ".join(WORDS)] * 50)
+    judge = classifier.load(folder / "bare", device="cpu")
+    judge.model.score.weight.data.normal_(std=0.5, generator=torch.Generator().manual_seed(0))
+    merge.save(judge, folder / "model")
+    shipped = package.Package(prompt=Prompt(), tta=Tta(max_tokens=256), calibration={"temperature": 1.0})
+    package.write(shipped, folder / "model")
+
+
+def measure(arm: str, model: Path, pairs: Path, output: Path) -> dict[str, Any]:
+    """Seconds from a loaded model (of `predict`: with its loading) and peak memory of this process."""
+    from tiebreak.commands.predict import Request, predict
+    from tiebreak.judge.judge import as_table, load_judge
+
+    start = time.perf_counter()
+    if arm == "scorer":
+        table, judge = as_table(pairs), load_judge(model, "cpu")
+        start = time.perf_counter()
+        count = len(judge.predict_table(table))
+    else:
+        count = predict(Request([model], [pairs], output.with_suffix(f".{arm}"), device="cpu")).rows
+    seconds = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return {"pairs": count, "seconds": round(seconds, 2), "peak_gib": round(peak, 3)}
+
+
+def run(arm: str, folder: Path, count: int) -> dict[str, Any]:
+    command = [sys.executable, __file__, "--measure", arm, str(folder), str(count)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, stderr=subprocess.DEVNULL)
+    row = {"arm": arm, **json.loads(done.stdout.splitlines()[-1])}
+    return row | {"pairs_per_s": round(row["pairs"] / row["seconds"])}
+
+
+def kill(folder: Path, count: int, kills: int, seconds: float) -> dict[str, Any]:
+    """Kill `predict` at random moments, then let it finish. Raises AssertionError if its output is another."""
+    output = folder / "killed.jsonl"
+    command = [
+        sys.executable,
+        "-m",
+        "tiebreak",
+        "predict",
+        str(folder / "model"),
+        str(folder / f"{count}.jsonl"),
+    ]
+    draw, done = random.Random(1), 0
+    while done < kills:
+        process = subprocess.Popen(
+            [*command, "-o", str(output), "--device", "cpu"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            process.wait(draw.uniform(0, seconds))
+            break  # finished between kills
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            done += 1
+    subprocess.run([*command, "-o", str(output), "--device", "cpu"], check=True, capture_output=True)
+    assert file_digest(output) == file_digest(folder / f"out-{count}.jsonl"), (
+        "killed, it wrote something else"
+    )
+    return {"arm": "jsonl, killed", "pairs": count, "kills": done}
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    columns = ("arm", "pairs", "seconds", "pairs_per_s", "peak_gib", "kills")
+    texts = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+    for row in rows:
+        cells = (row.get(name, "") for name in columns)
+        texts.append("| " + " | ".join(f"{c:,}" if isinstance(c, int) else str(c) for c in cells) + " |")
+    return "\n".join(texts)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--pairs", type=int, nargs="+", default=[4000, 16_000, 64_000])
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--write", action="store_true")
+    parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.measure:
+        arm, folder, count = arguments.measure[0], Path(arguments.measure[1]), arguments.measure[2]
+        print(json.dumps(measure(arm, folder / "model", folder / f"{count}.jsonl", folder / f"out-{count}")))
+        return
+    with TemporaryDirectory(prefix="tiebreak-predict-") as name:
+        folder, rows = Path(name), []
+        write_judge(folder)
+        for count in arguments.pairs:
+            write_pairs(folder / f"{count}.jsonl", count)
+            rows += [run(arm, folder, count) for arm in ARMS]
+        middle = arguments.pairs[len(arguments.pairs) // 2]
+        seconds = next(row["seconds"] for row in rows if (row["arm"], row["pairs"]) == ("jsonl", middle))
+        rows.append(kill(folder, middle, arguments.kills, 10 + seconds / 3))
+    about = {
+        "benchmark": "predict",
+        "date": date.today().isoformat(),
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        **{package: version(package) for package in ("torch", "transformers", "pyarrow")},
+    }
+    shown, line = table(rows), json.dumps(about | {"rows": rows})
+    print(shown, line, sep="\n\n")
+    if arguments.write:
+        RESULT.with_suffix(".json").write_text(line + "\n", encoding="utf-8")
+        RESULT.with_suffix(".md").write_text(page(shown, about, arguments), encoding="utf-8")
+
+
+def page(shown: str, about: dict[str, Any], arguments: argparse.Namespace) -> str:
+    facts = "\n".join(f"- {name}: {value}" for name, value in about.items())
+    command = f"python benchmarks/predict.py --pairs {' '.join(map(str, arguments.pairs))} --kills {arguments.kills} --write"
+    return f"# Prediction of files\n\n    {command}\n\n{facts}\n\n{shown}\n"
+
+
+if __name__ == "__main__":
+    main()
