@@ -53,6 +53,7 @@ def test_ids_that_were_rounded_are_rejects(tmp_path, number):
     votes, rejects = read_all([write(tmp_path / "x", [pair(7.0), pair(number)])])
     assert votes["id"].to_pylist() == ["7"]
     assert "may have been rounded" in rejects["reason"][0].as_py()
+    assert str(number) not in rejects["kind"][0].as_py(), "rejects of one kind are counted together"
 
 
 def test_equal_rows_without_ids_take_linear_time_and_short_ids(tmp_path):

@@ -167,6 +167,8 @@ def _json_array(lines: Lines, first: str) -> Iterator[Row]:
     while True:
         at = cast(re.Match[str], _BETWEEN.match(buffer, at)).end()
         if buffer.startswith("]", at):
+            if buffer[at + 1 :].strip(_BLANK) or any(piece.strip(_BLANK) for piece in pieces):
+                yield count + 1, RowError(TRUNCATED, "more comes after the end of the array")
             return
         try:
             record, end = decoder.raw_decode(buffer, at)

@@ -345,7 +345,7 @@ def _whole(value: float) -> int:
     """An id that was read as a number. Raises RowError for one that a float cannot hold exactly."""
     if not value.is_integer() or abs(value) >= 2**53:
         raise RowError(
-            f"id is not a whole number below 2^53, and may have been rounded: {value!r}; make it text"
+            "id is not a whole number below 2^53 and may have been rounded; make it text", f"{value!r}"
         )
     return int(value)
 
