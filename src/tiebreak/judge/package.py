@@ -14,6 +14,7 @@ from tiebreak.output import write_atomically
 from tiebreak.recipe.loader import RECIPE
 from tiebreak.recipe.problems import problems
 from tiebreak.recipe.schema import Prompt, Tta
+from tiebreak.regular_file import require_regular
 from tiebreak.seen import MANIFEST
 from tiebreak.stats import blend
 
@@ -101,7 +102,8 @@ def read(folder: Path) -> Package:
     """The package of a model folder. Raises TiebreakError if the folder is missing or was not made here."""
     if not folder.is_dir():
         raise TiebreakError(f"no model folder at {folder}; `tiebreak run` makes one and prints its path")
-    if not (folder / NAME).exists() or (folder / NAME).is_fifo():  # which would be waited for
+    require_regular(folder / NAME, AGAIN)
+    if not (folder / NAME).exists():
         raise TiebreakError(
             f"{folder} has no {NAME}, so it is not a model that tiebreak made. Valid: the folder `model` "
             "that `tiebreak run` prints at its end"
