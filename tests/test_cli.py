@@ -395,3 +395,13 @@ def test_an_error_that_nobody_expected_is_one_line_and_a_log(
     monkeypatch.setenv("TIEBREAK_DEBUG", "1")
     with pytest.raises(KeyError):
         tiebreak("plan", recipe)
+
+
+@pytest.mark.parametrize("closed", ["stdout", "stderr"])
+def test_a_closed_stream_is_refused_on_the_other(
+    tiebreak, closed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"sys.{closed}", None)
+    code, out, err = tiebreak("schema")
+    assert code == 2
+    assert (out or err) == f"error: {closed} is closed; send it to a file or to /dev/null\n"

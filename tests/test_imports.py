@@ -23,7 +23,7 @@ LAYERS = (
     {"stats", "tokens"},
     {"votes"},
     {"distributed", "hardware", "recipe"},
-    {"hashes", "output", "runtime", "seen", "terminal"},
+    {"hashes", "output", "regular_file", "runtime", "seen", "terminal"},
     {"errors"},
     {"plain"},
 )

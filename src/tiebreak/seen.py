@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tiebreak.errors import TiebreakError
+from tiebreak.regular_file import require_regular
 
 MANIFEST = "manifest.json"
 Groups = frozenset[str]
@@ -40,6 +41,7 @@ def require_unseen(groups: Iterable[str], seen: Groups, what: str, remedy: str =
 def _recorded(folders: Iterable[Path], kind: str) -> Groups:
     groups: set[str] = set()
     for folder in folders:
+        require_regular(folder / MANIFEST, "make it again")
         try:
             groups.update(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))[kind])
         except (OSError, ValueError, LookupError, TypeError, RecursionError):

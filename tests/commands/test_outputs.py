@@ -55,3 +55,21 @@ def test_damaged_metrics(tmp_path: Path, content: str | None) -> None:
         (tmp_path / "metrics.json").write_text(content, encoding="latin-1")
     with pytest.raises(TiebreakError, match=r"metrics\.json is damaged: .*; run the evaluation again"):
         outputs.read_metrics(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change", [None, {}, {"ladder": "x"}, {"ladder": None}, {"confidence": "high"}, {"folds": 3}]
+)
+def test_metrics_that_no_report_can_be_made_of(change: dict | None, tmp_path: Path) -> None:
+    whole = {"name": "a", "confidence": 0.95, "verdict": None, "ladder": [{"stage": 1}], "calibration": None}
+    (tmp_path / "metrics.json").write_text(json.dumps({} if change is None else whole | change))
+    with pytest.raises(TiebreakError, match=r"metrics\.json is damaged: .*; run the evaluation again"):
+        outputs.report(tmp_path, tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("hardware", "text"), [({}, ""), ({"machine": 3, "gpu": "H100"}, "3, H100"), ({"cores": 2}, "2 cores")]
+)
+def test_a_machine_of_which_little_is_known(hardware: dict, text: str) -> None:
+    assert outputs._machine(hardware) == text

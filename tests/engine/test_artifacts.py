@@ -204,3 +204,11 @@ def test_write_atomically_leaves_nothing_half_written(tmp_path: Path) -> None:
     artifacts.write_atomically(path, json.dumps({"new": "é"}))
     assert json.loads(path.read_text(encoding="utf-8")) == {"new": "é"}
     assert os.listdir(tmp_path) == ["x.json"]
+
+
+def test_a_manifest_with_an_impossible_file_name_is_none(folder: Path) -> None:
+    artifacts.complete(folder, manifest_of(folder))
+    tree = json.loads((folder / "manifest.json").read_text())
+    tree["files"]["a\0b"] = {"sha256": "0", "size": 1}
+    (folder / "manifest.json").write_text(json.dumps(tree))
+    assert artifacts.read_manifest(folder) is None

@@ -270,6 +270,12 @@ def test_a_missing_file_is_named(shipped: Path, tmp_path: Path, file: str) -> No
         {"calibration": {"temperature": 0}},
         {"calibration": {"temperature": float("inf")}},
         {"calibration": {"coef": [[1, 0, 0]], "intercept": [0, 0, 0]}},
+        {"calibration": {"coef": [["a"] * 3] * 3, "intercept": [0, 0, 0]}},
+        {"calibration": {"coef": [[10**400, 0, 0], [0, 10**400, 0], [0, 0, 1]], "intercept": [0, 0, 0]}},
+        {"calibration": {"temperature": 10**400}},
+        {"calibration": {"coef": [[1, 0, 0], [0, 2, 0], [0, 0, 1]], "intercept": [0, 0, 0]}},
+        {"calibration": {"coef": [[1, 0, 0], [0, 1, 0], [0, 0, 1]], "intercept": [0, 1, 0]}},
+        {"calibration": {"coef": [[1, 0, 0], [0, 1], [0, 0, 1]], "intercept": [0, 0, 0]}},
         {"calibration": []},
         {"format": 99},
         {"prompt": {"template": "own"}},
@@ -284,6 +290,7 @@ def test_a_missing_file_is_named(shipped: Path, tmp_path: Path, file: str) -> No
         {"blend": {"kind": "own"}},
         {"blend": 3},
         {"files": []},
+        {"files": {"a\0b": "0"}},
         {"certain_from": "often"},
     ],
 )
@@ -303,7 +310,9 @@ def test_a_package_that_is_none(shipped: Path, tmp_path: Path, content: str | No
         (folder / package.NAME).mkdir()
     else:
         (folder / package.NAME).write_text(content, encoding="latin-1")
-    with pytest.raises(TiebreakError, match=r"tiebreak\.json (is damaged|cannot be read): "):
+    with pytest.raises(
+        TiebreakError, match=r"tiebreak\.json (is damaged: |cannot be read: |is a folder, not a file; )"
+    ):
         tiebreak.load(folder, device="cpu")
 
 

@@ -187,10 +187,33 @@ def test_a_file_of_votes_is_no_recipe(tmp_path: Path) -> None:
         loader.load(tmp_path / "votes.csv")
 
 
-@pytest.mark.parametrize("value", ["2024-13-45", "9" * 5000, "[" * 5000])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "2024-13-45",
+        "9" * 5000,
+        "[" * 5000,
+        "0x" + "f" * 6000,
+        "1" + ":59" * 6000,
+        "1" + ":59" * 6000 + ".5",
+        "!!int ''",
+        "!!bool x",
+        "!!timestamp x",
+    ],
+)
 def test_values_that_are_none_are_one_clear_error(path: Path, value: str) -> None:
     with pytest.raises(TiebreakError, match="is not a YAML value"):
         loader.load(path, [f"name={value}"])
     path.write_text(f"name: {value}\n")
     with pytest.raises(TiebreakError, match="is not valid YAML"):
         loader.load(path)
+
+
+@pytest.mark.parametrize(
+    "key", ["run_dir", "data.votes", "data.solution", "models.student.base", "slurm.profile"]
+)
+@pytest.mark.parametrize("text", ["~nosuchuser/x", "a\\0b", "\\ud800"])
+def test_what_is_no_path_is_refused(path: Path, key: str, text: str) -> None:
+    value = f'["{text}"]' if key == "data.votes" else f'"{text}"'
+    with pytest.raises(TiebreakError, match=f"{key}.*is no path"):
+        loader.load(path, [f"{key}={value}"])

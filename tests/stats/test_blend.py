@@ -3,7 +3,7 @@ import pytest
 import scipy.optimize
 from scipy.special import softmax
 
-from tiebreak.stats.blend import EqualBlend, LinearBlend, LogBlend, MatrixBlend
+from tiebreak.stats.blend import EqualBlend, LinearBlend, LogBlend, MatrixBlend, from_json
 from tiebreak.stats.calibration import PRIOR_VOTES, MatrixScaling, TemperatureScaling
 from tiebreak.stats.metrics import log_loss, targets
 from tiebreak.votes.schema import swap_answers
@@ -100,3 +100,9 @@ def test_one_sure_and_wrong_model_does_not_make_the_blend_infinite():
         x = np.tile([[[1.0, 0.0, 0.0], [0.3, 0.4, 0.3]]], (votes, 1, 1))
         for blend in (LinearBlend(), LogBlend(), MatrixBlend()):
             assert log_loss(blend.fit(x, np.ones(votes)).predict_proba(x), np.ones(votes)) < most
+
+
+def test_a_matrix_blend_that_is_not_symmetric_is_refused() -> None:
+    one_sided = [[[1.0, 0, 0], [0, 2.0, 0], [0, 0, 1.0]]]
+    with pytest.raises(ValueError, match="symmetric in the answers"):
+        from_json({"way": "matrix", "coef": one_sided, "intercept": [0, 0, 0]})

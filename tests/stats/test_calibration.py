@@ -13,6 +13,7 @@ from tiebreak.stats.calibration import (
     MatrixScaling,
     TemperatureScaling,
     VectorScaling,
+    is_symmetric_map,
 )
 from tiebreak.stats.metrics import log_loss, targets
 from tiebreak.votes.schema import swap_answers
@@ -197,3 +198,12 @@ def test_a_rare_zero_does_not_bend_the_map():
     p[:3] = [[0.0, 0.5, 0.5], [0.5, 0.0, 0.5], [0.5, 0.5, 0.0]]
     y[:3] = [0, 1, 2]
     np.testing.assert_allclose(MatrixScaling().fit(p, y).coef_, plain, atol=0.06)
+
+
+def test_what_is_fitted_is_a_symmetric_map_and_its_half_is_not() -> None:
+    rng = np.random.default_rng(0)
+    p_NC, y_N = rng.dirichlet([1, 1, 1], 200), rng.integers(0, 3, 200)
+    state = MatrixScaling().fit(p_NC, y_N).to_json()
+    assert is_symmetric_map(state["coef"], state["intercept"])
+    state = MatrixScaling(symmetric=False).fit(p_NC, y_N).to_json()
+    assert not is_symmetric_map(state["coef"], state["intercept"])

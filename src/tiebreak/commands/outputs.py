@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import TiebreakError
+from tiebreak.output import write_atomically
 from tiebreak.recipe.loader import RECIPE
 
 if TYPE_CHECKING:
@@ -125,8 +126,8 @@ def run_facts(work: Workspace) -> dict[str, Any]:
 
 def _machine(hardware: Mapping[str, Any]) -> str:
     """Format hardware without the host's name, since reports are shared."""
-    parts = [hardware["machine"], f"{hardware['cores']} cores", hardware.get("gpu")]
-    return ", ".join(part for part in parts if part)
+    cores = f"{hardware['cores']} cores" if "cores" in hardware else ""
+    return ", ".join(str(part) for part in (hardware.get("machine"), cores, hardware.get("gpu")) if part)
 
 
 def write_report(work: Workspace, output: Path | None = None, more: dict[str, Any] | None = None) -> Path:
@@ -134,8 +135,9 @@ def write_report(work: Workspace, output: Path | None = None, more: dict[str, An
 
     more: further keys for `evaluate.report.render`. Raises TiebreakError if there is no evaluation yet.
     """
-    metrics = read_metrics(evaluation_folder(work)) | {"facts": run_facts(work)} | (more or {})
-    return _render(metrics, output or work.run_dir / "report.html")
+    folder = evaluation_folder(work)
+    metrics = read_metrics(folder) | {"facts": run_facts(work)} | (more or {})
+    return _render(metrics, folder / "metrics.json", output or work.run_dir / "report.html")
 
 
 def report(where: Path, output: Path | None = None, overrides: Sequence[str] = ()) -> Path:
@@ -146,11 +148,22 @@ def report(where: Path, output: Path | None = None, overrides: Sequence[str] = (
     if recipe := recipe_at(where):
         return write_report(Workspace(recipe, tuple(overrides)), output)
     folder = report_folder(where)
-    return _render(read_metrics(folder), output) if output else (folder / "report.html").resolve()
+    return (
+        _render(read_metrics(folder), folder / "metrics.json", output)
+        if output
+        else (folder / "report.html").resolve()
+    )
 
 
-def _render(metrics: Mapping[str, Any], path: Path) -> Path:
+def _render(metrics: Mapping[str, Any], source: Path, path: Path) -> Path:
+    """Write the report of the metrics in `source`. Raises TiebreakError where they are not what a report shows."""
+    from jinja2 import TemplateError
+
     from tiebreak.evaluate import report
 
-    report.write(metrics, path)
+    try:
+        page = report.render(metrics)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, TemplateError) as error:
+        raise TiebreakError(f"{source} is damaged: {error}; run the evaluation again") from error
+    write_atomically(path, page)
     return path.resolve()

@@ -82,7 +82,9 @@ class Manifest(Record):
     @field_validator("files")
     @classmethod
     def _check_files(cls, files: dict[str, FileRecord]) -> dict[str, FileRecord]:
-        if outside := [name for name in files if name.startswith("/") or ".." in name.split("/")]:
+        if outside := [
+            name for name in files if name.startswith("/") or ".." in name.split("/") or "\0" in name
+        ]:
             raise ValueError(f"{outside[0]!r} is outside the artifact")
         return files
 

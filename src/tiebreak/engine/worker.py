@@ -20,6 +20,7 @@ from tiebreak.errors import DamagedInput, Interrupted, TiebreakError
 from tiebreak.output import new_folder, no_link
 from tiebreak.pipeline.graph import Task
 from tiebreak.recipe.schema import Recipe
+from tiebreak.regular_file import require_regular
 
 _JOIN_SECONDS = 5.0
 
@@ -112,26 +113,39 @@ class _ForwardingHandler(logging.Handler):
 def _run_task(
     work: Workspace, task_id: str, key: str, index: int, connection: Connection, stop: Stop
 ) -> Message:
-    with _redirect_output(log_file(work, task_id)):
-        try:
-            task = work.find(task_id)
-            if key != work.key(task):
-                raise TiebreakError(f"what {task.id} reads has changed while the run went on; run again")
-            device = _assign_gpu(index, work.recipe.compute.workers, choose_device(work.recipe.compute))
-            manifest = run_task(
-                work, task, lambda line: connection.send(Message("progress", line)), stop, device=device
-            )
-        except (Interrupted, KeyboardInterrupt):
-            return Message("interrupted")
-        except DamagedInput as error:
-            return Message("damaged", str(error))
-        except TiebreakError as error:
-            return Message("failed", str(error))
-        except Exception as error:
-            traceback.print_exc()
-            return Message("failed", f"{describe_error(error)} (more in {log_file(work, task_id)})")
-        finally:
-            _free_memory()
+    try:
+        log = log_file(work, task_id)
+        require_regular(log, "remove it")
+        with _redirect_output(log):
+            return _run_logged(work, task_id, key, index, connection, stop, log)
+    except TiebreakError as error:
+        return Message("failed", str(error))
+    except OSError as error:
+        return Message("failed", f"cannot write the log of {task_id}: {error.filename}: {error.strerror}")
+
+
+def _run_logged(
+    work: Workspace, task_id: str, key: str, index: int, connection: Connection, stop: Stop, log: Path
+) -> Message:
+    try:
+        task = work.find(task_id)
+        if key != work.key(task):
+            raise TiebreakError(f"what {task.id} reads has changed while the run went on; run again")
+        device = _assign_gpu(index, work.recipe.compute.workers, choose_device(work.recipe.compute))
+        manifest = run_task(
+            work, task, lambda line: connection.send(Message("progress", line)), stop, device=device
+        )
+    except (Interrupted, KeyboardInterrupt):
+        return Message("interrupted")
+    except DamagedInput as error:
+        return Message("damaged", str(error))
+    except TiebreakError as error:
+        return Message("failed", str(error))
+    except Exception as error:
+        traceback.print_exc()
+        return Message("failed", f"{describe_error(error)} (more in {log})")
+    finally:
+        _free_memory()
     return Message("done", seconds=manifest.seconds)
 
 

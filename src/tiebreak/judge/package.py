@@ -14,8 +14,10 @@ from tiebreak.output import write_atomically
 from tiebreak.recipe.loader import RECIPE
 from tiebreak.recipe.problems import problems
 from tiebreak.recipe.schema import Prompt, Tta
+from tiebreak.regular_file import require_regular
 from tiebreak.seen import MANIFEST
 from tiebreak.stats import blend
+from tiebreak.stats.calibration import is_symmetric_map
 
 NAME = "tiebreak.json"
 AGAIN = (
@@ -51,7 +53,7 @@ class Package(BaseModel):
     @field_validator("files")
     @classmethod
     def _check_files(cls, files: dict[str, str]) -> dict[str, str]:
-        if outside := [name for name in files if Path(name).name != name or name == ".."]:
+        if outside := [name for name in files if Path(name).name != name or name == ".." or "\0" in name]:
             raise ValueError(f"{outside[0]!r} is no file of the folder")
         return files
 
@@ -61,9 +63,8 @@ class Package(BaseModel):
         match state:
             case {"temperature": float() | int() as temperature} if temperature is not True:
                 usable = 1e-3 <= temperature <= 1e3
-            case {"coef": [list() as a, list() as b, list() as tie], "intercept": list() as intercept}:
-                rows = (a, b, tie, intercept)
-                usable = all(len(row) == 3 and all(map(math.isfinite, row)) for row in rows)
+            case {"coef": _, "intercept": _}:
+                usable = is_symmetric_map(state["coef"], state["intercept"])
             case _:
                 usable = False
         if not usable:
@@ -80,7 +81,7 @@ class Package(BaseModel):
                 rules = Rules.from_json(state)
                 usable = rules.counts_.shape == (5, 3) and 0 < rules.strength < math.inf
                 usable = usable and bool((rules.counts_ >= 0).all()) and math.isfinite(rules.counts_.sum())
-            except (LookupError, TypeError, ValueError):
+            except (LookupError, TypeError, ValueError, OverflowError):
                 usable = False
             if not usable:
                 raise ValueError(f"{state} are no rules")
@@ -92,7 +93,7 @@ class Package(BaseModel):
         if state is not None:
             try:
                 blend.from_json(state)
-            except (KeyError, TypeError, ValueError):
+            except (KeyError, TypeError, ValueError, OverflowError):
                 raise ValueError(f"{state} is no blend") from None
         return state
 
@@ -101,7 +102,8 @@ def read(folder: Path) -> Package:
     """The package of a model folder. Raises TiebreakError if the folder is missing or was not made here."""
     if not folder.is_dir():
         raise TiebreakError(f"no model folder at {folder}; `tiebreak run` makes one and prints its path")
-    if not (folder / NAME).exists() or (folder / NAME).is_fifo():  # which would be waited for
+    require_regular(folder / NAME, AGAIN)
+    if not (folder / NAME).exists():
         raise TiebreakError(
             f"{folder} has no {NAME}, so it is not a model that tiebreak made. Valid: the folder `model` "
             "that `tiebreak run` prints at its end"

@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 
 from tiebreak.errors import TiebreakError
 from tiebreak.model import config_facts, families, gguf, hub, tokenizer_facts
+from tiebreak.regular_file import require_regular
 
 _TEXTS = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
@@ -26,9 +27,9 @@ def require(place: Path, mend: str = gguf.AGAIN) -> None:
         gguf.require(place, mend)
         return
     for file in _files(place):
-        if file.is_dir() or (file.is_symlink() and not file.exists()):
-            kind = "a folder, not a file" if file.is_dir() else "a link to a file that is not there"
-            raise TiebreakError(f"{file} is {kind}; {mend}")
+        require_regular(file, mend)
+        if file.is_symlink() and not file.exists():
+            raise TiebreakError(f"{file} is a link to a file that is not there; {mend}")
     if missing := hub.missing_file(place):
         raise _incomplete(place, missing, mend)
     config = hub.read_json(place / "config.json", mend)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tiebreak.recipe.limits import AtMost
-from tiebreak.recipe.values import MANY, Minutes, Positive, Slice, StepName, Tokens, Weight
+from tiebreak.recipe.values import MANY, Location, Minutes, Positive, Slice, StepName, Tokens, Weight
 
 
 class Compute(Slice):
@@ -39,7 +39,7 @@ class Compute(Slice):
 class Slurm(Slice):
     """The Slurm jobs of the run's tasks. Never part of an artifact's key."""
 
-    profile: str | None = Field(
+    profile: Location | None = Field(
         None, description="shell file that every job sources; its SBATCH_ variables hold for every job"
     )
     minutes: Minutes = Field(1440, description="time of a job; what needs longer is requeued and goes on")

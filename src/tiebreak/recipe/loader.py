@@ -45,6 +45,12 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
             seen.add(str(key.value))
         return node
 
+    def construct_yaml_int(self, node: yaml.Node) -> int:
+        """A whole number. Raises ValueError for one that Python does not write out in digits."""
+        value: int = super().construct_yaml_int(node)
+        str(value)
+        return value
+
     def get_single_data(self) -> Any:
         """The document's value. Raises YAMLError before it is made if its aliases unfold to too many values."""
         try:
@@ -54,8 +60,12 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
                     None, None, f"its aliases unfold to more than {MOST_VALUES:,} values", None
                 )
             return None if node is None else self.construct_document(node)
-        except (ValueError, RecursionError) as error:  # a date or number that is none, brackets without end
+        except (ArithmeticError, AttributeError, LookupError, RecursionError, ValueError) as error:
+            # a date or number that is none, brackets without end
             raise ComposerError(None, None, f"{type(error).__name__}: {error!s:.200}", None) from None
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from tiebreak.recipe.limits import AtMost
-from tiebreak.recipe.values import Name, Positive, Slice
+from tiebreak.recipe.values import Location, Name, Positive, Slice
 
 
 class Lora(Slice):
@@ -19,7 +19,7 @@ class Lora(Slice):
 class Model(Slice):
     """A pretrained decoder: a hub id, or a folder or GGUF file relative to the recipe's."""
 
-    base: str = Field(
+    base: Location = Field(
         description="hub id or folder; or a GGUF file, a path or OWNER/NAME/FILE.gguf, whose weights are taken up in bf16"
     )
     revision: str | None = Field(None, description="branch, tag or commit of a hub model; null for main")

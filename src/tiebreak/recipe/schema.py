@@ -22,6 +22,7 @@ from tiebreak.recipe.values import (
     CapOrRange,
     Folds,
     FoldSection,
+    Location,
     Name,
     Positive,
     Role,
@@ -36,16 +37,18 @@ from tiebreak.recipe.values import (
 class Data(Slice):
     """Files of votes. Paths are relative to the recipe's folder."""
 
-    votes: tuple[str, ...] = Field(
+    votes: tuple[Location, ...] = Field(
         min_length=1, description="files, folders, or data sets of the hub as hub:OWNER/NAME"
     )
-    extra: tuple[str, ...] = Field((), description="more votes, for the training sides only")
-    preferences: tuple[str, ...] = Field((), description="preference pairs for step 1 (UltraFeedback)")
-    unlabelled: tuple[str, ...] = Field(
+    extra: tuple[Location, ...] = Field((), description="more votes, for the training sides only")
+    preferences: tuple[Location, ...] = Field((), description="preference pairs for step 1 (UltraFeedback)")
+    unlabelled: tuple[Location, ...] = Field(
         (), description="pairs without votes: teachers score them, students learn from that alone"
     )
-    test: tuple[str, ...] = Field((), description="unlabelled pairs to predict for a submission")
-    solution: str | None = Field(None, description="labels of the test pairs, for the leaderboard log loss")
+    test: tuple[Location, ...] = Field((), description="unlabelled pairs to predict for a submission")
+    solution: Location | None = Field(
+        None, description="labels of the test pairs, for the leaderboard log loss"
+    )
     max_rejected_share: Share = Field(0.02, description="more unreadable rows than this is an error")
     incomplete_files: bool = Field(
         False, description="take what there is of a file that breaks off; false: an error"
@@ -276,7 +279,7 @@ class Recipe(Slice):
 
     name: Name
     seed: int = Field(0, ge=0, lt=MAX_SEED + 1)
-    run_dir: str = Field("run", description="where artifacts live, relative to the recipe's folder")
+    run_dir: Location = Field("run", description="where artifacts live, relative to the recipe's folder")
     data: Data
     models: Models
     prompt: Prompt = Prompt()

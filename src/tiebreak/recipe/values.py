@@ -1,5 +1,7 @@
 """Values of the recipe: their types with bounds, and the names of steps, sections and roles."""
 
+import os
+from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -51,6 +53,19 @@ def _check_cap_or_range(votes: int | tuple[int, int]) -> int | tuple[int, int]:
     return votes
 
 
+def _check_location(text: str) -> str:
+    try:
+        os.fsencode(Path(text).expanduser())
+        possible = "\0" not in text
+    except (RuntimeError, UnicodeError):  # no such user; half a character
+        possible = False
+    if not possible:
+        raise ValueError(f"{text!r} is no path; after ~ comes / or a user of this machine")
+    return text
+
+
+Location = Annotated[str, AfterValidator(_check_location)]
+"""A path, or the name of something on the hub."""
 MANY = AtMost(10**9)
 Cap = Annotated[int, AfterValidator(_check_cap), MANY]
 CapOrRange = Annotated[int | tuple[int, int], AfterValidator(_check_cap_or_range), MANY]

@@ -21,6 +21,7 @@ from tiebreak.stats.calibration import (
     apply_matrix,
     features,
     identity_parameters,
+    is_symmetric_map,
     newton,
     parameter_basis,
     softmax,
@@ -128,6 +129,8 @@ def from_json(state: Mapping[str, Any]) -> Blend:
         matrix.coef_, matrix.intercept_ = _numbers(state["coef"], 3), _numbers(state["intercept"], 1)
         if matrix.coef_.shape[1:] != (3, 3) or matrix.intercept_.shape != (3,):
             raise ValueError("a matrix blend has 3 x 3 numbers for each model and 3 beside them")
+        if not all(is_symmetric_map(coef_CC, matrix.intercept_) for coef_CC in matrix.coef_):
+            raise ValueError("a matrix blend is symmetric in the answers")
         return matrix
     weighted_blends: dict[str, LinearBlend | LogBlend] = {"linear": LinearBlend(), "log": LogBlend()}
     blend = weighted_blends[state["way"]]

@@ -161,6 +161,26 @@ def from_json(state: dict[str, Any]) -> Calibrator:
     return (TemperatureScaling if "temperature" in state else MatrixScaling).from_json(state)
 
 
+def is_symmetric_map(coef: Any, intercept: Any) -> bool:
+    """True for finite numbers W (3, 3) and b (3,) that commute with the exchange of the answers, to the last bit."""
+    try:
+        coef_CC, intercept_C = np.array(coef), np.array(intercept)
+    except ValueError:  # rows of different lengths
+        return False
+    if (
+        coef_CC.shape != (3, 3)
+        or intercept_C.shape != (3,)
+        or {coef_CC.dtype.kind, intercept_C.dtype.kind} - set("if")
+    ):
+        return False
+    exchange = swap_answers(np.arange(3))
+    finite = bool(np.isfinite(coef_CC).all() and np.isfinite(intercept_C).all())
+    same = np.array_equal(coef_CC[exchange][:, exchange], coef_CC) and np.array_equal(
+        intercept_C[exchange], intercept_C
+    )
+    return finite and same
+
+
 def with_prior(probabilities: ArrayLike, labels: ArrayLike, prior: float = 1.0) -> Array:
     """Labels (n, 3) whose mean log loss is that of these and prior PRIOR_VOTES more votes.
 

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tiebreak.errors import TiebreakError
+from tiebreak.regular_file import require_regular
 from tiebreak.votes.formats import delimited, hub_datasets
 from tiebreak.votes.formats.dialog import RowError
 from tiebreak.votes.formats.rows import TRUNCATED, Record, Row, require_unique
@@ -39,7 +40,7 @@ _BROKEN_PARQUET = (pa.ArrowException, OSError, ValueError, MemoryError)
 def expand(paths: Iterable[Path]) -> list[Path]:
     """The files to read: folders stand for the files in them, hidden ones left out, sorted by name.
 
-    Raises TiebreakError if a path does not exist or a folder is empty.
+    Raises TiebreakError if a path does not exist or is no file, as a pipe is, or a folder is empty.
     """
     files: list[Path] = []
     for path in paths:
@@ -48,6 +49,8 @@ def expand(paths: Iterable[Path]) -> list[Path]:
             continue
         if not path.exists():
             raise TiebreakError(f"no file at {path}")
+        if not path.is_dir():
+            require_regular(path)
         inside = sorted(p for p in path.rglob("*") if p.is_file() and not _hidden(p.relative_to(path)))
         if path.is_dir() and not inside:
             raise TiebreakError(f"the folder {path} holds no files")
@@ -63,10 +66,11 @@ def records(path: Path, columns: Collection[str] = ()) -> Iterator[Row]:
     if source := hub_datasets.parse_location(path):
         yield from hub_datasets.records(source, columns)
         return
+    require_regular(path)
     try:
         with path.open("rb") as file:
             yield from _decompressed(path, file, columns)
-    except (IsADirectoryError, PermissionError) as error:
+    except PermissionError as error:
         raise TiebreakError(f"cannot read {path}: {error.strerror}") from None
 
 
