@@ -32,6 +32,8 @@ from tiebreak.model.merge import save
 from tiebreak.recipe.schema import Prompt, Tta
 from tiebreak.votes.formats import readers
 
+pytestmark = pytest.mark.slow
+
 P = ("p_a", "p_b", "p_tie")
 CHOSEN = ("p_chosen", "p_rejected", "p_tie")
 

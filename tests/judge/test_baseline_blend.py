@@ -22,6 +22,8 @@ from tiebreak.model.merge import save
 from tiebreak.recipe.schema import Prompt, Tta
 from tiebreak.votes.schema import probabilities, swap_answers
 
+pytestmark = pytest.mark.slow
+
 LOG = {"way": "log", "weights": [0.7, 0.6]}
 
 

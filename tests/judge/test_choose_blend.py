@@ -7,6 +7,8 @@ from tiebreak.stats.blend import LogBlend, from_json
 from tiebreak.stats.metrics import log_loss
 from tiebreak.votes.schema import swap_answers
 
+pytestmark = pytest.mark.slow
+
 
 def world(votes: int, known: float, seed: int = 0):
     """Two models that know different parts of the truth, the second a part of size `known`."""

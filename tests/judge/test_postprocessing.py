@@ -21,6 +21,8 @@ from tiebreak.recipe.schema import Prompt, Tta
 from tiebreak.stats.calibration import TemperatureScaling
 from tiebreak.votes.schema import swap_answers
 
+pytestmark = pytest.mark.slow
+
 TTA = Tta(max_tokens=120, share=0.5)
 
 

@@ -1,10 +1,13 @@
 import numpy as np
+import pytest
 from quantized_models import documents, quantized, stored
 
 from tiebreak.judge import int8
 from tiebreak.judge.quantization_error import LogitChange, logit_change
 from tiebreak.model import classifier
 from tiebreak.tokens.packing import pack
+
+pytestmark = pytest.mark.slow
 
 
 def test_change_by_hand():

@@ -18,6 +18,8 @@ from tiebreak.votes import near_duplicates, synthetic
 from tiebreak.votes.schema import SCHEMA
 from tiebreak.votes.synthetic import World
 
+pytestmark = pytest.mark.slow
+
 GRADE = {word: grade - 1 for grade, words in enumerate(synthetic.GRADES) for word in words}
 TOPIC = {noun: topic for topic, nouns in enumerate(synthetic.TOPICS) for noun in nouns}
 TRUE = ("true_a", "true_b", "true_tie")

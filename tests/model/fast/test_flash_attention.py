@@ -6,6 +6,8 @@ import torch
 
 from tiebreak.tokens.packing import Packed, pack
 
+pytestmark = pytest.mark.slow
+
 flash = pytest.importorskip(
     "tiebreak.model.fast.flash_attention", exc_type=ImportError, reason="Triton is not installed"
 )

@@ -18,6 +18,8 @@ from tiebreak.recipe.schema import Prompt
 from tiebreak.tokens.packing import Packed, pack
 from tiebreak.tokens.prompt import tokenize
 
+pytestmark = pytest.mark.slow
+
 LORA = Lora(rank=4, alpha=8.0, dropout=0.0)
 
 

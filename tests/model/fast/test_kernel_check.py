@@ -17,6 +17,8 @@ from tiebreak.model.fast import kernel_variants
 from tiebreak.model.lora import HEAD
 from tiebreak.tokens.packing import pack
 
+pytestmark = pytest.mark.slow
+
 flash = pytest.importorskip(
     "tiebreak.model.fast.flash_attention", exc_type=ImportError, reason="Triton is not installed"
 )
@@ -92,7 +94,6 @@ def test_right_kernels_score(checked) -> None:
     assert checked(made("llama"), reference_kernel(), training=False).fixed
 
 
-@pytest.mark.slow
 def test_the_kernels_themselves_are_kept(checked, caplog) -> None:
     """On a GPU, or in Triton's interpreter, which lacks bf16."""
     ours = checked(made("llama", dtype=torch.float16), flash.flash)

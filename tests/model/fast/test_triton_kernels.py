@@ -5,6 +5,8 @@ import torch
 
 from tiebreak.model.fast import elementwise
 
+pytestmark = pytest.mark.slow
+
 kernels = pytest.importorskip(
     "tiebreak.model.fast.triton_kernels", exc_type=ImportError, reason="Triton is not installed"
 )

@@ -31,6 +31,8 @@ from tiebreak.stats.metrics import Bootstrap, brier, log_loss, row_log_loss
 from tiebreak.stats.nested_cv import nested
 from tiebreak.votes.schema import EXTRA, LOCKBOX, ROWS_SCHEMA, read_table, write_table
 
+pytestmark = pytest.mark.slow
+
 FOLDS = 2
 TEMPERATURE = 1.25
 
