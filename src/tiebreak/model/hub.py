@@ -62,8 +62,7 @@ def commit(location: str, revision: str | None = None, kind: Kind = "model") -> 
     if cached := _cached_commit(home, wanted):
         return cached
     with _readable_errors(repo, wanted, kind):
-        found = str(HfApi().repo_info(repo, revision=wanted, repo_type=kind).sha)
-        _require_commit(found, repo)
+        found = _require_commit(HfApi().repo_info(repo, revision=wanted, repo_type=kind).sha, repo)
     with suppress(OSError):  # the cache may be read-only
         _write_ref(home / "refs" / wanted, found)
     return found
@@ -127,10 +126,11 @@ def _is_commit(text: str) -> bool:
     return re.fullmatch(r"[0-9a-f]{40}", text) is not None
 
 
-def _require_commit(found: str, repo: str) -> None:
-    """Raise TiebreakError for what the hub names as a commit and is none: it becomes a path in the cache."""
-    if not _is_commit(found):
+def _require_commit(found: str | None, repo: str) -> str:
+    """What the hub names as a commit, if it is one: it becomes a path in the cache. Raises TiebreakError if not."""
+    if found is None or not _is_commit(found):
         raise hub_errors.no_commit(repo, found)
+    return found
 
 
 def _cached_commit(home: Path, revision: str) -> str | None:
@@ -222,7 +222,7 @@ def hub_size_and_config(location: str, revision: str | None = None) -> tuple[int
     with _readable_errors(repo, revision or "main"):
         HfApi().auth_check(repo)
         info = HfApi().model_info(repo, revision=revision or "main", files_metadata=True)
-        _require_commit(str(info.sha), repo)
+        _require_commit(info.sha, repo)
         if file:
             sizes = {entry.rfilename: entry.size or 0 for entry in info.siblings or ()}
             if file not in sizes:

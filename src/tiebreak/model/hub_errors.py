@@ -55,7 +55,7 @@ def no_file(repo: str, file: str) -> TiebreakError:
     )
 
 
-def no_commit(repo: str, found: str) -> TiebreakError:
+def no_commit(repo: str, found: str | None) -> TiebreakError:
     """The error for an answer that names no commit, or another than was asked for."""
     return TiebreakError(
         f"{_endpoint()} names {found!r:.100} as the commit of {repo}, which is none or not the one asked for: it is no hub; "
