@@ -141,6 +141,7 @@ def test_is_silent_and_leaves_no_trace(tmp_path, monkeypatch, capfd):
         "tokenizer.json",
         "tokenizer_config.json",
     ]
+    assert "local_files_only" not in (tmp_path / "model" / "tokenizer_config.json").read_text()
     assert dict(os.environ) == environment
 
 

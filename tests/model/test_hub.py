@@ -106,11 +106,11 @@ def test_download_asks_for_the_commit_and_only_for_what_is_read(
 
     def download(repo: str, **options: object) -> str:
         asked.update(options, repo=repo)
-        return str(cache)
+        return str(folder)
 
-    put(cache)
+    folder = put(cache)
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    assert hub.download("owner/name") == cache
+    assert hub.download("owner/name") == folder
     assert (asked["repo"], asked["revision"]) == ("owner/name", COMMIT)
     assert not any(pattern.endswith((".bin", ".pt", "*")) for pattern in hub.PATTERNS)
 
@@ -119,7 +119,7 @@ def test_a_downloaded_model_is_found_offline(cache: Path, monkeypatch: pytest.Mo
     """The hub's client stores a commit by its hash only, so `main` would be unknown to an offline job."""
     info = SimpleNamespace(sha=COMMIT)
     monkeypatch.setattr("huggingface_hub.HfApi.repo_info", lambda *_, **__: info)
-    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(cache))
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(cache / COMMIT))
     hub.download("owner/name")
     monkeypatch.setattr("huggingface_hub.HfApi.repo_info", lambda *_, **__: pytest.fail("asked the hub"))
     assert hub.commit("owner/name") == COMMIT
@@ -236,3 +236,41 @@ def test_a_revision_is_a_name_and_no_path(cache: Path, revision: str) -> None:
         hub.commit("owner/name", revision)
     with pytest.raises(TiebreakError, match="is no branch, tag or commit of the hub"):
         hub.cached("owner/name", revision)
+
+
+NO_COMMITS = ("../../../../models/llama", "/etc", COMMIT[:12], "main", "", COMMIT + "0", COMMIT[:-1] + "/")
+
+
+@pytest.mark.parametrize("found", [None, *NO_COMMITS])
+def test_what_the_hub_calls_a_commit_is_one(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, found: str | None
+) -> None:
+    """It becomes a path: nothing is downloaded or stored before."""
+    info = SimpleNamespace(sha=found, siblings=[])
+    monkeypatch.setattr("huggingface_hub.HfApi.auth_check", lambda *_: None)
+    for name in ("repo_info", "model_info"):
+        monkeypatch.setattr(f"huggingface_hub.HfApi.{name}", lambda *_, **__: info)
+    for name in ("snapshot_download", "hf_hub_download"):
+        monkeypatch.setattr(f"huggingface_hub.{name}", lambda *_, **__: pytest.fail("downloaded"))
+    for ask in (hub.commit, hub.download, hub.hub_size_and_config, hub.tokenizer):
+        with pytest.raises(TiebreakError, match=r"as the commit of owner/name, .*; correct HF_ENDPOINT"):
+            ask("owner/name")
+    assert not list(cache.rglob("*"))
+
+
+def test_a_hub_that_downloads_another_commit_is_refused(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(cache)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(cache / "../elsewhere"))
+    with pytest.raises(TiebreakError, match="names 'elsewhere' as the commit of owner/name"):
+        hub.download("owner/name")
+
+
+@pytest.mark.parametrize("found", NO_COMMITS)
+def test_a_commit_of_the_cache_is_no_path(cache: Path, found: str) -> None:
+    ref = put(cache).parents[1] / "refs" / "main"
+    ref.write_text(found)
+    for ask in (hub.commit, hub.cached, hub.download):
+        with pytest.raises(
+            TiebreakError, match=r"refs/main is damaged: it holds .*, no commit of the hub; delete it"
+        ):
+            ask("owner/name")

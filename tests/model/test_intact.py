@@ -126,3 +126,13 @@ def test_a_config_that_would_fill_the_memory(folder: Path, key: str, value: floa
     (folder / "config.json").write_text(json.dumps(config | {"text_config": {key: value}}))
     with pytest.raises(TiebreakError, match=rf"config\.json: {key} is .*, and valid is 0 to 1"):
         intact.require(folder)
+
+
+@pytest.mark.parametrize("text", ["{}", '{"peft_type": "LORA", "modules_to_save": ["embed_tokens"]}'])
+def test_an_adapter_beside_the_weights(folder: Path, text: str) -> None:
+    (folder / "adapter_config.json").write_text(text)
+    with pytest.raises(
+        TiebreakError,
+        match=r"adapter_config\.json .*: merge the adapter first, or remove adapter_config\.json$",
+    ):
+        intact.require(folder)

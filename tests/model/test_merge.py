@@ -25,6 +25,7 @@ def test_a_merged_folder_reloads_in_plain_transformers(family: str, tmp_path: Pa
     merged = classifier.load(base(family))
     merge(merged, adapter_state(adapted.model, with_head=True), LORA)
     save(merged, tmp_path / "model")
+    assert "local_files_only" not in (tmp_path / "model" / "tokenizer_config.json").read_text()
     again = classifier.load(tmp_path / "model")
     assert again.head_trained
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from tiny_models import base
+from transformers import AutoTokenizer
 
 from tiebreak.errors import TiebreakError
 from tiebreak.model import intact, tokenizer_facts
@@ -75,3 +76,16 @@ def test_a_tokenizer_that_is_none(folder: Path, text: str) -> None:
     (folder / "tokenizer.json").write_text(text)
     with pytest.raises(TiebreakError, match=r"tokenizer\.json is damaged: .*copy or download it again"):
         intact.require(folder)
+
+
+@pytest.mark.parametrize("offline", [True, False])
+def test_a_saved_tokenizer_does_not_tell_how_it_was_loaded(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offline: bool
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", offline)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert tokenizer.init_kwargs["local_files_only"] is offline  # what transformers would write
+    tokenizer_facts.save(tokenizer, tmp_path / "saved")
+    saved = json.loads((tmp_path / "saved" / "tokenizer_config.json").read_text())
+    assert saved["eos_token"] == "<|im_end|>"
+    assert not {"local_files_only", "is_local"} & saved.keys()

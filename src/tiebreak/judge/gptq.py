@@ -35,6 +35,7 @@ from torch.utils.data import DataLoader
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
 from tiebreak.errors import TiebreakError
+from tiebreak.model import tokenizer_facts
 from tiebreak.model.classifier import stored_head
 from tiebreak.model.merge import prefer_eager
 from tiebreak.votes.schema import LABELS
@@ -91,7 +92,7 @@ def quantize(
         modifier = _modifier(model, method, sizes, on_layer)
         rounded = _calibrate(model.model, modifier, _loader(documents))
         _save(model, target)
-        AutoTokenizer.from_pretrained(source, trust_remote_code=False).save_pretrained(target)
+        tokenizer_facts.save(AutoTokenizer.from_pretrained(source, trust_remote_code=False), target)
     layers = [sizes[kind] for kind, _ in _linears(model.model)]
     return QuantizationResult(
         groups={size: layers.count(size) for size in sorted(set(layers))},

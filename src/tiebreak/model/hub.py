@@ -53,19 +53,18 @@ def commit(location: str, revision: str | None = None, kind: Kind = "model") -> 
     Raises TiebreakError if it is gated, unknown, or out of reach.
     """
     wanted = _revision(location, revision)
-    if re.fullmatch(r"[0-9a-f]{40}", wanted):
+    if _is_commit(wanted):
         return wanted
     from huggingface_hub import HfApi
 
     repo, _ = split_location(location)
-    ref = _cache_folder(repo, kind) / "refs" / wanted
-    if ref.is_file():
-        return ref.read_text(encoding="utf-8").strip()
+    home = _cache_folder(repo, kind)
+    if cached := _cached_commit(home, wanted):
+        return cached
     with _readable_errors(repo, wanted, kind):
-        found = HfApi().repo_info(repo, revision=wanted, repo_type=kind).sha
-    assert found is not None, f"the hub names no commit for {repo}"
+        found = _require_commit(HfApi().repo_info(repo, revision=wanted, repo_type=kind).sha, repo)
     with suppress(OSError):  # the cache may be read-only
-        _write_ref(ref, found)
+        _write_ref(home / "refs" / wanted, found)
     return found
 
 
@@ -82,6 +81,8 @@ def download(location: str, revision: str | None = None) -> Path:
         if file:
             return Path(hf_hub_download(repo, file, revision=found))
         folder = snapshot_download(repo, revision=found, allow_patterns=PATTERNS, ignore_patterns=["*/*"])
+    if Path(folder).name != found:  # it goes by the commit that the hub answers with
+        raise hub_errors.no_commit(repo, Path(folder).name)
     return Path(folder)
 
 
@@ -121,6 +122,28 @@ def tokenizer(location: str) -> "PreTrainedTokenizerBase":
     return loaded
 
 
+def _is_commit(text: str) -> bool:
+    return re.fullmatch(r"[0-9a-f]{40}", text) is not None
+
+
+def _require_commit(found: str | None, repo: str) -> str:
+    """What the hub names as a commit, if it is one: it becomes a path in the cache. Raises TiebreakError if not."""
+    if found is None or not _is_commit(found):
+        raise hub_errors.no_commit(repo, found)
+    return found
+
+
+def _cached_commit(home: Path, revision: str) -> str | None:
+    """The commit of a revision in a cache folder; None if the cache has none. Raises TiebreakError for a damaged one."""
+    ref = home / "refs" / revision
+    if not ref.is_file():
+        return None
+    found = ref.read_text(encoding="utf-8", errors="replace").strip()
+    if not _is_commit(found):
+        raise TiebreakError(f"{ref} is damaged: it holds {found!r:.100}, no commit of the hub; delete it")
+    return found
+
+
 def _write_ref(ref: Path, found: str) -> None:
     """Store the commit of a revision in the cache, which the hub's client does not when it is given a commit."""
     ref.parent.mkdir(parents=True, exist_ok=True)
@@ -139,8 +162,7 @@ def cached(location: str, revision: str | None = None) -> Path | None:
     repo, file = split_location(location)
     home = _cache_folder(repo)
     wanted = _revision(location, revision)
-    ref = home / "refs" / wanted
-    name = ref.read_text(encoding="utf-8").strip() if ref.is_file() else wanted
+    name = _cached_commit(home, wanted) or wanted
     folder = home / "snapshots" / name
     if file:
         return folder / file if (folder / file).is_file() else None
@@ -200,6 +222,7 @@ def hub_size_and_config(location: str, revision: str | None = None) -> tuple[int
     with _readable_errors(repo, revision or "main"):
         HfApi().auth_check(repo)
         info = HfApi().model_info(repo, revision=revision or "main", files_metadata=True)
+        _require_commit(info.sha, repo)
         if file:
             sizes = {entry.rfilename: entry.size or 0 for entry in info.siblings or ()}
             if file not in sizes:

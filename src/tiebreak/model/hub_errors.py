@@ -55,6 +55,14 @@ def no_file(repo: str, file: str) -> TiebreakError:
     )
 
 
+def no_commit(repo: str, found: str | None) -> TiebreakError:
+    """The error for an answer that names no commit, or another than was asked for."""
+    return TiebreakError(
+        f"{_endpoint()} names {found!r:.100} as the commit of {repo}, which is none or not the one asked for: it is no hub; "
+        "correct HF_ENDPOINT, or download the model and name its folder"
+    )
+
+
 def _out_of_reach(error: Exception, repo: str, kind: Kind, file: str | None) -> str:
     import httpx
 

@@ -32,6 +32,11 @@ def require(place: Path, mend: str = gguf.AGAIN) -> None:
             raise TiebreakError(f"{file} is a link to a file that is not there; {mend}")
     if missing := hub.missing_file(place):
         raise _incomplete(place, missing, mend)
+    if (adapter := place / "adapter_config.json").exists():  # which transformers would apply unasked
+        raise TiebreakError(
+            f"{adapter} makes an adapter of this model, and adapters start from plain weights: merge the adapter first, "
+            "or remove adapter_config.json"
+        )
     config = hub.read_json(place / "config.json", mend)
     if "model_type" not in config:
         raise TiebreakError(f"{place / 'config.json'} names no model_type, so it is no model's; {mend}")

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from tiebreak.errors import TiebreakError
+from tiebreak.model import tokenizer_facts
 from tiebreak.model.classifier import Classifier
 from tiebreak.model.lora import HEAD, PREFIX
 from tiebreak.output import write_atomically
@@ -34,7 +35,7 @@ def merge(classifier: Classifier, state: dict[str, Tensor], lora: Lora) -> None:
 def save(classifier: Classifier, folder: Path) -> None:
     """Write a folder that plain transformers reads as a sequence classifier, with the tokenizer."""
     classifier.model.save_pretrained(folder)
-    classifier.tokenizer.save_pretrained(folder)
+    tokenizer_facts.save(classifier.tokenizer, folder)
     if getattr(classifier.model.config, "attn_logit_softcapping", None):
         prefer_eager(folder)
 

@@ -72,6 +72,13 @@ def require_folder(folder: Path, vocabulary: int, mend: str) -> None:
         prepare(hub.tokenizer(str(folder)), vocabulary, str(folder))
 
 
+def save(tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None:
+    """Write a tokenizer without what transformers notes of its loading: where it lay, and whether HF_HUB_OFFLINE was set."""
+    for name in ("local_files_only", "is_local"):
+        tokenizer.init_kwargs.pop(name, None)
+    tokenizer.save_pretrained(folder)
+
+
 def _beyond(name: str, token: str, number: int, vocabulary: int) -> TiebreakError:
     return TiebreakError(
         f"the tokenizer of {name} has the token {token!r} with the id {number}, and the model knows {vocabulary}: "

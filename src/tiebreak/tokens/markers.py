@@ -1,16 +1,18 @@
 """Section markers of the prompt, and texts that a tokenizer would read like one.
 
 A marker in a text is escaped by another colon, before the text is encoded. Some tokenizers change texts first: NFKC makes
-"Ａnswer" of wide letters plain ones, and SentencePiece's space is the character ▁. What such a tokenizer makes of a text is
-seen by decoding its tokens; where that holds a marker, it is what is escaped.
+"Ａnswer" of wide letters plain ones, SentencePiece's space is the character ▁, and some drop the bytes that they have no
+token for. What such a tokenizer makes of a text is seen by decoding its tokens; where that holds a marker, it is what is
+escaped.
 """
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tokenizers import Tokenizer, decoders, normalizers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from tiebreak.errors import TiebreakError
 
@@ -18,14 +20,16 @@ MARKERS = ("User question", "Answer A", "Answer B")
 _MARKER = re.compile(rf'(\A"{{0,2}}|""")(\n(?:{"|".join(MARKERS)})):')
 """A template's marker inside a text, or at its start, where the template's opening quotes would complete it."""
 _COLONS = ("\uff1a", ";", "-")
-"""In place of a marker's colon, the first that a tokenizer does not make a colon of."""
+"""In place of a marker's colon, the first that a tokenizer neither makes a colon of nor drops."""
+_SPLITS = ("Split", "Digits", "Punctuation")
+"""Pre-tokenizers that keep all characters, but for what they remove by their `behavior`."""
 
 
 @dataclass(frozen=True)
 class Escape:
     """How texts are kept from reading like a marker, for one tokenizer.
 
-    is_exact: texts are encoded as they are, but for NFC, which makes no character of a marker.
+    is_exact: the tokens hold each byte of a text, but for NFC, which makes no character of a marker.
     """
 
     colon: str
@@ -55,9 +59,12 @@ def escape_for(backend: Tokenizer, name: str) -> Escape:
             )
     for colon in _COLONS:
         escape = Escape(colon, _is_exact(backend))
-        if not any(holds_marker(seen(backend, escape(f'"""\n{marker}:'))) for marker in MARKERS):
+        # the second colon stays, and would be the marker's if the first were dropped
+        if not any(holds_marker(seen(backend, escape(f'"""\n{marker}::'))) for marker in MARKERS):
             return escape
-    raise TiebreakError(f"the tokenizer of {name} makes a colon of each of {_COLONS}; choose another model")
+    raise TiebreakError(
+        f"the tokenizer of {name} drops or makes a colon of each of {_COLONS}; choose another model"
+    )
 
 
 def seen(backend: Tokenizer, text: str) -> str:
@@ -77,6 +84,34 @@ def forged(backend: Tokenizer, ids: Sequence[Sequence[int]]) -> list[tuple[int, 
 
 def _is_exact(backend: Any) -> bool:
     normaliser, decoder = backend.normalizer, backend.decoder
-    return isinstance(decoder, decoders.ByteLevel) and (
-        normaliser is None or isinstance(normaliser, normalizers.NFC)
+    return (
+        isinstance(decoder, decoders.ByteLevel)
+        and (normaliser is None or isinstance(normaliser, normalizers.NFC))
+        and backend.pre_tokenizer is not None
+        and _keeps_all(json.loads(backend.pre_tokenizer.__getstate__()))
+        and _has_every_byte(backend.model)
+        # one such as "Ġ" reads as a space
+        and all(
+            decoder.decode([token.content]) == token.content
+            for token in backend.get_added_tokens_decoder().values()
+            if not token.special
+        )
+    )
+
+
+def _keeps_all(pre_tokenizer: dict[str, Any]) -> bool:
+    """Whether this ends in bytes and removes nothing before that."""
+    *before, last = pre_tokenizer.get("pretokenizers", [pre_tokenizer])
+    return last["type"] == "ByteLevel" and all(
+        part["type"] in _SPLITS and part.get("behavior") != "Removed" for part in before
+    )
+
+
+def _has_every_byte(model: Any) -> bool:
+    """Whether each byte has a token of its own; one that has none is dropped."""
+    return (
+        isinstance(model, models.BPE)
+        and not model.continuing_subword_prefix
+        and not model.end_of_word_suffix
+        and all(model.token_to_id(byte) is not None for byte in pre_tokenizers.ByteLevel.alphabet())
     )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tiebreak.pipeline.workload import VoteLengths, Workload
 
-VERSION = 5
+VERSION = 6
 
 
 class Settings(Slice):
