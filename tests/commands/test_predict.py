@@ -169,6 +169,7 @@ def test_preferences_and_pairs_are_not_mixed(model: Path, tmp_path: Path) -> Non
     )
     with pytest.raises(TiebreakError, match=r"other.jsonl has the columns chosen and rejected, .*one.jsonl"):
         predict(Request([model], [one, other], tmp_path / "out.jsonl", device="cpu"))
+    assert not (tmp_path / "out.jsonl.unfinished").exists(), "nothing is lost with it"
 
 
 def test_a_row_without_a_pair_stays_and_says_why(model: Path, tmp_path: Path) -> None:
@@ -371,3 +372,5 @@ def test_several_answers_in_a_row_are_no_pair(model: Path, tmp_path: Path) -> No
     source = write(tmp_path / "in.jsonl", [{"instruction": "Q?", "completions": completions}])
     with pytest.raises(TiebreakError, match="several answers in a row, and a row here is one pair"):
         predict(Request([model], [source], tmp_path / "out.jsonl", device="cpu"))
+    write(source, rows(1))
+    assert predict(Request([model], [source], tmp_path / "out.jsonl", device="cpu")).finished

@@ -113,9 +113,9 @@ def test_a_sweep_on_a_finished_run(tiny_run, tmp_path: Path) -> None:
     result = json.loads(out)
     assert result["choose"] == [f"{TEACH}=1e-3"], "what hardly learns was chosen"
     assert "teach/llama-fold1" in err
-    for row, value in zip(result["rows"], ("1e-3", "1e-7"), strict=True):
+    arms = sweep.arms(Workspace(folder / "recipe.yaml"), [TEACH], ["1e-3,1e-7"], 1)
+    for row, value, arm in zip(result["rows"], ("1e-3", "1e-7"), arms, strict=True):
         after = Workspace(folder / "recipe.yaml", (f"{TEACH}={value}",))
-        (arm,) = sweep.arms(Workspace(folder / "recipe.yaml"), [TEACH], [value], 1)
         assert {state(after, after.find(task.id)).status for task in arm.required_tasks()} == {"fresh"}
         assert row["log_loss"] == pytest.approx(expected(after, 1), abs=1e-6)
     assert result["rows"][0]["change"] == 0

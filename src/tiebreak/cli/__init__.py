@@ -86,7 +86,7 @@ def main() -> None:
     """The `tiebreak` command. A TiebreakError is one line and exit code 2; what nobody expected one line and 70."""
     if closed := [name for name in ("stdout", "stderr") if getattr(sys, name) is None]:
         # the next file that is opened would take its number, and what libraries print
-        print(f"error: {closed[0]} is closed; send it to a file or to /dev/null", file=sys.stderr)
+        terminal.note(f"error: {closed[0]} is closed; send it to a file or to /dev/null")
         sys.exit(2)
     with terminal.guarded():
         _main()

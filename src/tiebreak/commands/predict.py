@@ -135,8 +135,13 @@ def _to_file(request: Request, weights: Sequence[float], stop: Callable[[], bool
     files = _files(request)
     unfinished = Unfinished(request.output, _job(request, files, weights))
     outcome, pieces = Outcome(), 0
-    for model in range(len(request.models)):
-        outcome, pieces = _predict_pieces(request, files, model, unfinished, stop)
+    try:
+        for model in range(len(request.models)):
+            outcome, pieces = _predict_pieces(request, files, model, unfinished, stop)
+    except TiebreakError:
+        if unfinished.is_empty():
+            unfinished.remove()
+        raise
     if any(not unfinished.has(m, n) for m in range(len(request.models)) for n in range(pieces)):
         outcome.finished = not unfinished.folder.is_dir()  # gone: another shard has finished the output
         return outcome

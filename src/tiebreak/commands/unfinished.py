@@ -29,7 +29,7 @@ class Unfinished:
     def __init__(self, output: Path, job: Mapping[str, Any]) -> None:
         self.output = output
         self.folder = new_folder(output.with_name(f"{output.name}.unfinished"))
-        if not (self.folder / _JOB).is_file():
+        if self.is_empty():
             write_atomically(self.folder / _JOB, json.dumps(job, indent=2) + "\n")
         self._require_same(job)
 
@@ -44,6 +44,10 @@ class Unfinished:
                 f"{self.folder} holds a part of other predictions: {' and '.join(other)} differ. Finish those with "
                 "their own command, delete the folder, or name another output"
             )
+
+    def is_empty(self) -> bool:
+        """True if no piece is here, so that nothing is lost with the folder."""
+        return next(self.folder.glob("*-*.parquet"), None) is None
 
     def _path(self, model: int, piece: int) -> Path:
         return self.folder / f"{model}-{piece:08d}.parquet"
@@ -75,9 +79,9 @@ class Unfinished:
             else:
                 yield (written := self.folder / f"output{self.output.suffix}")
                 written.replace(self.output)
-            self._remove()
+            self.remove()
 
-    def _remove(self) -> None:
+    def remove(self) -> None:
         """Remove the folder; what says whose pieces these are goes last."""
         for path in sorted(self.folder.iterdir(), key=lambda path: path.name == _JOB):
             path.unlink(missing_ok=True)
