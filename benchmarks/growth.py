@@ -25,7 +25,7 @@ from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from machine import processor
+from machine import processor, table
 
 RESULT = Path(__file__).parent / "results" / "growth-cpu-202611"
 SEED = 0
@@ -34,6 +34,7 @@ LONG = 5000
 IN_A_FILE = 2
 """Rows of each file of a folder of many."""
 
+COLUMNS = ("case", "rows", "file_mib", "groups", "seconds", "cpu_seconds", "peak_gib", "growth")
 Row = dict[str, str]
 
 
@@ -167,15 +168,6 @@ def with_growth(sizes: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sizes
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    columns = ("case", "rows", "file_mib", "groups", "seconds", "cpu_seconds", "peak_gib", "growth")
-    texts = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
-    for row in rows:
-        cells = (row.get(name, "") for name in columns)
-        texts.append("| " + " | ".join(f"{c:,}" if isinstance(c, int) else str(c) for c in cells) + " |")
-    return "\n".join(texts)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -201,7 +193,7 @@ def main() -> None:
         "versions": {name: version(name) for name in ("pyarrow", "numpy", "scipy")}
         | {"python": platform.python_version()},
     }
-    text, line = table(rows), json.dumps(about | {"rows": rows})
+    text, line = table(COLUMNS, rows), json.dumps(about | {"rows": rows})
     print(text, line, sep="\n\n")
     if arguments.write:
         versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())

@@ -24,12 +24,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from machine import processor
+from machine import processor, table
 
 from tiebreak.hashes import file_digest
 
 RESULT = Path(__file__).parent / "results" / "predict-cpu-202611"
 ARMS = ("scorer", "jsonl", "csv", "parquet")
+COLUMNS = ("arm", "pairs", "seconds", "pairs_per_s", "peak_gib", "kills")
 WORDS = (
     "the of and to in is that for it as was with be by on not he this are or his from at which but".split()
 )
@@ -118,15 +119,6 @@ def kill(folder: Path, count: int, kills: int, seconds: float) -> dict[str, Any]
     return {"arm": "jsonl, killed", "pairs": count, "kills": done}
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    columns = ("arm", "pairs", "seconds", "pairs_per_s", "peak_gib", "kills")
-    texts = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
-    for row in rows:
-        cells = (row.get(name, "") for name in columns)
-        texts.append("| " + " | ".join(f"{c:,}" if isinstance(c, int) else str(c) for c in cells) + " |")
-    return "\n".join(texts)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -157,7 +149,7 @@ def main() -> None:
         "python": platform.python_version(),
         **{package: version(package) for package in ("torch", "transformers", "pyarrow")},
     }
-    shown, line = table(rows), json.dumps(about | {"rows": rows})
+    shown, line = table(COLUMNS, rows), json.dumps(about | {"rows": rows})
     print(shown, line, sep="\n\n")
     if arguments.write:
         RESULT.with_suffix(".json").write_text(line + "\n", encoding="utf-8")

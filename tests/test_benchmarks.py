@@ -249,6 +249,18 @@ def test_growth_is_measured_at_three_sizes(script: Script) -> None:
         assert f"| equal rows | {row['rows']:,} |" in table
 
 
+@pytest.mark.nightly
+def test_prediction_is_measured_beside_the_scorer(script: Script) -> None:
+    table, line = script("predict.py", "--pairs", "40", "60", "--kills", "1").strip().split("\n\n")[-2:]
+    rows = json.loads(line)["rows"]
+    arms = ["scorer", "jsonl", "csv", "parquet"]
+    assert [(row["arm"], row["pairs"]) for row in rows[:-1]] == [(arm, n) for n in (40, 60) for arm in arms]
+    assert rows[-1]["arm"] == "jsonl, killed"
+    for row in rows[:-1]:
+        assert row["peak_gib"] > 0.05
+        assert f"| {row['arm']} | {row['pairs']} |" in table
+
+
 def test_growth_is_the_exponent_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(BENCHMARKS)
     with_growth = runpy.run_path(str(BENCHMARKS / "growth.py"))["with_growth"]
