@@ -31,7 +31,7 @@ def hashes(place: Path) -> dict[str, str]:
     return {
         str(file.relative_to(place.parent)): file_digest(file)
         for file in files
-        if ".partial" not in file.name
+        if not any(part.endswith(".partial") for part in file.parts)
     }
 
 
