@@ -26,6 +26,7 @@ from tiebreak.commands.predict import STANDARD, Request, predict
 from tiebreak.errors import Interrupted, TiebreakError
 from tiebreak.evaluate import submission
 from tiebreak.judge import package
+from tiebreak.judge.ensemble import Ensemble
 from tiebreak.judge.judge import Judge
 from tiebreak.model import classifier
 from tiebreak.model.merge import save
@@ -159,7 +160,18 @@ def test_the_probability_of_chosen_is_that_of_chosen(model: Path, tmp_path: Path
     ]
     expected = library.load(model, device="cpu").predict(pairs)
     np.testing.assert_allclose(probabilities(written, CHOSEN), expected, atol=1e-6)
+    for judge in (library.load(model, device="cpu"), Ensemble([model], device="cpu")):
+        np.testing.assert_allclose(judge.predict(tmp_path / "in.jsonl"), expected, atol=1e-6)
+    with pytest.raises(TiebreakError, match="leave out --format kaggle"):
+        predict(Request([model], [tmp_path / "in.jsonl"], tmp_path / "k.csv", device="cpu", kaggle=True))
     assert len({n for n, row in enumerate(written) if row["p_chosen"] > row["p_rejected"]}) not in (0, 25)
+
+
+def test_no_column_takes_the_place_of_another(model: Path, tmp_path: Path) -> None:
+    given = [rows(1)[0] | {"given_p_a": 1, "p_a": 2, "error": 3}]
+    predict(Request([model], [write(tmp_path / "in.jsonl", given)], tmp_path / "out.jsonl", device="cpu"))
+    (row,) = read(tmp_path / "out.jsonl")
+    assert (row["given_p_a"], row["given_given_p_a"], row["given_error"]) == (1, 2, 3)
 
 
 def test_preferences_and_pairs_are_not_mixed(model: Path, tmp_path: Path) -> None:
@@ -180,7 +192,7 @@ def test_a_row_without_a_pair_stays_and_says_why(model: Path, tmp_path: Path) ->
     with source.open("a") as file:
         file.write("{broken\n" + json.dumps(rows(1)[0]) + "\n")
     found = predict(Request([model], [source], tmp_path / "out.jsonl", device="cpu"))
-    assert (found.rows, found.unjudged, found.reason) == (9, 3, "missing columns: response_b")
+    assert (found.rows, found.unjudged, found.reason) == (9, 3, "row 3: missing columns: response_b")
     written = read(tmp_path / "out.jsonl")
     assert [row["error"] is None for row in written] == [n not in (2, 5, 7) for n in range(9)]
     assert written[7] == dict.fromkeys(P) | {"error": written[7]["error"]}
@@ -190,7 +202,7 @@ def test_a_row_without_a_pair_stays_and_says_why(model: Path, tmp_path: Path) ->
         predict(Request([model], [source], tmp_path / f"out.{ending}", device="cpu"))
     table = pq.read_table(tmp_path / "out.parquet")
     assert (table["p_a"].null_count, table.column_names[-4:]) == (3, [*P, "error"])
-    with pytest.raises(TiebreakError, match="cannot be judged: missing columns: response_b"):
+    with pytest.raises(TiebreakError, match="a row cannot be judged, row 3: missing columns: response_b"):
         predict(Request([model], [source], tmp_path / "strict.jsonl", device="cpu", strict=True))
     assert not (tmp_path / "strict.jsonl").exists()
 
@@ -347,6 +359,27 @@ def test_standard_input_into_a_file(model: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(lines)))
     assert predict(request, count).rows == 9
     assert count.pairs == 9
+
+
+def test_a_pipe_that_breaks_off_is_no_bad_row(
+    model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    lines = (json.dumps(rows(1)[0]) + '\n{"prompt": "Wh').encode()
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(lines)))
+    monkeypatch.setattr(sys, "stdout", SimpleNamespace(buffer=io.BytesIO()))
+    with pytest.raises(TiebreakError, match="the last line does not end"):
+        predict(Request([model], [STANDARD], STANDARD, device="cpu"))
+
+
+def test_a_shard_without_pieces_leaves_nothing(model: Path, tmp_path: Path) -> None:
+    source = write(tmp_path / "in.jsonl", rows(3))
+    shards = [
+        Request([model], [source], tmp_path / "out.jsonl", device="cpu", shard=(k, 2)) for k in range(2)
+    ]
+    assert not predict(shards[1]).finished
+    assert predict(shards[0]).finished
+    assert predict(shards[1]).finished
+    assert not (tmp_path / "out.jsonl.unfinished").exists()
 
 
 @pytest.mark.parametrize(

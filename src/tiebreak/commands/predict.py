@@ -83,14 +83,16 @@ class Outcome:
 
     def count(self, piece: Sequence[Pair], strict: bool) -> None:
         """Count the rows of a piece. Raises TiebreakError if one cannot be judged and `strict` forbids it."""
-        errors = [pair.error for pair in piece if pair.error is not None]
+        errors = [
+            f"row {n}: {pair.error}" for n, pair in enumerate(piece, self.rows + 1) if pair.error is not None
+        ]
         self.rows += len(piece)
         self.unjudged += len(errors)
         self.reason = self.reason or next(iter(errors), None)
         if strict and errors:
             raise TiebreakError(
-                f"a row among the first {self.rows} cannot be judged: {self.reason}. Mend it, or leave out --strict: then "
-                "it stays in the output, with the reason"
+                f"a row cannot be judged, {self.reason}. Mend it, or leave out --strict: then it stays in the output, with "
+                "the reason"
             )
 
 
@@ -143,7 +145,10 @@ def _to_file(request: Request, weights: Sequence[float], stop: Callable[[], bool
             unfinished.remove()
         raise
     if any(not unfinished.has(m, n) for m in range(len(request.models)) for n in range(pieces)):
-        outcome.finished = not unfinished.folder.is_dir()  # gone: another shard has finished the output
+        if unfinished.folder.is_dir() and unfinished.is_empty():  # this shard had nothing to do
+            unfinished.remove()
+        # where the folder is gone, another shard has finished the output
+        outcome.finished = not unfinished.folder.is_dir() and request.output.is_file()
         return outcome
     with unfinished.finishing() as output:
         if output:
@@ -190,6 +195,8 @@ def _predict_pieces(
         for number, piece in enumerate(_pieces(files), 1):
             if stop():
                 raise Interrupted
+            if request.kaggle:
+                _require_sides(piece)
             done = outcome.rows
             outcome.count(piece, request.strict)
             progress.reach(done)
@@ -237,6 +244,14 @@ def _chars(pair: Pair) -> int:
     return sum(len(turn or "") for turns in pair.vote[1:4] for turn in turns) if pair.vote else 0
 
 
+def _require_sides(piece: Sequence[Pair]) -> None:
+    if any(pair.preference for pair in piece):
+        raise TiebreakError(
+            "a submission says which of answers a and b wins, and these rows have chosen and rejected; leave out "
+            "--format kaggle"
+        )
+
+
 def _judged(judge: "Judge", piece: Sequence[Pair], report: Callable[[float], None]) -> "Array":
     """Probabilities (N, 3) of a piece, as the answers are shown; NaN where there is no pair."""
     p_NC = np.full((len(piece), len(LABELS)), np.nan)
@@ -270,7 +285,8 @@ def _types(files: Sequence[Path]) -> pa.Schema | None:
     """The columns' types where all files are Parquet and agree on them."""
     try:
         schema = pa.unify_schemas([pq.read_schema(path) for path in files])
-        return pa.schema([column.with_name(_own_name(column.name)) for column in schema])
+        names = _own_names(schema.names)
+        return pa.schema([column.with_name(names[column.name]) for column in schema])
     except (pa.ArrowException, OSError):
         return None
 
@@ -290,6 +306,8 @@ def _stream(request: Request, weights: Sequence[float], stop: Callable[[], bool]
     else:
         found = _pieces(containers.expand(request.inputs))
     for piece in found:
+        if request.kaggle:
+            _require_sides(piece)
         outcome.count(piece, request.strict)
         p_NMC = np.stack([_judged(judge, piece, lambda _: None) for judge in judges], axis=1)
         for row in output_rows(piece, weighted(np.array(weights), p_NMC), request.kaggle):
@@ -347,12 +365,17 @@ def output_rows(
         added = dict(zip(names, values, strict=True))
         if errors or pair.error is not None:
             added[ERROR] = pair.error
-        yield {_own_name(name): value for name, value in pair.record.items()} | added
+        names_of = _own_names(pair.record)
+        yield {names_of[name]: value for name, value in pair.record.items()} | added
 
 
-def _own_name(name: str) -> str:
-    """The name of a record's own column, which is none of those that are added."""
-    return f"given_{name}" if name in _ADDED else name
+def _own_names(names: Iterable[str]) -> dict[str, str]:
+    """The name of each of a record's own columns in the output: none of those that are added, no other's."""
+    found = {name: name for name in names}
+    for name in found.keys() & set(_ADDED):
+        while found[name] in _ADDED or found[name] in found.keys() - {name}:
+            found[name] = f"given_{found[name]}"
+    return found
 
 
 # --- progress

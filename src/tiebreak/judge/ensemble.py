@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from tiebreak.errors import TiebreakError
 from tiebreak.judge import package
-from tiebreak.judge.judge import Pairs, as_table, load_judge
+from tiebreak.judge.judge import Pairs, as_table, load_judge, swapped_sides
 from tiebreak.stats.blend import best_weights, shares, weighted
 from tiebreak.votes.formats.readers import read_whole
 from tiebreak.votes.near_duplicates import prompt_groups
-from tiebreak.votes.schema import probabilities
+from tiebreak.votes.schema import probabilities, swap_answers
 
 Array = NDArray[np.float64]
 
@@ -64,7 +64,8 @@ class Ensemble:
         self, pairs: Pairs, both: bool | None = None, report: Callable[..., None] = lambda *_, **__: None
     ) -> Array:
         """Calibrated probabilities (n, 3), as `Judge.predict`."""
-        return weighted(self.weights_, self.predict_table(as_table(pairs), both, report))
+        p_NC = weighted(self.weights_, self.predict_table(as_table(pairs), both, report))
+        return swap_answers(p_NC, swapped_sides(pairs))
 
     def predict_table(
         self, table: pa.Table, both: bool | None = None, report: Callable[..., None] = lambda *_, **__: None

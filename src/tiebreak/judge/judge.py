@@ -22,6 +22,7 @@ from tiebreak.model.classifier import Classifier, load
 from tiebreak.model.fast.compile import device_context
 from tiebreak.tokens.prompt import TokenizedVotes, tokenize
 from tiebreak.votes.formats.dialog import RowError
+from tiebreak.votes.formats.pairs import read_file
 from tiebreak.votes.formats.readers import read_whole
 from tiebreak.votes.formats.record_formats import PAIR, ReadOptions
 from tiebreak.votes.schema import swap_answers, table_of
@@ -51,11 +52,11 @@ class Judge:
         """Calibrated probabilities (n, 3) of a, b and tie, one row a pair, in the order given.
 
         pairs: dicts with prompt, response_a and response_b (each a string, or a list of turns or messages), a
-        table with these columns, or a file of votes. both: show each pair in both orders and take the mean, or
+        table with these columns, or a file of votes (of chosen and rejected answers: those stand for a and b). both: show each pair in both orders and take the mean, or
         in the stored order only; None for the package's setting, which may be both orders for uncertain pairs only.
         Raises TiebreakError for pairs that cannot be read.
         """
-        return self.predict_table(as_table(pairs), both, report)
+        return swap_answers(self.predict_table(as_table(pairs), both, report), swapped_sides(pairs))
 
     def predict_table(
         self, table: pa.Table, both: bool | None = None, report: Callable[..., None] = lambda *_, **__: None
@@ -136,6 +137,13 @@ def as_table(pairs: Pairs) -> pa.Table:
         return read_whole(Path(pairs), "test")
     rows = pairs.to_pylist() if isinstance(pairs, pa.Table) else pairs
     return table_of(_vote(n, row) for n, row in enumerate(rows))
+
+
+def swapped_sides(pairs: Pairs) -> NDArray[np.bool_]:
+    """A mask of the pairs that `as_table` shows with `rejected` as answer A, or one False where there are none."""
+    if not isinstance(pairs, str | Path):
+        return np.array(False)
+    return np.array([pair.swapped for pair in read_file(Path(pairs))] or False)
 
 
 def _vote(number: int, row: Mapping[str, Any]) -> dict[str, Any]:

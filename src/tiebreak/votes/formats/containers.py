@@ -82,7 +82,10 @@ def arriving(stream: BinaryIO) -> Iterator[Row]:
         except UnicodeDecodeError:
             yield count, RowError("not UTF-8")
         else:
-            yield count, _parsed(text)
+            record = _parsed(text)
+            if isinstance(record, RowError) and not text.endswith("\n"):
+                record = RowError(TRUNCATED, f"the last line does not end: {record}")
+            yield count, record
 
 
 def _hidden(path: Path) -> bool:
