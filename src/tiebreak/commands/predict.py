@@ -20,17 +20,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tiebreak.commands import row_files
-from tiebreak.commands.unfinished import Unfinished
-from tiebreak.engine.progress import Display, Reporter
+from tiebreak.commands.output_rows import ADDED, output_rows, own_names
+from tiebreak.commands.predict_progress import Progress, count_rows
+from tiebreak.commands.unfinished import Unfinished, folder_of
 from tiebreak.engine.workspace import content_fingerprint
 from tiebreak.errors import Interrupted, TiebreakError
 from tiebreak.hashes import file_digest
 from tiebreak.output import new_file, new_folder, replacing
-from tiebreak.terminal import Terminal
 from tiebreak.votes.formats import containers, hub_datasets, pairs
 from tiebreak.votes.formats.pairs import Pair, PairFile
 from tiebreak.votes.formats.readers import record_batch
-from tiebreak.votes.schema import LABELS, swap_answers
+from tiebreak.votes.schema import LABELS
 
 if TYPE_CHECKING:
     from tiebreak.judge.judge import Judge
@@ -42,12 +42,6 @@ PIECE = 2048
 """Pairs that are judged at a time, and lost at most where a process is killed."""
 _PIECE_CHARS = 16 << 20
 _ARRIVING = 64
-
-OF_PAIRS = tuple(f"p_{label}" for label in LABELS)
-OF_PREFERENCES = ("p_chosen", "p_rejected", "p_tie")
-OF_KAGGLE = ("winner_model_a", "winner_model_b", "winner_tie")
-ERROR = "error"
-_ADDED = tuple(dict.fromkeys((*OF_PAIRS[:2], *OF_PREFERENCES, ERROR)))
 
 
 @dataclass(frozen=True)
@@ -160,7 +154,7 @@ def _files(request: Request) -> list[Path]:
     """The files to read. What comes on standard input is kept in one, beside the output."""
     if list(request.inputs) != [STANDARD]:
         return containers.expand(request.inputs)
-    kept = new_folder(request.output.with_name(f"{request.output.name}.unfinished")) / "stdin.jsonl"
+    kept = new_folder(folder_of(request.output)) / "stdin.jsonl"
     with replacing(kept) as file:
         shutil.copyfileobj(sys.stdin.buffer, file)
     return [kept]
@@ -191,7 +185,7 @@ def _predict_pieces(
     judge: Judge | None = None
     outcome, number = Outcome(), 0
     name = "predict" if len(request.models) == 1 else f"predict, model {model + 1} of {len(request.models)}"
-    with _Progress(name, unfinished.folder, _count(files)) as progress:
+    with Progress(name, unfinished.folder, count_rows(files)) as progress:
         for number, piece in enumerate(_pieces(files), 1):
             if stop():
                 raise Interrupted
@@ -278,14 +272,14 @@ def _join(
             p_NMC = np.stack([unfinished.read(m, number) for m in range(len(weights))], axis=1)
             yield from output_rows(piece, weighted(np.array(weights), p_NMC), request.kaggle, errors)
 
-    row_files.write(rows, output, None if request.kaggle else _types(files), _ADDED)
+    row_files.write(rows, output, None if request.kaggle else _types(files), ADDED)
 
 
 def _types(files: Sequence[Path]) -> pa.Schema | None:
     """The columns' types where all files are Parquet and agree on them."""
     try:
         schema = pa.unify_schemas([pq.read_schema(path) for path in files])
-        names = _own_names(schema.names)
+        names = own_names(schema.names)
         return pa.schema([column.with_name(names[column.name]) for column in schema])
     except (pa.ArrowException, OSError):
         return None
@@ -343,86 +337,3 @@ def _arriving(file: Iterable[Pair]) -> Iterator[list[Pair]]:
             raise end
         if end is None:
             return
-
-
-# --- rows
-
-
-def output_rows(
-    piece: Sequence[Pair], p_NC: "Array", kaggle: bool = False, errors: bool = False
-) -> Iterator[dict[str, Any]]:
-    """The rows of a piece: all columns of the records, then the probabilities (N, 3), null where there is no pair.
-
-    Columns of the records that have the name of one that is added are called `given_...`. errors: every row has the column
-    `error`, not only those without a pair.
-    """
-    for pair, p_C in zip(piece, swap_answers(p_NC, [pair.swapped for pair in piece]).tolist(), strict=True):
-        values = [None] * len(LABELS) if pair.vote is None else p_C
-        if kaggle:
-            yield {"id": pair.id} | dict(zip(OF_KAGGLE, values, strict=True))
-            continue
-        names = OF_PREFERENCES if pair.preference else OF_PAIRS
-        added = dict(zip(names, values, strict=True))
-        if errors or pair.error is not None:
-            added[ERROR] = pair.error
-        names_of = _own_names(pair.record)
-        yield {names_of[name]: value for name, value in pair.record.items()} | added
-
-
-def _own_names(names: Iterable[str]) -> dict[str, str]:
-    """The name of each of a record's own columns in the output: none of those that are added, no other's."""
-    found = {name: name for name in names}
-    for name in found.keys() & set(_ADDED):
-        while found[name] in _ADDED or found[name] in found.keys() - {name}:
-            found[name] = f"given_{found[name]}"
-    return found
-
-
-# --- progress
-
-
-class _Progress:
-    """Pairs done, of how many if that is known, on stderr."""
-
-    def __init__(self, name: str, folder: Path, total: int | None) -> None:
-        self._name, self._folder, self._total = name, folder, total
-        self._display = Display(Terminal(stderr=True), 1)
-        self._reporter = Reporter(folder, lambda text: self._display.progress(name, text), 1)
-        self._done = 0
-
-    def __enter__(self) -> "_Progress":
-        self._display.__enter__()
-        self._display.start(self._name)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._display.__exit__()
-
-    def within(self, before: int, count: int, share: float) -> None:
-        """Note a share of the `count` pairs that come after `before` others."""
-        self.reach(before + int(share * count))
-
-    def reach(self, done: int) -> None:
-        """Note how many pairs are done; what is less than before counts as before."""
-        self._done = max(self._done, done)
-        self._reporter("predicting", self._done, max(self._total or 0, self._done), "pairs")
-        self._display.refresh({self._name: self._folder})
-
-
-def _count(files: Sequence[Path]) -> int | None:
-    """The number of rows, where that is quickly told: of Parquet, and of JSON Lines by their ends."""
-    counts = [count for path in files if (count := _count_file(path)) is not None]
-    return sum(counts) if len(counts) == len(files) else None
-
-
-def _count_file(path: Path) -> int | None:
-    try:
-        with path.open("rb") as file:
-            match file.read(1):
-                case b"P":
-                    return int(pq.read_metadata(path).num_rows)
-                case b"{":
-                    return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
-    except (OSError, pa.ArrowException):
-        pass
-    return None

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 _JOB = "job.json"
 
 
+def folder_of(output: Path) -> Path:
+    """The folder of the pieces of an output."""
+    return output.with_name(f"{output.name}.unfinished")
+
+
 class Unfinished:
     """The pieces of predictions (pairs, 3) of each model, by number. NaN stands for a pair that cannot be judged.
 
@@ -28,7 +33,7 @@ class Unfinished:
 
     def __init__(self, output: Path, job: Mapping[str, Any]) -> None:
         self.output = output
-        self.folder = new_folder(output.with_name(f"{output.name}.unfinished"))
+        self.folder = new_folder(folder_of(output))
         if self.is_empty():
             write_atomically(self.folder / _JOB, json.dumps(job, indent=2) + "\n")
         self._require_same(job)

@@ -1,0 +1,45 @@
+"""Rows of predictions: the columns of the records they come from, and the probabilities behind them."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tiebreak.evaluate.submission import COLUMNS, PREFERENCE_COLUMNS, PROBABILITY_COLUMNS
+from tiebreak.votes.formats.pairs import Pair
+from tiebreak.votes.schema import LABELS, swap_answers
+
+if TYPE_CHECKING:
+    from tiebreak.stats.metrics import Array
+
+ERROR = "error"
+ADDED = tuple(dict.fromkeys((*PROBABILITY_COLUMNS[:2], *PREFERENCE_COLUMNS, ERROR)))
+"""The columns that predictions may have, in their order."""
+
+
+def output_rows(
+    piece: Sequence[Pair], p_NC: "Array", kaggle: bool = False, errors: bool = False
+) -> Iterator[dict[str, Any]]:
+    """The rows of a piece: all columns of the records, then the probabilities (N, 3), null where there is no pair.
+
+    Columns of the records that have the name of one that is added are called `given_...`. errors: every row has the column
+    `error`, not only those without a pair.
+    """
+    for pair, p_C in zip(piece, swap_answers(p_NC, [pair.swapped for pair in piece]).tolist(), strict=True):
+        values = [None] * len(LABELS) if pair.vote is None else p_C
+        if kaggle:
+            yield {"id": pair.id} | dict(zip(COLUMNS, values, strict=True))
+            continue
+        names = PREFERENCE_COLUMNS if pair.preference else PROBABILITY_COLUMNS
+        added = dict(zip(names, values, strict=True))
+        if errors or pair.error is not None:
+            added[ERROR] = pair.error
+        names_of = own_names(pair.record)
+        yield {names_of[name]: value for name, value in pair.record.items()} | added
+
+
+def own_names(names: Iterable[str]) -> dict[str, str]:
+    """The name of each of a record's own columns in the output: none of those that are added, no other's."""
+    found = {name: name for name in names}
+    for name in found.keys() & set(ADDED):
+        while found[name] in ADDED or found[name] in found.keys() - {name}:
+            found[name] = f"given_{found[name]}"
+    return found
