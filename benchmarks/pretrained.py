@@ -26,6 +26,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ from tiebreak.votes.schema import read_table
 
 RESULTS = Path(__file__).parent / "results"
 FOLDS = 3
-ONLY = ("prepare", "shipped", "others", "compare")
+ONLY = ("prepare", "shipped", "others", "bounds", "compare")
 PEERS = {"trainer": "transformers Trainer", "trl": "TRL RewardTrainer", "pairjudge": "pairjudge"}
 
 Predictions = list[list[Array]]
@@ -138,6 +139,45 @@ def other_parts(seed: int, precisions: Sequence[str]) -> list[Part]:
     return [step_1, in_sample, *(precision(seed, name) for name in precisions)]
 
 
+FEWER = (2, 4, 8)
+
+
+def fewer_votes(seed: int, share: int, votes: int) -> Part:
+    """The first fold's teacher on one in `share` of the votes of the other folds."""
+    return Part(seed, ("teach.folds=[0]", f"teach.subset_votes={votes // share}"), "teach,score")
+
+
+def longer_rows(seed: int, tokens: int) -> Part:
+    """One student and its teachers of rows twice as long."""
+    sections = ("teach.training", "logits", "distill.training", "quantize")
+    return Part(seed, (ONE, *(f"{section}.max_tokens={2 * tokens}" for section in sections)))
+
+
+def more_teachers(seed: int, model: Mapping[str, Any]) -> Part:
+    """One student of three teachers a fold; those of one base differ by the ranks of their adapters."""
+    others = {rank: {**model, "lora": {"rank": rank, "alpha": 2 * rank}} for rank in (48, 96)}
+    return Part(
+        seed, (ONE, *(f"models.teachers.rank{rank}={json.dumps(made)}" for rank, made in others.items()))
+    )
+
+
+def bound_parts(seed: int, folder: Path) -> list[Part]:
+    """What may bound the result: the votes, the length of rows, the soft labels."""
+    made = yaml.safe_load((folder / "recipe.yaml").read_text())
+    votes = outside_first_fold(Part(0).workspace(folder))
+    return [
+        *(fewer_votes(seed, share, votes) for share in FEWER),
+        more_teachers(seed, made["models"]["student"]),
+        longer_rows(seed, made["logits"]["max_tokens"]),
+    ]
+
+
+def outside_first_fold(work: Workspace) -> int:
+    """The number of votes that the first fold's teacher learns from."""
+    fold_N = read_table(work.folder(work.find("split/votes")) / "rows.parquet")["fold"].to_numpy()
+    return int((fold_N > 0).sum())
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("data", nargs="?", default=os.environ.get("TIEBREAK_TEST_DATA"), type=Path)
@@ -166,7 +206,7 @@ def main() -> None:
     if chosen.votes > 0 and chosen.write:
         sys.exit("--votes measures nothing, so there is nothing to --write")
     source_of = prepare(chosen)
-    if chosen.only in (None, "shipped", "others"):
+    if chosen.only in (None, "shipped", "others", "bounds"):
         train(chosen)
     if chosen.only not in (None, "compare"):
         return
@@ -202,10 +242,14 @@ def prepare(chosen: argparse.Namespace) -> dict[str, str]:
 def train(chosen: argparse.Namespace) -> None:
     """Run the parts, the seeds side by side, and note how long each took."""
     seeds = range(chosen.seeds)
-    shipped = [shipped_parts(seed) for seed in seeds] if chosen.only != "others" else []
-    others = [other_parts(seed, chosen.precisions) for seed in seeds] if chosen.only != "shipped" else []
+    parts = {
+        "shipped": [shipped_parts(seed) for seed in seeds],
+        "others": [other_parts(seed, chosen.precisions) for seed in seeds],
+        "bounds": [bound_parts(seed, chosen.work) for seed in seeds],
+    }
+    wanted = [parts[chosen.only]] if chosen.only else [*parts.values()]
     with ThreadPoolExecutor(len(seeds) if chosen.device == "cuda" else 1) as threads:
-        list(threads.map(lambda some: run(some, chosen.work), [*shipped, *others]))
+        list(threads.map(lambda some: run(some, chosen.work), chain.from_iterable(wanted)))
 
 
 def run(some: Iterable[Part], folder: Path) -> None:
@@ -315,6 +359,19 @@ def arms_of(chosen: argparse.Namespace, rows: pa.Table) -> Iterator[tuple[str, P
         yield f"{name}, calibrated", [models.shipped(work, alone=True) for work in works]
         yield f"{name}, as shipped", [models.shipped(work) for work in works]
         yield f"{name}, log blend with the baseline", [models.blended(work) for work in works]
+    bounds = list(zip(*(bound_parts(seed, chosen.work) for seed in seeds), strict=True))
+    for share, parts in zip(FEWER, bounds, strict=False):
+        works = [part.workspace(chosen.work) for part in parts]
+        yield (
+            f"hard labels, first fold, 1 / {share} of the votes",
+            [models.of(work, "score") for work in works],
+        )
+    for name, parts in zip(
+        ("three teachers", f"rows of {2 * chosen.tokens:,} tokens"), bounds[-2:], strict=True
+    ):
+        works = [part.workspace(chosen.work) for part in parts]
+        yield f"one student, {name}", [models.of(work, "predict/averaged") for work in works]
+        yield f"one student, {name}, as shipped", [models.shipped(work) for work in works]
     if chosen.peers:
         for name, title in PEERS.items():
             if not (chosen.work / "peers" / f"{name}.json").is_file():
