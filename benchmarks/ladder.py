@@ -34,6 +34,7 @@ from machine import processor
 from scipy.stats import t as student_t
 from scipy.stats import ttest_1samp
 
+import tiebreak
 from tiebreak.engine.planner import select
 from tiebreak.engine.task_runner import run_task, use_threads
 from tiebreak.engine.workspace import Workspace
@@ -176,7 +177,8 @@ def main() -> None:
         "cpu_seconds_a_seed": round(float(np.mean([seed["cpu_seconds"] for seed in found]))),
         "processor": f"{processor()}, one of {os.cpu_count()} cores",
         "python": platform.python_version(),
-        **{name: version(name) for name in ("tiebreak", "torch", "transformers", "llmcompressor")},
+        "tiebreak": tiebreak.__version__,
+        **{name: version(name) for name in ("torch", "transformers", "llmcompressor")},
     }
     table = "\n".join(markdown(rows))
     line = json.dumps({"benchmark": "ladder", **facts, "rows": rows, "found": found})

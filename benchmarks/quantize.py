@@ -33,6 +33,7 @@ from machine import processor
 from numpy.typing import NDArray
 from transformers import AutoModelForSequenceClassification
 
+import tiebreak
 from tiebreak.judge import gptq
 from tiebreak.judge.logits import softmax
 from tiebreak.judge.scoring import score
@@ -105,7 +106,8 @@ def main() -> None:
         "cpu_seconds": round(time.process_time() - began),
         "processor": f"{processor()}, one of {os.cpu_count()} cores",
         "python": platform.python_version(),
-        **{name: version(name) for name in ("tiebreak", "torch", "transformers", "llmcompressor")},
+        "tiebreak": tiebreak.__version__,
+        **{name: version(name) for name in ("torch", "transformers", "llmcompressor")},
     }
     table, line = markdown(rows), json.dumps({"benchmark": "quantize", **facts, "rows": rows})
     print(table, line, sep="\n\n")

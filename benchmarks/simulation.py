@@ -47,7 +47,8 @@ def run(
         "seconds": round(time.perf_counter() - began),
         "processor": f"{processor()}, {os.cpu_count()} cores",
         "python": platform.python_version(),
-        **{name: version(name) for name in ("tiebreak", "numpy", "scipy")},
+        "tiebreak": tiebreak.__version__,
+        **{name: version(name) for name in ("numpy", "scipy")},
     }
     table = "\n\n".join(_markdown(rows, arm.__name__, settings, unit) for arm in arms)
     line = json.dumps({"benchmark": result.name.partition("-")[0], **facts, "rows": rows})

@@ -47,8 +47,8 @@ def packed_attention(
     """
     if layout is None:
         raise TiebreakError("its layers do not tell attention which tokens are one document")
-    for name in others.keys() - IGNORED:
-        if others[name] is not None:
+    for name, given in others.items():  # torch 2.11 cannot trace others.keys() - IGNORED
+        if given is not None and name not in IGNORED:
             raise TiebreakError(f"its attention takes {name}, which packed documents do not know")
     q_THE, k_TKE, v_TKE = (x[0].transpose(0, 1) for x in (query, key, value))
     if isinstance(layout, Tiles):
