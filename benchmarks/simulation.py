@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from machine import processor
 
+import tiebreak
+
 MIXED = 0
 """Votes on each prompt where their number differs."""
 
