@@ -21,8 +21,9 @@ import torch
 from tiny_models import base
 
 import tiebreak as library
-from tiebreak.commands import predict as prediction
-from tiebreak.commands.predict import STANDARD, Request, predict
+from tiebreak.commands import pieces
+from tiebreak.commands.pieces import STANDARD
+from tiebreak.commands.predict import Request, predict
 from tiebreak.errors import Interrupted, TiebreakError
 from tiebreak.evaluate import submission
 from tiebreak.judge import package
@@ -55,7 +56,7 @@ def ship(folder: Path, seed: int) -> Path:
 
 @pytest.fixture(autouse=True)
 def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prediction, "PIECE", 4)
+    monkeypatch.setattr(pieces, "PIECE", 4)
 
 
 def rows(count: int) -> list[dict[str, Any]]:

@@ -53,6 +53,7 @@ def predict(
     and p_tie. Stopped or killed, the same command goes on where it was.
     """
     from tiebreak.commands import predict as prediction
+    from tiebreak.commands.pieces import STANDARD
     from tiebreak.commands.seen_votes import warn_of_seen
     from tiebreak.votes.formats.readers import read_whole
 
@@ -76,11 +77,11 @@ def predict(
     )
     stop = Stop().install()
     outcome = prediction.predict(request, stop)
-    if not outcome.finished and output == prediction.STANDARD:
+    if not outcome.finished and output == STANDARD:
         terminal.note(f"stopped after {outcome.rows} rows")
         raise typer.Exit(stop.exit_code)
     shown = f", weights {', '.join(f'{weight:.4g}' for weight in outcome.weights)}" if len(models) > 1 else ""
-    say = terminal.note if output == prediction.STANDARD else terminal.result
+    say = terminal.note if output == STANDARD else terminal.result
     if outcome.finished:
         say(f"{output}: {outcome.rows} rows{shown}")
     else:

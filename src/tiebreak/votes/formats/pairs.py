@@ -40,6 +40,15 @@ class Pair(NamedTuple):
         """The record's own id, or one made of the texts."""
         return self.vote and (self.vote.id or content_id(self.vote))
 
+    @property
+    def pairs(self) -> int:
+        return 1
+
+    @property
+    def chars(self) -> int:
+        """The length of its texts."""
+        return sum(len(turn or "") for turns in self.vote[1:4] for turn in turns) if self.vote else 0
+
 
 class PairFile:
     """The pairs of one file, read once or again. `of_preferences`: its columns are `chosen` and `rejected`."""
