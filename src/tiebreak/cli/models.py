@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from tiebreak import terminal
-from tiebreak.cli.options import AsJson, Device, Precision, Sets, Weights, shard_of, weights_of
+from tiebreak.cli.options import AsJson, Device, Pairs, Precision, Sets, Strict, Weights, shard_of, weights_of
 from tiebreak.commands import outputs
 from tiebreak.commands.table import show, show_verdict
 from tiebreak.engine.signals import Stop
@@ -39,7 +39,7 @@ def predict(
         Literal["rows", "kaggle"],
         typer.Option("--format", help="All rows with all their columns, or a submission's columns alone."),
     ] = "rows",
-    strict: Annotated[bool, typer.Option(help="End with an error at a row that cannot be judged.")] = False,
+    strict: Strict = False,
     shard: Annotated[
         str, typer.Option(help="K/N: only the K-th of N parts; whichever ends last writes the output.")
     ] = "1/1",
@@ -88,6 +88,59 @@ def predict(
         say(f"{output}: shard {shard} is done; the shard that ends last writes the file{shown}")
     if outcome.unjudged:
         terminal.note(f"{outcome.unjudged} rows could not be judged, the first because: {outcome.reason}")
+
+
+def rank(
+    where: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="MODEL CANDIDATES...",
+            help="A model folder or a recipe that ran, then files of prompts with several responses; - is JSON Lines on "
+            "standard input.",
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", help="A .jsonl, .csv or .parquet file; - is JSON Lines on standard output."
+        ),
+    ],
+    pairs: Pairs = None,
+    strict: Strict = False,
+    device: Device = None,
+    precision: Precision = "auto",
+    set_: Sets = None,
+) -> None:
+    """Rank the responses to each prompt, best first: tiebreak rank demo/model candidates.jsonl -o ranked.jsonl
+
+    A row has `prompt` and a list of 1 to 64 `responses` (or `completions`, `outputs`, `candidates`). All rows stay, with
+    all their columns. `ranking` has the responses' indices, best first; `scores` log odds of mean 0, whose difference is
+    that of one response against another; `p_best` the probability that each would be chosen among all. Stopped or killed,
+    the same command goes on where it was.
+    """
+    from tiebreak.commands.pieces import STANDARD, Files
+    from tiebreak.commands.rank import Judging
+    from tiebreak.commands.rank import rank as ranked
+
+    judging = Judging(_model(where, set_), pairs, device, precision)
+    stop = Stop().install()
+    outcome = ranked(Files(where[1:], output, strict=strict), judging, stop)
+    if not outcome.finished:
+        terminal.note(f"stopped after {outcome.rows} rows")
+        raise typer.Exit(stop.exit_code)
+    say = terminal.note if output == STANDARD else terminal.result
+    say(f"{output}: {outcome.rows} rows")
+    if outcome.unjudged:
+        terminal.note(f"{outcome.unjudged} rows could not be ranked, the first because: {outcome.reason}")
+
+
+def _model(where: Sequence[Path], set_: Sequence[str] | None) -> Path:
+    """The model folder that comes first. Raises TiebreakError if there are no files after it, or it is one of several."""
+    (model, *more), _ = outputs.models_and_pairs(where, set_ or ())
+    if more:
+        raise TiebreakError(f"{where[1]} is a second model; name one, then files")
+    outputs.refuse_unused(set_, where[:1])
+    return model
 
 
 def evaluate(

@@ -35,12 +35,10 @@ _ARRIVING = 64
 
 
 class Item(Protocol):
-    """A row to work on: why that cannot be, the pairs that a judge is asked about, and the characters of its texts."""
+    """A row to work on: why that cannot be, and the characters of its texts."""
 
     @property
     def error(self) -> str | None: ...
-    @property
-    def pairs(self) -> int: ...
     @property
     def chars(self) -> int: ...
 
@@ -75,6 +73,10 @@ class Work(ABC, Generic[AnItem]):
         self, pieces: Iterable[tuple[Sequence[AnItem], Sequence[pa.Table]]], errors: bool
     ) -> Iterator[dict[str, Any]]:
         """The rows of the output, from each piece and what every pass computed of it. errors: some items have one."""
+
+    def pairs(self, item: AnItem) -> int:
+        """The pairs of an item that a judge is asked about, at most."""
+        return 1
 
     def types(self, files: Sequence[Path]) -> pa.Schema | None:
         """The types of the output's columns, where they are known."""
@@ -208,7 +210,7 @@ def _pass(
     outcome, count = Outcome(), 0
     name = work.name if work.passes == 1 else f"{work.name}, model {number + 1} of {work.passes}"
     with Progress(name, unfinished.folder, count_rows(inputs)) as progress:
-        for count, piece in enumerate(_cut(work.items(inputs)), 1):
+        for count, piece in enumerate(_cut(work, inputs), 1):
             if stop():
                 raise Interrupted
             done = outcome.rows
@@ -221,13 +223,13 @@ def _pass(
     return outcome, count
 
 
-def _cut(items: Iterable[AnItem]) -> Iterator[list[AnItem]]:
+def _cut(work: Work[AnItem], inputs: Sequence[Path]) -> Iterator[list[AnItem]]:
     """All items in pieces, the same ones each time."""
     piece: list[AnItem] = []
     pairs = chars = 0
-    for item in items:
+    for item in work.items(inputs):
         piece.append(item)
-        pairs += item.pairs
+        pairs += work.pairs(item)
         chars += item.chars
         if pairs >= PIECE or chars >= _PIECE_CHARS:
             yield piece
@@ -241,7 +243,7 @@ def _joined(
 ) -> Iterator[dict[str, Any]]:
     pieces = (
         (piece, [unfinished.read(n, count) for n in range(work.passes)])
-        for count, piece in enumerate(_cut(work.items(inputs)))
+        for count, piece in enumerate(_cut(work, inputs))
     )
     return work.rows(pieces, errors)
 
@@ -257,7 +259,7 @@ def _stream(work: Work[AnItem], files: Files, stop: Callable[[], bool]) -> Outco
     if list(files.inputs) == [STANDARD]:
         found = _arriving(work.items([STANDARD]))
     else:
-        found = _cut(work.items(containers.expand(files.inputs)))
+        found = _cut(work, containers.expand(files.inputs))
     for piece in found:
         outcome.count(piece, files.strict)
         tables = [compute(piece, lambda _: None) for compute in passes]

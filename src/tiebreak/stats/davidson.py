@@ -35,7 +35,8 @@ class Strengths:
     def probabilities(self, pair_P2: Ints) -> Floats:
         """P(a), P(b), P(tie), (P, 3), of pairs of rivals."""
         theta_F = np.append(self.strengths_, self.log_tie_)
-        return softmax(logits(theta_F, pair_parameters(pair_P2, len(self.strengths_))), axis=1)
+        p_PC: Floats = softmax(logits(theta_F, pair_parameters(pair_P2, len(self.strengths_))), axis=1)
+        return p_PC
 
     def gap_variance(self, pair_P2: Ints) -> Floats:
         """The variances (P,) of the differences of strength of pairs, were each comparison one vote."""
@@ -61,7 +62,8 @@ def fit(pair_P2: Ints, p_PC: Floats, rivals: int, prior: float = PRIOR) -> Stren
         while (better := _objective(theta_F + step_F, index_PK, p_PC, prior)) < value - 1e-12:
             step_F /= 2
         theta_F, value = theta_F + step_F, better
-    return Strengths(theta_F[:-1] - theta_F[:-1].mean(), float(theta_F[-1]), np.linalg.inv(information_FF))
+    covariance_FF: Floats = np.linalg.inv(information_FF)
+    return Strengths(theta_F[:-1] - theta_F[:-1].mean(), float(theta_F[-1]), covariance_FF)
 
 
 def pair_parameters(pair_P2: Ints, rivals: int) -> Ints:
