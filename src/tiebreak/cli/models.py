@@ -134,6 +134,61 @@ def rank(
         terminal.note(f"{outcome.unjudged} rows could not be ranked, the first because: {outcome.reason}")
 
 
+def label(
+    where: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="MODEL FILE...",
+            help="A model folder or a recipe that ran, then files of pairs, or of prompts with several responses; - is "
+            "JSON Lines on standard input.",
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="A .jsonl or .parquet file.")],
+    format_: Annotated[
+        Literal["trl", "messages", "unpaired", "openrlhf", "ultrafeedback"],
+        typer.Option("--format", help="Whose columns to write."),
+    ] = "trl",
+    min_margin: Annotated[
+        float, typer.Option(min=0, max=1, help="Keep pairs of at least this P(chosen) - P(rejected).")
+    ] = 0.0,
+    keep_ties: Annotated[
+        bool, typer.Option(help="Keep pairs of which a tie is the most probable answer.")
+    ] = False,
+    pairs_per_prompt: Annotated[
+        int,
+        typer.Option(
+            min=1, max=63, help="Of several responses: pairs of the best with the worst, the next worst..."
+        ),
+    ] = 1,
+    pairs: Pairs = None,
+    strict: Strict = False,
+    device: Device = None,
+    precision: Precision = "auto",
+    set_: Sets = None,
+) -> None:
+    """Write preference data for training: tiebreak label demo/model pairs.jsonl -o preferences.jsonl --format trl
+
+    Chosen is the response that the judge prefers; `margin` is the logarithm of P(chosen) / P(rejected), which TRL's
+    RewardTrainer reads. The model's hash, the version and the rules stand in the metadata of Parquet (key tiebreak), and
+    beside JSON Lines in OUTPUT.provenance. Stopped or killed, the same command goes on where it was.
+    """
+    from tiebreak.commands.label import Rules
+    from tiebreak.commands.label import label as labelled
+    from tiebreak.commands.pieces import Files
+    from tiebreak.commands.rank import Judging
+
+    judging = Judging(_model(where, set_), pairs, device, precision)
+    rules = Rules(format_, min_margin, keep_ties, pairs_per_prompt)
+    outcome = labelled(Files(where[1:], output, strict=strict), judging, rules, Stop().install())
+    count = outcome.counts.get
+    terminal.result(
+        f"{output}: {count('kept', 0)} pairs kept; dropped: {count('tie', 0)} ties, {count('below', 0)} below the "
+        f"margin; {count('not judged', 0)} rows not judged"
+    )
+    if outcome.unjudged:
+        terminal.note(f"{outcome.unjudged} rows could not be judged, the first because: {outcome.reason}")
+
+
 def _model(where: Sequence[Path], set_: Sequence[str] | None) -> Path:
     """The model folder that comes first. Raises TiebreakError if there are no files after it, or it is one of several."""
     (model, *more), _ = outputs.models_and_pairs(where, set_ or ())

@@ -79,8 +79,11 @@ class Work(ABC, Generic[AnItem]):
         return 1
 
     def types(self, files: Sequence[Path]) -> pa.Schema | None:
-        """The types of the output's columns, where they are known."""
+        """The types of the output's columns, where they are known, and the metadata of Parquet."""
         return None
+
+    def finish(self, output: Path) -> None:
+        """Write what belongs beside the output, just before that takes its place."""
 
 
 @dataclass(frozen=True)
@@ -172,6 +175,7 @@ def _to_file(work: Work[AnItem], files: Files, stop: Callable[[], bool]) -> Outc
         if output:
             rows = partial(_joined, work, inputs, unfinished, outcome.unjudged > 0)
             row_files.write(rows, output, work.types(inputs), work.last)
+            work.finish(files.output)
     return outcome
 
 

@@ -17,8 +17,8 @@ from scipy.special import log_softmax, softmax
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-PRIOR = 1e-3
-"""The precision of the prior of each parameter: a standard deviation of 32 log odds."""
+PRIOR = 1e-4
+"""The precision of the prior of each parameter: a standard deviation of 100 log odds."""
 FEATURES = np.array([[1, 0, 0], [0, 1, 0], [0.5, 0.5, 1]])
 """Of the logits: rows a, b, tie; columns strength of a, strength of b, log v."""
 _STEPS = 100
@@ -62,7 +62,7 @@ def fit(pair_P2: Ints, p_PC: Floats, rivals: int, prior: float = PRIOR) -> Stren
         while (better := _objective(theta_F + step_F, index_PK, p_PC, prior)) < value - 1e-12:
             step_F /= 2
         theta_F, value = theta_F + step_F, better
-    covariance_FF: Floats = np.linalg.inv(information_FF)
+    covariance_FF = np.linalg.inv(information_FF).astype(np.float64)
     return Strengths(theta_F[:-1] - theta_F[:-1].mean(), float(theta_F[-1]), covariance_FF)
 
 
