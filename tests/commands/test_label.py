@@ -195,11 +195,6 @@ def test_datasets_reads_every_format(model: Path, tmp_path: Path, name: str) -> 
         found = datasets.load_dataset(
             kind, data_files=str(output), split="train", cache_dir=str(tmp_path / "cache")
         )
-        assert (
-            found.to_list() == pq.read_table(tmp_path / f"{name}.parquet").to_pylist()
-            if ending == "parquet"
-            else True
-        )
         assert len(found) == (6 if name == "unpaired" else 3)
 
 
