@@ -238,6 +238,15 @@ def test_near_duplicates_are_found_by_their_disguise(script: Script) -> None:
         assert rows[kind]["after"] == 1 > rows[kind]["before"]
 
 
+def test_rankings_are_measured_beside_random_pairs(script: Script) -> None:
+    table, line = script("rank.py", "--small").strip().split("\n\n")
+    rows = json.loads(line)["rows"]
+    assert {row["arm"] for row in rows} == {"schedule", "random", "reference"}
+    all_pairs = {row["arm"]: row["tau"] for row in rows if (row["noise"], row["pairs"]) == (1.0, 45)}
+    assert all_pairs["schedule"] == all_pairs["random"] > 0.7, "all pairs are all pairs, however chosen"
+    assert f"| {rows[0]['arm']} | {rows[0]['pairs']} | {rows[0]['tau']} |" in table
+
+
 def test_growth_is_measured_at_three_sizes(script: Script) -> None:
     table, line = script("growth.py", "--small", "--case", "equal rows").strip().split("\n\n")
     rows = json.loads(line)["rows"]

@@ -17,20 +17,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
-from tiny_models import base
+from shipped_judge import ship
 
 import tiebreak as library
-from tiebreak.commands import predict as prediction
-from tiebreak.commands.predict import STANDARD, Request, predict
+from tiebreak.commands import pieces
+from tiebreak.commands.pieces import STANDARD
+from tiebreak.commands.predict import Request, predict
 from tiebreak.errors import Interrupted, TiebreakError
 from tiebreak.evaluate import submission
-from tiebreak.judge import package
 from tiebreak.judge.ensemble import Ensemble
 from tiebreak.judge.judge import Judge
-from tiebreak.model import classifier
-from tiebreak.model.merge import save
-from tiebreak.recipe.schema import Prompt, Tta
 from tiebreak.votes.formats import readers
 
 pytestmark = pytest.mark.slow
@@ -44,18 +40,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return ship(tmp_path_factory.mktemp("shipped") / "model", seed=0)
 
 
-def ship(folder: Path, seed: int) -> Path:
-    judge = classifier.load(base("llama"), device="cpu")
-    judge.model.score.weight.data.normal_(std=0.5, generator=torch.Generator().manual_seed(seed))
-    save(judge, folder)
-    shipped = package.Package(prompt=Prompt(), tta=Tta(max_tokens=120), calibration={"temperature": 1.3})
-    package.write(shipped, folder)
-    return folder
-
-
 @pytest.fixture(autouse=True)
 def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prediction, "PIECE", 4)
+    monkeypatch.setattr(pieces, "PIECE", 4)
 
 
 def rows(count: int) -> list[dict[str, Any]]:

@@ -367,7 +367,7 @@ def status(recipe: RecipeFile = Path(), set_: Sets = None, as_json: AsJson = Fal
     show([asdict(row) for row in task_statuses(_workspace(recipe, set_))], as_json)
 
 
-for command in (models.predict, models.evaluate, models.report, models.verify):
+for command in (models.predict, models.rank, models.label, models.evaluate, models.report, models.verify):
     app.command()(command)
 
 

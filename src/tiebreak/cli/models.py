@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from tiebreak import terminal
-from tiebreak.cli.options import AsJson, Device, Precision, Sets, Weights, shard_of, weights_of
+from tiebreak.cli.options import AsJson, Device, Pairs, Precision, Sets, Strict, Weights, shard_of, weights_of
 from tiebreak.commands import outputs
 from tiebreak.commands.table import show, show_verdict
 from tiebreak.engine.signals import Stop
@@ -39,7 +39,7 @@ def predict(
         Literal["rows", "kaggle"],
         typer.Option("--format", help="All rows with all their columns, or a submission's columns alone."),
     ] = "rows",
-    strict: Annotated[bool, typer.Option(help="End with an error at a row that cannot be judged.")] = False,
+    strict: Strict = False,
     shard: Annotated[
         str, typer.Option(help="K/N: only the K-th of N parts; whichever ends last writes the output.")
     ] = "1/1",
@@ -53,6 +53,7 @@ def predict(
     and p_tie. Stopped or killed, the same command goes on where it was.
     """
     from tiebreak.commands import predict as prediction
+    from tiebreak.commands.pieces import STANDARD
     from tiebreak.commands.seen_votes import warn_of_seen
     from tiebreak.votes.formats.readers import read_whole
 
@@ -76,17 +77,125 @@ def predict(
     )
     stop = Stop().install()
     outcome = prediction.predict(request, stop)
-    if not outcome.finished and output == prediction.STANDARD:
+    if not outcome.finished and output == STANDARD:
         terminal.note(f"stopped after {outcome.rows} rows")
         raise typer.Exit(stop.exit_code)
     shown = f", weights {', '.join(f'{weight:.4g}' for weight in outcome.weights)}" if len(models) > 1 else ""
-    say = terminal.note if output == prediction.STANDARD else terminal.result
+    say = terminal.note if output == STANDARD else terminal.result
     if outcome.finished:
         say(f"{output}: {outcome.rows} rows{shown}")
     else:
         say(f"{output}: shard {shard} is done; the shard that ends last writes the file{shown}")
     if outcome.unjudged:
         terminal.note(f"{outcome.unjudged} rows could not be judged, the first because: {outcome.reason}")
+
+
+def rank(
+    where: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="MODEL CANDIDATES...",
+            help="A model folder or a recipe that ran, then files of prompts with several responses; - is JSON Lines on "
+            "standard input.",
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", help="A .jsonl, .csv or .parquet file; - is JSON Lines on standard output."
+        ),
+    ],
+    pairs: Pairs = None,
+    strict: Strict = False,
+    device: Device = None,
+    precision: Precision = "auto",
+    set_: Sets = None,
+) -> None:
+    """Rank the responses to each prompt, best first: tiebreak rank demo/model candidates.jsonl -o ranked.jsonl
+
+    A row has `prompt` and a list of 1 to 64 `responses` (or `completions`, `outputs`, `candidates`). All rows stay, with
+    all their columns. `ranking` has the responses' indices, best first; `scores` log odds of mean 0, whose difference is
+    that of one response against another; `p_best` the probability that each would be chosen among all. Stopped or killed,
+    the same command goes on where it was.
+    """
+    from tiebreak.commands.pieces import STANDARD, Files
+    from tiebreak.commands.rank import Judging
+    from tiebreak.commands.rank import rank as ranked
+
+    judging = Judging(_model(where, set_), pairs, device, precision)
+    stop = Stop().install()
+    outcome = ranked(Files(where[1:], output, strict=strict), judging, stop)
+    if not outcome.finished:
+        terminal.note(f"stopped after {outcome.rows} rows")
+        raise typer.Exit(stop.exit_code)
+    say = terminal.note if output == STANDARD else terminal.result
+    say(f"{output}: {outcome.rows} rows")
+    if outcome.unjudged:
+        terminal.note(f"{outcome.unjudged} rows could not be ranked, the first because: {outcome.reason}")
+
+
+def label(
+    where: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="MODEL FILE...",
+            help="A model folder or a recipe that ran, then files of pairs, or of prompts with several responses; - is "
+            "JSON Lines on standard input.",
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="A .jsonl or .parquet file.")],
+    format_: Annotated[
+        Literal["trl", "messages", "unpaired", "openrlhf", "ultrafeedback"],
+        typer.Option("--format", help="Whose columns to write."),
+    ] = "trl",
+    min_margin: Annotated[
+        float, typer.Option(min=0, max=1, help="Keep pairs of at least this P(chosen) - P(rejected).")
+    ] = 0.0,
+    keep_ties: Annotated[
+        bool, typer.Option(help="Keep pairs of which a tie is the most probable answer.")
+    ] = False,
+    pairs_per_prompt: Annotated[
+        int,
+        typer.Option(
+            min=1, max=63, help="Of several responses: pairs of the best with the worst, the next worst..."
+        ),
+    ] = 1,
+    pairs: Pairs = None,
+    strict: Strict = False,
+    device: Device = None,
+    precision: Precision = "auto",
+    set_: Sets = None,
+) -> None:
+    """Write preference data for training: tiebreak label demo/model pairs.jsonl -o preferences.jsonl --format trl
+
+    Chosen is the response that the judge prefers; `margin` is the logarithm of P(chosen) / P(rejected), which TRL's
+    RewardTrainer reads. The model's hash, the version and the rules stand in the metadata of Parquet (key tiebreak), and
+    beside JSON Lines in OUTPUT.provenance. Stopped or killed, the same command goes on where it was.
+    """
+    from tiebreak.commands.label import Rules
+    from tiebreak.commands.label import label as labelled
+    from tiebreak.commands.pieces import Files
+    from tiebreak.commands.rank import Judging
+
+    judging = Judging(_model(where, set_), pairs, device, precision)
+    rules = Rules(format_, min_margin, keep_ties, pairs_per_prompt)
+    outcome = labelled(Files(where[1:], output, strict=strict), judging, rules, Stop().install())
+    count = outcome.counts.get
+    terminal.result(
+        f"{output}: {count('kept', 0)} pairs kept; dropped: {count('tie', 0)} ties, {count('below', 0)} below the "
+        f"margin; {count('not judged', 0)} rows not judged"
+    )
+    if outcome.unjudged:
+        terminal.note(f"{outcome.unjudged} rows could not be judged, the first because: {outcome.reason}")
+
+
+def _model(where: Sequence[Path], set_: Sequence[str] | None) -> Path:
+    """The model folder that comes first. Raises TiebreakError if there are no files after it, or it is one of several."""
+    (model, *more), _ = outputs.models_and_pairs(where, set_ or ())
+    if more:
+        raise TiebreakError(f"{where[1]} is a second model; name one, then files")
+    outputs.refuse_unused(set_, where[:1])
+    return model
 
 
 def evaluate(

@@ -18,6 +18,13 @@ Device = Annotated[str | None, typer.Option(help="cpu or cuda.")]
 Precision = Annotated[
     str, typer.Option(help="auto, fp32, bf16, fp16, or fp8, which is fastest on Hopper and later.")
 ]
+Pairs = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Pairs to judge of a prompt; all of up to 8 responses by default, 3 a response of more."
+    ),
+]
+Strict = Annotated[bool, typer.Option(help="End with an error at a row that cannot be judged.")]
 Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of the votes and models that are made up.")]
 On = Annotated[Literal["local", "slurm"], typer.Option(help="This machine, or jobs of a Slurm cluster.")]
 

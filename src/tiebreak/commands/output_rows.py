@@ -1,7 +1,11 @@
 """Rows of predictions: the columns of the records they come from, and the probabilities behind them."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from tiebreak.evaluate.submission import COLUMNS, PREFERENCE_COLUMNS, PROBABILITY_COLUMNS
 from tiebreak.votes.formats.pairs import Pair
@@ -32,14 +36,29 @@ def output_rows(
         added = dict(zip(names, values, strict=True))
         if errors or pair.error is not None:
             added[ERROR] = pair.error
-        names_of = own_names(pair.record)
-        yield {names_of[name]: value for name, value in pair.record.items()} | added
+        yield own_columns(pair.record, ADDED) | added
 
 
-def own_names(names: Iterable[str]) -> dict[str, str]:
+def own_columns(record: Mapping[str, Any], added: Collection[str]) -> dict[str, Any]:
+    """A record under the names that its columns have in the output."""
+    names = own_names(record, added)
+    return {names[name]: value for name, value in record.items()}
+
+
+def own_names(names: Iterable[str], added: Collection[str]) -> dict[str, str]:
     """The name of each of a record's own columns in the output: none of those that are added, no other's."""
     found = {name: name for name in names}
-    for name in found.keys() & set(ADDED):
-        while found[name] in ADDED or found[name] in found.keys() - {name}:
+    for name in found.keys() & set(added):
+        while found[name] in added or found[name] in found.keys() - {name}:
             found[name] = f"given_{found[name]}"
     return found
+
+
+def own_types(files: Sequence[Path], added: Collection[str]) -> pa.Schema | None:
+    """The types of the records' own columns where all files are Parquet and agree on them."""
+    try:
+        schema = pa.unify_schemas([pq.read_schema(path) for path in files])
+        names = own_names(schema.names, added)
+        return pa.schema([column.with_name(names[column.name]) for column in schema])
+    except (pa.ArrowException, OSError):
+        return None

@@ -71,9 +71,7 @@ def models_and_pairs(where: Sequence[Path], overrides: Sequence[str] = ()) -> tu
     is_model = [bool(recipe_at(path)) or (path / package.NAME).is_file() for path in where]
     count = max(1, (*is_model, False).index(False))
     if count == len(where):
-        raise TiebreakError(
-            "no pairs to predict: name a file of them after the model, or - for standard input"
-        )
+        raise TiebreakError("no pairs to judge: name a file of them after the model, or - for standard input")
     return [model_folder(path, overrides) for path in where[:count]], list(where[count:])
 
 

@@ -28,7 +28,7 @@ _BATCH = 2048
 def write(rows: Rows, path: Path, known: pa.Schema | None = None, last: Sequence[str] = ()) -> None:
     """Write rows to a file whose ending is one of SUFFIXES, atomically.
 
-    known: types of columns, such as those of the Parquet file that they come from. last: columns that come after those
+    known: types of columns, such as those of the Parquet file that they come from, and metadata for Parquet. last: columns that come after those
     that only later rows have.
     """
     with replacing(path) as file:
@@ -128,7 +128,8 @@ def _schema(rows: Rows, known: pa.Schema | None, last: Sequence[str]) -> pa.Sche
                 continue
             values = [row.get(name) for row in batch]
             types[name] = _wider(types.get(name, pa.null()), _type_of(values))
-    return pa.schema([_field(name, types[name]) for name in _in_order(types, last)])
+    fields = [_field(name, types[name]) for name in _in_order(types, last)]
+    return pa.schema(fields, metadata=known.metadata if known is not None else None)
 
 
 def _type_of(values: Sequence[Any]) -> pa.DataType | None:

@@ -1,10 +1,10 @@
-"""Predictions of a file that is being written: pieces in a folder beside it, from which the same command goes on."""
+"""What is computed for a file that is being written: pieces in a folder beside it, from which the same command goes on."""
 
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,10 +12,7 @@ import pyarrow.parquet as pq
 from tiebreak.engine.artifacts import lock
 from tiebreak.errors import TiebreakError
 from tiebreak.output import new_folder, write_atomically
-from tiebreak.votes.schema import probabilities, probability_columns, write_table
-
-if TYPE_CHECKING:
-    from tiebreak.stats.metrics import Array
+from tiebreak.votes.schema import write_table
 
 _JOB = "job.json"
 
@@ -26,9 +23,9 @@ def folder_of(output: Path) -> Path:
 
 
 class Unfinished:
-    """The pieces of predictions (pairs, 3) of each model, by number. NaN stands for a pair that cannot be judged.
+    """The tables of every pass over the rows, as of each model, piece by piece.
 
-    job: what the predictions depend on. Raises TiebreakError if the folder holds those of another job.
+    job: what they depend on. Raises TiebreakError if the folder holds those of another job.
     """
 
     def __init__(self, output: Path, job: Mapping[str, Any]) -> None:
@@ -54,22 +51,22 @@ class Unfinished:
         """True if no piece is here, so that nothing is lost with the folder."""
         return next(self.folder.glob("*-*.parquet"), None) is None
 
-    def _path(self, model: int, piece: int) -> Path:
-        return self.folder / f"{model}-{piece:08d}.parquet"
+    def _path(self, number: int, piece: int) -> Path:
+        return self.folder / f"{number}-{piece:08d}.parquet"
 
-    def has(self, model: int, piece: int) -> bool:
-        return self._path(model, piece).is_file()
+    def has(self, number: int, piece: int) -> bool:
+        return self._path(number, piece).is_file()
 
-    def write(self, model: int, piece: int, p_NC: "Array") -> None:
-        write_table(pa.table(probability_columns(p_NC)), self._path(model, piece))
+    def write(self, number: int, piece: int, table: pa.Table) -> None:
+        write_table(table, self._path(number, piece))
 
-    def read(self, model: int, piece: int) -> "Array":
+    def read(self, number: int, piece: int) -> pa.Table:
         try:
-            return probabilities(pq.read_table(self._path(model, piece)))
-        except (pa.ArrowException, KeyError):
-            self._path(model, piece).unlink()
+            return pq.read_table(self._path(number, piece))
+        except pa.ArrowException:
+            self._path(number, piece).unlink()
             raise TiebreakError(
-                f"{self._path(model, piece)} was damaged and is gone; run the same command again"
+                f"{self._path(number, piece)} was damaged and is gone; run the same command again"
             ) from None
 
     @contextmanager

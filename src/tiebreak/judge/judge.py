@@ -1,7 +1,7 @@
 """The judge: a trained model that predicts calibrated probabilities for pairs of answers."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -12,15 +12,17 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from tiebreak.errors import TiebreakError, nearest
-from tiebreak.judge import int8, package
+from tiebreak.judge import int8, package, ranking
 from tiebreak.judge.logits import mean_over_orders, softmax
 from tiebreak.judge.postprocessing import Postprocessing
+from tiebreak.judge.ranking import Ranking
 from tiebreak.judge.scoring import both_orders, score
 from tiebreak.judge.tta import first_order, is_certain
 from tiebreak.model import hub
 from tiebreak.model.classifier import Classifier, load
 from tiebreak.model.fast.compile import device_context
 from tiebreak.tokens.prompt import TokenizedVotes, tokenize
+from tiebreak.votes.formats import candidates
 from tiebreak.votes.formats.dialog import RowError
 from tiebreak.votes.formats.pairs import read_file
 from tiebreak.votes.formats.readers import read_whole
@@ -57,6 +59,20 @@ class Judge:
         Raises TiebreakError for pairs that cannot be read.
         """
         return swap_answers(self.predict_table(as_table(pairs), both, report), swapped_sides(pairs))
+
+    def rank(self, prompt: Any, responses: Sequence[Any], pairs: int | None = None) -> Ranking:
+        """Rank 1 to 64 responses to a prompt by comparisons of pairs: `.best`, `.order`, `.scores`, `.p_best`, `.pairs`.
+
+        prompt: a string, or a list of turns or messages; a response: a string, or a list of turns or messages. pairs: how many
+        to judge, at least one less than the responses; all by default up to 8 responses, beyond that some a response. Equal
+        responses are judged as one; an empty response is judged as a missing answer.
+        Raises TiebreakError for a prompt or responses that cannot be read.
+        """
+        texts = {"prompt": _as_list(prompt), "responses": [_as_list(response) for response in responses]}
+        found = candidates.read_record(texts)
+        if found.error is not None:
+            raise TiebreakError(f"cannot rank: {found.error}")
+        return ranking.rank([found], lambda table, _: self.predict_table(table), pairs)[0]
 
     def predict_table(
         self, table: pa.Table, both: bool | None = None, report: Callable[..., None] = lambda *_, **__: None

@@ -19,6 +19,7 @@ from scipy import sparse
 from scipy.special import softmax
 
 from tiebreak.stats.clustered import FEWEST_PROMPTS, effective_groups, t_quantile
+from tiebreak.stats.davidson import derivatives
 from tiebreak.stats.estimable import estimable, scatter
 
 ELO = 400 / np.log(10)
@@ -86,7 +87,7 @@ def _maximise(
     theta_F = np.zeros(len(basis_FR))
     for _ in range(_STEPS):
         p_PC = _probabilities(theta_F, index_P4, allowed_PC)
-        gradient_F, information_FF = _derivatives(p_PC, index_P4, mass_PC, len(theta_F))
+        gradient_F, information_FF = derivatives(p_PC, index_P4, mass_PC, _FEATURES, len(theta_F))
         information_RR = basis_FR.T @ information_FF @ basis_FR
         step_F = basis_FR @ np.linalg.solve(information_RR, basis_FR.T @ gradient_F)
         if np.abs(step_F).max(initial=0.0) < 1e-9:
@@ -99,18 +100,6 @@ def _probabilities(theta_F: Floats, index_P4: Ints, allowed_PC: Flags) -> Floats
     z_PC = np.where(allowed_PC, theta_F[index_P4] @ _FEATURES.T, -np.inf)
     p_PC: Floats = softmax(z_PC, axis=1)
     return p_PC
-
-
-def _derivatives(p_PC: Floats, index_P4: Ints, mass_PC: Floats, parameters: int) -> tuple[Floats, Floats]:
-    """The gradient of the log-likelihood and its negative Hessian."""
-    total_P = mass_PC.sum(axis=1)
-    gradient_F, hessian_FF = np.zeros(parameters), np.zeros((parameters, parameters))
-    np.add.at(gradient_F, index_P4, (mass_PC - total_P[:, None] * p_PC) @ _FEATURES)
-    mean_P4 = p_PC @ _FEATURES
-    square_P44 = np.einsum("pc,ci,cj->pij", p_PC, _FEATURES, _FEATURES)
-    curvature_P44 = total_P[:, None, None] * (square_P44 - mean_P4[:, :, None] * mean_P4[:, None, :])
-    np.add.at(hessian_FF, (index_P4[:, :, None], index_P4[:, None, :]), curvature_P44)
-    return gradient_F, hessian_FF
 
 
 def _clustered_middle(score_NF: Any, group_N: Ints) -> Floats:

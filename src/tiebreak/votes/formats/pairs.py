@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from tiebreak.errors import TiebreakError
 from tiebreak.votes.formats import containers
+from tiebreak.votes.formats.candidates import RANK
 from tiebreak.votes.formats.dialog import RowError
 from tiebreak.votes.formats.readers import detected, votes_in
 from tiebreak.votes.formats.record_formats import (
@@ -40,6 +41,11 @@ class Pair(NamedTuple):
         """The record's own id, or one made of the texts."""
         return self.vote and (self.vote.id or content_id(self.vote))
 
+    @property
+    def chars(self) -> int:
+        """The length of its texts."""
+        return sum(len(turn or "") for turns in self.vote[1:4] for turn in turns) if self.vote else 0
+
 
 class PairFile:
     """The pairs of one file, read once or again. `of_preferences`: its columns are `chosen` and `rejected`."""
@@ -54,7 +60,7 @@ class PairFile:
         if self._format is COMPLETIONS:
             raise TiebreakError(
                 f"{path} has several answers in a row, and a row here is one pair: two columns with the answers, "
-                "such as response_a and response_b, or chosen and rejected"
+                f"such as response_a and response_b, or chosen and rejected. {RANK}"
             )
         self.of_preferences = self._format is CHOSEN
 

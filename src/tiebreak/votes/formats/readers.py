@@ -15,6 +15,7 @@ import pyarrow as pa
 from tiebreak.errors import TiebreakError
 from tiebreak.recipe.values import Role
 from tiebreak.votes.formats import containers
+from tiebreak.votes.formats.candidates import RANK, is_candidates
 from tiebreak.votes.formats.dialog import RowError
 from tiebreak.votes.formats.record_formats import (
     COLUMNS,
@@ -232,7 +233,9 @@ def _unknown(path: Path, sample: list[Row], good: list[Record]) -> NoReturn:
     if not good:
         raise TiebreakError(f"none of the first {len(sample)} rows of {path} can be read: {sample[0][1]}")
     found = ", ".join(sorted(set().union(*good)))
-    known = (f"  {', '.join(record_format.needs)}" for record_format in RECORD_FORMATS)
+    known = [f"  {', '.join(record_format.needs)}" for record_format in RECORD_FORMATS]
+    if any(map(is_candidates, good)):
+        known.append(RANK)
     raise TiebreakError(
         f"{path} has the columns {found:.500}. Needed is one of these sets, the first two with winner, "
         f"or with winner_model_a, winner_model_b, winner_tie, or with p_a, p_b, p_tie:",

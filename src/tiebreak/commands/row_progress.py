@@ -1,4 +1,4 @@
-"""Progress of a prediction: pairs done, of how many, on stderr."""
+"""Progress through the rows of files: how many are done, of how many, on stderr."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from tiebreak.terminal import Terminal
 
 
 class Progress:
-    """Pairs done, of how many if that is known, on stderr."""
+    """Rows done, of how many if that is known, on stderr."""
 
     def __init__(self, name: str, folder: Path, total: int | None) -> None:
         self._name, self._folder, self._total = name, folder, total
@@ -28,13 +28,13 @@ class Progress:
         self._display.__exit__()
 
     def within(self, before: int, count: int, share: float) -> None:
-        """Note a share of the `count` pairs that come after `before` others."""
+        """Note a share of the `count` rows that come after `before` others."""
         self.reach(before + int(share * count))
 
     def reach(self, done: int) -> None:
-        """Note how many pairs are done; what is less than before counts as before."""
+        """Note how many rows are done; what is less than before counts as before."""
         self._done = max(self._done, done)
-        self._reporter("predicting", self._done, max(self._total or 0, self._done), "pairs")
+        self._reporter("judging", self._done, max(self._total or 0, self._done), "rows")
         self._display.refresh({self._name: self._folder})
 
 
