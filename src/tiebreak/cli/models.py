@@ -9,12 +9,23 @@ from typing import Annotated, Any, Literal
 import typer
 
 from tiebreak import terminal
-from tiebreak.cli.options import AsJson, Device, Precision, Sets, Weights, shard_of, weights_of
+from tiebreak.cli.options import (
+    AsJson,
+    Columns,
+    Device,
+    Precision,
+    Sets,
+    Values,
+    Weights,
+    shard_of,
+    weights_of,
+)
 from tiebreak.commands import outputs
 from tiebreak.commands.table import show, show_verdict
 from tiebreak.engine.signals import Stop
 from tiebreak.errors import TiebreakError
 from tiebreak.output import new_file
+from tiebreak.votes.formats.mapping import parse
 
 
 def predict(
@@ -43,6 +54,8 @@ def predict(
     shard: Annotated[
         str, typer.Option(help="K/N: only the K-th of N parts; whichever ends last writes the output.")
     ] = "1/1",
+    map_: Columns = None,
+    values: Values = None,
     device: Device = None,
     precision: Precision = "auto",
     set_: Sets = None,
@@ -60,8 +73,9 @@ def predict(
         raise TiebreakError("--weights and --fit exclude each other: weights are given or fitted")
     models, inputs = outputs.models_and_pairs(where, set_ or ())
     outputs.refuse_unused(set_, where[: len(models)])
+    mapping = parse(map_ or (), values or ())
     if fit:
-        warn_of_seen(models, read_whole(fit, "votes"))
+        warn_of_seen(models, read_whole(fit, "votes", mapping))
     request = prediction.Request(
         models,
         inputs,
@@ -73,6 +87,7 @@ def predict(
         shard_of(shard),
         format_ == "kaggle",
         strict,
+        mapping=mapping,
     )
     stop = Stop().install()
     outcome = prediction.predict(request, stop)
@@ -98,6 +113,8 @@ def evaluate(
     weights: Weights = None,
     samples: Annotated[int, typer.Option(min=2, max=1_000_000, help="Bootstrap samples.")] = 1000,
     confidence: Annotated[float, typer.Option(min=0.01, max=0.999, help="Of the intervals.")] = 0.95,
+    map_: Columns = None,
+    values: Values = None,
     device: Device = None,
     precision: Precision = "auto",
     set_: Sets = None,
@@ -117,7 +134,12 @@ def evaluate(
     outputs.refuse_unused(set_, predictions)
     predict = partial(outputs.predict_table, device=device, precision=precision, overrides=set_ or ())
     found = compare_predictions(
-        predictions, labels, Bootstrap(samples, confidence), weights_of(weights), predict
+        predictions,
+        labels,
+        Bootstrap(samples, confidence),
+        weights_of(weights),
+        predict,
+        parse(map_ or (), values or ()),
     )
     rows = [
         {"predictions": scored.name, "metric": metric, **figure, "rows": scored.rows}

@@ -18,6 +18,13 @@ Device = Annotated[str | None, typer.Option(help="cpu or cuda.")]
 Precision = Annotated[
     str, typer.Option(help="auto, fp32, bf16, fp16, or fp8, which is fastest on Hopper and later.")
 ]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option("--map", help="Columns of other names: prompt=question,response_a=output_1,winner=label."),
+]
+Values = Annotated[
+    list[str] | None, typer.Option("--values", help="What values of winner mean: 'A>B=a,B>A=b,A=B=tie'.")
+]
 Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of the votes and models that are made up.")]
 On = Annotated[Literal["local", "slurm"], typer.Option(help="This machine, or jobs of a Slurm cluster.")]
 

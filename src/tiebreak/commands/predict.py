@@ -27,9 +27,10 @@ from tiebreak.engine.workspace import content_fingerprint
 from tiebreak.errors import Interrupted, TiebreakError
 from tiebreak.hashes import file_digest
 from tiebreak.output import new_file, new_folder, replacing
-from tiebreak.votes.formats import containers, hub_datasets, pairs
+from tiebreak.votes.formats import containers, hub_datasets, pairs, readers
+from tiebreak.votes.formats.mapping import NO_MAP, ColumnMap
 from tiebreak.votes.formats.pairs import Pair, PairFile
-from tiebreak.votes.formats.readers import record_batch
+from tiebreak.votes.formats.readers import read_whole, record_batch
 from tiebreak.votes.schema import LABELS
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Request:
     """What to predict: by which models, weighted how, of which files.
 
     shard: (k, n), the k-th of every n pieces, counted from 0. kaggle: a submission's columns alone. strict: a row that
-    cannot be judged is an error.
+    cannot be judged is an error. mapping: of the inputs' columns.
     """
 
     models: Sequence[Path]
@@ -63,6 +64,7 @@ class Request:
     kaggle: bool = False
     strict: bool = False
     score_tokens: int = 16384
+    mapping: ColumnMap = NO_MAP
 
 
 @dataclass
@@ -102,7 +104,7 @@ def predict(request: Request, stop: Callable[[], bool] = lambda: False) -> Outco
     _check_paths(request)
     ensemble = Ensemble(request.models, request.weights, request.device, precision=request.precision)
     if request.fit:
-        ensemble.fit(request.fit)
+        ensemble.fit(read_whole(request.fit, "votes", request.mapping))
     weights = ensemble.weights_.tolist()
     if request.output == STANDARD:
         outcome = _stream(request, weights, stop)
@@ -129,6 +131,7 @@ def _check_paths(request: Request) -> None:
 
 def _to_file(request: Request, weights: Sequence[float], stop: Callable[[], bool]) -> Outcome:
     files = _files(request)
+    readers.require_mapped(files, request.mapping, labelled=False)
     unfinished = Unfinished(request.output, _job(request, files, weights))
     outcome, pieces = Outcome(), 0
     try:
@@ -168,6 +171,7 @@ def _job(request: Request, files: Sequence[Path], weights: Sequence[float]) -> d
         "the models": [file_digest(model / package.NAME) for model in request.models],
         "the weights": list(weights),
         "the inputs": [[path.name, _fingerprint(path)] for path in files],
+        "the mapping": [sorted(request.mapping.columns.items()), sorted(request.mapping.values.items())],
         "the precision": request.precision,
         "the size of a piece": [PIECE, _PIECE_CHARS],
     }
@@ -186,7 +190,7 @@ def _predict_pieces(
     outcome, number = Outcome(), 0
     name = "predict" if len(request.models) == 1 else f"predict, model {model + 1} of {len(request.models)}"
     with Progress(name, unfinished.folder, count_rows(files)) as progress:
-        for number, piece in enumerate(_pieces(files), 1):
+        for number, piece in enumerate(_pieces(files, request.mapping), 1):
             if stop():
                 raise Interrupted
             if request.kaggle:
@@ -208,11 +212,11 @@ def _load(request: Request, model: int) -> "Judge":
     return load_judge(request.models[model], request.device, request.score_tokens, request.precision)
 
 
-def _pieces(files: Sequence[Path]) -> Iterator[list[Pair]]:
+def _pieces(files: Sequence[Path], mapping: ColumnMap) -> Iterator[list[Pair]]:
     """All pairs in pieces, the same ones each time. Raises TiebreakError if some files hold preferences and others not."""
     piece: list[Pair] = []
     chars = 0
-    for pair in chain.from_iterable(_alike(map(pairs.read_file, files))):
+    for pair in chain.from_iterable(_alike(pairs.read_file(path, mapping) for path in files)):
         piece.append(pair)
         chars += _chars(pair)
         if len(piece) == PIECE or chars >= _PIECE_CHARS:
@@ -268,7 +272,7 @@ def _join(
     from tiebreak.stats.blend import weighted
 
     def rows() -> Iterator[dict[str, Any]]:
-        for number, piece in enumerate(_pieces(files)):
+        for number, piece in enumerate(_pieces(files, request.mapping)):
             p_NMC = np.stack([unfinished.read(m, number) for m in range(len(weights))], axis=1)
             yield from output_rows(piece, weighted(np.array(weights), p_NMC), request.kaggle, errors)
 
@@ -296,9 +300,11 @@ def _stream(request: Request, weights: Sequence[float], stop: Callable[[], bool]
     out: BinaryIO = getattr(sys.stdout, "unguarded", sys.stdout).buffer
     judges = [_load(request, m) for m in range(len(request.models))]
     if list(request.inputs) == [STANDARD]:
-        found = _arriving(PairFile(STANDARD, containers.arriving(sys.stdin.buffer), enough=1))
+        found = _arriving(PairFile(STANDARD, containers.arriving(sys.stdin.buffer), 1, request.mapping))
     else:
-        found = _pieces(containers.expand(request.inputs))
+        files = containers.expand(request.inputs)
+        readers.require_mapped(files, request.mapping, labelled=False)
+        found = _pieces(files, request.mapping)
     for piece in found:
         if request.kaggle:
             _require_sides(piece)

@@ -12,9 +12,9 @@ from typing import NamedTuple
 from tiebreak.errors import TiebreakError
 from tiebreak.votes.formats import containers
 from tiebreak.votes.formats.dialog import RowError
+from tiebreak.votes.formats.mapping import NO_MAP, ColumnMap
 from tiebreak.votes.formats.readers import detected, votes_in
 from tiebreak.votes.formats.record_formats import (
-    CHOSEN,
     COMPLETIONS,
     Vote,
     content_id,
@@ -44,8 +44,8 @@ class Pair(NamedTuple):
 class PairFile:
     """The pairs of one file, read once or again. `of_preferences`: its columns are `chosen` and `rejected`."""
 
-    def __init__(self, path: Path, rows: Iterator[Row], enough: int) -> None:
-        found = detected(path, rows, labelled=False, enough=enough)
+    def __init__(self, path: Path, rows: Iterator[Row], enough: int, mapping: ColumnMap = NO_MAP) -> None:
+        found = detected(path, rows, labelled=False, enough=enough, mapping=mapping)
         if found is None:
             raise TiebreakError(f"no rows in {path}; a pair needs prompt, response_a and response_b")
         self.path = path
@@ -56,7 +56,7 @@ class PairFile:
                 f"{path} has several answers in a row, and a row here is one pair: two columns with the answers, "
                 "such as response_a and response_b, or chosen and rejected"
             )
-        self.of_preferences = self._format is CHOSEN
+        self.of_preferences = self._format.is_preference
 
     def __iter__(self) -> Iterator[Pair]:
         for row, record in self._rows:
@@ -74,9 +74,9 @@ class PairFile:
         return Pair(own, shown, self.of_preferences, swapped=shown is not vote)
 
 
-def read_file(path: Path) -> PairFile:
+def read_file(path: Path, mapping: ColumnMap = NO_MAP) -> PairFile:
     """The pairs of a file of any format that `readers` knows.
 
     Raises TiebreakError for a file that is missing, empty, of no known format, or breaks off.
     """
-    return PairFile(path, containers.records(path), enough=50)
+    return PairFile(path, containers.records(path), enough=50, mapping=mapping)
