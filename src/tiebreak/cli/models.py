@@ -89,6 +89,7 @@ def predict(
         strict,
         mapping=mapping,
     )
+    replaced = ", in place of the file that was there" if output.is_file() else ""
     stop = Stop().install()
     outcome = prediction.predict(request, stop)
     if not outcome.finished and output == prediction.STANDARD:
@@ -97,7 +98,8 @@ def predict(
     shown = f", weights {', '.join(f'{weight:.4g}' for weight in outcome.weights)}" if len(models) > 1 else ""
     say = terminal.note if output == prediction.STANDARD else terminal.result
     if outcome.finished:
-        say(f"{output}: {outcome.rows} rows{shown}")
+        place = "standard output" if output == prediction.STANDARD else output
+        say(f"{place}: {outcome.rows} rows{replaced}{shown}")
     else:
         say(f"{output}: shard {shard} is done; the shard that ends last writes the file{shown}")
     if outcome.unjudged:

@@ -27,7 +27,7 @@ from tiebreak.engine.workspace import content_fingerprint
 from tiebreak.errors import Interrupted, TiebreakError
 from tiebreak.hashes import file_digest
 from tiebreak.output import new_file, new_folder, replacing
-from tiebreak.votes.formats import containers, hub_datasets, pairs, readers
+from tiebreak.votes.formats import containers, hub_datasets, pairs
 from tiebreak.votes.formats.mapping import NO_MAP, ColumnMap
 from tiebreak.votes.formats.pairs import Pair, PairFile
 from tiebreak.votes.formats.readers import read_whole, record_batch
@@ -131,7 +131,6 @@ def _check_paths(request: Request) -> None:
 
 def _to_file(request: Request, weights: Sequence[float], stop: Callable[[], bool]) -> Outcome:
     files = _files(request)
-    readers.require_mapped(files, request.mapping, labelled=False)
     unfinished = Unfinished(request.output, _job(request, files, weights))
     outcome, pieces = Outcome(), 0
     try:
@@ -302,9 +301,7 @@ def _stream(request: Request, weights: Sequence[float], stop: Callable[[], bool]
     if list(request.inputs) == [STANDARD]:
         found = _arriving(PairFile(STANDARD, containers.arriving(sys.stdin.buffer), 1, request.mapping))
     else:
-        files = containers.expand(request.inputs)
-        readers.require_mapped(files, request.mapping, labelled=False)
-        found = _pieces(files, request.mapping)
+        found = _pieces(containers.expand(request.inputs), request.mapping)
     for piece in found:
         if request.kaggle:
             _require_sides(piece)

@@ -68,8 +68,8 @@ class Winners:
             with suppress(TypeError, ValueError, OverflowError):
                 return self.scale(float(value))
         if len(key) > _LONGEST_NAMED or "." in key:  # as many kinds as rows, else
-            raise RowError("unknown winner, none of a, b, tie", f"{value!r:.40}")
-        raise RowError(f"unknown winner: {value!r}, none of a, b, tie; if it is a tie: --values '{key}=tie'")
+            raise RowError("unknown winner; valid: a, b, tie", f"{value!r:.40}")
+        raise RowError(f"unknown winner: {value!r}; valid: a, b, tie (or --values '{key}=tie')")
 
 
 def is_labelled(columns: set[str]) -> bool:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from tiebreak.errors import TiebreakError
 from tiebreak.votes.formats import containers
 from tiebreak.votes.formats.dialog import RowError
-from tiebreak.votes.formats.mapping import NO_MAP, ColumnMap
+from tiebreak.votes.formats.mapping import NO_MAP, ColumnMap, require_columns
 from tiebreak.votes.formats.readers import detected, votes_in
 from tiebreak.votes.formats.record_formats import (
     COMPLETIONS,
@@ -42,7 +42,10 @@ class Pair(NamedTuple):
 
 
 class PairFile:
-    """The pairs of one file, read once or again. `of_preferences`: its columns are `chosen` and `rejected`."""
+    """The pairs of one file, read once or again. `of_preferences`: its answers are a chosen and a rejected one.
+
+    Raises TiebreakError for a file without rows, of no known format, or without a mapped column.
+    """
 
     def __init__(self, path: Path, rows: Iterator[Row], enough: int, mapping: ColumnMap = NO_MAP) -> None:
         found = detected(path, rows, labelled=False, enough=enough, mapping=mapping)
@@ -51,6 +54,7 @@ class PairFile:
         self.path = path
         self._format, options, self._rows = found
         self._options = replace(options, random_sides=False)
+        require_columns({str(path): options.fields.names.own}, mapping, labelled=False)
         if self._format is COMPLETIONS:
             raise TiebreakError(
                 f"{path} has several answers in a row, and a row here is one pair: two columns with the answers, "

@@ -144,10 +144,10 @@ def read_whole(path: Path, role: Role, mapping: ColumnMap = NO_MAP) -> pa.Table:
     table, rejects = read_all([path], role, mapping)
     if len(rejects):
         first = rejects.slice(0, 1).to_pylist()[0]
-        kinds = summary(Counter(rejects["kind"].to_pylist()))
+        kinds = Counter(rejects["kind"].to_pylist())
         raise TiebreakError(
             f"{len(rejects)} of the rows in {path} cannot be read, the first is row {first['row']}: "
-            f"{first['reason']}; mend or remove them. In all: {kinds}"
+            f"{first['reason']}; mend or remove them{f' (in all {summary(kinds)})' if len(kinds) > 1 else ''}"
         )
     if not len(table):
         raise TiebreakError(f"no rows in {path}; a pair needs prompt, response_a and response_b")
@@ -260,6 +260,7 @@ def _unknown(path: Path, sample: list[Row], good: list[Record], mapping: ColumnM
     if not good:
         raise TiebreakError(f"none of the first {len(sample)} rows of {path} can be read: {sample[0][1]}")
     columns: set[str] = set().union(*good)
+    require_columns({str(path): columns}, mapping, labelled=False)
     known = (f"  {', '.join(record_format.needs)}" for record_format in RECORD_FORMATS)
     unclear = fields_of(columns, mapping).names.unclear
     raise TiebreakError(
