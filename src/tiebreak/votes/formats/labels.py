@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 from tiebreak.votes.formats.dialog import RowError
@@ -61,6 +62,8 @@ class Winners:
 
     def label(self, value: Any) -> Probabilities:
         """The label of a value. Raises RowError for one that is not known, of a kind of its own if it is short."""
+        if not isinstance(value, str | int | float | Decimal):
+            raise RowError("unknown winner; valid: a, b, tie", type(value).__name__)
         key = value_key(value)
         if found := self.values.get(key) or _HARD.get(key):
             return found

@@ -16,6 +16,8 @@ Side = tuple[Turns, Turns]
 """The questions and answers of one side."""
 
 _NAMED_TAGS = ("language", "domain")
+_TRUE_TAGS = {"category_tag": "category", "occupational_tags": "occupation"}
+_TAGS = {*_NAMED_TAGS, *_TRUE_TAGS, "is_code"}
 
 
 def arena_sides(record: Record) -> tuple[Side, Side]:
@@ -91,19 +93,22 @@ def swift_preference(record: Record) -> Record:
 
 def tags(record: Record) -> list[str] | None:
     """What a vote is about, by the columns that say so; None if there are none."""
+    if not record.keys() & _TAGS:
+        return None
     found = [
         f"{name}: {value}" for name in _NAMED_TAGS if isinstance(value := record.get(name), str) and value
     ]
     if isinstance(is_code := record.get("is_code"), bool):
         found.append("code" if is_code else "no code")
-    for column, name in (("category_tag", "category"), ("occupational_tags", "occupation")):
+    for column, name in _TRUE_TAGS.items():
         found += (f"{name}: {tag.replace('_', ' ')}" for tag in _true_keys(record.get(column)))
     return list(map(clean, dict.fromkeys(found))) or None
 
 
 def _true_keys(tree: Any) -> Iterator[str]:
-    """The keys of nested dicts whose value is true."""
-    for key, value in tree.items() if isinstance(tree, dict) else ():
-        if value is True:
-            yield str(key)
-        yield from _true_keys(value)
+    """The keys whose value is true, in a dict and in the dicts in it."""
+    branches = [tree, *tree.values()] if isinstance(tree, dict) else []
+    for branch in branches:
+        yield from (
+            (str(key) for key, value in branch.items() if value is True) if isinstance(branch, dict) else ()
+        )
