@@ -40,6 +40,26 @@ def arena(n: int) -> Row:
     return {"question_id": f"row-{n}", "winner": "tie", "conversation_a": chat, "conversation_b": chat}
 
 
+def session(n: int) -> Row:
+    """LM Arena's shape of 2025: parts, earlier turns, a session, tags."""
+    user, bot = (
+        {"role": role, "content": [{"type": "text", "text": f"größer {n}"}]} for role in ("user", "assistant")
+    )
+    turns = [{"user": user, "model_side_a": bot, "model_side_b": bot}] * 2
+    row = {
+        "id": f"row-{n}",
+        "winner": "both_bad",
+        "conversation_a": [user, bot],
+        "conversation_b": [user, bot],
+    }
+    about = {"language": "de", "is_code": True, "category_tag": {"math_v0.1": {"math": True}}}
+    return row | about | {"evaluation_session_id": "s", "full_conversation": turns}
+
+
+def numbered(n: int) -> Row:
+    return {"question": f"why {n}?", "output_1": "a; b", "output_2": "naïve", "preference": 1.25}
+
+
 def preference(n: int) -> Row:
     dialogs = {side: f"\n\nHuman: {n}\n\nAssistant: {side}" for side in ("chosen", "rejected")}
     return {"id": f"row-{n}", **dialogs}
@@ -86,6 +106,8 @@ FILES = {
     "lines": as_lines(pair),
     "lines-arena": as_lines(arena),
     "lines-preference": as_lines(preference),
+    "lines-session": as_lines(session),
+    "csv-numbered": as_csv(numbered),
     "lines-scored": as_lines(scored),
     "array": as_array(pair),
     "array-line": as_array(arena, None),
@@ -142,5 +164,5 @@ def _ingest(path: Path, folder: Path) -> None:
     assert pq.read_table(folder / "ingested" / "rejects.parquet").num_rows == made["rejects"]
 
 
-LINES = {"lines", "lines-arena", "lines-preference", "lines-scored"}
+LINES = {"lines", "lines-arena", "lines-preference", "lines-session", "lines-scored"}
 TARGETS: dict[str, Target] = {name: partial(damaged_votes, name) for name in FILES}

@@ -256,7 +256,7 @@ def test_votes_and_seeds_out_of_range_name_the_option(
 
 
 def test_a_full_disk_is_one_clear_error(tiebreak, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(cli, "init_recipe", full)

@@ -16,6 +16,7 @@ from typing import BinaryIO
 from tiebreak.errors import TiebreakError, nearest
 
 _PREFIX, _SUFFIX = ".tiebreak-", ".partial"
+_COMPRESSED = (".gz", ".zst", ".bz2", ".xz", ".zip")
 _ABANDONED_SECONDS = 3600.0
 """Nobody writes any more to a file or folder under a temporary name that is this old."""
 
@@ -25,6 +26,8 @@ def new_file(path: Path, suffixes: Sequence[str], inputs: Iterable[Path] = ()) -
 
     Raises TiebreakError for another suffix, a folder, one of the `inputs`, and a folder without write permission.
     """
+    if path.suffix in _COMPRESSED:
+        raise TiebreakError(f"cannot write {path} compressed; name a file that ends in {', '.join(suffixes)}")
     if path.suffix not in suffixes:
         raise TiebreakError(f"cannot write {path}: {nearest(path.suffix, suffixes)}")
     if path.is_dir():

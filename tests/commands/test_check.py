@@ -13,6 +13,7 @@ from tiebreak.engine.task_runner import run_task
 from tiebreak.engine.workspace import Workspace
 from tiebreak.recipe.schema import Split
 from tiebreak.votes import synthetic
+from tiebreak.votes.formats.mapping import parse
 
 TIEBREAK = Path(sys.executable).parent / "tiebreak"
 
@@ -24,6 +25,28 @@ def test_files_and_the_page(tiebreak, tmp_path: Path) -> None:
     assert code == 0, err
     assert "votes.parquet" in out
     assert "preferences.parquet" in (tmp_path / "card.html").read_text()
+    assert f"written: {tmp_path / 'card.html'}" in err
+
+
+def test_columns_and_values_are_mapped(tiebreak, tmp_path: Path) -> None:
+    rows = [{"question": f"q {n}", "output_1": "x", "output_2": "y", "vote": n % 3} for n in range(30)]
+    (tmp_path / "votes.json").write_text(json.dumps(rows))
+    mapping = ("--map", "winner=vote", "--values", "0=a,1=b,2=tie")
+    code, out, err = tiebreak("check", tmp_path / "votes.json", "--json", *mapping)
+    assert code == 0, err
+    assert json.loads(out)["files"][0]["labels"] == {"a": 10, "b": 10, "tie": 10}
+    code, out, err = tiebreak("check", tmp_path / "votes.json", "--map", "winner=vote", "--values", "0=a,1=b")
+    assert "unknown winner: 2; valid: a, b, tie (or --values '2=tie')" in " ".join(out.split())
+    recipe = init_recipe(
+        tmp_path / "run", "sc4000", [tmp_path / "votes.json"], mapping=parse(mapping[1:2], mapping[3:])
+    )
+    work = Workspace(recipe)
+    assert check_recipe(work).labelled == 30
+    other = Workspace(recipe, ["data.values={0: b, 1: a, 2: tie}"])
+    assert other.key(other.find("ingest/votes")) != work.key(work.find("ingest/votes"))
+    code, _, err = tiebreak("check", recipe, *mapping)
+    assert code == 2
+    assert "in a recipe they are data.columns and data.values" in err
 
 
 def test_a_recipe_names_its_own_files_and_tokenizer(tiebreak, tmp_path: Path) -> None:

@@ -2,15 +2,17 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tiebreak.commands import init as start_module
-from tiebreak.commands.init import init_recipe, preset_text
+from tiebreak.commands.init import MADE_UP, init_recipe, preset_text
 from tiebreak.engine.planner import plan
 from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import TiebreakError
 from tiebreak.recipe import loader, schema
+from tiebreak.votes.formats.mapping import parse
 
 PAIR = {"prompt": "q", "response_a": "x", "response_b": "y", "winner": "tie"}
 
@@ -147,3 +149,31 @@ def test_only_tiny_has_synthetic_votes(tmp_path: Path) -> None:
     with pytest.raises(TiebreakError, match="--synthetic is for the preset tiny; give sc4000 files"):
         init_recipe(tmp_path / "new", "sc4000", synthetic=200)
     assert not (tmp_path / "new").exists()
+
+
+def test_files_of_every_role_and_their_mapping(tmp_path: Path) -> None:
+    pair = {"question": "q", "output_1": "x", "output_2": "y"}
+    (tmp_path / "v.json").write_text(json.dumps([pair | {"label": label} for label in (0, 1, 2)]))
+    (tmp_path / "p.json").write_text(json.dumps([pair]))
+    files = {
+        role: [tmp_path / f"{name}.json"]
+        for role, name in (("extra", "v"), ("unlabelled", "p"), ("test", "p"))
+    }
+    mapping = parse(["winner=label"], ["0=a,1=b,2=tie"])
+    path = init_recipe(tmp_path / "n", "sc4000", [tmp_path / "v.json"], **files, mapping=mapping)
+    data = loader.load(path).data
+    assert (data.extra, data.test) == ((str(tmp_path / "v.json"),), (str(tmp_path / "p.json"),))
+    assert data.unlabelled == data.test
+    assert (data.columns, data.values) == ({"winner": "label"}, {"0": "a", "1": "b", "2": "tie"})
+    with pytest.raises(TiebreakError, match=r"no column 'labl' in .*; did you mean 'label'"):
+        init_recipe(tmp_path / "m", "sc4000", [tmp_path / "v.json"], mapping=parse(["winner=labl"], []))
+    with pytest.raises(TiebreakError, match="--extra come with votes of your own: --votes FILE"):
+        init_recipe(tmp_path / "m", "tiny", extra=[tmp_path / "v.json"])
+    assert not (tmp_path / "m").exists()
+
+
+def test_made_up_votes_are_called_so(tiebreak: Any, tmp_path: Path) -> None:
+    code, _, err = tiebreak("init", tmp_path / "new", "--synthetic", "100")
+    assert code == 0
+    assert MADE_UP in err
+    assert f"# {MADE_UP}" in (tmp_path / "new" / "recipe.yaml").read_text()

@@ -358,6 +358,53 @@ def test_a_pipe_that_breaks_off_is_no_bad_row(
         predict(Request([model], [STANDARD], STANDARD, device="cpu"))
 
 
+def test_a_table_on_standard_input_is_said_to_be_none(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = b"prompt,response_a,response_b\np,x,y\n"
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(table)))
+    monkeypatch.setattr(sys, "stdout", SimpleNamespace(buffer=io.BytesIO()))
+    with pytest.raises(
+        TiebreakError, match=r"takes JSON Lines.* begins with prompt,response_a,response_b; write CSV"
+    ):
+        predict(Request([model], [STANDARD], STANDARD, device="cpu"))
+
+
+def test_columns_of_other_names_stay_and_are_judged_alike(
+    tiebreak: Callable[..., tuple[int, str, str]], model: Path, tmp_path: Path
+) -> None:
+    plain = write(tmp_path / "in.jsonl", [row | {"winner": "tie"} for row in rows(5)])
+    names = {"prompt": "ask", "response_a": "left", "response_b": "right", "winner": "vote"}
+    renamed = [{names.get(name, name): value for name, value in row.items()} for row in rows(5)]
+    other = write(tmp_path / "other.jsonl", [row | {"vote": "draw"} for row in renamed])
+    mapping = (
+        "--map",
+        ",".join(f"{field}={column}" for field, column in names.items()),
+        "--values",
+        "draw=tie",
+    )
+    assert predict(Request([model], [plain], tmp_path / "p.jsonl", device="cpu")).rows == 5
+    for said in ("5 rows", "5 rows, in place of the file that was there"):
+        code, out, err = tiebreak("predict", model, other, "-o", tmp_path / "q.jsonl", *mapping)
+        assert code == 0, err
+        assert out.strip().endswith(f"q.jsonl: {said}")
+    found = read(tmp_path / "q.jsonl")
+    assert [{name: row[name] for name in ("left", "right", "vote")} for row in found] == [
+        {"left": row["left"], "right": row["right"], "vote": "draw"} for row in renamed
+    ]
+    np.testing.assert_allclose(probabilities(found), probabilities(read(tmp_path / "p.jsonl")), atol=1e-6)
+    scores = []
+    for arguments in ((tmp_path / "q.jsonl", other, *mapping), (tmp_path / "p.jsonl", plain)):
+        code, out, err = tiebreak("evaluate", *arguments, "--json")
+        assert code == 0, err
+        scores.append(
+            {row["metric"]: row["value"] for row in json.loads(out)["rows"] if "jsonl" in row["predictions"]}
+        )
+    assert scores[0] == pytest.approx(scores[1])
+    code, _, err = tiebreak("predict", model, other, "-o", tmp_path / "r.jsonl", "--map", "prompt=asked")
+    assert code == 2
+    assert "no column 'asked' in" in err
+    assert "did you mean 'ask'?" in err
+
+
 def test_a_shard_without_pieces_leaves_nothing(model: Path, tmp_path: Path) -> None:
     source = write(tmp_path / "in.jsonl", rows(3))
     shards = [
@@ -374,6 +421,7 @@ def test_a_shard_without_pieces_leaves_nothing(model: Path, tmp_path: Path) -> N
     [
         ([STANDARD, Path("more.jsonl")], "out.jsonl", "standard input .-. comes alone"),
         ([Path("in.jsonl")], "out.txt", "Valid: .csv, .jsonl, .parquet"),
+        ([Path("in.jsonl")], "out.jsonl.gz", "compressed; name a file that ends in .jsonl, .csv, .parquet"),
         ([Path("nowhere.jsonl")], "out.jsonl", "no file at nowhere.jsonl"),
     ],
 )

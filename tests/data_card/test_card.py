@@ -40,7 +40,10 @@ def test_counts_of_a_small_set(tmp_path):
     path = write(tmp_path / "votes", [*votes, {"id": "bad"}, vote(99, "nobody")])
     card = build_card({"votes": [path]})
     assert (card.files[0].records, card.files[0].votes) == (32, 30)
-    assert card.files[0].rejects == {"missing columns": 1, "unknown winner": 1}
+    assert card.files[0].rejects == {
+        "missing columns": 1,
+        "unknown winner: 'nobody'; valid: a, b, tie (or --values 'nobody=tie')": 1,
+    }
     assert card.labels["tie"].value == pytest.approx(1 / 3)
     assert card.files[0].labels == {"a": 10, "b": 10, "tie": 10}
     assert card.voted_groups == card.groups == 30
@@ -122,7 +125,9 @@ def test_a_set_without_labels_or_models_has_a_card(tmp_path):
 
 
 def test_nothing_usable_is_an_error(tmp_path):
-    with pytest.raises(TiebreakError, match="no usable votes in votes: 2 unknown winner"):
+    with pytest.raises(
+        TiebreakError, match="no usable votes in votes: 1 unknown winner: 'x'; valid: a, b, tie"
+    ):
         build_card({"votes": [write(tmp_path / "votes", [vote(1, "x"), vote(2, "y")])]})
 
 

@@ -127,3 +127,17 @@ def test_answers_are_sliced_by_the_length_of_both(random):
     )
     rows = {item["name"]: item["rows"] for item in found["answers"]}
     assert rows == {"500 to 2,000 characters": 120, "2,000 to 5,000 characters": 120}
+
+
+def test_votes_are_sliced_by_each_of_their_tags():
+    random = np.random.default_rng(0)
+    pair = {"prompt": ["why?"], "response_a": ["x"], "response_b": ["y"]}
+    tags = [["code"] * (n % 2) + ["math"] * (n % 3 == 0) or None for n in range(N)]
+    p_NC = random.dirichlet([1, 1, 1], size=N)
+    votes = table_of([pair | {"tags": found} for found in tags])
+    found = bias.slices_by_kind(votes, p_NC, PRIOR, truth(np.zeros(N, int)), BOOTSTRAP)
+    loss = {item["name"]: item["log_loss"]["value"] for item in found["tags"]}
+    assert {item["name"]: item["rows"] for item in found["tags"]} == {"code": N // 2, "math": N // 3}
+    assert loss["math"] == pytest.approx(-np.log(p_NC[::3, 0]).mean())
+    without = bias.slices_by_kind(votes.drop(["tags"]), p_NC, PRIOR, truth(np.zeros(N, int)), BOOTSTRAP)
+    assert "tags" not in without

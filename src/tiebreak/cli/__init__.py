@@ -19,10 +19,22 @@ import typer.core
 
 from tiebreak import __version__, plain, terminal
 from tiebreak.cli import models
-from tiebreak.cli.options import AsJson, FoldList, On, RecipeFile, Seed, Sets, Steps, numbers, words
+from tiebreak.cli.options import (
+    AsJson,
+    Columns,
+    FoldList,
+    On,
+    RecipeFile,
+    Seed,
+    Sets,
+    Steps,
+    Values,
+    numbers,
+    words,
+)
 from tiebreak.commands import outputs, sweep
 from tiebreak.commands.demo import demo as run_demo
-from tiebreak.commands.init import FEWEST_VOTES, MOST_VOTES, SYNTHETIC_VOTES, init_recipe, presets
+from tiebreak.commands.init import FEWEST_VOTES, MADE_UP, MOST_VOTES, SYNTHETIC_VOTES, init_recipe, presets
 from tiebreak.commands.status import task_statuses
 from tiebreak.commands.table import show, show_findings, show_verdict
 from tiebreak.engine import local_runner
@@ -40,6 +52,7 @@ from tiebreak.recipe.loader import RECIPE
 from tiebreak.recipe.schema import Recipe
 from tiebreak.slurm import numbered_scripts, requeue
 from tiebreak.slurm.jobs import SlurmJobs
+from tiebreak.votes.formats.mapping import parse
 
 
 class _Commands(typer.core.TyperGroup):
@@ -132,14 +145,35 @@ def init(
     preset: Annotated[str, typer.Option(help=f"One of {', '.join(presets())}.")] = "tiny",
     votes: Annotated[list[Path] | None, typer.Option(help="A file of votes; may be given again.")] = None,
     preferences: Annotated[list[Path] | None, typer.Option(help="Preference pairs for step 1.")] = None,
+    extra: Annotated[list[Path] | None, typer.Option(help="More votes, for the training sides only.")] = None,
+    test: Annotated[list[Path] | None, typer.Option(help="Pairs to predict for a submission.")] = None,
+    unlabelled: Annotated[
+        list[Path] | None, typer.Option(help="Pairs without votes, which the teachers score.")
+    ] = None,
+    map_: Columns = None,
+    values: Values = None,
     synthetic: Annotated[
         int | None,
         typer.Option(min=FEWEST_VOTES, max=MOST_VOTES, help="Make up this many votes, for the preset tiny."),
     ] = None,
     seed: Seed = 0,
 ) -> None:
-    """Write a recipe, in a new folder, from a preset."""
-    terminal.result(init_recipe(name, preset, votes or (), preferences or (), synthetic, seed))
+    """Write a recipe, in a new folder, from a preset. Without --votes its votes are made up."""
+    path = init_recipe(
+        name,
+        preset,
+        votes or (),
+        preferences or (),
+        synthetic,
+        seed,
+        extra=extra or (),
+        unlabelled=unlabelled or (),
+        test=test or (),
+        mapping=parse(map_ or (), values or ()),
+    )
+    terminal.result(path)
+    if preset == "tiny" and not votes:
+        terminal.note(f"{MADE_UP}; with your own: tiebreak init NAME --votes FILE")
 
 
 @app.command()
@@ -148,6 +182,8 @@ def check(
     extra: Annotated[list[Path] | None, typer.Option(help="Extra votes; may be given again.")] = None,
     preferences: Annotated[list[Path] | None, typer.Option(help="Preference pairs.")] = None,
     test: Annotated[list[Path] | None, typer.Option(help="Unlabelled test pairs.")] = None,
+    map_: Columns = None,
+    values: Values = None,
     tokenizer: Annotated[Path | None, typer.Option(help="A model folder, to count tokens with.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the card as HTML too.")] = None,
     set_: Sets = None,
@@ -166,8 +202,13 @@ def check(
 
     if output:
         new_file(output, (".html",), data)
+    mapping = parse(map_ or (), values or ())
     findings = []
     if len(data) == 1 and outputs.recipe_at(data[0]):
+        if mapping:
+            raise TiebreakError(
+                "--map and --values are for files; in a recipe they are data.columns and data.values"
+            )
         work = _workspace(data[0], set_)
         findings = Preflight(work, find_card(card) if card else None, on == "slurm").findings()
         show_findings(findings, as_json)
@@ -183,6 +224,7 @@ def check(
         data_card = check_files(
             {"votes": data, "extra": extra or (), "preferences": preferences or (), "test": test or ()},
             tokenizer,
+            mapping,
         )
     if output:
         view.write_html(data_card, output)
@@ -191,6 +233,8 @@ def check(
         terminal.show_json(data_card.as_dict() | {"preflight": preflight}, indent=2)
     else:
         terminal.show(view.terminal(data_card))
+    if output:
+        terminal.note(f"written: {output}")
     if any(found.level == "error" for found in findings):
         raise typer.Exit(2)
 

@@ -9,12 +9,25 @@ from typing import Annotated, Any, Literal
 import typer
 
 from tiebreak import terminal
-from tiebreak.cli.options import AsJson, Device, Pairs, Precision, Sets, Strict, Weights, shard_of, weights_of
+from tiebreak.cli.options import (
+    AsJson,
+    Columns,
+    Device,
+    Pairs,
+    Precision,
+    Sets,
+    Strict,
+    Values,
+    Weights,
+    shard_of,
+    weights_of,
+)
 from tiebreak.commands import outputs
 from tiebreak.commands.table import show, show_verdict
 from tiebreak.engine.signals import Stop
 from tiebreak.errors import TiebreakError
 from tiebreak.output import new_file
+from tiebreak.votes.formats.mapping import parse
 
 
 def predict(
@@ -43,6 +56,8 @@ def predict(
     shard: Annotated[
         str, typer.Option(help="K/N: only the K-th of N parts; whichever ends last writes the output.")
     ] = "1/1",
+    map_: Columns = None,
+    values: Values = None,
     device: Device = None,
     precision: Precision = "auto",
     set_: Sets = None,
@@ -61,8 +76,9 @@ def predict(
         raise TiebreakError("--weights and --fit exclude each other: weights are given or fitted")
     models, inputs = outputs.models_and_pairs(where, set_ or ())
     outputs.refuse_unused(set_, where[: len(models)])
+    mapping = parse(map_ or (), values or ())
     if fit:
-        warn_of_seen(models, read_whole(fit, "votes"))
+        warn_of_seen(models, read_whole(fit, "votes", mapping))
     request = prediction.Request(
         models,
         inputs,
@@ -74,7 +90,9 @@ def predict(
         shard_of(shard),
         format_ == "kaggle",
         strict,
+        mapping=mapping,
     )
+    replaced = ", in place of the file that was there" if output.is_file() else ""
     stop = Stop().install()
     outcome = prediction.predict(request, stop)
     if not outcome.finished and output == STANDARD:
@@ -83,7 +101,8 @@ def predict(
     shown = f", weights {', '.join(f'{weight:.4g}' for weight in outcome.weights)}" if len(models) > 1 else ""
     say = terminal.note if output == STANDARD else terminal.result
     if outcome.finished:
-        say(f"{output}: {outcome.rows} rows{shown}")
+        place = "standard output" if output == STANDARD else output
+        say(f"{place}: {outcome.rows} rows{replaced}{shown}")
     else:
         say(f"{output}: shard {shard} is done; the shard that ends last writes the file{shown}")
     if outcome.unjudged:
@@ -207,6 +226,8 @@ def evaluate(
     weights: Weights = None,
     samples: Annotated[int, typer.Option(min=2, max=1_000_000, help="Bootstrap samples.")] = 1000,
     confidence: Annotated[float, typer.Option(min=0.01, max=0.999, help="Of the intervals.")] = 0.95,
+    map_: Columns = None,
+    values: Values = None,
     device: Device = None,
     precision: Precision = "auto",
     set_: Sets = None,
@@ -226,7 +247,12 @@ def evaluate(
     outputs.refuse_unused(set_, predictions)
     predict = partial(outputs.predict_table, device=device, precision=precision, overrides=set_ or ())
     found = compare_predictions(
-        predictions, labels, Bootstrap(samples, confidence), weights_of(weights), predict
+        predictions,
+        labels,
+        Bootstrap(samples, confidence),
+        weights_of(weights),
+        predict,
+        parse(map_ or (), values or ()),
     )
     rows = [
         {"predictions": scored.name, "metric": metric, **figure, "rows": scored.rows}

@@ -25,6 +25,13 @@ Pairs = Annotated[
     ),
 ]
 Strict = Annotated[bool, typer.Option(help="End with an error at a row that cannot be judged.")]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option("--map", help="Columns of other names: prompt=question,response_a=output_1,winner=label."),
+]
+Values = Annotated[
+    list[str] | None, typer.Option("--values", help="What values of winner mean: 'A>B=a,B>A=b,A=B=tie'.")
+]
 Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of the votes and models that are made up.")]
 On = Annotated[Literal["local", "slurm"], typer.Option(help="This machine, or jobs of a Slurm cluster.")]
 

@@ -13,6 +13,7 @@ from tiebreak.model import hub
 from tiebreak.pipeline.graph import Source
 from tiebreak.recipe.schema import Split
 from tiebreak.recipe.values import Role
+from tiebreak.votes.formats.mapping import NO_MAP, ColumnMap
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
     from tiebreak.data_card.card import Card
 
 
-def check_files(files: Mapping[Role, Sequence[Path]], tokenizer: Path | None) -> "Card":
+def check_files(
+    files: Mapping[Role, Sequence[Path]], tokenizer: Path | None, mapping: ColumnMap = NO_MAP
+) -> "Card":
     """Build the data card of files by their role; tokens are counted with a model folder's tokenizer, or estimated.
 
     Raises TiebreakError for files that cannot be read.
@@ -28,7 +31,7 @@ def check_files(files: Mapping[Role, Sequence[Path]], tokenizer: Path | None) ->
     from tiebreak.data_card.card import build_card
 
     counting = None if tokenizer is None else hub.tokenizer(str(tokenizer))
-    return build_card(files, counting)
+    return build_card(files, counting, mapping=mapping)
 
 
 def check_recipe(work: Workspace) -> "Card":
@@ -44,7 +47,8 @@ def check_recipe(work: Workspace) -> "Card":
         for role, locations in recipe.data.files().items()
     }
     budgets = sorted({recipe.teach.training.max_tokens, recipe.tta.max_tokens})
-    return build_card(files, _tokenizer(work), budgets, recipe.prompt)
+    mapping = ColumnMap(recipe.data.columns, recipe.data.values)
+    return build_card(files, _tokenizer(work), budgets, recipe.prompt, mapping)
 
 
 def rejection_findings(work: Workspace, card: "Card") -> Iterator[Finding]:

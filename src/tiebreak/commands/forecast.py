@@ -24,6 +24,7 @@ from tiebreak.recipe.models import Model
 from tiebreak.recipe.values import Role
 from tiebreak.votes import parquet
 from tiebreak.votes.formats import readers
+from tiebreak.votes.formats.mapping import ColumnMap
 
 FRAME_TOKENS = 30
 """Tokens of the template, around prompt and answers."""
@@ -105,7 +106,8 @@ class Forecaster:
             yield from parquet.batches(votes, ["prompt", "response_a", "response_b"])
             return
         paths = [self._work.resolve(Source(location)) for location in locations]
-        for batch in readers.read(paths, role, self._recipe.data.pairs_per_prompt):
+        mapping = ColumnMap(self._recipe.data.columns, self._recipe.data.values)
+        for batch in readers.read(paths, role, self._recipe.data.pairs_per_prompt, mapping):
             yield batch.votes
 
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
+from itertools import chain
 from pathlib import Path
 from shutil import rmtree
 
@@ -18,6 +19,7 @@ from tiebreak.output import new_folder, write_atomically
 from tiebreak.recipe.loader import RECIPE, parse
 from tiebreak.recipe.schema import Recipe
 from tiebreak.recipe.values import MAX_SEED, Role
+from tiebreak.votes.formats.mapping import NO_MAP, ColumnMap
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +29,10 @@ FEWEST_VOTES = 100
 """Minimum number of votes for folds and a lockbox."""
 MOST_VOTES = 10_000_000
 """More votes made up than that are taken for a slip of the keyboard."""
+
+MADE_UP = (
+    "the votes are made up (tiebreak.votes.synthetic): what is learned from them says nothing of real ones"
+)
 
 _TINY_FAMILIES = {"models/llama": "llama", "models/qwen": "qwen2", "models/gemma": "gemma2"}
 _TOKENIZER_TEXTS = 20_000
@@ -52,20 +58,35 @@ def init_recipe(
     preferences: Sequence[Path] = (),
     synthetic: int | None = None,
     seed: int = 0,
+    *,
+    extra: Sequence[Path] = (),
+    unlabelled: Sequence[Path] = (),
+    test: Sequence[Path] = (),
+    mapping: ColumnMap = NO_MAP,
 ) -> Path:
     """Write `folder`/recipe.yaml and its inputs: synthetic votes if requested, tiny models for `tiny`.
 
-    The recipe is written last, so a folder with one is complete. Given votes that are few, or of one label, are warned of.
-    Returns its path. Raises TiebreakError for an
-    unknown preset, a file of votes that is missing, damaged or empty, a seed out of range, or a folder that has a
-    recipe already or cannot be written to; then no new file remains.
+    Without votes, those of `tiny` are made up. mapping: of the files' columns. The recipe is written last, so a folder with
+    one is complete. Given votes that are few, or of one label, are warned of. Returns its path. Raises TiebreakError for an unknown preset, a file that is missing, damaged or empty, other files without votes,
+    a seed out of range, or a folder that has a recipe already or cannot be written to; then no new file remains.
     """
     path = folder / RECIPE
     text = preset_text(preset)
+    given: dict[Role, Sequence[Path]] = {
+        "votes": votes,
+        "extra": extra,
+        "preferences": preferences,
+        "unlabelled": unlabelled,
+        "test": test,
+    }
     if path.exists():
         raise TiebreakError(
             f"{path} exists; use it with: tiebreak run {shlex.quote(str(path))}, or name another"
         )
+    if not votes and (others := [f"--{role}" for role, paths in given.items() if paths]):
+        raise TiebreakError(f"{' and '.join(others)} come with votes of your own: --votes FILE")
+    if mapping and not votes:
+        raise TiebreakError("--map and --values are for votes of your own: --votes FILE")
     if preset == "tiny" and not votes and synthetic is None:
         synthetic = SYNTHETIC_VOTES
     if votes and synthetic is not None:
@@ -78,11 +99,10 @@ def init_recipe(
         raise TiebreakError(f"{synthetic} votes are more than can be made up; at most {MOST_VOTES}")
     if not 0 <= seed <= MAX_SEED:
         raise TiebreakError(f"seed {seed} is not in the range 0 to {MAX_SEED}")
-    for file in (*votes, *preferences):
+    for file in chain.from_iterable(given.values()):
         if not file.exists():
             raise TiebreakError(f"no file of votes at {file}")
-    if synthetic is None:
-        text = _with_data(text, votes, preferences)
+    text = _with_data(text, given, mapping) if synthetic is None else _made_up(text)
     name = f"name: {json.dumps(folder.resolve().name)}"
     text = re.sub(r"^name: .*$", lambda _: name, text, count=1, flags=re.M)
     recipe = parse(yaml.safe_load(text), str(path))
@@ -90,11 +110,12 @@ def init_recipe(
         if synthetic is not None:
             _make_votes(folder, synthetic, seed)
         if votes or preset == "tiny":
-            texts, labels = _read([folder / name for name in recipe.data.votes], "votes")
+            texts, labels = _read([folder / name for name in recipe.data.votes], "votes", mapping)
         if votes:
             _warn(labels)
-        if preferences:
-            _read(preferences, "preferences")
+        for role, paths in given.items():
+            if role != "votes" and paths:
+                _read(paths, role, mapping)
         if preset == "tiny":
             _make_models(folder, recipe, texts, seed)
         write_atomically(path, text)
@@ -128,21 +149,30 @@ def _make_votes(folder: Path, votes: int, seed: int) -> None:
     synthetic.write(folder, votes, seed, synthetic.DEMO)
 
 
-def _with_data(text: str, votes: Sequence[Path], preferences: Sequence[Path]) -> str:
+def _with_data(text: str, given: Mapping[Role, Sequence[Path]], mapping: ColumnMap) -> str:
     """The preset with the given data in place of its own."""
-    if not votes:
+    if not given["votes"]:
         return text
-    section = f"data:\n  votes: {_yaml_list(votes)}\n"
-    if preferences:
-        section += f"  preferences: {_yaml_list(preferences)}\n"
-    return re.sub(r"^data:\n(?:[ #].*\n)+", lambda _: section, text, count=1, flags=re.M)
+    lines = [f"{role}: {_yaml_list(paths)}" for role, paths in given.items() if paths]
+    for key, value in (("columns", mapping.columns), ("values", mapping.values)):
+        if value:
+            lines.append(f"{key}: {json.dumps(dict(value), ensure_ascii=False)}")
+    section = "".join(f"  {line}\n" for line in lines)
+    return re.sub(r"^data:\n(?:[ #].*\n)+", lambda _: f"data:\n{section}", text, count=1, flags=re.M)
+
+
+def _made_up(text: str) -> str:
+    """The preset with a comment on its votes."""
+    return re.sub(r"^data:\n", f"# {MADE_UP}\ndata:\n", text, count=1, flags=re.M)
 
 
 def _yaml_list(paths: Sequence[Path]) -> str:
     return json.dumps([str(path.resolve()) for path in paths], ensure_ascii=False)
 
 
-def _read(files_of_votes: Sequence[Path], role: Role) -> tuple[list[str], dict[str, float]]:
+def _read(
+    files_of_votes: Sequence[Path], role: Role, mapping: ColumnMap
+) -> tuple[list[str], dict[str, float]]:
     """Texts of the first votes, and the sums of the labels of all.
 
     Raises TiebreakError if a file is damaged or no vote is usable.
@@ -151,10 +181,12 @@ def _read(files_of_votes: Sequence[Path], role: Role) -> tuple[list[str], dict[s
     from tiebreak.votes.formats import readers
     from tiebreak.votes.schema import probabilities
 
+    if role == "votes":
+        readers.require_mapped(files_of_votes, mapping)
     texts: list[str] = []
     labels = []
     rejects: Counter[str] = Counter()
-    for batch in readers.read(files_of_votes, role):
+    for batch in readers.read(files_of_votes, role, mapping=mapping):
         readers.require_complete(batch.rejects)
         rejects.update(readers.kinds_of(batch.rejects))
         labels.append(probabilities(batch.votes))

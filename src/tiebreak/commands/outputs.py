@@ -134,8 +134,21 @@ def write_report(work: Workspace, output: Path | None = None, more: dict[str, An
     more: further keys for `evaluate.report.render`. Raises TiebreakError if there is no evaluation yet.
     """
     folder = evaluation_folder(work)
-    metrics = read_metrics(folder) | {"facts": run_facts(work)} | (more or {})
+    made_up = {"made_up": True} if _is_made_up(work) else {}
+    metrics = read_metrics(folder) | {"facts": run_facts(work)} | made_up | (more or {})
     return _render(metrics, folder / "metrics.json", output or work.run_dir / "report.html")
+
+
+def _is_made_up(work: Workspace) -> bool:
+    """True if the votes of a recipe are those that `init` made up, beside which their truth lies."""
+    from tiebreak.votes import synthetic
+
+    folder = work.path.parent
+    own = [(folder / location).resolve() for location in work.recipe.data.votes]
+    return (
+        own == [(folder / "data" / "votes.parquet").resolve()]
+        and synthetic.read_parameters(folder) is not None
+    )
 
 
 def report(where: Path, output: Path | None = None, overrides: Sequence[str] = ()) -> Path:

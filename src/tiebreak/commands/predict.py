@@ -18,8 +18,9 @@ from tiebreak.commands.output_rows import ADDED, output_rows, own_types
 from tiebreak.commands.pieces import Compute, Files, Outcome
 from tiebreak.errors import TiebreakError
 from tiebreak.hashes import file_digest
+from tiebreak.votes.formats.mapping import NO_MAP, ColumnMap
 from tiebreak.votes.formats.pairs import Pair, PairFile
-from tiebreak.votes.formats.readers import record_batch
+from tiebreak.votes.formats.readers import read_whole, record_batch
 from tiebreak.votes.schema import LABELS, probabilities, probability_columns
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class Request:
     """What to predict: by which models, weighted how, of which files.
 
     shard: (k, n), the k-th of every n pieces, counted from 0. kaggle: a submission's columns alone. strict: a row that
-    cannot be judged is an error.
+    cannot be judged is an error. mapping: of the inputs' columns.
     """
 
     models: Sequence[Path]
@@ -46,6 +47,7 @@ class Request:
     kaggle: bool = False
     strict: bool = False
     score_tokens: int = 16384
+    mapping: ColumnMap = NO_MAP
 
 
 @dataclass
@@ -68,7 +70,7 @@ def predict(request: Request, stop: Callable[[], bool] = lambda: False) -> Predi
     files.check([request.fit] if request.fit else [])
     ensemble = Ensemble(request.models, request.weights, request.device, precision=request.precision)
     if request.fit:
-        ensemble.fit(request.fit)
+        ensemble.fit(read_whole(request.fit, "votes", request.mapping))
     weights = ensemble.weights_.tolist()
     outcome = pieces.run(_Prediction(request, weights), files, stop)
     return Predicted(**vars(outcome), weights=weights)
@@ -88,11 +90,14 @@ class _Prediction(pieces.Work[Pair]):
         return {
             "the models": [file_digest(model / package.NAME) for model in self._request.models],
             "the weights": list(self._weights),
+            "the mapping": self._request.mapping.as_rows(),
             "the precision": self._request.precision,
         }
 
     def items(self, files: Iterable[Path]) -> Iterator[Pair]:
-        found = (PairFile(path, pieces.records(path), pieces.enough(path)) for path in files)
+        found = (
+            PairFile(path, pieces.records(path), pieces.enough(path), self._request.mapping) for path in files
+        )
         return chain.from_iterable(_alike(found, self._request.kaggle))
 
     def load(self, number: int) -> Compute[Pair]:

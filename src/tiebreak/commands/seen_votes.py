@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tiebreak.engine.artifacts import read_manifest
 from tiebreak.seen import Groups
 from tiebreak.votes import near_duplicates, splits
-from tiebreak.votes.schema import SCHEMA, read_table
+from tiebreak.votes.schema import read_table
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def seen_votes(model: Path, votes: pa.Table) -> NDArray[np.bool_]:
     known = _votes_of(split / "rows.parquet", groups)
     if "preferences" in groups:
         known += _votes_of(split / "preferences.parquet", None)
-    batches = [batch for table in known for batch in table.select(SCHEMA.names).to_batches()]
+    batches = [batch for table in known for batch in table.to_batches()]
     return near_duplicates.compare_votes({"votes": votes.to_batches(), "seen": batches}).overlap_mask(
         "votes", "seen"
     )

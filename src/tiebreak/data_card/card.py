@@ -25,6 +25,7 @@ from tiebreak.stats.clustered import Share, share
 from tiebreak.tokens.truncation import keep_lengths
 from tiebreak.votes import near_duplicates, sample_size
 from tiebreak.votes.formats import containers, readers
+from tiebreak.votes.formats.mapping import NO_MAP, ColumnMap
 from tiebreak.votes.schema import LABELS
 from tiebreak.votes.scripts import SCRIPTS
 
@@ -110,14 +111,16 @@ def build_card(
     tokenizer: "PreTrainedTokenizerBase | None" = None,
     budgets: Sequence[int] = (1024, 2000),
     prompt: Prompt | None = None,
+    mapping: ColumnMap = NO_MAP,
 ) -> Card:
     """Build the data card of files by their role. `{"votes": [path, ...]}` is enough.
 
     Without a tokenizer, tokens are estimated at four bytes each. Overlaps name the files. Raises TiebreakError
-    where votes.formats.readers does, and if there are no votes at all.
+    where votes.formats.readers does, for a mapped column that no file of votes has, and if there are no votes at all.
     """
     prompt = prompt or Prompt()
-    reader = _Reader(tokenizer, budgets, prompt)
+    readers.require_mapped(files.get("votes", ()), mapping)
+    reader = _Reader(tokenizer, budgets, prompt, mapping)
     order = _unique_names(
         [(role, path) for role, paths in files.items() for path in containers.expand(paths)]
     )
@@ -155,9 +158,13 @@ class _Reader:
     """A single pass over files that yields the votes and collects their features."""
 
     def __init__(
-        self, tokenizer: "PreTrainedTokenizerBase | None", budgets: Sequence[int], prompt: Prompt
+        self,
+        tokenizer: "PreTrainedTokenizerBase | None",
+        budgets: Sequence[int],
+        prompt: Prompt,
+        mapping: ColumnMap,
     ) -> None:
-        self.tokenizer, self.prompt = tokenizer, prompt
+        self.tokenizer, self.prompt, self.mapping = tokenizer, prompt, mapping
         self.alike = {} if tokenizer is None else dict.fromkeys(budgets, 0)
         self.features: list[VoteFeatures] = []
         self.models: dict[str, int] = {}
@@ -167,7 +174,7 @@ class _Reader:
         records = votes = 0
         known = len(self.features)
         kinds: Counter[str] = Counter()
-        for batch in readers.read([path], role):
+        for batch in readers.read([path], role, mapping=self.mapping):
             records += batch.records
             votes += batch.votes.num_rows
             kinds.update(readers.kinds_of(batch.rejects))

@@ -6,6 +6,7 @@ minus the observed one; if its interval excludes 0, the bias is the model's, not
 Dimension letters: N votes, O orders, C classes (a, b, tie).
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import islice, pairwise
@@ -84,7 +85,7 @@ def lead_by_advantage(
 def slices_by_kind(
     votes: pa.Table, p_NC: Array, prior_C: Array, truth: LabelledVotes, bootstrap: Bootstrap
 ) -> dict[str, list[dict[str, Any]]]:
-    """Slices by turns, by the script of the prompt and by the length of the answers."""
+    """Slices by turns, by the script of the prompt, by the length of the answers and, where votes have any, by their tags."""
     turns_N = np.minimum(text_features.turns(votes["prompt"]), 4)
     names = {
         "turns": np.where(turns_N == 4, "4 or more", turns_N.astype(str)),
@@ -93,7 +94,21 @@ def slices_by_kind(
             text_features.lengths(votes["response_a"]) + text_features.lengths(votes["response_b"])
         ),
     }
-    return {by: slice_metrics(names_N, p_NC, prior_C, truth, bootstrap) for by, names_N in names.items()}
+    found = {by: slice_metrics(names_N, p_NC, prior_C, truth, bootstrap) for by, names_N in names.items()}
+    tags = [
+        slices
+        for names_N in _tagged(votes)
+        for slices in slice_metrics(names_N, p_NC, prior_C, truth, bootstrap)
+    ]
+    return found | ({"tags": tags} if tags else {})
+
+
+def _tagged(votes: pa.Table) -> Iterator[NDArray[Any]]:
+    """For each of the tags with the most votes, the votes (N,) by its name, and "" for the others."""
+    tags_N = votes["tags"].to_pylist() if "tags" in votes.column_names else []
+    counts = Counter(tag for tags in tags_N for tag in tags or ())
+    for tag, _ in counts.most_common(MAX_SLICES):
+        yield np.array([tag if tag in (tags or ()) else "" for tags in tags_N])
 
 
 def slice_metrics(

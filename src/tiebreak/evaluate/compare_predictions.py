@@ -19,6 +19,7 @@ from tiebreak.stats.calibration_test import CalibrationError, calibration_error,
 from tiebreak.stats.metrics import Array, Bootstrap, Estimate, difference, prior_prediction, summarise
 from tiebreak.stats.nested_cv import nested
 from tiebreak.votes.formats import readers
+from tiebreak.votes.formats.mapping import NO_MAP, ColumnMap
 from tiebreak.votes.near_duplicates import prompt_groups
 from tiebreak.votes.schema import probabilities
 
@@ -77,6 +78,7 @@ def compare_predictions(
     bootstrap: Bootstrap,
     weights: Sequence[float] | None = None,
     predict: PredictFn | None = None,
+    mapping: ColumnMap = NO_MAP,
 ) -> list[PredictionScores]:
     """Score each model and file of predictions, and the blends of several.
 
@@ -86,14 +88,14 @@ def compare_predictions(
 
     predictions: files for `submission.read` and, with `predict`, folders of models and recipes.
     labels: a file as for predictions or, needed for models, any file of votes; votes with near-duplicate
-    prompts are resampled together. Raises TiebreakError where a file or one of its rows cannot be read, not
+    prompts are resampled together. mapping: of the columns of all these files. Raises TiebreakError where a file or one of its rows cannot be read, not
     every labelled id has a prediction, or models are given labels without texts.
     """
-    labelled = _read_labels(labels)
+    labelled = _read_labels(labels, mapping)
     if not labelled.ids:
         raise TiebreakError(f"{labels} has no labelled votes")
     given_M = None if weights is None else shares(weights, len(predictions))
-    x_NMC = _read_predictions(predictions, labelled, predict)
+    x_NMC = _read_predictions(predictions, labelled, predict, mapping)
     shares_C = labelled.y_NC.mean(axis=0)
     shares_NC = prior_prediction(shares_C, len(labelled.ids))
     scores: list[PredictionScores] = []
@@ -166,7 +168,9 @@ def _predictions_and_blends(
         yield "blend, weights by nested CV", p_NC, best_weights(x_NMC, y_NC, prompts_N)
 
 
-def _read_predictions(predictions: Sequence[Path], labelled: _Labels, predict: PredictFn | None) -> Array:
+def _read_predictions(
+    predictions: Sequence[Path], labelled: _Labels, predict: PredictFn | None, mapping: ColumnMap
+) -> Array:
     """Predictions (n, predictions, 3) for the labelled votes; files are read first, as models take longer."""
     models = [path for path in dict.fromkeys(predictions) if predict and _is_model(path)]
     if models and labelled.votes is None:
@@ -174,7 +178,7 @@ def _read_predictions(predictions: Sequence[Path], labelled: _Labels, predict: P
             f"{labelled.path} holds labels without texts, so {models[0]} has nothing to judge; give votes, with "
             f"prompt, response_a and response_b, or a file of: tiebreak predict {models[0]} PAIRS -o p.csv"
         )
-    x = {path: _aligned(path, labelled.ids) for path in predictions if path not in models}
+    x = {path: _aligned(path, labelled.ids, mapping) for path in predictions if path not in models}
     if predict and models:
         x |= zip(models, predict(models, labelled.votes).swapaxes(0, 1), strict=True)
     return _normalised(np.stack([x[path] for path in predictions], axis=1))
@@ -190,9 +194,9 @@ def _is_model(path: Path) -> bool:
     return path.is_dir() or path.suffix in (".yaml", ".yml")
 
 
-def _aligned(path: Path, labelled: Sequence[str]) -> Array:
+def _aligned(path: Path, labelled: Sequence[str], mapping: ColumnMap) -> Array:
     """The probabilities (n, 3) in a file for the labelled ids, in their order."""
-    ids, x_NC = submission.read(path)
+    ids, x_NC = submission.read(path, mapping)
     position = {vote: n for n, vote in enumerate(ids)}
     if missing := [vote for vote in labelled if vote not in position]:
         raise TiebreakError(
@@ -209,12 +213,12 @@ def _aligned(path: Path, labelled: Sequence[str]) -> Array:
     return x_NC
 
 
-def _read_labels(path: Path) -> _Labels:
+def _read_labels(path: Path, mapping: ColumnMap) -> _Labels:
     """Read the labels of a file of votes or of a solution."""
-    if path.is_file() and submission.is_solution(path):
+    if path.is_file() and submission.is_solution(path, mapping):
         ids, y_NC = submission.read(path)
         return _Labels(path, ids, _normalised(y_NC))
-    votes = readers.read_whole(path, "votes")
+    votes = readers.read_whole(path, "votes", mapping)
     y_NC = _normalised(probabilities(votes))
     return _Labels(path, votes["id"].to_pylist(), y_NC, prompt_groups(votes), votes)
 

@@ -25,7 +25,7 @@ def render(metrics: Mapping[str, Any]) -> str:
     """Render the report as HTML, from the metrics.json of step 9.
 
     Optional keys: `best_possible_log_loss`, also drawn as a line, and `closed` (a share with its interval, see
-    evaluate.skill_score), known for synthetic votes; `facts`, a dict of strings, numbers and dicts of these, is listed.
+    evaluate.skill_score), known for synthetic votes; `made_up`, true of such votes; `facts`, a dict of strings, numbers and dicts of these, is listed.
     """
     return _templates.get_template("report.html.j2").render(
         m=metrics,

@@ -16,6 +16,7 @@ from tiebreak.output import replacing
 from tiebreak.stats.metrics import Array, log_loss
 from tiebreak.votes.formats import containers, pairs, readers
 from tiebreak.votes.formats.dialog import RowError
+from tiebreak.votes.formats.mapping import NO_MAP, ColumnMap
 from tiebreak.votes.formats.record_formats import detect_format
 from tiebreak.votes.schema import LABELS, swap_answers
 
@@ -35,7 +36,7 @@ def write(ids: Sequence[str], p_NC: NDArray[np.floating], path: Path) -> None:
         csv.write_csv(pa.table(columns), file, options)
 
 
-def read(path: Path) -> tuple[list[str], Array]:
+def read(path: Path, mapping: ColumnMap = NO_MAP) -> tuple[list[str], Array]:
     """Read ids and numbers (n, 3) of a file of any format with COLUMNS or PROBABILITY_COLUMNS, and with id or texts.
 
     Where it has texts and no ids, those are as readers make them. PREFERENCE_COLUMNS are turned to the sides that readers
@@ -52,8 +53,8 @@ def read(path: Path) -> tuple[list[str], Array]:
     for row, record in containers.records(path, _COLUMNS_READ):
         if isinstance(record, RowError):
             raise TiebreakError(f"{path} cannot be read, row {row}: {record}")
-        columns = columns or _columns(path, record)
-        made = made or ([] if "id" in record else _made_ids(path))
+        columns = columns or _columns(path, record, mapping)
+        made = made or ([] if "id" in record else _made_ids(path, mapping))
         ids.append(made[len(ids)] if made else str(record.get("id")))
         numbers.append([_number(path, ids[-1], record, column) for column in columns])
     if not ids:
@@ -66,21 +67,25 @@ def read(path: Path) -> tuple[list[str], Array]:
         row = int(wrong.argmax())
         raise TiebreakError(f"{path}: id {ids[row]!r} has no probabilities but {x_NC[row].tolist()}")
     if columns == PREFERENCE_COLUMNS:
-        x_NC = swap_answers(x_NC, [pair.swapped for pair in pairs.read_file(path)])
+        x_NC = swap_answers(x_NC, [pair.swapped for pair in pairs.read_file(path, mapping)])
     return ids, x_NC
 
 
-def _made_ids(path: Path) -> list[str]:
+def _made_ids(path: Path, mapping: ColumnMap) -> list[str]:
     """The ids of votes that have none of their own. Raises TiebreakError if there are rows without a pair."""
-    ids: list[str] = readers.read_whole(path, "test")["id"].to_pylist()
+    ids: list[str] = readers.read_whole(path, "test", mapping)["id"].to_pylist()
     return ids
 
 
-def is_solution(path: Path) -> bool:
+def is_solution(path: Path, mapping: ColumnMap = NO_MAP) -> bool:
     """True for a file of ids and labels without the texts of votes; False for one without rows."""
-    rows = (record for _, record in containers.records(path, _COLUMNS_READ) if isinstance(record, dict))
-    found = next(rows, {}).keys()
-    return "id" in found and "prompt" not in found and _number_columns(found) is not None
+    rows = (record for _, record in containers.records(path) if isinstance(record, dict))
+    found = next(rows, {})
+    return (
+        "id" in found
+        and _number_columns(found) is not None
+        and detect_format([found], False, mapping) is None
+    )
 
 
 def _number_columns(found: Collection[str]) -> tuple[str, ...] | None:
@@ -88,9 +93,9 @@ def _number_columns(found: Collection[str]) -> tuple[str, ...] | None:
     return next((names for names in _KINDS if {*names} <= {*found}), None)
 
 
-def _columns(path: Path, record: Mapping[str, Any]) -> tuple[str, ...]:
+def _columns(path: Path, record: Mapping[str, Any], mapping: ColumnMap) -> tuple[str, ...]:
     columns = _number_columns(record)
-    if columns is None or ("id" not in record and not _has_texts(path)):
+    if columns is None or ("id" not in record and not _has_texts(path, mapping)):
         raise TiebreakError(
             f"{path} has the columns {', '.join(record) or 'none'}; "
             f"needed are id and {', '.join(COLUMNS)} (or {', '.join(PROBABILITY_COLUMNS)})"
@@ -98,10 +103,10 @@ def _columns(path: Path, record: Mapping[str, Any]) -> tuple[str, ...]:
     return columns
 
 
-def _has_texts(path: Path) -> bool:
+def _has_texts(path: Path, mapping: ColumnMap) -> bool:
     """True for a file of pairs."""
     first = next((record for _, record in containers.records(path) if isinstance(record, dict)), {})
-    return detect_format([first], labelled=False) is not None
+    return detect_format([first], False, mapping) is not None
 
 
 def _number(path: Path, vote: str, record: Mapping[str, Any], column: str) -> float:

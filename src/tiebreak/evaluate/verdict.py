@@ -33,7 +33,12 @@ About = Literal["class shares", "baseline", "calibration", "weakest slice"]
 NAMES = {"class shares": "the class shares", "baseline": "the baseline, a model of word counts and features"}
 """Names of the comparisons, within a sentence."""
 
-SLICES = {"turns": "prompts of turns: {}", "script": "prompts in script: {}", "answers": "answers of {}"}
+SLICES = {
+    "turns": "prompts of turns: {}",
+    "script": "prompts in script: {}",
+    "answers": "answers of {}",
+    "tags": "votes tagged {}",
+}
 """Names of the bias report's slices, by its keys."""
 
 

@@ -188,6 +188,8 @@ def _ingest(recipe: Recipe) -> dict[str, Task]:
                 max_rejected_share=recipe.data.max_rejected_share,
                 incomplete_files=recipe.data.incomplete_files,
                 pairs_per_prompt=recipe.data.pairs_per_prompt,
+                columns=recipe.data.columns,
+                values=recipe.data.values,
             ),
             {"files": tuple(Source(path) for path in files)},
         )

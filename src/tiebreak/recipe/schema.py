@@ -20,8 +20,10 @@ from tiebreak.recipe.values import (
     ROLES,
     Cap,
     CapOrRange,
+    FieldName,
     Folds,
     FoldSection,
+    LabelName,
     Location,
     Name,
     Positive,
@@ -30,6 +32,7 @@ from tiebreak.recipe.values import (
     Share,
     Slice,
     Tokens,
+    ValueText,
     Weight,
 )
 
@@ -49,6 +52,11 @@ class Data(Slice):
     solution: Location | None = Field(
         None, description="labels of the test pairs, for the leaderboard log loss"
     )
+    columns: dict[FieldName, str] = Field(
+        {},
+        description="columns of other names, as prompt: question; data.votes must have them, other files may",
+    )
+    values: dict[ValueText, LabelName] = Field({}, description="what values of winner mean, as 'A>B': a")
     max_rejected_share: Share = Field(0.02, description="more unreadable rows than this is an error")
     incomplete_files: bool = Field(
         False, description="take what there is of a file that breaks off; false: an error"

@@ -1,10 +1,11 @@
 """Values of the recipe: their types with bounds, and the names of steps, sections and roles."""
 
+import json
 import os
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from tiebreak.errors import nearest
 from tiebreak.recipe.limits import AtMost
@@ -79,6 +80,28 @@ StepName = Annotated[str, AfterValidator(_check_step)]
 Role = Literal["votes", "extra", "preferences", "unlabelled", "test"]
 ROLES: tuple[Role, ...] = get_args(Role)
 """The roles of files of votes and pairs, in order."""
+MAPPED_FIELDS = (
+    *("prompt", "system", "history", "input", "response_a", "response_b", "winner", "p_a", "p_b", "p_tie"),
+    *("chosen", "rejected", "conversation_a", "conversation_b", "model_a", "model_b", "id", "question_id"),
+    *("evaluation_session_id", "weight", "language"),
+)
+"""The fields of a vote that a column may be mapped to."""
+
+
+def _check_field(name: str) -> str:
+    if name not in MAPPED_FIELDS:
+        raise ValueError(f"no field of a vote is called {name!r}; {nearest(name, MAPPED_FIELDS)}")
+    return name
+
+
+def _as_text(value: Any) -> str:
+    """A key of YAML, which may be a number or true, as text."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+FieldName = Annotated[str, AfterValidator(_check_field)]
+ValueText = Annotated[str, BeforeValidator(_as_text)]
+LabelName = Literal["a", "b", "tie"]
 
 
 class Slice(BaseModel):

@@ -2,7 +2,8 @@
 
 Two prompts are linked if, normalised (votes.normalise), they are equal, or similar: a Jaccard index of at least
 THRESHOLD of their 5-character shingles (votes.minhash), or short and one letter apart (votes.typos); and if their
-votes have a part in common (votes.partial_matches): the first turns, the text after a system prompt, or both answers.
+votes have a part in common (votes.partial_matches): the first turns, the text after a system prompt, both answers, or
+the session.
 Groups are the connected components of these links, in folds as in the overlap of files. Where a prompt is blank the
 answers are compared instead.
 """
@@ -12,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
-from itertools import chain
+from itertools import chain, repeat
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +77,7 @@ class Prompts:
 
 def read(files: Mapping[str, Path]) -> Prompts:
     """Compare the votes of Parquet files (votes.schema.SCHEMA) with each other."""
-    columns = ["prompt", "response_a", "response_b"]
+    columns = ["prompt", "response_a", "response_b", "session"]
     return compare_votes({name: batches(path, columns) for name, path in files.items()})
 
 
@@ -87,7 +88,7 @@ def compare_votes(files: Mapping[str, Iterable[pa.RecordBatch]]) -> Prompts:
 
 def compare(prompts: Mapping[str, Iterable[Turns]]) -> Prompts:
     """Compare prompts without answers, given by the name of their source."""
-    return _compare({name: ((prompt, None) for prompt in source) for name, source in prompts.items()})
+    return _compare({name: ((prompt, None, None) for prompt in source) for name, source in prompts.items()})
 
 
 def prompt_groups(votes: pa.Table) -> Ints:
@@ -106,26 +107,27 @@ def prompts_or_answers(batch: pa.RecordBatch) -> Iterator[Turns]:
             yield ["\n".join(turn or "" for turn in min(a, b, key=repr) + max(a, b, key=repr))]
 
 
-def _texts(batch: pa.RecordBatch) -> Iterator[tuple[Turns, Answers]]:
+def _texts(batch: pa.RecordBatch) -> Iterator[tuple[Turns, Answers, str | None]]:
     answers = zip(batch["response_a"].to_pylist(), batch["response_b"].to_pylist(), strict=True)
-    return zip(prompts_or_answers(batch), answers, strict=True)
+    sessions = batch["session"].to_pylist() if "session" in batch.schema.names else repeat(None, len(batch))
+    return zip(prompts_or_answers(batch), answers, sessions, strict=True)
 
 
-def _compare(files: Mapping[str, Iterable[tuple[Turns, Answers | None]]]) -> Prompts:
+def _compare(files: Mapping[str, Iterable[tuple[Turns, Answers | None, str | None]]]) -> Prompts:
     index_of: dict[str, int] = {}
     texts: list[str] = []
     rows: dict[str, Ints] = {}
     parts: dict[str, Parts] = {}
     for name, votes in files.items():
         indices, parts[name] = array("q"), Parts()
-        for prompt, answers in votes:
+        for prompt, answers, session in votes:
             turns = [sentences(turn) for turn in prompt]
             text = " ".join(chain.from_iterable(turns)) or normalise(prompt)
             digest = blake2b(text.encode("utf-8", "replace"), digest_size=10).hexdigest()
             indices.append(index_of.setdefault(digest, len(texts)))
             if indices[-1] == len(texts):
                 texts.append(text[: minhash.LONGEST])
-            parts[name].add(indices[-1], turns, answers)
+            parts[name].add(indices[-1], turns, answers, session)
         rows[name] = np.array(indices, dtype=np.int64)
     return Prompts(
         list(index_of), rows, np.concatenate([_similar(texts), typos.one_letter_apart(texts)]), parts

@@ -6,7 +6,7 @@ whose answers are the same, in either order.
 
 Common phrases, such as a greeting, Yes or No, are no sign of a copy. So a part of a prompt has at least PROMPT_BYTES,
 a pair of answers at least ANSWERS_BYTES and DIFFERENT_BYTES (UTF-8 without spaces); two refusals are no pair; and a
-part that more than MANY prompts have in common links none of them.
+part that more than MANY prompts have in common links none of them. A session links all of its prompts, however many.
 """
 
 import re
@@ -41,9 +41,14 @@ class Parts:
     def __init__(self) -> None:
         self._own = array("q")
         self._ends = array("q")
+        self._sessions = array("q")
 
-    def add(self, prompt: int, turns: Sentences, answers: tuple[Turns, Turns] | None) -> None:
-        """Add the parts of a vote."""
+    def add(
+        self, prompt: int, turns: Sentences, answers: tuple[Turns, Turns] | None, session: str | None = None
+    ) -> None:
+        """Add the parts of a vote, and its session."""
+        if session:
+            self._sessions.extend((hash(session), prompt))
         for part in chain(_beginnings(turns), _pair(*answers) if answers else ()):
             self._own.extend((hash(part), prompt))
         for part in _ends(turns):
@@ -55,15 +60,22 @@ class Parts:
 
         An end counts where it is also a beginning or a whole prompt.
         """
-        own = np.concatenate([np.array(file._own, np.int64) for file in files]).reshape(-1, 2)
-        ends = np.concatenate([np.array(file._ends, np.int64) for file in files]).reshape(-1, 2)
+        own, ends, sessions = (
+            np.concatenate([np.array(part, np.int64) for part in parts]).reshape(-1, 2)
+            for parts in zip(*((file._own, file._ends, file._sessions) for file in files), strict=True)
+        )
         parts = np.concatenate([own, ends[np.isin(ends[:, 0], own[:, 0])]])
-        parts = parts[np.lexsort((parts[:, 1], parts[:, 0]))]
-        parts = parts[(np.diff(parts, axis=0, prepend=parts[-1:]) != 0).any(axis=1)]
-        part = np.cumsum(np.diff(parts[:, 0], prepend=parts[:1, 0]) != 0)
-        is_rare = np.bincount(part)[part] <= MANY
-        linked = is_rare[1:] & (part[1:] == part[:-1])
-        return np.stack([parts[:-1, 1][linked], parts[1:, 1][linked]], axis=1)
+        return np.concatenate([_consecutive(parts, MANY), _consecutive(sessions, len(sessions))])
+
+
+def _consecutive(parts: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """Links between consecutive prompts with a part in common, of (part, prompt) pairs; none where more than `most` have it."""
+    parts = parts[np.lexsort((parts[:, 1], parts[:, 0]))]
+    parts = parts[(np.diff(parts, axis=0, prepend=parts[-1:]) != 0).any(axis=1)]
+    part = np.cumsum(np.diff(parts[:, 0], prepend=parts[:1, 0]) != 0)
+    is_rare = np.bincount(part)[part] <= most
+    linked = is_rare[1:] & (part[1:] == part[:-1])
+    return np.stack([parts[:-1, 1][linked], parts[1:, 1][linked]], axis=1)
 
 
 def _beginnings(turns: Sentences) -> Iterator[bytes]:

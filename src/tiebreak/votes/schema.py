@@ -2,7 +2,8 @@
 
 A vote is a prompt, two answers (each a list of turns) and three probabilities; a hard label is a
 probability of one. Unlabelled pairs carry nulls there. A null turn is an answer that was never given. The
-weight is that of the vote in training; null is 1.
+weight is that of the vote in training; null is 1. Votes of one session are never split. Tags, such as `language: German`,
+name what the report looks at apart.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,6 +34,8 @@ SCHEMA = pa.schema(
         ("p_b", pa.float32()),
         ("p_tie", pa.float32()),
         ("weight", pa.float32()),
+        ("session", pa.string()),
+        ("tags", pa.list_(pa.string())),
     ]
 )
 

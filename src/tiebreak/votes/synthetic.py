@@ -136,7 +136,8 @@ def generate(votes: int, seed: int, world: World | None = None) -> pa.Table:
         "model_b": drawn.model_N["b"],
     }
     columns |= probability_columns(hard_NC)
-    table = pa.table(columns | {"weight": pa.nulls(votes, pa.float32())}, schema=SCHEMA)
+    empty = {field.name: pa.nulls(votes, field.type) for field in SCHEMA if field.name not in columns}
+    table = pa.table(columns | empty, schema=SCHEMA)
     for c, label in enumerate(LABELS):
         table = table.append_column(f"true_{label}", pa.array(true_NC[:, c]))
     return table

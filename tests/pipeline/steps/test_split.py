@@ -64,6 +64,19 @@ def test_a_vote_keeps_its_weight(tmp_path):
     assert {row["id"]: row["weight"] for row in rows} == {v["id"]: v["weight"] for v in votes} | {"x": 9.0}
 
 
+def test_a_session_is_never_cut_however_long_it_is(tmp_path):
+    votes = [row | {"session": f"s{n // 30}"} for n, row in enumerate(labelled(prompts(300)))]
+    metrics, rows = run(tmp_path, votes=votes)
+    assert (metrics["groups"], metrics["largest_group"]) == (10, 30)
+    assert len({(row["session"], row["fold"]) for row in rows}) == 10
+    extra = [
+        vote("e", prompts(400)[399]) | {"session": "s3"},
+        vote("f", prompts(400)[398]) | {"session": "else"},
+    ]
+    metrics, _ = run(tmp_path, votes=votes, extra=extra)
+    assert (metrics["extra_dropped_in_votes"], metrics["extra"]) == (1, 1)
+
+
 def test_a_calibration_side_is_set_aside_beside_the_lockbox(tmp_path):
     metrics, rows = run(tmp_path, calibration_share=0.2, votes=labelled(prompts(200)))
     assert metrics["calibration"] == sum(row["fold"] == CALIBRATION for row in rows) > 0

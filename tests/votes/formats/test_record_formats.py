@@ -110,7 +110,7 @@ PAIR = {"id": 7, "prompt": "p", "response_a": "a", "response_b": "b", "winner": 
 
 def test_a_pair_of_plain_texts():
     vote = one(PAIR)
-    assert vote == ("7", ["p"], ["a"], ["b"], "m", None, A, None, None)
+    assert vote == ("7", ["p"], ["a"], ["b"], "m", None, A, None, None, None, None)
     assert one(PAIR, labelled=False).p is None
 
 
@@ -199,7 +199,7 @@ def arena(winner="model_b", **change):
 
 
 def test_arena_export():
-    assert one(arena()) == (None, ["p", "q"], ["a", "c"], ["b", "d"], "m", "n", B, None, "q1")
+    assert one(arena()) == (None, ["p", "q"], ["a", "c"], ["b", "d"], "m", "n", B, None, "q1", None, None)
     assert one(arena("tie (bothbad)")).p == TIE
     packed = {name: json.dumps(arena()[name]) for name in ("conversation_a", "conversation_b")}
     assert one(arena(**packed)) == one(arena())

@@ -5,11 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from tiebreak.pipeline.step import Step
-from tiebreak.recipe.values import Role, Share, Slice
+from tiebreak.recipe.values import FieldName, LabelName, Role, Share, Slice, ValueText
 from tiebreak.runtime import Runtime
 
-VERSION = 6
+VERSION = 7
 
 
 class Settings(Slice):
@@ -17,6 +19,8 @@ class Settings(Slice):
     max_rejected_share: Share
     incomplete_files: bool = False
     pairs_per_prompt: int | None = None
+    columns: dict[FieldName, str] = Field({})
+    values: dict[ValueText, LabelName] = Field({})
 
 
 def run(
@@ -28,16 +32,20 @@ def run(
     truncated, no votes, or more rejects than the settings allow; then no file remains.
     """
     from tiebreak.votes.formats import readers
+    from tiebreak.votes.formats.mapping import ColumnMap
     from tiebreak.votes.parquet import writer
     from tiebreak.votes.schema import SCHEMA
 
+    mapping = ColumnMap(settings.columns, settings.values)
+    if settings.role == "votes":
+        readers.require_mapped(inputs["files"], mapping)
     kinds: Counter[str] = Counter()
     records = made = 0
     with (
         writer(output / "votes.parquet", SCHEMA) as good,
         writer(output / "rejects.parquet", readers.REJECTS_SCHEMA) as bad,
     ):
-        for batch in readers.read(inputs["files"], settings.role, settings.pairs_per_prompt):
+        for batch in readers.read(inputs["files"], settings.role, settings.pairs_per_prompt, mapping):
             if not settings.incomplete_files:
                 readers.require_complete(batch.rejects, readers.OR_INCOMPLETE)
             good.write_batch(batch.votes)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from tiebreak.votes.near_duplicates import Prompts
 
-VERSION = 8
+VERSION = 9
 
 log = logging.getLogger(__name__)
 

@@ -75,13 +75,18 @@ def records(path: Path, columns: Collection[str] = ()) -> Iterator[Row]:
 
 
 def arriving(stream: BinaryIO) -> Iterator[Row]:
-    """Stream JSON Lines from a pipe, each as soon as it has come."""
+    """Stream JSON Lines from a pipe, each as soon as it has come. Raises TiebreakError for what begins like something else."""
     for count, line in enumerate(filter(bytes.strip, iter(partial(stream.readline, MAX_RECORD), b"")), 1):
         try:
             text = line.decode("utf-8-sig")
         except UnicodeDecodeError:
             yield count, RowError("not UTF-8")
         else:
+            if count == 1 and not text.lstrip().startswith("{"):
+                raise TiebreakError(
+                    f"standard input takes JSON Lines, an object a line, and this begins with {text.strip():.40}; write "
+                    "CSV or an array into a file, and name that"
+                )
             record = _parsed(text)
             if isinstance(record, RowError) and not text.endswith("\n"):
                 record = RowError(TRUNCATED, f"the last line does not end: {record}")

@@ -1,22 +1,78 @@
 """Conversion of labels to three probabilities: hard labels, soft labels, or the scores of two answers."""
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 from tiebreak.votes.formats.dialog import RowError
 
 Probabilities = tuple[float, float, float]
 
+A: Probabilities = (1.0, 0.0, 0.0)
+B: Probabilities = (0.0, 1.0, 0.0)
+TIE: Probabilities = (0.0, 0.0, 1.0)
+LABELS: dict[str, Probabilities] = {"a": A, "b": B, "tie": TIE}
+
 SUM_TOLERANCE = 0.01 + 1e-9
 """The largest distance of a sum of three probabilities from one, .33 .33 .33 included; within it they are normalised."""
 
 _HARD: dict[str, Probabilities] = {
-    **dict.fromkeys(("model_a", "a"), (1.0, 0.0, 0.0)),
-    **dict.fromkeys(("model_b", "b"), (0.0, 1.0, 0.0)),
-    **dict.fromkeys(("tie", "both_bad", "bothbad", "tie (bothbad)", "tie (both bad)"), (0.0, 0.0, 1.0)),
+    **dict.fromkeys(("a", "model_a", "response_a", "answer_a", "output_a", "completion_a", "a>b", "a>>b"), A),
+    **dict.fromkeys(("b", "model_b", "response_b", "answer_b", "output_b", "completion_b", "b>a", "b>>a"), B),
+    **dict.fromkeys(("tie", "both_bad", "bothbad", "tie_(bothbad)", "tie_(both_bad)"), TIE),
+    **dict.fromkeys(("c", "a=b", "b=a"), TIE),  # C is a tie where A and B are the answers, as in MT-bench
 }
 _SOFT = (("winner_model_a", "winner_model_b", "winner_tie"), ("p_a", "p_b", "p_tie"))
+_LONGEST_NAMED = 20
+"""Characters of an unknown winner that is counted by itself; longer ones are counted together."""
+
+
+def fold(text: str) -> str:
+    """The text without differences of case, and with one underscore for each run of spaces, hyphens and underscores."""
+    return re.sub(r"[\s_-]+", "_", text.strip().casefold())
+
+
+def value_key(value: Any) -> str:
+    """The text by which a label's value is known, however a file writes it: 1, 1.0 and "1" are one, as are " A > B" and
+    "a>b".
+    """
+    if isinstance(value, bool):
+        return str(value).casefold()
+    text = str(value)
+    try:
+        return f"{float(text):g}"
+    except (ValueError, OverflowError):
+        return re.sub("_?([<>=]+)_?", r"\1", fold(text.strip().strip("[]")))
+
+
+@dataclass(frozen=True)
+class Winners:
+    """The meaning of the values in a file's column of winners.
+
+    values: labels by `value_key`, which come before the common ones. scale: that of numbers; raises ValueError for a number
+    outside of it.
+    """
+
+    values: Mapping[str, Probabilities] = field(default_factory=dict)
+    scale: Callable[[float], Probabilities] | None = None
+
+    def label(self, value: Any) -> Probabilities:
+        """The label of a value. Raises RowError for one that is not known, of a kind of its own if it is short."""
+        if not isinstance(value, str | int | float | Decimal):
+            raise RowError("unknown winner; valid: a, b, tie", type(value).__name__)
+        key = value_key(value)
+        if found := self.values.get(key) or _HARD.get(key):
+            return found
+        if self.scale is not None and not isinstance(value, bool):
+            with suppress(TypeError, ValueError, OverflowError):
+                return self.scale(float(value))
+        if len(key) > _LONGEST_NAMED or "." in key:  # as many kinds as rows, else
+            raise RowError("unknown winner; valid: a, b, tie", f"{value!r:.40}")
+        raise RowError(f"unknown winner: {value!r}; valid: a, b, tie (or --values '{key}=tie')")
 
 
 def is_labelled(columns: set[str]) -> bool:
@@ -25,7 +81,8 @@ def is_labelled(columns: set[str]) -> bool:
 
 
 def label(record: Mapping[str, Any]) -> Probabilities:
-    """The three probabilities of a vote, from `winner`, winner_model_a/b/tie or p_a/p_b/p_tie.
+    """The three probabilities of a vote, from `winner` (text, or probabilities as a tuple), winner_model_a/b/tie or
+    p_a/p_b/p_tie.
 
     Raises RowError if there is none, it is no distribution, or two of them contradict.
     """
@@ -33,14 +90,26 @@ def label(record: Mapping[str, Any]) -> Probabilities:
         _distribution(record, names) for names in _SOFT if all(record.get(n) not in (None, "") for n in names)
     ]
     if (winner := record.get("winner")) not in (None, ""):
-        if not isinstance(winner, str) or winner.strip().lower() not in _HARD:
-            raise RowError("unknown winner", f"{winner!r:.40}; valid: model_a, model_b, tie, both_bad")
-        labels.append(_HARD[winner.strip().lower()])
+        labels.append(winner if isinstance(winner, tuple) else Winners().label(winner))
     if not labels:
         raise RowError("no label")
     if any(math.dist(labels[0], other) > SUM_TOLERANCE for other in labels[1:]):
         raise RowError("labels contradict", str(labels))
     return labels[0]
+
+
+def from_one_to_two(value: float) -> Probabilities:
+    """The label of alpaca_eval's preference: 1 for the first answer, 2 for the second, 1.5 for a draw; between them P(second) + 1."""
+    if not 1 <= value <= 2:
+        raise ValueError(value)
+    return TIE if value == 1.5 else (2 - value, value - 1, 0.0)
+
+
+def below_zero_first(value: float) -> Probabilities:
+    """The label of HelpSteer's preference: -3 to -1 for the first answer, 1 to 3 for the second, 0 for a tie."""
+    if not -3 <= value <= 3:
+        raise ValueError(value)
+    return label_of_scores(-value, value)
 
 
 def _distribution(record: Mapping[str, Any], names: tuple[str, str, str]) -> Probabilities:

@@ -13,9 +13,9 @@ from tiebreak.errors import TiebreakError
 from tiebreak.votes.formats import containers
 from tiebreak.votes.formats.candidates import RANK
 from tiebreak.votes.formats.dialog import RowError
+from tiebreak.votes.formats.mapping import NO_MAP, ColumnMap, require_columns
 from tiebreak.votes.formats.readers import detected, votes_in
 from tiebreak.votes.formats.record_formats import (
-    CHOSEN,
     COMPLETIONS,
     Vote,
     content_id,
@@ -48,21 +48,25 @@ class Pair(NamedTuple):
 
 
 class PairFile:
-    """The pairs of one file, read once or again. `of_preferences`: its columns are `chosen` and `rejected`."""
+    """The pairs of one file, read once or again. `of_preferences`: its answers are a chosen and a rejected one.
 
-    def __init__(self, path: Path, rows: Iterator[Row], enough: int) -> None:
-        found = detected(path, rows, labelled=False, enough=enough)
+    Raises TiebreakError for a file without rows, of no known format, or without a mapped column.
+    """
+
+    def __init__(self, path: Path, rows: Iterator[Row], enough: int, mapping: ColumnMap = NO_MAP) -> None:
+        found = detected(path, rows, labelled=False, enough=enough, mapping=mapping)
         if found is None:
             raise TiebreakError(f"no rows in {path}; a pair needs prompt, response_a and response_b")
         self.path = path
         self._format, options, self._rows = found
         self._options = replace(options, random_sides=False)
+        require_columns({str(path): options.fields.names.own}, mapping, labelled=False)
         if self._format is COMPLETIONS:
             raise TiebreakError(
                 f"{path} has several answers in a row, and a row here is one pair: two columns with the answers, "
                 f"such as response_a and response_b, or chosen and rejected. {RANK}"
             )
-        self.of_preferences = self._format is CHOSEN
+        self.of_preferences = self._format.is_preference
 
     def __iter__(self) -> Iterator[Pair]:
         for row, record in self._rows:
@@ -80,9 +84,9 @@ class PairFile:
         return Pair(own, shown, self.of_preferences, swapped=shown is not vote)
 
 
-def read_file(path: Path) -> PairFile:
+def read_file(path: Path, mapping: ColumnMap = NO_MAP) -> PairFile:
     """The pairs of a file of any format that `readers` knows.
 
     Raises TiebreakError for a file that is missing, empty, of no known format, or breaks off.
     """
-    return PairFile(path, containers.records(path), enough=50)
+    return PairFile(path, containers.records(path), enough=50, mapping=mapping)

@@ -17,6 +17,7 @@ from tiebreak.recipe.values import Role
 from tiebreak.votes.formats import containers
 from tiebreak.votes.formats.candidates import RANK, is_candidates
 from tiebreak.votes.formats.dialog import RowError
+from tiebreak.votes.formats.mapping import NO_MAP, ColumnMap, fields_of, require_columns
 from tiebreak.votes.formats.record_formats import (
     COLUMNS,
     RECORD_FORMATS,
@@ -99,34 +100,55 @@ class _Ids:
         return vote._replace(id=name)
 
 
-def read(paths: Sequence[Path], role: Role = "votes", pairs_per_prompt: int | None = None) -> Iterator[Batch]:
+def read(
+    paths: Sequence[Path],
+    role: Role = "votes",
+    pairs_per_prompt: int | None = None,
+    mapping: ColumnMap = NO_MAP,
+) -> Iterator[Batch]:
     """Stream the votes of files and folders. With the role `test`, labels are not needed and are ignored.
 
-    Ids are unique over all files: one that is repeated within a file is a reject, one that another file has
+    A file takes what it has of the mapped columns; `require_mapped` says whether any has them. Ids are unique over all files: one that is repeated within a file is a reject, one that another file has
     gets the file's name in front; a question_id, which several votes may share, the texts' hash behind it where it is
     repeated; where a file has no ids they are made from the texts.
     Raises TiebreakError for a missing file, a format or columns that are not known.
     """
     ids = _Ids()
     for path in containers.expand(paths):
-        yield from _read_file(path, role, pairs_per_prompt, ids)
+        yield from _read_file(path, role, pairs_per_prompt, mapping, ids)
 
 
-def read_all(paths: Sequence[Path], role: Role = "votes") -> tuple[pa.Table, pa.Table]:
+def require_mapped(paths: Sequence[Path], mapping: ColumnMap, labelled: bool = True) -> None:
+    """Raise TiebreakError for a mapped column that the first records of no file have. Without a mapping nothing is read."""
+    if mapping:
+        files = {}
+        for path in containers.expand(paths):
+            first = (record for _, record in islice(containers.records(path), _SAMPLE))
+            files[str(path)] = set().union(*(record for record in first if isinstance(record, dict)))
+        require_columns(files, mapping, labelled)
+
+
+def read_all(
+    paths: Sequence[Path], role: Role = "votes", mapping: ColumnMap = NO_MAP
+) -> tuple[pa.Table, pa.Table]:
     """All votes in SCHEMA and all rejects in REJECTS_SCHEMA, in memory."""
-    batches = list(read(paths, role))
+    batches = list(read(paths, role, mapping=mapping))
     votes = pa.Table.from_batches([batch.votes for batch in batches], schema=SCHEMA)
     return votes, rejects_table([reject for batch in batches for reject in batch.rejects])
 
 
-def read_whole(path: Path, role: Role) -> pa.Table:
-    """The votes or pairs of a file. Raises TiebreakError if it has none, or any of its rows cannot be read."""
-    table, rejects = read_all([path], role)
+def read_whole(path: Path, role: Role, mapping: ColumnMap = NO_MAP) -> pa.Table:
+    """The votes or pairs of a file. Raises TiebreakError if it has none, any of its rows cannot be read, or a mapped column
+    is missing.
+    """
+    require_mapped([path], mapping, role == "votes")
+    table, rejects = read_all([path], role, mapping)
     if len(rejects):
         first = rejects.slice(0, 1).to_pylist()[0]
+        kinds = Counter(rejects["kind"].to_pylist())
         raise TiebreakError(
             f"{len(rejects)} of the rows in {path} cannot be read, the first is row {first['row']}: "
-            f"{first['reason']}; mend or remove them"
+            f"{first['reason']}; mend or remove them{f' (in all {summary(kinds)})' if len(kinds) > 1 else ''}"
         )
     if not len(table):
         raise TiebreakError(f"no rows in {path}; a pair needs prompt, response_a and response_b")
@@ -185,9 +207,11 @@ def no_votes(names: Iterable[str], kinds: Counter[str]) -> TiebreakError:
     return TiebreakError(f"no usable votes in {', '.join(names)}: {summary(kinds) or 'no rows'}")
 
 
-def _read_file(path: Path, role: Role, pairs_per_prompt: int | None, ids: _Ids) -> Iterator[Batch]:
-    rows = containers.records(path, COLUMNS)
-    found = detected(path, rows, role not in ("test", "unlabelled"))
+def _read_file(
+    path: Path, role: Role, pairs_per_prompt: int | None, mapping: ColumnMap, ids: _Ids
+) -> Iterator[Batch]:
+    rows = containers.records(path, COLUMNS | mapping.reads())
+    found = detected(path, rows, role not in ("test", "unlabelled"), mapping=mapping)
     if found is None:
         return
     record_format, options, rows = found
@@ -209,7 +233,11 @@ def _read_file(path: Path, role: Role, pairs_per_prompt: int | None, ids: _Ids) 
 
 
 def detected(
-    path: Path, rows: Iterator[Row], labelled: bool, enough: int = _SAMPLE
+    path: Path,
+    rows: Iterator[Row],
+    labelled: bool,
+    enough: int = _SAMPLE,
+    mapping: ColumnMap = NO_MAP,
 ) -> tuple[RecordFormat, ReadOptions, Iterator[Row]] | None:
     """The format that the first rows of a file have, its options, and all rows; None for a file without rows.
 
@@ -225,21 +253,25 @@ def detected(
             break
     if not sample:
         return None
-    record_format, options = detect_format(good, labelled) or _unknown(path, sample, good)
+    record_format, options = detect_format(good, labelled, mapping) or _unknown(path, sample, good, mapping)
     return record_format, options, chain(sample, rows)
 
 
-def _unknown(path: Path, sample: list[Row], good: list[Record]) -> NoReturn:
+def _unknown(path: Path, sample: list[Row], good: list[Record], mapping: ColumnMap) -> NoReturn:
     if not good:
         raise TiebreakError(f"none of the first {len(sample)} rows of {path} can be read: {sample[0][1]}")
-    found = ", ".join(sorted(set().union(*good)))
+    columns: set[str] = set().union(*good)
+    require_columns({str(path): columns}, mapping, labelled=False)
     known = [f"  {', '.join(record_format.needs)}" for record_format in RECORD_FORMATS]
     if any(map(is_candidates, good)):
         known.append(RANK)
+    unclear = fields_of(columns, mapping).names.unclear
     raise TiebreakError(
-        f"{path} has the columns {found:.500}. Needed is one of these sets, the first two with winner, "
-        f"or with winner_model_a, winner_model_b, winner_tie, or with p_a, p_b, p_tie:",
+        f"{path} has the columns {', '.join(sorted(columns)):.500}. Needed is one of these sets, the first three with winner, "
+        "or with winner_model_a, winner_model_b, winner_tie, or with p_a, p_b, p_tie:",
         *known,
+        *unclear,
+        "Columns of other names: --map 'prompt=COLUMN,response_a=COLUMN,response_b=COLUMN,winner=COLUMN'",
     )
 
 
@@ -256,7 +288,7 @@ def _chars(vote: Vote) -> int:
 
 def record_batch(votes: Sequence[Vote]) -> pa.RecordBatch:
     unlabelled = (None, None, None)
-    rows = [(*vote[:6], *(vote.p or unlabelled), vote.weight) for vote in votes]
+    rows = [(*vote[:6], *(vote.p or unlabelled), vote.weight, vote.session, vote.tags) for vote in votes]
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(SCHEMA)
     return pa.RecordBatch.from_arrays(
         [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)], schema=SCHEMA

@@ -1,20 +1,22 @@
 """Record formats: conversion of records to votes by the columns of a file.
 
 pair             prompt or instruction, response_a, response_b (Kaggle, and what this project writes)
-arena            conversation_a, conversation_b (LM Arena exports)
+arena            conversation_a, conversation_b (LM Arena exports, MT-bench)
 chosen           chosen, rejected: texts, messages or Human/Assistant transcripts, with or without prompt
+swift            messages with rejected_response or rejected_messages (ms-swift)
 UltraFeedback    instruction, completions with scores (Cui et al. 2023, arXiv:2310.01377): all pairs
 
-Beside `instruction`, `input` is the rest of the question (Alpaca); `system` comes before it, and before both `history`,
+Columns of other names are found by mapping.py and known_names.py. Beside `instruction`, `input` is the rest of the question (Alpaca); `system` comes before it, and before both `history`,
 earlier questions with their answers, as pairs or messages.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import combinations
 from typing import Any, NamedTuple
 
+from tiebreak.votes.formats import known_names
 from tiebreak.votes.formats.dialog import (
     RowError,
     Turns,
@@ -27,6 +29,8 @@ from tiebreak.votes.formats.dialog import (
     turns,
 )
 from tiebreak.votes.formats.labels import Probabilities, is_labelled, label, label_of_scores, number
+from tiebreak.votes.formats.mapping import NO_MAP, ColumnMap, ColumnNames, Fields, fields_of, value_at
+from tiebreak.votes.formats.named_datasets import arena_sides, swift_preference, tags
 
 Record = Mapping[str, Any]
 
@@ -34,7 +38,7 @@ Record = Mapping[str, Any]
 class Vote(NamedTuple):
     """One vote, or an unlabelled pair (p is None). An id of None is to be made, a weight of None is 1.
 
-    question_id: of the question, which several votes may share.
+    question_id: of the question, which several votes may share. session: votes with the same one belong together.
     """
 
     id: str | None
@@ -46,6 +50,8 @@ class Vote(NamedTuple):
     p: Probabilities | None
     weight: float | None = None
     question_id: str | None = None
+    session: str | None = None
+    tags: list[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -56,12 +62,14 @@ class ReadOptions:
     encoded: strings hold JSON, lists of turns or messages; otherwise they are text.
     pairs_per_prompt: of several scored answers, how many pairs to take; None for all.
     random_sides: a preference has its winner on a random side; otherwise `chosen` is answer A.
+    fields: the columns of the file.
     """
 
     labelled: bool = True
     encoded: bool = False
     pairs_per_prompt: int | None = None
     random_sides: bool = True
+    fields: Fields = field(default_factory=lambda: fields_of((), NO_MAP))
 
 
 @dataclass(frozen=True)
@@ -69,43 +77,59 @@ class RecordFormat:
     """A record format: the columns that it needs, and the function that converts a record to votes.
 
     text: the column whose first values show if strings hold JSON. has_labels: columns of its own hold the labels.
+    is_preference: its answers are a chosen and a rejected one.
     """
 
     needs: tuple[str, ...]
     text: str
     convert: Callable[[Record, ReadOptions], Iterator[Vote]]
     has_labels: bool = False
+    is_preference: bool = False
 
     def votes(self, record: Record, options: ReadOptions) -> list[Vote]:
         """The votes in a record: one, or several for scored completions. Raises RowError."""
         record = {
             name: None if value != value else value for name, value in record.items()
         }  # NaN: pandas' null
+        record = options.fields.apply(record, options.labelled and self.has_labels)
         if missing := set(self.needs) - record.keys():
             raise RowError("missing columns", ", ".join(sorted(missing)))
         weight, question_id = _weight(record), _id(record, "question_id")
+        session, about = _id(record, "evaluation_session_id"), tags(record)
         votes = [
-            vote._replace(weight=weight, question_id=question_id) for vote in self.convert(record, options)
+            vote._replace(weight=weight, question_id=question_id, session=session, tags=about)
+            for vote in self.convert(record, options)
         ]
         for vote in votes:
             _check_turns(vote)
         return votes
 
 
-def detect_format(samples: Iterable[Record], labelled: bool) -> tuple[RecordFormat, ReadOptions] | None:
-    """The format whose columns the first records have, and its options; None if there is none."""
+def detect_format(
+    samples: Iterable[Record], labelled: bool, mapping: ColumnMap = NO_MAP
+) -> tuple[RecordFormat, ReadOptions] | None:
+    """The format whose columns the first records have, and its options; None if there is none.
+
+    Columns of a field's own name, and mapped ones, tell before those of other names.
+    """
     records = list(samples)
-    columns: set[str] = set().union(*records)
+    fields = fields_of(set().union(*records), mapping)
+    has_label = not labelled or is_labelled(fields.has())
     record_format = next(
-        (record_format for record_format in RECORD_FORMATS if columns.issuperset(record_format.needs)), None
+        (
+            record_format
+            for known in (fields.certain(), fields.has())
+            for record_format in RECORD_FORMATS
+            if known.issuperset(record_format.needs) and (has_label or not record_format.has_labels)
+        ),
+        None,
     )
-    if record_format is None or (labelled and record_format.has_labels and not is_labelled(columns)):
+    if record_format is None:
         return None
-    texts = [
-        record[record_format.text] for record in records if isinstance(record.get(record_format.text), str)
-    ]
+    column = fields.columns.get(record_format.text, record_format.text)
+    texts = [text for record in records if isinstance(text := value_at(record, column), str)]
     encoded = 2 * sum(map(_is_json_list, texts)) > len(texts)
-    return record_format, ReadOptions(labelled=labelled, encoded=encoded)
+    return record_format, ReadOptions(labelled=labelled, encoded=encoded, fields=fields)
 
 
 def _is_json_list(cell: str) -> bool:
@@ -131,8 +155,10 @@ def _pair(record: Record, options: ReadOptions) -> Iterator[Vote]:
 def _prompt(record: Record, encoded: bool) -> Any:
     """The prompt as it stands, with the record's `input`, `history` and `system` where it has them."""
     prompt = record.get("prompt")
-    if prompt is None and isinstance(instruction := record.get("instruction"), str):
-        prompt = "\n".join(filter(None, (instruction, _text(record, "input"))))
+    if prompt is None:
+        prompt = record.get("instruction")
+        if isinstance(prompt, str):
+            prompt = "\n".join(filter(None, (prompt, _text(record, "input"))))
     history = _history(record)
     before = [*_system(record), *history]
     if prompt is None or not before:
@@ -207,13 +233,7 @@ def _as_answer(text: Any) -> dict[str, Any]:
 
 
 def _arena(record: Record, options: ReadOptions) -> Iterator[Vote]:
-    sides = []
-    for what in ("conversation_a", "conversation_b"):
-        cell = decode(record[what], what) if isinstance(record[what], str) else record[what]
-        if not is_messages(cell):
-            raise RowError(f"{what} is not a list of messages")
-        sides.append(dialog(cell, what))
-    yield _vote(record, sides[0], sides[1], options)
+    yield _vote(record, *arena_sides(record), options)
 
 
 def _chosen(record: Record, options: ReadOptions) -> Iterator[Vote]:
@@ -229,6 +249,10 @@ def _chosen(record: Record, options: ReadOptions) -> Iterator[Vote]:
         _chosen_label(record) if options.labelled else None,
     )
     yield random_side(vote) if options.random_sides else vote
+
+
+def _swift(record: Record, options: ReadOptions) -> Iterator[Vote]:
+    return _chosen(swift_preference(record), options)
 
 
 def _preferred(record: Record, what: str, options: ReadOptions) -> tuple[Turns, Turns]:
@@ -300,22 +324,26 @@ def _score(completion: Record) -> float:
 
 
 PAIR = RecordFormat(("prompt", "response_a", "response_b"), "prompt", _pair, has_labels=True)
-CHOSEN = RecordFormat(("chosen", "rejected"), "chosen", _chosen)
 COMPLETIONS = RecordFormat(("instruction", "completions"), "completions", _ultrafeedback)
 RECORD_FORMATS = (
     PAIR,
     RecordFormat(("instruction", "response_a", "response_b"), "instruction", _pair, has_labels=True),
     RecordFormat(("conversation_a", "conversation_b"), "conversation_a", _arena, has_labels=True),
-    CHOSEN,
+    RecordFormat(("chosen", "rejected"), "chosen", _chosen, is_preference=True),
+    RecordFormat(("messages", "rejected_response"), "messages", _swift, is_preference=True),
+    RecordFormat(("messages", "rejected_messages"), "messages", _swift, is_preference=True),
     COMPLETIONS,
 )
 
 _OPTIONAL = """input history system prompt instruction id question_id model_a model_b winner winner_model_a winner_model_b winner_tie p_a p_b p_tie weight
     chosen_model chosen-model rejected_model rejected-model score_chosen chosen-rating chosen_score
-    score_rejected rejected-rating rejected_score"""
+    score_rejected rejected-rating rejected_score turn judge full_conversation evaluation_session_id language domain
+    is_code category_tag occupational_tags"""
 _MOST_WEIGHT = 1e6
-COLUMNS = frozenset(_OPTIONAL.split()).union(*(record_format.needs for record_format in RECORD_FORMATS))
-"""The columns that any format reads."""
+COLUMNS = ColumnNames(
+    known_names.KNOWN.union(_OPTIONAL.split(), *(record_format.needs for record_format in RECORD_FORMATS))
+)
+"""The columns that any format reads, by any way of writing them."""
 
 # --- helpers
 

@@ -17,5 +17,7 @@ TRUNCATED = "cannot be read from here on"
 
 def require_unique(path: Path, names: list[str], columns: Collection[str]) -> None:
     """Raise TiebreakError if one of the columns, any if none are given, is there twice."""
-    if repeated := sorted(name for name in columns or names if names.count(name) > 1):
+    if repeated := sorted(
+        name for name in names if names.count(name) > 1 and (not columns or name in columns)
+    ):
         raise TiebreakError(f"{path} has more than one column {repeated[0]}; rename or remove the others")
