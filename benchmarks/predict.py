@@ -1,12 +1,15 @@
 """Prediction of files: pairs a second beside the scorer alone, memory as files grow, and kills.
 
-    python benchmarks/predict.py [--pairs 4000 16000 64000] [--kills 10] [--write]
+    python benchmarks/predict.py [--pairs 4000 16000 64000] [--kills 10] [--device cuda] [--write]
+    python benchmarks/predict.py --many 1000000 --shards 8 [--kills 10] [--device cuda] [--write]
 
 A tiny random judge predicts made-up pairs of about 60 tokens, so that what is not scoring shows most. `scorer` is
 `Judge.predict_table` of one table in memory, `jsonl`, `csv` and `parquet` are what `tiebreak predict` does, from JSON Lines to
 a file of that ending: reading, scoring in pieces, reading again, writing. Each is a process of its own, whose peak memory is
 what the system says. Last, `predict` of the middle size is killed at random moments and started again; its output is compared
-with that of an undisturbed one. Prints a table, then one line of JSON; --write keeps both under benchmarks/results.
+with that of an undisturbed one. --many: that many pairs instead, by shards in processes of their own, undisturbed and,
+beside it, with a shard killed at random moments and started again; peak memory is that of the largest process, for the scorer
+of an eighth of the pairs too. Prints a table, then one line of JSON; --write keeps both under benchmarks/results.
 """
 
 import argparse
@@ -18,6 +21,7 @@ import resource
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -28,7 +32,7 @@ from machine import processor, table
 
 from tiebreak.hashes import file_digest
 
-RESULT = Path(__file__).parent / "results" / "predict-cpu-202611"
+RESULTS = Path(__file__).parent / "results"
 ARMS = ("scorer", "jsonl", "csv", "parquet")
 COLUMNS = ("arm", "pairs", "seconds", "pairs_per_s", "peak_gib", "kills")
 WORDS = (
@@ -63,48 +67,42 @@ def write_judge(folder: Path) -> None:
     package.write(shipped, folder / "model")
 
 
-def measure(arm: str, model: Path, pairs: Path, output: Path) -> dict[str, Any]:
+def measure(arm: str, model: Path, pairs: Path, output: Path, device: str) -> dict[str, Any]:
     """Seconds from a loaded model (of `predict`: with its loading) and peak memory of this process."""
     from tiebreak.commands.predict import Request, predict
     from tiebreak.judge.judge import as_table, load_judge
 
     start = time.perf_counter()
     if arm == "scorer":
-        table, judge = as_table(pairs), load_judge(model, "cpu")
+        table, judge = as_table(pairs), load_judge(model, device)
         start = time.perf_counter()
         count = len(judge.predict_table(table))
     else:
-        count = predict(Request([model], [pairs], output.with_suffix(f".{arm}"), device="cpu")).rows
+        count = predict(Request([model], [pairs], output.with_suffix(f".{arm}"), device=device)).rows
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     return {"pairs": count, "seconds": round(seconds, 2), "peak_gib": round(peak, 3)}
 
 
-def run(arm: str, folder: Path, count: int) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--measure", arm, str(folder), str(count)]
+def run(arm: str, folder: Path, count: int, device: str) -> dict[str, Any]:
+    command = [sys.executable, __file__, "--measure", arm, str(folder), str(count), "--device", device]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, stderr=subprocess.DEVNULL)
     row = {"arm": arm, **json.loads(done.stdout.splitlines()[-1])}
     return row | {"pairs_per_s": round(row["pairs"] / row["seconds"])}
 
 
-def kill(folder: Path, count: int, kills: int, seconds: float) -> dict[str, Any]:
+def command(folder: Path, count: int, output: Path, device: str) -> list[str]:
+    files = [str(folder / "model"), str(folder / f"{count}.jsonl"), "-o", str(output)]
+    return [sys.executable, "-m", "tiebreak", "predict", *files, "--device", device]
+
+
+def kill(folder: Path, count: int, kills: int, seconds: float, device: str) -> dict[str, Any]:
     """Kill `predict` at random moments, then let it finish. Raises AssertionError if its output is another."""
     output = folder / "killed.jsonl"
-    command = [
-        sys.executable,
-        "-m",
-        "tiebreak",
-        "predict",
-        str(folder / "model"),
-        str(folder / f"{count}.jsonl"),
-    ]
+    again = command(folder, count, output, device)
     draw, done = random.Random(1), 0
     while done < kills:
-        process = subprocess.Popen(
-            [*command, "-o", str(output), "--device", "cpu"],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        process = subprocess.Popen(again, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             process.wait(draw.uniform(0, seconds))
             break  # finished between kills
@@ -112,11 +110,58 @@ def kill(folder: Path, count: int, kills: int, seconds: float) -> dict[str, Any]
             process.kill()
             process.wait()
             done += 1
-    subprocess.run([*command, "-o", str(output), "--device", "cpu"], check=True, capture_output=True)
-    assert file_digest(output) == file_digest(folder / f"out-{count}.jsonl"), (
-        "killed, it wrote something else"
-    )
+    subprocess.run(again, check=True, capture_output=True)
+    require_same(output, folder / f"out-{count}.jsonl")
     return {"arm": "jsonl, killed", "pairs": count, "kills": done}
+
+
+def require_same(output: Path, undisturbed: Path) -> None:
+    assert file_digest(output) == file_digest(undisturbed), "killed, it wrote something else"
+
+
+def shards(folder: Path, count: int, number: int, kills: int, device: str) -> dict[str, Any]:
+    """`predict` by shards side by side; every few seconds one of them is killed and started again, `kills` times."""
+    output = folder / f"shards-{kills}.jsonl"
+    start = lambda k: subprocess.Popen(  # noqa: E731
+        [*command(folder, count, output, device), "--shard", f"{k + 1}/{number}"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    began, draw = time.perf_counter(), random.Random(2)
+    running, done, peak = {k: start(k) for k in range(number)}, 0, 0
+    while running:
+        time.sleep(draw.uniform(2, 8))
+        if done < kills:
+            k = draw.choice(list(running))
+            running[k].kill()
+            running[k].wait()
+            running[k], done = start(k), done + 1
+        for k, process in list(running.items()):
+            pid, status, used = os.wait4(process.pid, os.WNOHANG)
+            if pid:
+                assert status == 0, f"shard {k + 1} ended with {status}"
+                peak = max(peak, used.ru_maxrss)
+                del running[k]
+    seconds = time.perf_counter() - began
+    return {
+        "arm": f"jsonl, {number} shards{', killed' if kills else ''}",
+        "pairs": count,
+        "seconds": round(seconds, 1),
+        "pairs_per_s": round(count / seconds),
+        "peak_gib": round(peak / 2**20, 3),
+        "kills": done,
+    }
+
+
+def by_shards(folder: Path, count: int, number: int, kills: int, device: str) -> list[dict[str, Any]]:
+    """An eighth of the pairs by one process, as the measure of memory; then all, undisturbed and killed."""
+    write_pairs(folder / f"{count}.jsonl", count)
+    write_pairs(folder / f"{count // 8}.jsonl", count // 8)
+    rows = [run(arm, folder, count // 8, device) for arm in ("scorer", "jsonl")]
+    with ThreadPoolExecutor(2) as threads:
+        rows += threads.map(lambda k: shards(folder, count, number, k, device), (0, kills))
+    require_same(folder / f"shards-{kills}.jsonl", folder / "shards-0.jsonl")
+    return rows
 
 
 def main() -> None:
@@ -125,22 +170,29 @@ def main() -> None:
     )
     parser.add_argument("--pairs", type=int, nargs="+", default=[4000, 16_000, 64_000])
     parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--many", type=int, help="pairs, by shards")
+    parser.add_argument("--shards", type=int, default=8)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
         arm, folder, count = arguments.measure[0], Path(arguments.measure[1]), arguments.measure[2]
-        print(json.dumps(measure(arm, folder / "model", folder / f"{count}.jsonl", folder / f"out-{count}")))
+        pairs, output = folder / f"{count}.jsonl", folder / f"out-{count}"
+        print(json.dumps(measure(arm, folder / "model", pairs, output, arguments.device)))
         return
     with TemporaryDirectory(prefix="tiebreak-predict-") as name:
         folder, rows = Path(name), []
         write_judge(folder)
-        for count in arguments.pairs:
+        if arguments.many:
+            rows = by_shards(folder, arguments.many, arguments.shards, arguments.kills, arguments.device)
+        for count in () if arguments.many else arguments.pairs:
             write_pairs(folder / f"{count}.jsonl", count)
-            rows += [run(arm, folder, count) for arm in ARMS]
-        middle = arguments.pairs[len(arguments.pairs) // 2]
-        seconds = next(row["seconds"] for row in rows if (row["arm"], row["pairs"]) == ("jsonl", middle))
-        rows.append(kill(folder, middle, arguments.kills, 10 + seconds / 3))
+            rows += [run(arm, folder, count, arguments.device) for arm in ARMS]
+        if not arguments.many:
+            middle = arguments.pairs[len(arguments.pairs) // 2]
+            seconds = next(row["seconds"] for row in rows if (row["arm"], row["pairs"]) == ("jsonl", middle))
+            rows.append(kill(folder, middle, arguments.kills, 10 + seconds / 3, arguments.device))
     about = {
         "benchmark": "predict",
         "date": date.today().isoformat(),
@@ -152,14 +204,14 @@ def main() -> None:
     shown, line = table(COLUMNS, rows), json.dumps(about | {"rows": rows})
     print(shown, line, sep="\n\n")
     if arguments.write:
-        RESULT.with_suffix(".json").write_text(line + "\n", encoding="utf-8")
-        RESULT.with_suffix(".md").write_text(page(shown, about, arguments), encoding="utf-8")
+        name = f"predict{'-many' if arguments.many else ''}-{arguments.device}-202611"
+        (RESULTS / f"{name}.json").write_text(line + "\n", encoding="utf-8")
+        (RESULTS / f"{name}.md").write_text(page(shown, about), encoding="utf-8")
 
 
-def page(shown: str, about: dict[str, Any], arguments: argparse.Namespace) -> str:
+def page(shown: str, about: dict[str, Any]) -> str:
     facts = "\n".join(f"- {name}: {value}" for name, value in about.items())
-    command = f"python benchmarks/predict.py --pairs {' '.join(map(str, arguments.pairs))} --kills {arguments.kills} --write"
-    return f"# Prediction of files\n\n    {command}\n\n{facts}\n\n{shown}\n"
+    return f"# Prediction of files\n\n    python benchmarks/predict.py {' '.join(sys.argv[1:])}\n\n{facts}\n\n{shown}\n"
 
 
 if __name__ == "__main__":
