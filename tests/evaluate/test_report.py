@@ -122,6 +122,11 @@ def test_optional_keys_are_shown(measured):
     assert "split/votes" in page
 
 
+def test_made_up_votes_are_called_so(measured):
+    assert "The votes are made up" in report.render(measured | {"made_up": True})
+    assert "The votes are made up" not in report.render(measured)
+
+
 def test_written_whole_or_not_at_all(measured, tmp_path):
     report.write(measured, tmp_path / "report.html")
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]

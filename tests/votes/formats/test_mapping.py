@@ -105,7 +105,9 @@ def test_paths_into_nested_values(tmp_path: Path) -> None:
     for name in ("f.json", "f.parquet"):
         (vote,) = read(tmp_path / name, [row], mapping)
         assert (vote["prompt"], vote["response_a"], vote["response_b"], vote["p"]) == (["p"], ["x"], ["y"], B)
-    assert value_at(row, "a.b") == "whole"
+    whole = {name: row[name] for name in ("a.b", "winner")} | {"x": "x", "y": "y"}
+    mapping = parse(["prompt=a.b,response_a=x,response_b=y"], [])
+    assert read(tmp_path / "f.parquet", [whole], mapping)[0]["prompt"] == ["whole"]
     assert [value_at(row, path) for path in ("outputs.7.text", "ask.text.0", "none.x")] == [None] * 3
 
 

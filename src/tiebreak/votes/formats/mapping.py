@@ -73,7 +73,7 @@ class ColumnMap:
 
     def reads(self) -> "ColumnNames":
         """The names of all columns to read, beside those that formats read by their own names."""
-        return ColumnNames(fold(_top(column)) for column in self.columns.values())
+        return ColumnNames(fold(name) for column in self.columns.values() for name in (column, _top(column)))
 
 
 NO_MAP = ColumnMap()
