@@ -119,7 +119,9 @@ def test_errors_are_one_line_and_exit_code_2(
 WITHOUT_A_RECIPE = {"demo", "init", "schema"}
 ARGUMENTS: dict[str, tuple[str, ...]] = {
     "evaluate": ("{recipe}", "votes.csv"),
+    "label": ("{recipe}", "pairs.csv", "-o", "out.jsonl"),
     "predict": ("{recipe}", "pairs.csv", "-o", "out.csv"),
+    "rank": ("{recipe}", "candidates.jsonl", "-o", "out.csv"),
     "step": ("3", "{recipe}"),
     "sweep": ("{recipe}", "--key", "distill.temperature", "--values", "1,2"),
     "task": ("{recipe}", "evaluate/report"),

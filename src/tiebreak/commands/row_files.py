@@ -28,8 +28,8 @@ _BATCH = 2048
 def write(rows: Rows, path: Path, known: pa.Schema | None = None, last: Sequence[str] = ()) -> None:
     """Write rows to a file whose ending is one of SUFFIXES, atomically.
 
-    known: types of columns, such as those of the Parquet file that they come from, and metadata for Parquet. last: columns that come after those
-    that only later rows have.
+    known: types of columns, such as those of the Parquet file that they come from, and metadata for Parquet. last: columns
+    that come after those that only later rows have.
     """
     with replacing(path) as file:
         match path.suffix:
