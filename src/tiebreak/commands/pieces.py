@@ -162,13 +162,13 @@ def _to_file(work: Work[AnItem], files: Files, stop: Callable[[], bool]) -> Outc
         for number in range(work.passes):
             outcome, pieces = _pass(work, files, inputs, number, unfinished, stop)
     except TiebreakError:
-        if unfinished.is_empty():
+        if files.shard == (0, 1) and unfinished.is_empty():
             unfinished.remove()
         raise
     if any(not unfinished.has(n, piece) for n in range(work.passes) for piece in range(pieces)):
-        if unfinished.folder.is_dir() and unfinished.is_empty():  # this shard had nothing to do
+        # where the folder is gone, or was new beside the output, another shard has finished it
+        if unfinished.is_new and unfinished.is_empty() and files.output.is_file():
             unfinished.remove()
-        # where the folder is gone, another shard has finished the output
         outcome.finished = not unfinished.folder.is_dir() and files.output.is_file()
         return outcome
     with unfinished.finishing() as output:

@@ -30,7 +30,9 @@ class Unfinished:
 
     def __init__(self, output: Path, job: Mapping[str, Any]) -> None:
         self.output = output
-        self.folder = new_folder(folder_of(output))
+        self.folder = folder_of(output)
+        self.is_new = not self.folder.is_dir()
+        new_folder(self.folder)
         if self.is_empty():
             write_atomically(self.folder / _JOB, json.dumps(job, indent=2) + "\n")
         self._require_same(job)
