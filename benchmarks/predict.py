@@ -122,11 +122,13 @@ def require_same(output: Path, undisturbed: Path) -> None:
 def shards(folder: Path, count: int, number: int, kills: int, device: str) -> dict[str, Any]:
     """`predict` by shards side by side; every few seconds one of them is killed and started again, `kills` times."""
     output = folder / f"shards-{kills}.jsonl"
-    start = lambda k: subprocess.Popen(  # noqa: E731
-        [*command(folder, count, output, device), "--shard", f"{k + 1}/{number}"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    log = folder / f"shards-{kills}.log"
+
+    def start(k: int) -> "subprocess.Popen[bytes]":
+        again = [*command(folder, count, output, device), "--shard", f"{k + 1}/{number}"]
+        with log.open("ab") as said:
+            return subprocess.Popen(again, stdout=subprocess.DEVNULL, stderr=said)
+
     began, draw = time.perf_counter(), random.Random(2)
     running, done, peak = {k: start(k) for k in range(number)}, 0, 0
     while running:
@@ -139,7 +141,7 @@ def shards(folder: Path, count: int, number: int, kills: int, device: str) -> di
         for k, process in list(running.items()):
             pid, status, used = os.wait4(process.pid, os.WNOHANG)
             if pid:
-                assert status == 0, f"shard {k + 1} ended with {status}"
+                assert status == 0, log.read_text()[-2000:]
                 peak = max(peak, used.ru_maxrss)
                 del running[k]
     seconds = time.perf_counter() - began

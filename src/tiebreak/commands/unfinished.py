@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,8 @@ class Unfinished:
             self.remove()
 
     def remove(self) -> None:
-        """Remove the folder; what says whose pieces these are goes last."""
-        for path in sorted(self.folder.iterdir(), key=lambda path: path.name == _JOB):
-            path.unlink(missing_ok=True)
-        self.folder.rmdir()
+        """Remove the folder, unless another process has; what says whose pieces these are goes last."""
+        with suppress(FileNotFoundError):
+            for path in sorted(self.folder.iterdir(), key=lambda path: path.name == _JOB):
+                path.unlink(missing_ok=True)
+            self.folder.rmdir()
