@@ -157,12 +157,12 @@ def check(
 ) -> None:
     """Check votes and print their data card: labels, lengths, biases, repetition, overlaps.
 
+    Ends with 2 where a run would refuse them, such as for a file that breaks off; for files, by a recipe's defaults.
     For a recipe, run the pre-flight checks first: models, disk, memory and precision of the card, limits of Slurm.
     """
-    from tiebreak.commands.check import check_files, check_recipe, rejection_findings, too_few
+    from tiebreak.commands.check import check_files, check_recipe, data_findings
     from tiebreak.commands.preflight import Preflight
     from tiebreak.data_card import view
-    from tiebreak.data_card.card import labels_of
 
     if output:
         new_file(output, (".html",), data)
@@ -172,18 +172,16 @@ def check(
         findings = Preflight(work, find_card(card) if card else None, on == "slurm").findings()
         show_findings(findings, as_json)
         data_card = check_recipe(work)
-        of_data = [
-            *rejection_findings(work, data_card),
-            *too_few(work.recipe.split, labels_of(data_card), data_card.voted_groups),
-        ]
-        show_findings(of_data, as_json)
-        findings += of_data
+        of_data = list(data_findings(data_card, work.recipe.data, work.recipe.split))
     else:
         outputs.refuse_unused(set_, data)
         data_card = check_files(
             {"votes": data, "extra": extra or (), "preferences": preferences or (), "test": test or ()},
             tokenizer,
         )
+        of_data = list(data_findings(data_card))
+    show_findings(of_data, as_json)
+    findings += of_data
     if output:
         view.write_html(data_card, output)
     if as_json:

@@ -33,7 +33,7 @@ REJECTS_SCHEMA = pa.schema(
 )
 """kind: what is counted; reason: the same with what it is in this row."""
 
-OR_INCOMPLETE = ", or take what comes before: --set data.incomplete_files=true"
+OR_INCOMPLETE = ", or let a recipe take what comes before: --set data.incomplete_files=true"
 
 _SAMPLE = 50
 _MAX_SAMPLED = 1000
@@ -162,7 +162,7 @@ def require_usable(names: Sequence[str], records: int, made: int, kinds: Counter
     if share > most:
         raise TiebreakError(
             f"{kinds.total()} of {records} rows in {named} cannot be used ({share:.1%}, allowed are "
-            f"{most:.1%}): {summary(kinds)}. Mend the files, or allow more: "
+            f"{most:.1%}): {summary(kinds)}. Mend the files, or allow a recipe more: "
             f"--set data.max_rejected_share={share + 0.01:.2f}"
         )
     if not made:
