@@ -302,7 +302,7 @@ def test_an_invalid_package_is_refused(shipped: Path, tmp_path: Path, change: di
         tiebreak.load(tmp_path / "model", device="cpu")
 
 
-@pytest.mark.parametrize("content", ["", "[]", "null", "{", "\xff", "[" * 100_000, None])
+@pytest.mark.parametrize("content", ["", "[]", "null", "{", "\xff", "[" * 100_000, '{"a": 1, "a": 1}', None])
 def test_a_package_that_is_none(shipped: Path, tmp_path: Path, content: str | None) -> None:
     folder = Path(shutil.copytree(shipped, tmp_path / "model"))
     (folder / package.NAME).unlink()

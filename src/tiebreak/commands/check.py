@@ -70,11 +70,14 @@ def rejection_findings(card: "Card", data: Data) -> Iterator[Finding]:
             if TRUNCATED in file.rejects
         ]
         records, votes = sum(file.records for file in files), sum(file.votes for file in files)
+        weightless = sum(file.weightless for file in files)
         try:
             if not data.incomplete_files:
                 readers.require_complete(broken, readers.OR_INCOMPLETE)
             names = [file.name for file in files]
-            readers.require_usable(names, records, votes, total_rejects(files), data.max_rejected_share)
+            readers.require_usable(
+                names, records, votes, total_rejects(files), data.max_rejected_share, weightless
+            )
         except TiebreakError as error:
             yield Finding("error", f"data.{role}", str(error))
 

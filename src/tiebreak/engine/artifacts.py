@@ -24,8 +24,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, field_validator
 
+from tiebreak import json_files
 from tiebreak.errors import Interrupted
 from tiebreak.hashes import file_digest
 from tiebreak.output import drop_partials, new_folder, no_link, remove, write_atomically
@@ -144,8 +145,8 @@ def read_manifest(folder: Path) -> Manifest | None:
     if not path.is_file():  # a pipe would be waited for
         return None
     try:
-        return Manifest.model_validate_json(path.read_bytes())
-    except (FileNotFoundError, ValidationError):
+        return Manifest.model_validate_json(json_files.checked(path.read_bytes()))
+    except (FileNotFoundError, ValueError):
         return None
 
 

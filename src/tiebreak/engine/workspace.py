@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from tiebreak import json_files
 from tiebreak.engine.artifacts import (
     InputRecord,
     Manifest,
@@ -240,7 +241,9 @@ class Workspace:
         if place.is_file() and (converted := self._conversion(place, fingerprint)).is_dir():
             place, mend = converted, f"delete it, and run: tiebreak run {self.arguments}"
         intact.require(place, mend)
-        config = gguf.config(place) if place.is_file() else hub.read_json(place / "config.json")
+        config = (
+            gguf.config(place) if place.is_file() else json_files.read_object(place / "config.json", mend)
+        )
         row_limits.require(self.recipe, source.location, config)
 
     def _fingerprint(self, source: Source) -> str:

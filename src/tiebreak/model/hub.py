@@ -4,7 +4,6 @@ A commit in the local cache has priority over the hub's current one, so that nei
 run; to update, name a revision. With HF_HUB_OFFLINE=1 only the cache is used.
 """
 
-import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,6 +11,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tiebreak import json_files
 from tiebreak.errors import TiebreakError
 from tiebreak.model import gguf, hub_errors
 from tiebreak.model.hub_errors import Kind as Kind
@@ -98,7 +98,7 @@ def download_size_and_config(
         return hub_size_and_config(location, revision)
     if folder.suffix == GGUF and folder.is_file():
         return 0, gguf.config(folder)
-    return 0, read_json(folder / "config.json")
+    return 0, json_files.read_object(folder / "config.json", gguf.AGAIN)
 
 
 def tokenizer(location: str) -> "PreTrainedTokenizerBase":
@@ -177,7 +177,7 @@ def cache() -> Path:
 
 
 def missing_file(folder: Path) -> str | None:
-    """The first file missing from a model folder, None if it is complete. Raises as `read_json` does."""
+    """The first file missing from a model folder, None if it is complete. Raises as `json_files.read_object` does."""
     if not (folder / "config.json").is_file():
         return "config.json"
     if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
@@ -188,26 +188,15 @@ def missing_file(folder: Path) -> str | None:
 
 
 def shards(folder: Path, mend: str = gguf.AGAIN) -> dict[str, str]:
-    """The file of each tensor, by the folder's index; none where it has no index. Raises as `read_json` does."""
+    """The file of each tensor, by the folder's index; none where it has no index. Raises as `json_files.read_object` does."""
     index = folder / INDEX
     if not index.is_file():
         return {}
-    found = read_json(index, mend).get("weight_map")
+    found = json_files.read_object(index, mend).get("weight_map")
     if not isinstance(found, dict) or not all(isinstance(name, str) for name in found.values()):
         raise TiebreakError(f"{index} is damaged: it has no weight_map of tensors to files; {mend}")
     if outside := sorted(name for name in found.values() if Path(name).name != name or name == ".."):
         raise TiebreakError(f"{index} names {outside[0]!r}, which is no file of its folder; {mend}")
-    return found
-
-
-def read_json(file: Path, mend: str = gguf.AGAIN) -> dict[str, Any]:
-    """Read a model's JSON file. Raises TiebreakError if it cannot be read or holds something else than an object."""
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise TiebreakError(f"{file} is damaged: {error}; {mend}") from None
-    if not isinstance(found, dict):
-        raise TiebreakError(f"{file} is damaged: it holds {type(found).__name__}, not an object; {mend}")
     return found
 
 
@@ -231,7 +220,7 @@ def hub_size_and_config(location: str, revision: str | None = None) -> tuple[int
         files = [file for file in info.siblings or () if "/" not in file.rfilename]
         wanted = (f for f in files if any(fnmatch(f.rfilename, pattern) for pattern in PATTERNS))
         config = Path(hf_hub_download(repo, "config.json", revision=info.sha))
-    return sum(file.size or 0 for file in wanted), read_json(config)
+    return sum(file.size or 0 for file in wanted), json_files.read_object(config, gguf.AGAIN)
 
 
 @contextmanager

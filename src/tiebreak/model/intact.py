@@ -8,6 +8,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from tiebreak import json_files
 from tiebreak.errors import TiebreakError
 from tiebreak.model import config_facts, families, gguf, hub, tokenizer_facts
 from tiebreak.regular_file import require_regular
@@ -37,14 +38,14 @@ def require(place: Path, mend: str = gguf.AGAIN) -> None:
             f"{adapter} makes an adapter of this model, and adapters start from plain weights: merge the adapter first, "
             "or remove adapter_config.json"
         )
-    config = hub.read_json(place / "config.json", mend)
+    config = json_files.read_object(place / "config.json", mend)
     if "model_type" not in config:
         raise TiebreakError(f"{place / 'config.json'} names no model_type, so it is no model's; {mend}")
     if scheme := config.get("quantization_config"):
         raise quantised(place, scheme)
     for name in _TEXTS:
         if (place / name).is_file():
-            hub.read_json(place / name, mend)
+            json_files.read_object(place / name, mend)
     held = {file.name: _tensors(file, mend) for file in sorted(place.glob("*.safetensors"))}
     for tensor, name in hub.shards(place, mend).items():
         if tensor not in held[name]:

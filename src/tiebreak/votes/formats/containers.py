@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from tiebreak import json_files
 from tiebreak.errors import TiebreakError
 from tiebreak.regular_file import require_regular
 from tiebreak.votes.formats import delimited, hub_datasets
@@ -34,6 +35,8 @@ _BLANK = " \t\r\n"
 _BETWEEN = re.compile(f"[{_BLANK},]*")
 _UTF_16 = re.compile("\ufffe|ÿþ|þÿ|\udcff\udcfe|\udcfe\udcff|\0[^\0]\0[^\0]|[^\0]\0[^\0]\0")
 _CONTROL = re.compile(r"[\0-\x08\x0e-\x1f]")
+_REPEATED = "a key is there twice"
+_LAX = json.JSONDecoder(strict=False)
 _BROKEN_PARQUET = (pa.ArrowException, OSError, ValueError, MemoryError)
 
 
@@ -155,10 +158,11 @@ def _join_lines(first: str, lines: Lines) -> Iterator[str]:
 
 def _parsed(text: str) -> Record | RowError:
     try:
-        record = json.loads(text, strict=False)
-    except (ValueError, RecursionError) as error:
+        return _object(json_files.loads(text))
+    except json_files.RepeatedKey as error:
+        return RowError(_REPEATED, str(error))
+    except ValueError as error:
         return RowError("not JSON", str(error))
-    return _object(record)
 
 
 def _object(value: Any) -> Record | RowError:
@@ -168,7 +172,6 @@ def _object(value: Any) -> Record | RowError:
 
 def _json_array(lines: Lines, first: str) -> Iterator[Row]:
     """Objects of one array, decoded as the text arrives. After damage the rest is lost."""
-    decoder = json.JSONDecoder(strict=False)
     pieces = chain([first.lstrip()[1:]], lines)
     buffer, at, count = next(pieces), 0, 0
     while True:
@@ -178,7 +181,7 @@ def _json_array(lines: Lines, first: str) -> Iterator[Row]:
                 yield count + 1, RowError(TRUNCATED, "more comes after the end of the array")
             return
         try:
-            record, end = decoder.raw_decode(buffer, at)
+            record, end = _next_object(buffer, at)
         except (ValueError, RecursionError) as error:
             rest = buffer[at:]
             buffer, at = _grow(rest, pieces), 0
@@ -190,8 +193,17 @@ def _json_array(lines: Lines, first: str) -> Iterator[Row]:
                 yield count + 1, RowError(TRUNCATED, "the array is not closed")
             return
         count += 1
-        yield count, RowError("not UTF-8") if damaged(buffer[at:end]) else _object(record)
+        yield count, RowError("not UTF-8") if damaged(buffer[at:end]) else record
         at = end
+
+
+def _next_object(text: str, at: int) -> tuple[Record | RowError, int]:
+    """The object that begins at a place in a text, and the place behind it. Raises as `json` does."""
+    try:
+        found, end = json_files.DECODER.raw_decode(text, at)
+    except json_files.RepeatedKey as error:
+        return RowError(_REPEATED, str(error)), _LAX.raw_decode(text, at)[1]
+    return _object(found), end
 
 
 def _grow(buffer: str, pieces: Iterator[str]) -> str:

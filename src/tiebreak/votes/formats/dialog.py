@@ -1,10 +1,11 @@
 """Parsing of conversations into turns: JSON lists, chat messages, Human/Assistant transcripts."""
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from tiebreak import json_files
 
 Turns = list[str | None]
 
@@ -50,8 +51,8 @@ def turns(cell: Any, what: str, encoded: bool) -> Turns:
 def decode(cell: str, what: str) -> Any:
     """The value of a JSON cell. Raises RowError."""
     try:
-        return json.loads(cell, strict=False)
-    except (ValueError, RecursionError) as error:
+        return json_files.loads(cell)
+    except ValueError as error:
         raise RowError(f"{what} is not JSON", str(error)) from None
 
 

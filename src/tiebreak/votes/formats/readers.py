@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tiebreak.errors import TiebreakError
 from tiebreak.recipe.values import Role
@@ -25,7 +26,7 @@ from tiebreak.votes.formats.record_formats import (
     content_id,
     detect_format,
 )
-from tiebreak.votes.formats.rows import TRUNCATED, Record, Row
+from tiebreak.votes.formats.rows import TRUNCATED, Record, Row, Unended
 from tiebreak.votes.schema import SCHEMA
 
 REJECTS_SCHEMA = pa.schema(
@@ -153,8 +154,10 @@ def require_complete(rejects: Iterable[Reject], otherwise: str = "") -> None:
             )
 
 
-def require_usable(names: Sequence[str], records: int, made: int, kinds: Counter[str], most: float) -> None:
-    """Raise TiebreakError if files have no rows, a larger share of rejects than `most`, or no votes."""
+def require_usable(
+    names: Sequence[str], records: int, made: int, kinds: Counter[str], most: float, weightless: int
+) -> None:
+    """Raise TiebreakError if files have no rows, a larger share of rejects than `most`, no votes, or `weightless` ones alone."""
     named = ", ".join(names)
     if not records:
         raise TiebreakError(f"no rows in {named}")
@@ -167,6 +170,15 @@ def require_usable(names: Sequence[str], records: int, made: int, kinds: Counter
         )
     if not made:
         raise no_votes(names, kinds)
+    if weightless == made:
+        raise TiebreakError(
+            f"every row in {named} has the weight 0: nothing is learned from those; correct `weight`"
+        )
+
+
+def weightless(votes: pa.RecordBatch, role: Role) -> int:
+    """The number of votes to learn from that have the weight 0."""
+    return 0 if role == "test" else int(pc.sum(pc.equal(votes["weight"], 0)).as_py() or 0)
 
 
 def kinds_of(rejects: Iterable[Reject]) -> Counter[str]:
@@ -197,6 +209,8 @@ def _read_file(path: Path, role: Role, pairs_per_prompt: int | None, ids: _Ids) 
         try:
             votes = [ids.unique(vote, path) for vote in votes_in(record, record_format, options)]
         except RowError as error:
+            if isinstance(record, Unended):
+                error = RowError(TRUNCATED, f"the last record does not end: {error}")
             pending.rejects.append(Reject(str(path), row, error))
         else:
             pending.votes += votes

@@ -15,6 +15,10 @@ TRUNCATED = "cannot be read from here on"
 """The kind of a reject that stands for the rest of a file, an unknown number of records."""
 
 
+class Unended(dict[str, Any]):
+    """A record of a table that ends with its file, without a line end: whole, or cut within its last cell."""
+
+
 def require_unique(path: Path, names: list[str], columns: Collection[str]) -> None:
     """Raise TiebreakError if one of the columns, any if none are given, is there twice."""
     if repeated := sorted(name for name in columns or names if names.count(name) > 1):
