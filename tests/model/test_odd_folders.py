@@ -130,6 +130,22 @@ ODD: dict[str, tuple[Change, str]] = {
     "config: layer types unknown": (config(layer_types=["own"] * 3), "of the family 'llama', which .*layer_types"),
     "config: a rope nobody knows": (config(rope_parameters={"rope_type": "own"}), "of the family 'llama', which"),
     "config: quantised by a word": (config(quantization_config="int4"), r"is quantised \(int4\)"),
+    "config: an epsilon of 0": (config(rms_norm_eps=0), "rms_norm_eps is 0, and valid is 1e-30 to 0.1"),
+    "config: an epsilon below 0": (config(rms_norm_eps=-1e-6), "rms_norm_eps is -1e-06, and valid is"),
+    "config: an epsilon that is NaN": (config(rms_norm_eps=float("nan")), "rms_norm_eps is nan, and valid is"),
+    "config: an epsilon as text": (config(rms_norm_eps="1e-6"), "rms_norm_eps is '1e-6', and valid is"),
+    "config: theta of 0": (config(rope_theta=0), "rope_theta is 0, and valid is 2 to 1e[+]12"),
+    "config: theta that is NaN": (
+        config(rope_parameters={"rope_type": "default", "rope_theta": float("nan")}), "rope_parameters.rope_theta is nan, and"
+    ),
+    "config: theta without end": (config(rope_theta=float("inf")), "rope_theta is inf, and valid is"),
+    "config: a rope stretched by 0": (
+        config(rope_parameters={"rope_type": "linear", "factor": 0, "rope_theta": 1e4}), "rope_parameters.factor is 0, and"
+    ),
+    "config: an initializer that is NaN": (config(initializer_range=float("nan")), "initializer_range is nan, and"),
+    "config: a dropout of 2": (config(attention_dropout=2), "attention_dropout is 2, and valid is 0 to 1"),
+    "config: NaN elsewhere": (config(anything={"deep": float("nan")}), "anything.deep is nan, no number"),
+    "config: a key twice": (text("config.json", '{"vocab_size": 1, "vocab_size": 2}'), "'vocab_size' is there twice"),
     "config: an encoder-decoder": (unfit("t5", is_encoder_decoder=True), "an encoder and a decoder"),
     "config: an encoder": (unfit("bert"), "BertForSequenceClassification has no model.layers"),
     "config: a picture model": (unfit("vit"), "no AutoModelForSequenceClassification"),
