@@ -1,6 +1,7 @@
 """Foreign text made plain: nothing in it moves a cursor, hides, reorders or begins a line, and no token is told.
 
-File names, columns, values of votes, names of models and answers of a hub come from others and end up on terminals.
+File names, columns, values of votes, names of models and answers of a hub come from others and end up on terminals
+and pages.
 """
 
 import os

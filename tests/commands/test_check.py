@@ -78,7 +78,9 @@ def test_a_truncated_file_is_an_error(tiebreak, tmp_path: Path) -> None:
             more = tmp_path / "pairs.json"
             more.write_text(json.dumps([{"prompt": "q", "chosen": "x", "rejected": "y"}] * 3)[:-1])
         code, out, err = tiebreak("check", tmp_path / "whole.json", f"--{role}", more)
-        assert (code, f"error    data.{role}: {more.name} cannot be read from here on" in out) == (2, True), err
+        assert (code, f"error    data.{role}: {more.name} cannot be read from here on" in out) == (2, True), (
+            err
+        )
 
 
 def test_votes_of_which_none_can_be_used_are_an_error_beside_others(tiebreak, tmp_path: Path) -> None:

@@ -54,8 +54,7 @@ def test_damaged_metrics(tmp_path: Path, content: str | None) -> None:
         with pytest.raises(TiebreakError, match="is a folder, not a file; run the evaluation again"):
             outputs.read_metrics(tmp_path)
         return
-    else:
-        (tmp_path / "metrics.json").write_text(content, encoding="latin-1")
+    (tmp_path / "metrics.json").write_text(content, encoding="latin-1")
     with pytest.raises(TiebreakError, match=r"metrics\.json is damaged: .*; run the evaluation again"):
         outputs.read_metrics(tmp_path)
 

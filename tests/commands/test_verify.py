@@ -66,7 +66,7 @@ def test_artifacts_of_an_older_version_are_stale_and_read(
     assert tiebreak("verify", done.path)[0] == 0
     damage(older / "all.txt")
     assert list(verify.verify(done.path))[-1].state == "damaged"
-    code, out, err = tiebreak("verify", done.path)
+    code, _, err = tiebreak("verify", done.path)
     assert (code, err.startswith("join/all: all.txt is damaged")) == (2, True)
     (older / "manifest.json").write_text("{")
     assert list(verify.verify(done.path))[-1].problem == "manifest.json is damaged: it cannot be read"

@@ -163,7 +163,7 @@ def test_votes_that_all_have_the_weight_0_are_refused(tmp_path: Path) -> None:
     pair = {"prompt": "p", "response_a": "a", "response_b": "b", "winner": "tie"}
     file = tmp_path / "votes.jsonl"
     file.write_text("".join(json.dumps(pair | {"id": n, "weight": 0}) + "\n" for n in range(3)))
-    with pytest.raises(TiebreakError, match="every row in .* has the weight 0"):
+    with pytest.raises(TiebreakError, match=r"every row in .* has the weight 0"):
         run(tmp_path / "out", file)
     assert run(tmp_path / "test", file, role="test")[0]["votes"] == 3, "of those nothing is learned"
     file.write_text(file.read_text().replace('"weight": 0', '"weight": 1', 1))

@@ -39,7 +39,9 @@ def test_a_last_record_without_an_end_that_is_no_vote_breaks_off(tmp_path):
     votes, rejects = read_all([tmp_path / "x"])
     assert len(votes) == 3
     (reason,) = rejects["reason"].to_pylist()
-    assert reason.startswith("cannot be read from here on: the last record does not end: unknown winner: 'ti'")
+    assert reason.startswith(
+        "cannot be read from here on: the last record does not end: unknown winner: 'ti'"
+    )
     (tmp_path / "x").write_text(header + 3 * row + "p,a,b,ti\n")
     assert read_all([tmp_path / "x"])[1]["kind"].to_pylist() == ["unknown winner"], "this one ends"
     (tmp_path / "x").write_text((header + 3 * row).rstrip())
