@@ -95,7 +95,7 @@ def main() -> None:
 def _main() -> None:
     terminal.log_to_stderr()
     try:
-        with full_disk_as_error(Path.cwd()):
+        with terminal.whole_output(), full_disk_as_error(Path.cwd()):
             app()
     except TiebreakError as error:
         terminal.note(*f"error: {error}".split("\n"))

@@ -23,6 +23,7 @@ from tiebreak.output import write_atomically
 from tiebreak.pipeline.graph import Source, Task
 from tiebreak.recipe.execution import Compute
 from tiebreak.runtime import Runtime
+from tiebreak.terminal import STANDARD_OUTPUT
 
 
 def run_task(
@@ -213,7 +214,7 @@ def full_disk_as_error(folder: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not _disk_is_full(error):
+        if not _disk_is_full(error) or getattr(error, "filename", None) == STANDARD_OUTPUT:
             raise
         free = shutil.disk_usage(folder if folder.exists() else folder.anchor).free / 2**30
         raise TiebreakError(

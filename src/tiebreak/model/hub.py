@@ -16,6 +16,7 @@ from tiebreak.errors import TiebreakError
 from tiebreak.model import gguf, hub_errors
 from tiebreak.model.hub_errors import Kind as Kind
 from tiebreak.output import write_atomically
+from tiebreak.regular_file import require_regular
 
 if TYPE_CHECKING:
     import httpx
@@ -111,6 +112,8 @@ def tokenizer(location: str) -> "PreTrainedTokenizerBase":
         raise TiebreakError(f"no model folder at {location}, and it is no hub id (OWNER/NAME)")
     if is_file or split_location(location)[1]:
         return gguf.tokenizer(Path(location) if is_file else download(location))
+    for file in sorted(Path(location).glob("*.*")) if is_here else ():
+        require_regular(file, gguf.AGAIN)
     revision = "main" if is_here else commit(location)  # raises at once if the hub is out of reach
     try:
         loaded: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(

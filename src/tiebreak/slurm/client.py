@@ -148,7 +148,7 @@ def requeue_after_timeout(run_dir: Path, limit: int) -> None:
         raise TiebreakError("this process is no job of Slurm, so there is nothing to requeue")
     count = inside(run_dir, "logs", f"requeued-{job}")
     new_folder(count.parent)
-    times = len(count.read_text().splitlines()) if count.exists() else 0
+    times = len(count.read_text().splitlines()) if count.is_file() else 0
     if times >= limit:
         raise TiebreakError(
             f"job {job} ran out of time {times + 1} times and is not done; what it has is kept. Give it more "
