@@ -25,7 +25,7 @@ from tiebreak.errors import TiebreakError
 from tiebreak.regular_file import require_regular
 from tiebreak.votes.formats import delimited, hub_datasets
 from tiebreak.votes.formats.dialog import RowError
-from tiebreak.votes.formats.rows import TRUNCATED, Record, Row, require_unique
+from tiebreak.votes.formats.rows import TRUNCATED, Record, Row, require_unique, unreadable
 from tiebreak.votes.formats.text_lines import MAX_RECORD, Lines, Stream, Unfolded, damaged
 
 _FREE_ROWS = 1_000_000
@@ -83,7 +83,7 @@ def arriving(stream: BinaryIO) -> Iterator[Row]:
         try:
             text = line.decode("utf-8-sig")
         except UnicodeDecodeError:
-            yield count, RowError("not UTF-8")
+            yield count, unreadable(RowError("not UTF-8"), line.decode("utf-8", "surrogateescape"))
         else:
             record = _parsed(text)
             if isinstance(record, RowError) and not text.endswith("\n"):
@@ -139,7 +139,7 @@ def _json_lines(lines: Lines, first: str) -> Iterator[Row]:
         if not line.strip(_BLANK):
             continue
         count += 1
-        record = RowError("not UTF-8") if damaged(line) else _parsed(line)
+        record = unreadable(RowError("not UTF-8"), line) if damaged(line) else _parsed(line)
         if isinstance(record, RowError) and not line.endswith("\n") and len(line) < MAX_RECORD:
             if not lines.broken:
                 yield count, RowError(TRUNCATED, f"the last line does not end: {record}")
@@ -158,16 +158,18 @@ def _join_lines(first: str, lines: Lines) -> Iterator[str]:
 
 def _parsed(text: str) -> Record | RowError:
     try:
-        return _object(json_files.loads(text))
+        return _object(json_files.loads(text), text)
     except json_files.RepeatedKey as error:
-        return RowError(_REPEATED, str(error))
+        return unreadable(RowError(_REPEATED, str(error)), text)
     except ValueError as error:
-        return RowError("not JSON", str(error))
+        return unreadable(RowError("not JSON", str(error)), text)
 
 
-def _object(value: Any) -> Record | RowError:
-    """The value, if it is a JSON object."""
-    return value if isinstance(value, dict) else RowError("not a JSON object", type(value).__name__)
+def _object(value: Any, text: str) -> Record | RowError:
+    """The value of a text, if it is a JSON object."""
+    if isinstance(value, dict):
+        return value
+    return unreadable(RowError("not a JSON object", type(value).__name__), text)
 
 
 def _json_array(lines: Lines, first: str) -> Iterator[Row]:
@@ -193,7 +195,8 @@ def _json_array(lines: Lines, first: str) -> Iterator[Row]:
                 yield count + 1, RowError(TRUNCATED, "the array is not closed")
             return
         count += 1
-        yield count, RowError("not UTF-8") if damaged(buffer[at:end]) else record
+        text = buffer[at:end]
+        yield count, unreadable(RowError("not UTF-8"), text) if damaged(text) else record
         at = end
 
 
@@ -202,8 +205,9 @@ def _next_object(text: str, at: int) -> tuple[Record | RowError, int]:
     try:
         found, end = json_files.DECODER.raw_decode(text, at)
     except json_files.RepeatedKey as error:
-        return RowError(_REPEATED, str(error)), _LAX.raw_decode(text, at)[1]
-    return _object(found), end
+        end = _LAX.raw_decode(text, at)[1]
+        return unreadable(RowError(_REPEATED, str(error)), text[at:end]), end
+    return _object(found, text[at:end]), end
 
 
 def _grow(buffer: str, pieces: Iterator[str]) -> str:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tiebreak import json_files
@@ -17,10 +17,14 @@ _SPEAKER = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):[ \t]?")
 
 @dataclass(unsafe_hash=True)
 class RowError(ValueError):
-    """The reason why a record is no vote: the kind of problem, and what it is here."""
+    """The reason why a record is no vote: the kind of problem, and what it is here.
+
+    raw: the beginning of its text, of a record that cannot be read.
+    """
 
     kind: str
     detail: str = ""
+    raw: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.detail}" if self.detail else self.kind

@@ -22,6 +22,9 @@ from tiebreak.votes.formats.record_formats import (
 )
 from tiebreak.votes.formats.rows import TRUNCATED, Record, Row
 
+UNREADABLE = "unreadable"
+"""The column with the text of a record that cannot be read."""
+
 
 class Pair(NamedTuple):
     """A record with all its columns, and the unlabelled pair in it, or the reason why there is none.
@@ -65,7 +68,7 @@ class PairFile:
             yield self._pair(record)
 
     def _pair(self, record: Record | RowError) -> Pair:
-        own = {} if isinstance(record, RowError) else record
+        own = record if not isinstance(record, RowError) else {UNREADABLE: record.raw} if record.raw else {}
         try:
             (vote,) = votes_in(record, self._format, self._options)
         except RowError as error:

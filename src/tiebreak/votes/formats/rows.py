@@ -1,6 +1,7 @@
 """Rows of raw records, which readers of all files yield."""
 
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,17 @@ TRUNCATED = "cannot be read from here on"
 
 class Unended(dict[str, Any]):
     """A record of a table that ends with its file, without a line end: whole, or cut within its last cell."""
+
+
+_KEPT = 10_000
+"""Characters that are kept of a record that cannot be read."""
+
+
+def unreadable(error: RowError, text: str) -> RowError:
+    """The error with the beginning of the record's text, bytes that are no text replaced."""
+    cut = text[: _KEPT + 1].rstrip("\r\n")
+    raw = cut.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return replace(error, raw=raw if len(text) <= _KEPT else f"{raw[:_KEPT]} [...]")
 
 
 def require_unique(path: Path, names: list[str], columns: Collection[str]) -> None:
