@@ -54,3 +54,16 @@ def test_an_error_is_plain_whatever_is_put_into_it() -> None:
     assert first.isprintable()
     assert TOKEN not in first
     assert second == "  \\x1b[0m valid"
+
+
+def test_what_is_too_long_for_an_error_is_cut() -> None:
+    value = "x" * 5000
+    text = str(TiebreakError(f"no step {value!r} in recipe.yaml; Valid: teach"))
+    assert len(text) < 400
+    assert text.startswith("no step 'xxx")
+    assert text.endswith("x' in recipe.yaml; Valid: teach")
+    assert " more]xx" in text
+    assert str(TiebreakError(text)) == text
+    assert len(str(TiebreakError("a b " * 5000))) < 4100
+    path = "/home/me/" + "folder/" * 40
+    assert str(TiebreakError(path)) == path

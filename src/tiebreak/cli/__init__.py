@@ -106,7 +106,7 @@ def _main() -> None:
         terminal.note(f"{how}, nothing finished is lost; go on with: {again}")
         sys.exit(stop.exit_code)
     except OSError as error:
-        terminal.note(f"error: {error.filename or 'system'}: {error.strerror or error}")
+        terminal.note(plain.message(f"error: {error.filename or 'system'}: {error.strerror or error}"))
         sys.exit(2)
     except Exception as error:
         if os.environ.get(_DEBUG):
@@ -121,7 +121,7 @@ def _report_unexpected(error: Exception) -> None:
         text = f"tiebreak {__version__}: {shlex.join(sys.argv)}\n\n{traceback.format_exc()}"
         log.write(plain.lines(text))
     terminal.note(
-        f"error: unexpected {type(error).__name__}: {plain.line(error):.300}",
+        f"error: unexpected {type(error).__name__}: {plain.message(error):.300}",
         f"This is a fault of tiebreak; please report it with {log.name} (tiebreak --debug shows it here).",
     )
 

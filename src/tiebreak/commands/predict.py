@@ -186,11 +186,9 @@ def _predict_pieces(
     outcome, number = Outcome(), 0
     name = "predict" if len(request.models) == 1 else f"predict, model {model + 1} of {len(request.models)}"
     with Progress(name, unfinished.folder, count_rows(files)) as progress:
-        for number, piece in enumerate(_pieces(files), 1):
+        for number, piece in enumerate(_pieces(files, request.kaggle), 1):
             if stop():
                 raise Interrupted
-            if request.kaggle:
-                _require_sides(piece)
             done = outcome.rows
             outcome.count(piece, request.strict)
             progress.reach(done)
@@ -208,11 +206,11 @@ def _load(request: Request, model: int) -> "Judge":
     return load_judge(request.models[model], request.device, request.score_tokens, request.precision)
 
 
-def _pieces(files: Sequence[Path]) -> Iterator[list[Pair]]:
-    """All pairs in pieces, the same ones each time. Raises TiebreakError if some files hold preferences and others not."""
+def _pieces(files: Sequence[Path], kaggle: bool = False) -> Iterator[list[Pair]]:
+    """All pairs in pieces, the same ones each time. Raises TiebreakError as `_alike` does."""
     piece: list[Pair] = []
     chars = 0
-    for pair in chain.from_iterable(_alike(map(pairs.read_file, files))):
+    for pair in chain.from_iterable(_alike(map(pairs.read_file, files), kaggle)):
         piece.append(pair)
         chars += _chars(pair)
         if len(piece) == PIECE or chars >= _PIECE_CHARS:
@@ -222,7 +220,8 @@ def _pieces(files: Sequence[Path]) -> Iterator[list[Pair]]:
         yield piece
 
 
-def _alike(files: Iterable[PairFile]) -> Iterator[PairFile]:
+def _alike(files: Iterable[PairFile], kaggle: bool) -> Iterator[PairFile]:
+    """The files. Raises TiebreakError if some hold preferences and others not, or any does for a submission."""
     first: PairFile | None = None
     for file in files:
         first = first or file
@@ -231,19 +230,16 @@ def _alike(files: Iterable[PairFile]) -> Iterator[PairFile]:
             raise TiebreakError(
                 f"{one.path} has the columns chosen and rejected, {other.path} has answers a and b; predict them apart"
             )
+        if kaggle and file.of_preferences:
+            raise TiebreakError(
+                f"a submission says which of answers a and b wins, and {file.path} has chosen and rejected; leave out "
+                "--format kaggle"
+            )
         yield file
 
 
 def _chars(pair: Pair) -> int:
     return sum(len(turn or "") for turns in pair.vote[1:4] for turn in turns) if pair.vote else 0
-
-
-def _require_sides(piece: Sequence[Pair]) -> None:
-    if any(pair.preference for pair in piece):
-        raise TiebreakError(
-            "a submission says which of answers a and b wins, and these rows have chosen and rejected; leave out "
-            "--format kaggle"
-        )
 
 
 def _judged(judge: "Judge", piece: Sequence[Pair], report: Callable[[float], None]) -> "Array":
@@ -296,12 +292,11 @@ def _stream(request: Request, weights: Sequence[float], stop: Callable[[], bool]
     out: BinaryIO = getattr(sys.stdout, "unguarded", sys.stdout).buffer
     judges = [_load(request, m) for m in range(len(request.models))]
     if list(request.inputs) == [STANDARD]:
-        found = _arriving(PairFile(STANDARD, containers.arriving(sys.stdin.buffer), enough=1))
+        arriving = PairFile(STANDARD, containers.arriving(sys.stdin.buffer), enough=1)
+        found = _arriving(next(_alike([arriving], request.kaggle)))
     else:
-        found = _pieces(containers.expand(request.inputs))
+        found = _pieces(containers.expand(request.inputs), request.kaggle)
     for piece in found:
-        if request.kaggle:
-            _require_sides(piece)
         outcome.count(piece, request.strict)
         p_NMC = np.stack([_judged(judge, piece, lambda _: None) for judge in judges], axis=1)
         for row in output_rows(piece, weighted(np.array(weights), p_NMC), request.kaggle):
