@@ -213,3 +213,32 @@ def test_a_file_that_may_not_be_read(odd: Path, name: str) -> None:
     (odd / name).chmod(0)
     with pytest.raises((TiebreakError, PermissionError)):
         Workspace(odd.parent / "recipe.yaml").fingerprint(Source("odd", None, is_model=True))
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (text("adapter_config.json", "{}"), "is an adapter of a model"),
+        (config(quantization_config={"quant_method": "gptq"}), r"is quantised \(gptq\)"),
+        (config(rms_norm_eps=-1), "rms_norm_eps is -1, and valid is"),
+        (config(model_type="mine"), "transformers does not know it"),
+    ],
+)
+def test_a_model_of_the_hub_is_refused_before_its_weights_come(
+    odd: Path, change: Change, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change(odd)
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    asked: list[str] = []
+
+    def snapshot_download(*_: object, allow_patterns: list[str], **__: object) -> str:
+        asked.extend(allow_patterns)
+        return str(Path(shutil.copytree(odd, odd.parent / commit)))
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(odd.parent / "cache"))
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    work = Workspace(odd.parent / "recipe.yaml")
+    with pytest.raises(TiebreakError, match=why):
+        work.resolve(Source("owner/name", commit, is_model=True))
+    assert "*.json" in asked
+    assert "*.safetensors" not in asked

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 GGUF = ".gguf"
 INDEX = "model.safetensors.index.json"
-PATTERNS = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+ADAPTER = "adapter_config.json"
+_WEIGHTS = "*.safetensors"
+PATTERNS = ["*.json", _WEIGHTS, "*.model", "*.txt", "*.jinja"]
 
 
 def is_id(location: str) -> bool:
@@ -69,19 +71,23 @@ def commit(location: str, revision: str | None = None, kind: Kind = "model") -> 
     return found
 
 
-def download(location: str, revision: str | None = None) -> Path:
+def download(location: str, revision: str | None = None, weights: bool = True) -> Path:
     """Download a model unless it is cached, and return its folder of config, safetensors and tokenizer, or its GGUF file.
 
-    Raises TiebreakError if the model is gated, unknown, or out of reach.
+    weights: False for the other files of a folder alone. Raises TiebreakError if the model is gated, unknown, or out of
+    reach.
     """
-    from huggingface_hub import hf_hub_download, snapshot_download
+    from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 
     repo, file = split_location(location)
     found = commit(repo, revision)
     with _readable_errors(repo, revision or "main", file=file):
         if file:
+            if not cached(location, found):  # asks once; for a file the client would ask six times, in 23 s
+                HfApi().repo_info(repo, revision=found)
             return Path(hf_hub_download(repo, file, revision=found))
-        folder = snapshot_download(repo, revision=found, allow_patterns=PATTERNS, ignore_patterns=["*/*"])
+        patterns = [pattern for pattern in PATTERNS if weights or pattern != _WEIGHTS]
+        folder = snapshot_download(repo, revision=found, allow_patterns=patterns, ignore_patterns=["*/*"])
     if Path(folder).name != found:  # it goes by the commit that the hub answers with
         raise hub_errors.no_commit(repo, Path(folder).name)
     return Path(folder)
@@ -203,6 +209,14 @@ def shards(folder: Path, mend: str = gguf.AGAIN) -> dict[str, str]:
     return found
 
 
+def is_adapter(place: str) -> TiebreakError:
+    """The refusal of a model folder or repository with an adapter, which transformers would apply unasked."""
+    return TiebreakError(
+        f"{place} is an adapter of a model, as its {ADAPTER} says, and adapters start from plain weights: merge the adapter "
+        f"first, name the model that it was made of, or remove {ADAPTER}"
+    )
+
+
 def hub_size_and_config(location: str, revision: str | None = None) -> tuple[int, dict[str, Any]]:
     """The bytes of a model on the hub, and its config.json, which is empty for a GGUF file.
 
@@ -221,6 +235,8 @@ def hub_size_and_config(location: str, revision: str | None = None) -> tuple[int
                 raise hub_errors.no_file(repo, file)
             return sizes[file], {}
         files = [file for file in info.siblings or () if "/" not in file.rfilename]
+        if any(file.rfilename == ADAPTER for file in files):
+            raise is_adapter(repo)
         wanted = (f for f in files if any(fnmatch(f.rfilename, pattern) for pattern in PATTERNS))
         config = Path(hf_hub_download(repo, "config.json", revision=info.sha))
     return sum(file.size or 0 for file in wanted), json_files.read_object(config, gguf.AGAIN)

@@ -33,16 +33,7 @@ def require(place: Path, mend: str = gguf.AGAIN) -> None:
             raise TiebreakError(f"{file} is a link to a file that is not there; {mend}")
     if missing := hub.missing_file(place):
         raise _incomplete(place, missing, mend)
-    if (adapter := place / "adapter_config.json").exists():  # which transformers would apply unasked
-        raise TiebreakError(
-            f"{adapter} makes an adapter of this model, and adapters start from plain weights: merge the adapter first, "
-            "or remove adapter_config.json"
-        )
-    config = json_files.read_object(place / "config.json", mend)
-    if "model_type" not in config:
-        raise TiebreakError(f"{place / 'config.json'} names no model_type, so it is no model's; {mend}")
-    if scheme := config.get("quantization_config"):
-        raise quantised(place, scheme)
+    config = require_plain(place, mend)
     for name in _TEXTS:
         if (place / name).is_file():
             json_files.read_object(place / name, mend)
@@ -58,6 +49,21 @@ def require(place: Path, mend: str = gguf.AGAIN) -> None:
     families.require(str(place), config)
     if "vocab_size" in config:
         tokenizer_facts.require_folder(place, config["vocab_size"], mend)
+
+
+def require_plain(place: Path, mend: str) -> dict[str, Any]:
+    """The config.json of a model folder, whose weights need not be there yet.
+
+    Raises TiebreakError for an adapter, a quantised model and what names no model.
+    """
+    if (place / hub.ADAPTER).exists():
+        raise hub.is_adapter(str(place))
+    config = json_files.read_object(place / "config.json", mend)
+    if "model_type" not in config:
+        raise TiebreakError(f"{place / 'config.json'} names no model_type, so it is no model's; {mend}")
+    if scheme := config.get("quantization_config"):
+        raise quantised(place, scheme)
+    return config
 
 
 def quantised(folder: Path, scheme: Any) -> TiebreakError:
