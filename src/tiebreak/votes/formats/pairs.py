@@ -12,7 +12,7 @@ from typing import NamedTuple
 from tiebreak.errors import TiebreakError
 from tiebreak.votes.formats import containers
 from tiebreak.votes.formats.dialog import RowError
-from tiebreak.votes.formats.readers import detected, votes_in
+from tiebreak.votes.formats.readers import Ids, detected, not_whole, votes_in
 from tiebreak.votes.formats.record_formats import (
     CHOSEN,
     COMPLETIONS,
@@ -83,3 +83,24 @@ def read_file(path: Path) -> PairFile:
     Raises TiebreakError for a file that is missing, empty, of no known format, or breaks off.
     """
     return PairFile(path, containers.records(path), enough=50)
+
+
+def read_whole(path: Path) -> list[tuple[Pair, Vote]]:
+    """The pairs of a file, each with its vote under an id that no other has.
+
+    Raises TiebreakError as `read_file` does, and if any row cannot be read or repeats an id.
+    """
+    ids = Ids()
+    found: list[tuple[Pair, Vote]] = []
+    errors: list[tuple[int, str]] = []
+    for row, pair in enumerate(read_file(path), 1):
+        if pair.vote is None:
+            errors.append((row, str(pair.error)))
+            continue
+        try:
+            found.append((pair, ids.unique(pair.vote, path)))
+        except RowError as error:
+            errors.append((row, str(error)))
+    if errors:
+        raise not_whole(path, len(errors), *errors[0])
+    return found

@@ -76,7 +76,7 @@ class _Pending:
         return Batch(record_batch(self.votes), self.rejects, self.records)
 
 
-class _Ids:
+class Ids:
     """Unique ids over the files of a reading. `_owners` is the file of each, `_repeats` how often a made one came."""
 
     def __init__(self) -> None:
@@ -107,7 +107,7 @@ def read(paths: Sequence[Path], role: Role = "votes", pairs_per_prompt: int | No
     repeated; where a file has no ids they are made from the texts.
     Raises TiebreakError for a missing file, a format or columns that are not known.
     """
-    ids = _Ids()
+    ids = Ids()
     for path in containers.expand(paths):
         yield from _read_file(path, role, pairs_per_prompt, ids)
 
@@ -124,13 +124,17 @@ def read_whole(path: Path, role: Role) -> pa.Table:
     table, rejects = read_all([path], role)
     if len(rejects):
         first = rejects.slice(0, 1).to_pylist()[0]
-        raise TiebreakError(
-            f"{len(rejects)} of the rows in {path} cannot be read, the first is row {first['row']}: "
-            f"{first['reason']}; mend or remove them"
-        )
+        raise not_whole(path, len(rejects), first["row"], first["reason"])
     if not len(table):
         raise TiebreakError(f"no rows in {path}; a pair needs prompt, response_a and response_b")
     return table
+
+
+def not_whole(path: Path, rejects: int, row: int, reason: str) -> TiebreakError:
+    """The error for a file with rows that cannot be read, the first of them in `row`."""
+    return TiebreakError(
+        f"{rejects} of the rows in {path} cannot be read, the first is row {row}: {reason}; mend or remove them"
+    )
 
 
 def rejects_table(rejects: Sequence[Reject]) -> pa.Table:
@@ -196,7 +200,7 @@ def no_votes(names: Iterable[str], kinds: Counter[str]) -> TiebreakError:
     return TiebreakError(f"no usable votes in {', '.join(names)}: {summary(kinds) or 'no rows'}")
 
 
-def _read_file(path: Path, role: Role, pairs_per_prompt: int | None, ids: _Ids) -> Iterator[Batch]:
+def _read_file(path: Path, role: Role, pairs_per_prompt: int | None, ids: Ids) -> Iterator[Batch]:
     rows = containers.records(path, COLUMNS)
     found = detected(path, rows, role not in ("test", "unlabelled"))
     if found is None:
