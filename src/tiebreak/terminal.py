@@ -66,6 +66,8 @@ class Terminal(Console):
         super().__init__(
             file=getattr(stream, "unguarded", stream), markup=False, emoji=False, highlight=False
         )
+        if self.width < 1:  # COLUMNS=0, in which rich shows nothing
+            self.width = 80
 
     def render_str(self, text: str, **options: Any) -> Text:
         """A string as rich's text, made plain before its width is measured."""

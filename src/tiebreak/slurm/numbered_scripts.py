@@ -20,7 +20,7 @@ from tiebreak.errors import TiebreakError, nearest
 from tiebreak.output import new_folder, no_link, write_atomically
 from tiebreak.pipeline.graph import STEPS, Task
 from tiebreak.recipe import loader
-from tiebreak.recipe.environment import SetVariable, key_of, read_variables
+from tiebreak.recipe.environment import SetVariable, count, key_of, read_variables
 from tiebreak.recipe.loader import RECIPE
 from tiebreak.recipe.schema import Recipe
 from tiebreak.recipe.values import FOLD_SECTIONS, FoldSection, check_location
@@ -131,7 +131,7 @@ def _read_stored_base(environment: Mapping[str, str], folder: Path) -> str:
 
 def _job_number(environment: Mapping[str, str]) -> int:
     """The number of this Slurm job, 0 outside Slurm."""
-    return int(environment.get("SLURM_ARRAY_JOB_ID") or environment.get("SLURM_JOB_ID") or 0)
+    return count(environment, "SLURM_ARRAY_JOB_ID", 0) or count(environment, "SLURM_JOB_ID", 0)
 
 
 @contextmanager
