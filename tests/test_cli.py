@@ -407,3 +407,18 @@ def test_a_closed_stream_is_refused_on_the_other(
     code, out, err = tiebreak("schema")
     assert code == 2
     assert (out or err) == f"error: {closed} is closed; send it to a file or to /dev/null\n"
+
+
+def test_a_full_standard_output_is_named_and_a_closed_pipe_is_quiet(
+    tiebreak, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        monkeypatch.setattr("sys.stdout", full)
+        code, _, err = tiebreak("schema")
+    assert (code, err) == (2, "error: standard output: No space left on device\n")
+    reading, writing = os.pipe()
+    os.close(reading)
+    monkeypatch.setattr("sys.stdout", os.fdopen(writing, "w"))
+    for arguments in (["schema"], ["--version"]):
+        code, _, err = tiebreak(*arguments)
+        assert (code, err) == (1, "")

@@ -23,7 +23,7 @@ LAYERS = (
     {"stats", "tokens"},
     {"votes"},
     {"distributed", "hardware", "recipe"},
-    {"hashes", "output", "regular_file", "runtime", "seen", "terminal"},
+    {"hashes", "json_files", "output", "regular_file", "runtime", "seen", "terminal"},
     {"errors"},
     {"plain"},
 )

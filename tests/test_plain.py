@@ -1,28 +1,12 @@
 """Foreign text made plain: escape sequences, marks of direction, line breaks, tokens."""
 
 import pytest
+from hostile_text import HOSTILE
 
 from tiebreak import plain
 from tiebreak.errors import TiebreakError
 
 TOKEN = "hf_AbCdEfGhIjKlMnOpQrStUvWxYz01234567"
-
-HOSTILE = {
-    "colour": "\x1b[31mred\x1b[0m",
-    "cleared screen": "\x1b[2J\x1b[H",
-    "link": "\x1b]8;;https://evil.example\x1b\\click\x1b]8;;\x1b\\",
-    "clipboard": "\x1b]52;c;cm0gLXJm\x07",
-    "title": "\x1b]0;owned\x07",
-    "C1": "\x9b31m\x9d0;x\x9c",
-    "bell and backspace": "ok\x07\x08\x08no",
-    "override": "a\u202egpj.exe",
-    "isolate": "\u2066\u2067a\u2069",
-    "carriage return": "error: x\rall is well",
-    "lines": "x\n[5/5] evaluate/report: done\r\ny\u2028z\x85\x0b\x0c",
-    "unseen": "a\u200bb\ufeff\u2060\U000e0041",
-    "half": "\udcff.csv",
-    "delete": "\x7f",
-}
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -70,3 +54,16 @@ def test_an_error_is_plain_whatever_is_put_into_it() -> None:
     assert first.isprintable()
     assert TOKEN not in first
     assert second == "  \\x1b[0m valid"
+
+
+def test_what_is_too_long_for_an_error_is_cut() -> None:
+    value = "x" * 5000
+    text = str(TiebreakError(f"no step {value!r} in recipe.yaml; Valid: teach"))
+    assert len(text) < 400
+    assert text.startswith("no step 'xxx")
+    assert text.endswith("x' in recipe.yaml; Valid: teach")
+    assert " more]xx" in text
+    assert str(TiebreakError(text)) == text
+    assert len(str(TiebreakError("a b " * 5000))) < 4100
+    path = "/home/me/" + "folder/" * 40
+    assert str(TiebreakError(path)) == path

@@ -4,12 +4,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from tiny_models import base
 
 from tiebreak.errors import TiebreakError
+from tiebreak.hashes import file_digest
 from tiebreak.judge import package
-from tiebreak.model import intact
+from tiebreak.model import hub, intact
+from tiebreak.output import no_link
 from tiebreak.regular_file import require_regular
+from tiebreak.train import checkpoint
 from tiebreak.votes.formats import containers
 
 
@@ -73,3 +77,35 @@ def test_a_package_is_read_of_a_file_alone(make: Callable[[Path], None], kind: s
     make(tmp_path / package.NAME)
     with pytest.raises(TiebreakError, match=rf"tiebreak\.json is {kind}, not a file; copy the whole folder"):
         package.read(tmp_path)
+
+
+@SPECIAL
+def test_what_is_written_where_it_stands_is_a_file(
+    make: Callable[[Path], None], kind: str, tmp_path: Path
+) -> None:
+    make(tmp_path / "log")
+    with pytest.raises(TiebreakError, match=f"log is {kind}, not a file; remove it"):
+        no_link(str(tmp_path / "log"), os.O_WRONLY)
+    with pytest.raises(TiebreakError, match=f"log is {kind}, not a file"):
+        file_digest(tmp_path / "log")
+
+
+@SPECIAL
+def test_a_tokenizer_is_read_of_files_alone(make: Callable[[Path], None], kind: str, tmp_path: Path) -> None:
+    make(tmp_path / "tokenizer.json")
+    with pytest.raises(TiebreakError, match=rf"tokenizer\.json is {kind}, not a file"):
+        hub.tokenizer(str(tmp_path))
+
+
+@SPECIAL
+def test_a_checkpoint_of_no_files_is_left_out(
+    make: Callable[[Path], None], kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for step, name in (("step-1", "progress.json"), ("step-2", "state.safetensors")):
+        (tmp_path / step).mkdir()
+        (tmp_path / step / "progress.json").write_text('{"sha256": ""}')
+        (tmp_path / step / name).unlink(missing_ok=True)
+        make(tmp_path / step / name)
+    weight = torch.nn.Parameter(torch.zeros(1))
+    assert checkpoint.restore(tmp_path, {"a": weight}, torch.optim.SGD([weight])).step == 0
+    assert caplog.text.count(f"is {kind}, not a file") == 2

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hostile_text import HOSTILE
 from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
-from test_plain import HOSTILE, TOKEN
+from test_plain import TOKEN
 
 from tiebreak import cli, terminal
 from tiebreak.commands.table import show, show_findings, show_verdict

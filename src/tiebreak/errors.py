@@ -9,11 +9,11 @@ from tiebreak import plain
 class TiebreakError(Exception):
     """An error that the user can fix. The command line prints it without a traceback and exits with 2.
 
-    Each of its texts is a line, made plain (tiebreak.plain), whatever was put into it.
+    Each of its texts is a line, made plain and cut (tiebreak.plain.message), whatever was put into it.
     """
 
     def __init__(self, *texts: str) -> None:
-        super().__init__("\n".join(map(plain.line, texts)))
+        super().__init__("\n".join(map(plain.message, texts)))
 
 
 class DamagedInput(TiebreakError):

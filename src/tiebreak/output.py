@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from tiebreak.errors import TiebreakError, nearest
+from tiebreak.regular_file import require_regular
 
 _PREFIX, _SUFFIX = ".tiebreak-", ".partial"
 _COMPRESSED = (".gz", ".zst", ".bz2", ".xz", ".zip")
@@ -113,8 +114,11 @@ def replace_link(path: Path, target: Path) -> None:
 
 
 def no_link(path: str, flags: int) -> int:
-    """The `opener` of `open` for files that are written where they stand: a link there is an error."""
-    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+    """The `opener` of `open` for files that are written where they stand: a link there is an error, and so is a pipe,
+    which would be waited for.
+    """
+    require_regular(Path(path), "remove it")
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
 
 
 def remove(path: Path) -> None:

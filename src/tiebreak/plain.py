@@ -1,6 +1,7 @@
 """Foreign text made plain: nothing in it moves a cursor, hides, reorders or begins a line, and no token is told.
 
-File names, columns, values of votes, names of models and answers of a hub come from others and end up on terminals.
+File names, columns, values of votes, names of models and answers of a hub come from others and end up on terminals
+and pages.
 """
 
 import os
@@ -17,6 +18,9 @@ _BREAK = re.compile(r"[ \t]*[\t\r\n\v\f\x85\u2028\u2029]\s*")
 _OF_A_STYLE = re.compile(rf"\x1b\[[0-9;]*[AKm]|[\t\r\n]|[{_UNSAFE}]")
 _TOKEN = re.compile(r"\bhf_(?=[a-z]*[A-Z0-9])[A-Za-z0-9]{8,}|(?<=[Bb]earer )[\w.~+/=-]{8,}")
 _TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+_WORD, _MESSAGE = 300, 4000
+"""Characters of a word and of a line of an error that are shown."""
+_LONG_WORD = re.compile(rf"\S{{{_WORD + 1},}}")
 _FEWEST_CHARACTERS = 5
 """Of a token: a variable that is set to 0 or None holds none."""
 
@@ -24,6 +28,19 @@ _FEWEST_CHARACTERS = 5
 def line(text: object) -> str:
     """One line: breaks become spaces, other controls their Python escapes, tokens are left out."""
     return _UNSAFE_CHARACTER.sub(_escaped, _BREAK.sub(" ", redacted(str(text))))
+
+
+def message(text: object) -> str:
+    """As `line`, for an error: words and lines that are longer than any of ours are cut in their middle."""
+    return _cut(_LONG_WORD.sub(lambda found: _cut(found[0], _WORD), line(text)), _MESSAGE)
+
+
+def _cut(text: str, most: int) -> str:
+    """The text in at most so many characters, so that what is cut stays as it is when it is cut again."""
+    if len(text) <= most:
+        return text
+    half = most // 2 - len("[1234567890 more]")
+    return f"{text[:half]}[{len(text) - 2 * half} more]{text[-half:]}"
 
 
 def lines(text: object) -> str:

@@ -5,10 +5,10 @@ votes ("unlabelled"), or those of step 1 ("preferences"). A step records the gro
 engine adds those in the records of all its inputs, so that a student has also learned from its teachers' groups.
 """
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from tiebreak import json_files
 from tiebreak.errors import TiebreakError
 from tiebreak.regular_file import require_regular
 
@@ -43,7 +43,7 @@ def _recorded(folders: Iterable[Path], kind: str) -> Groups:
     for folder in folders:
         require_regular(folder / MANIFEST, "make it again")
         try:
-            groups.update(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))[kind])
+            groups.update(json_files.loads((folder / MANIFEST).read_bytes())[kind])
         except (OSError, ValueError, LookupError, TypeError, RecursionError):
             raise TiebreakError(
                 f"{folder} has no record of the votes that it has seen; make it again"

@@ -1,5 +1,6 @@
 """The terminal: results on stdout, all else on stderr. Every command prints through here, foreign text made plain."""
 
+import io
 import json
 import logging
 import sys
@@ -14,6 +15,8 @@ from rich.segment import Segment
 from rich.text import Text
 
 from tiebreak import plain
+
+STANDARD_OUTPUT = "standard output"
 
 
 class _Guarded:
@@ -34,6 +37,27 @@ class _Guarded:
         return getattr(self.unguarded, name)
 
 
+class _StandardOutput(io.FileIO):
+    """The file of standard output, whose errors name it: those of a full disk name none."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            error.filename = STANDARD_OUTPUT
+            raise
+
+
+def _named(stream: TextIO) -> TextIO:
+    """A stream like that of standard output, with errors that name it."""
+    try:
+        file = _StandardOutput(stream.fileno(), "wb", closefd=False)
+    except io.UnsupportedOperation:  # it is in memory
+        return stream
+    buffer = io.BufferedWriter(file)
+    return io.TextIOWrapper(buffer, stream.encoding, stream.errors, line_buffering=stream.isatty())
+
+
 class Terminal(Console):
     """A console of rich whose texts are plain: no markup, no links, no escape sequences but its own."""
 
@@ -42,6 +66,8 @@ class Terminal(Console):
         super().__init__(
             file=getattr(stream, "unguarded", stream), markup=False, emoji=False, highlight=False
         )
+        if self.width < 1:  # COLUMNS=0, in which rich shows nothing
+            self.width = 80
 
     def render_str(self, text: str, **options: Any) -> Text:
         """A string as rich's text, made plain before its width is measured."""
@@ -64,12 +90,24 @@ class _LineFormatter(logging.Formatter):
 def guarded() -> Iterator[None]:
     """Guard stdout and stderr against what others print, and a traceback that ends the process."""
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = _Guarded(sys.stdout), _Guarded(sys.stderr)
+    sys.stdout, sys.stderr = _Guarded(_named(sys.stdout)), _Guarded(sys.stderr)
     try:
         yield
     finally:
         sys.stdout, sys.stderr = before
         sys.excepthook = _print_traceback  # typer has set its own meanwhile
+
+
+@contextmanager
+def whole_output() -> Iterator[None]:
+    """Standard output to its end. Raises OSError where it cannot be written, and exits quietly where nobody reads it."""
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        sys.exit(1)
 
 
 def log_to_stderr() -> None:

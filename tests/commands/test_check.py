@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from random import Random
 
-from tiebreak.commands.check import check_recipe, ingested, rejection_findings, too_few
+from tiebreak.commands.check import check_recipe, data_findings, ingested, rejection_findings, too_few
 from tiebreak.commands.init import init_recipe
 from tiebreak.data_card.card import build_card
 from tiebreak.engine.task_runner import run_task
@@ -77,19 +77,40 @@ def test_data_that_a_run_would_refuse_is_an_error(tiebreak, tmp_path: Path) -> N
     refused = "data.votes: 8 of 150 rows in votes.csv cannot be used (5.3%, allowed are 2.0%)"
     assert f"error    {refused}" in out
     work = Workspace(recipe, ["data.max_rejected_share=0.06"])
-    assert not list(rejection_findings(work, check_recipe(work)))
+    assert not list(rejection_findings(check_recipe(work), work.recipe.data))
+    code, out, _ = tiebreak("check", tmp_path / "votes.csv")
+    assert (code, f"error    {refused}" in out) == (2, True), "of a file as of a recipe that names it"
 
 
-def test_a_truncated_file_is_an_error(tmp_path: Path) -> None:
+def test_a_truncated_file_is_an_error(tiebreak, tmp_path: Path) -> None:
     pair = {"prompt": "q", "response_a": "x", "response_b": "y", "winner": "tie"}
     whole = json.dumps([pair] * 150)
     (tmp_path / "votes.json").write_text(whole)
     work = Workspace(init_recipe(tmp_path / "run", "sc4000", votes=[tmp_path / "votes.json"]))
     (tmp_path / "votes.json").write_text(whole[:-1])
     card = build_card({"votes": [tmp_path / "votes.json"]})
-    (error,) = rejection_findings(work, card)
+    (error,) = rejection_findings(card, work.recipe.data)
     assert (error.level, error.about) == ("error", "data.votes")
     assert "votes.json cannot be read from here on, at record 151" in error.text
+    assert next(data_findings(card)) == error
+    assert not list(rejection_findings(card, work.recipe.data.model_copy(update={"incomplete_files": True})))
+    (tmp_path / "whole.json").write_text(whole)
+    for role in ("extra", "preferences", "test"):
+        more = tmp_path / "votes.json"
+        if role == "preferences":
+            more = tmp_path / "pairs.json"
+            more.write_text(json.dumps([{"prompt": "q", "chosen": "x", "rejected": "y"}] * 3)[:-1])
+        code, out, err = tiebreak("check", tmp_path / "whole.json", f"--{role}", more)
+        assert (code, f"error    data.{role}: {more.name} cannot be read from here on" in out) == (2, True), (
+            err
+        )
+
+
+def test_votes_of_which_none_can_be_used_are_an_error_beside_others(tiebreak, tmp_path: Path) -> None:
+    good, bad = votes_of(tmp_path / "good.csv", ["tie", "model_a"]), votes_of(tmp_path / "bad.csv", ["?"] * 9)
+    code, out, _ = tiebreak("check", bad, "--extra", good)
+    assert code == 2
+    assert "error    data.votes: 9 of 9 rows in bad.csv cannot be used" in out
 
 
 def votes_of(path: Path, winners: list[str]) -> Path:

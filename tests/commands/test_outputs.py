@@ -51,8 +51,10 @@ def test_no_report_yet(tmp_path: Path) -> None:
 def test_damaged_metrics(tmp_path: Path, content: str | None) -> None:
     if content is None:
         (tmp_path / "metrics.json").mkdir()
-    else:
-        (tmp_path / "metrics.json").write_text(content, encoding="latin-1")
+        with pytest.raises(TiebreakError, match="is a folder, not a file; run the evaluation again"):
+            outputs.read_metrics(tmp_path)
+        return
+    (tmp_path / "metrics.json").write_text(content, encoding="latin-1")
     with pytest.raises(TiebreakError, match=r"metrics\.json is damaged: .*; run the evaluation again"):
         outputs.read_metrics(tmp_path)
 
@@ -73,3 +75,15 @@ def test_metrics_that_no_report_can_be_made_of(change: dict | None, tmp_path: Pa
 )
 def test_a_machine_of_which_little_is_known(hardware: dict, text: str) -> None:
     assert outputs._machine(hardware) == text
+
+
+@pytest.mark.parametrize("found", [None, "yes", {"use": True}])
+def test_metrics_of_another_version_have_no_verdict(
+    found: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outputs, "evaluation_folder", lambda work: tmp_path)
+    (tmp_path / "metrics.json").write_text(json.dumps({} if found is None else {"verdict": found}))
+    with pytest.raises(TiebreakError, match=r"metrics\.json is damaged: its verdict is .*run the evaluation"):
+        outputs.verdict(Workspace(tmp_path / "recipe.yaml"))
+    (tmp_path / "metrics.json").write_text('{"verdict": null}')
+    assert outputs.verdict(Workspace(tmp_path / "recipe.yaml")) is None, "an empty lockbox"

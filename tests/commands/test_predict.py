@@ -182,7 +182,7 @@ def test_a_row_without_a_pair_stays_and_says_why(model: Path, tmp_path: Path) ->
     assert (found.rows, found.unjudged, found.reason) == (9, 3, "row 3: missing columns: response_b")
     written = read(tmp_path / "out.jsonl")
     assert [row["error"] is None for row in written] == [n not in (2, 5, 7) for n in range(9)]
-    assert written[7] == dict.fromkeys(P) | {"error": written[7]["error"]}
+    assert written[7] == {"unreadable": "{broken"} | dict.fromkeys(P) | {"error": written[7]["error"]}
     assert written[5]["meta"] == given[5]["meta"]
     assert [row["p_a"] is None for row in written] == [n in (2, 5, 7) for n in range(9)]
     for ending in ("csv", "parquet"):

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import fake_steps
@@ -39,7 +40,7 @@ def test_what_was_made_is_whole(done: Workspace) -> None:
     found = list(verify.verify(done.path))
     assert [row.name for row in found] == [task.id for task in done.tasks]
     assert {row.state for row in found} == {"whole"}
-    assert {row.state for row in verify.verify(done.path.parent, ["seed=1"])} == {"whole", "missing"}
+    assert {row.state for row in verify.verify(done.path.parent, ["seed=1"])} == {"whole", "stale"}
 
 
 def test_damage_is_found_and_the_command_mends_it(done: Workspace) -> None:
@@ -53,6 +54,22 @@ def test_damage_is_found_and_the_command_mends_it(done: Workspace) -> None:
     assert [str(state.reason) for state in plan(again) if state.status == "stale"] == [row.problem]
     assert local_runner.run(again, again.tasks).done == ["train/fold1"]
     assert {row.state for row in verify.verify(done.path)} == {"whole"}
+
+
+def test_artifacts_of_an_older_version_are_stale_and_read(
+    tiebreak, done: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older = done.folder(done.find("join/all"))
+    monkeypatch.setattr(fake_steps, "JOIN", replace(fake_steps.JOIN, version=2))
+    row = list(verify.verify(done.path))[-1]
+    assert (row.name, row.state, row.problem) == ("join/all", "stale", "version of the step 1 -> 2")
+    assert tiebreak("verify", done.path)[0] == 0
+    damage(older / "all.txt")
+    assert list(verify.verify(done.path))[-1].state == "damaged"
+    code, _, err = tiebreak("verify", done.path)
+    assert (code, err.startswith("join/all: all.txt is damaged")) == (2, True)
+    (older / "manifest.json").write_text("{")
+    assert list(verify.verify(done.path))[-1].problem == "manifest.json is damaged: it cannot be read"
 
 
 def test_a_manifest_that_cannot_be_read_is_damage(done: Workspace) -> None:
@@ -82,8 +99,9 @@ def test_what_cannot_be_marked_is_told_all_the_same(done: Workspace, monkeypatch
 def test_the_exit_code_tells_damage_and_nothing_at_all(tiebreak, done: Workspace) -> None:
     assert tiebreak("verify", done.path)[0] == 0
     code, out, err = tiebreak("verify", done.path, "--set", "seed=1")
-    assert (code, out.split().count("missing")) == (0, 4), "the votes are there"
-    assert err == f"train/fold0: it is not made; make it again with: tiebreak run {done.path} --set seed=1\n"
+    assert (code, out.count("stale: seed 0 -> 1")) == (0, 3), "the votes are as they were"
+    again = f"make it again with: tiebreak run {done.path} --set seed=1"
+    assert err == f"train/fold0: seed 0 -> 1; {again}\n"
     damage(done.folder(done.find("train/fold1")) / "weights.bin")
     code, out, err = tiebreak("verify", done.path)
     assert (code, out.split().count("damaged")) == (2, 1)

@@ -1,6 +1,7 @@
 import io
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -147,6 +148,9 @@ def test_terminal_and_page_have_the_same_content_and_escape_text(tmp_path):
         assert section.title in page
     assert "votes: 1 of 6 records cannot be used" in text
     assert "http" not in page
+    hostile = replace(card, overlaps=[("\u202egpj\x1b[2J.csv", "<b>", 1)])
+    assert view.html(hostile).replace("\n", "").isprintable()
+    assert "\\u202egpj\\x1b[2J.csv" in view.html(hostile)
     view.write_html(card, tmp_path / "card.html")
     assert (tmp_path / "card.html").read_text() == page
 

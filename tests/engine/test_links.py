@@ -11,7 +11,7 @@ import pytest
 
 from tiebreak.commands import verify
 from tiebreak.commands.status import task_statuses
-from tiebreak.engine import artifacts, local_runner
+from tiebreak.engine import artifacts, local_runner, progress
 from tiebreak.engine.planner import plan
 from tiebreak.engine.task_runner import run_task
 from tiebreak.engine.workspace import Workspace
@@ -104,6 +104,21 @@ def test_links_in_an_artifact_are_replaced(work: Workspace, canary: Path) -> Non
     assert tree(canary) == before
     assert {state.status for state in plan(work)} == {"fresh"}
     assert not [path for folder in folders for path in folder.rglob("*") if path.is_symlink()]
+
+
+def test_pipes_in_an_artifact_are_replaced_and_waited_for_by_nothing(work: Workspace, canary: Path) -> None:
+    folders = [work.folder(task) for task in work.tasks]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        names = (artifacts.LOCK, artifacts.PROGRESS, artifacts.FAILURE, artifacts.MANIFEST, artifacts.SCRATCH)
+        for name in (*names, "weights.bin"):
+            os.mkfifo(folder / name)
+        assert not artifacts.is_locked(folder)
+        assert progress.read(folder) is None
+    plan(work)
+    use(work)
+    assert {state.status for state in plan(work)} == {"fresh"}
+    assert not [path for folder in folders for path in folder.rglob("*") if path.is_fifo()]
 
 
 def test_links_in_a_checkpoint_are_replaced(work: Workspace, canary: Path) -> None:

@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+from hostile_text import HOSTILE
 from scipy.stats import binomtest
 
 from tiebreak.evaluate import model_card, plots, report
@@ -67,6 +68,16 @@ def measured() -> dict:
 def test_names_are_escaped(measured):
     assert "<b>bold</b>" not in report.render(measured)
     assert "a &lt;b&gt;bold&lt;/b&gt; run" in report.render(measured)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_foreign_text_is_plain_on_the_page_and_the_card(measured, name):
+    metrics = measured | {"name": f"a{HOSTILE[name]}b", "facts": {HOSTILE[name]: HOSTILE[name]}}
+    package = {"prompt": {"template": "published"}, "tta": {"both_orders": True, "max_tokens": 64}}
+    package |= {"calibration": {"temperature": 1.0}, "provenance": {"base": f"<b>|{HOSTILE[name]}"}}
+    for page in (report.render(metrics), model_card.render(metrics, package)):
+        assert page.replace("\n", "").isprintable()
+    assert "| base | &lt;b&gt;\\|" in model_card.render(measured, package)
 
 
 def test_numbers_of_the_ladder_are_printed(measured):

@@ -204,7 +204,7 @@ def test_an_invalid_pair_is_named(change: dict[str, Any], message: str) -> None:
 
 
 def test_an_answer_that_was_never_given_has_the_turns_of_its_prompt() -> None:
-    table = as_table([{"prompt": ("p", "q"), "response_a": None, "response_b": np.array(["a", "b"])}])
+    table, _ = as_table([{"prompt": ("p", "q"), "response_a": None, "response_b": np.array(["a", "b"])}])
     assert table["response_a"].to_pylist() == [[None, None]]
     assert table["response_b"].to_pylist() == [["a", "b"]]
 
@@ -222,7 +222,7 @@ def test_an_answer_that_was_never_given_has_the_turns_of_its_prompt() -> None:
 def test_dicts_are_parsed_as_rows_of_a_file(change: dict[str, Any], tmp_path: Path) -> None:
     pair = {"id": "1", "prompt": "p", "response_a": "a", "response_b": "b"} | change
     (tmp_path / "pairs.jsonl").write_text(json.dumps(pair))
-    assert as_table([pair]).equals(as_table(tmp_path / "pairs.jsonl"))
+    assert as_table([pair])[0].equals(as_table(tmp_path / "pairs.jsonl")[0])
 
 
 def test_a_file_is_read_whole_or_not_at_all(shipped: Path, tmp_path: Path) -> None:
@@ -302,7 +302,7 @@ def test_an_invalid_package_is_refused(shipped: Path, tmp_path: Path, change: di
         tiebreak.load(tmp_path / "model", device="cpu")
 
 
-@pytest.mark.parametrize("content", ["", "[]", "null", "{", "\xff", "[" * 100_000, None])
+@pytest.mark.parametrize("content", ["", "[]", "null", "{", "\xff", "[" * 100_000, '{"a": 1, "a": 1}', None])
 def test_a_package_that_is_none(shipped: Path, tmp_path: Path, content: str | None) -> None:
     folder = Path(shutil.copytree(shipped, tmp_path / "model"))
     (folder / package.NAME).unlink()

@@ -218,6 +218,7 @@ def test_a_gguf_file_that_the_hub_does_not_have_is_named(
         raise _refused(errors.RemoteEntryNotFoundError)
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", missing)
+    monkeypatch.setattr("huggingface_hub.HfApi.repo_info", lambda *_, **__: SimpleNamespace(sha=COMMIT))
     with pytest.raises(TiebreakError, match=r"owner/name has no file 'model.gguf' on the hub: see https://"):
         hub.download("owner/name/model.gguf")
 
@@ -274,3 +275,23 @@ def test_a_commit_of_the_cache_is_no_path(cache: Path, found: str) -> None:
             TiebreakError, match=r"refs/main is damaged: it holds .*, no commit of the hub; delete it"
         ):
             ask("owner/name")
+
+
+def test_a_hub_that_is_out_of_reach_is_asked_once_for_a_file(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse(monkeypatch, httpx.ConnectError("refused"))
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_, **__: pytest.fail("asked again"))
+    with pytest.raises(TiebreakError, match="the hub is out of reach"):
+        hub.download("owner/name/model.gguf", COMMIT)
+
+
+def test_an_adapter_of_the_hub_is_refused_by_its_list_of_files(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    siblings = [SimpleNamespace(rfilename=name, size=1) for name in ("adapter_config.json", "config.json")]
+    info = SimpleNamespace(siblings=siblings, sha=COMMIT)
+    monkeypatch.setattr("huggingface_hub.HfApi.auth_check", lambda *_, **__: None)
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_, **__: info)
+    with pytest.raises(TiebreakError, match="owner/name is an adapter of a model"):
+        hub.hub_size_and_config("owner/name")

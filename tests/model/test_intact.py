@@ -133,6 +133,6 @@ def test_an_adapter_beside_the_weights(folder: Path, text: str) -> None:
     (folder / "adapter_config.json").write_text(text)
     with pytest.raises(
         TiebreakError,
-        match=r"adapter_config\.json .*: merge the adapter first, or remove adapter_config\.json$",
+        match=r"as its adapter_config\.json says.*: merge the adapter first, .* or remove adapter_config\.json$",
     ):
         intact.require(folder)

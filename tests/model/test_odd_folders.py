@@ -130,6 +130,22 @@ ODD: dict[str, tuple[Change, str]] = {
     "config: layer types unknown": (config(layer_types=["own"] * 3), "of the family 'llama', which .*layer_types"),
     "config: a rope nobody knows": (config(rope_parameters={"rope_type": "own"}), "of the family 'llama', which"),
     "config: quantised by a word": (config(quantization_config="int4"), r"is quantised \(int4\)"),
+    "config: an epsilon of 0": (config(rms_norm_eps=0), "rms_norm_eps is 0, and valid is 1e-30 to 0.1"),
+    "config: an epsilon below 0": (config(rms_norm_eps=-1e-6), "rms_norm_eps is -1e-06, and valid is"),
+    "config: an epsilon that is NaN": (config(rms_norm_eps=float("nan")), "rms_norm_eps is nan, and valid is"),
+    "config: an epsilon as text": (config(rms_norm_eps="1e-6"), "rms_norm_eps is '1e-6', and valid is"),
+    "config: theta of 0": (config(rope_theta=0), "rope_theta is 0, and valid is 2 to 1e[+]12"),
+    "config: theta that is NaN": (
+        config(rope_parameters={"rope_type": "default", "rope_theta": float("nan")}), "rope_parameters.rope_theta is nan, and"
+    ),
+    "config: theta without end": (config(rope_theta=float("inf")), "rope_theta is inf, and valid is"),
+    "config: a rope stretched by 0": (
+        config(rope_parameters={"rope_type": "linear", "factor": 0, "rope_theta": 1e4}), "rope_parameters.factor is 0, and"
+    ),
+    "config: an initializer that is NaN": (config(initializer_range=float("nan")), "initializer_range is nan, and"),
+    "config: a dropout of 2": (config(attention_dropout=2), "attention_dropout is 2, and valid is 0 to 1"),
+    "config: NaN elsewhere": (config(anything={"deep": float("nan")}), "anything.deep is nan, no number"),
+    "config: a key twice": (text("config.json", '{"vocab_size": 1, "vocab_size": 2}'), "'vocab_size' is there twice"),
     "config: an encoder-decoder": (unfit("t5", is_encoder_decoder=True), "an encoder and a decoder"),
     "config: an encoder": (unfit("bert"), "BertForSequenceClassification has no model.layers"),
     "config: a picture model": (unfit("vit"), "no AutoModelForSequenceClassification"),
@@ -197,3 +213,32 @@ def test_a_file_that_may_not_be_read(odd: Path, name: str) -> None:
     (odd / name).chmod(0)
     with pytest.raises((TiebreakError, PermissionError)):
         Workspace(odd.parent / "recipe.yaml").fingerprint(Source("odd", None, is_model=True))
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (text("adapter_config.json", "{}"), "is an adapter of a model"),
+        (config(quantization_config={"quant_method": "gptq"}), r"is quantised \(gptq\)"),
+        (config(rms_norm_eps=-1), "rms_norm_eps is -1, and valid is"),
+        (config(model_type="mine"), "transformers does not know it"),
+    ],
+)
+def test_a_model_of_the_hub_is_refused_before_its_weights_come(
+    odd: Path, change: Change, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change(odd)
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    asked: list[str] = []
+
+    def snapshot_download(*_: object, allow_patterns: list[str], **__: object) -> str:
+        asked.extend(allow_patterns)
+        return str(Path(shutil.copytree(odd, odd.parent / commit)))
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(odd.parent / "cache"))
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    work = Workspace(odd.parent / "recipe.yaml")
+    with pytest.raises(TiebreakError, match=why):
+        work.resolve(Source("owner/name", commit, is_model=True))
+    assert "*.json" in asked
+    assert "*.safetensors" not in asked

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tiebreak.errors import TiebreakError
-from tiebreak.recipe.environment import TABLE, read_variables
+from tiebreak.recipe.environment import TABLE, count, read_variables
 from tiebreak.recipe.schema import Recipe
 
 MODELS = {"llama": 1, "qwen": 1, "my-model": 1}
@@ -133,3 +133,11 @@ def test_the_documentation_and_the_scripts_have_every_variable(repository: Path)
         for step in variable.steps:
             (script,) = (repository / "slurm").glob(f"step{step}_*.sh")
             assert variable.name.replace("<MODEL>", "LLAMA") in script.read_text()
+
+
+def test_a_count_is_a_whole_number_or_the_first_of_some() -> None:
+    assert [count({"N": text}, "N", 7) for text in ("3", " 8,2 ", "", "0")] == [3, 8, 7, 0]
+    assert count({}, "N", 7) == 7
+    for text in ("abc", "-1", "1.5", "3,", "1_0"):
+        with pytest.raises(TiebreakError, match=r"N is .*, not a whole number; correct it or unset it"):
+            count({"N": text}, "N", 7)

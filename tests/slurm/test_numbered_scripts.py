@@ -15,7 +15,7 @@ from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import TiebreakError
 from tiebreak.recipe import loader
 from tiebreak.recipe.schema import Recipe
-from tiebreak.slurm.numbered_scripts import Job, prepare
+from tiebreak.slurm.numbered_scripts import Job, prepare, scratch_base
 
 SITE = """
 name: site
@@ -243,3 +243,9 @@ def test_a_scratch_folder_that_cannot_be_made_is_named(site: Path) -> None:
     with pytest.raises(TiebreakError, match="cannot write to the folder /proc/x: "):
         do(site, 1, SCRATCH_BASE="/proc/x")
     assert not (site / ".scratch_base").exists()
+
+
+@pytest.mark.parametrize("place", ["~nosuchuser/x", "a\0b"])
+def test_a_scratch_folder_that_is_no_path_is_named(tmp_path: Path, place: str) -> None:
+    with pytest.raises(TiebreakError, match=r"SCRATCH_BASE: .* is no path; after ~ comes"):
+        scratch_base({"SCRATCH_BASE": place}, tmp_path)

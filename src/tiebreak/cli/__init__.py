@@ -108,7 +108,7 @@ def main() -> None:
 def _main() -> None:
     terminal.log_to_stderr()
     try:
-        with full_disk_as_error(Path.cwd()):
+        with terminal.whole_output(), full_disk_as_error(Path.cwd()):
             app()
     except TiebreakError as error:
         terminal.note(*f"error: {error}".split("\n"))
@@ -119,7 +119,7 @@ def _main() -> None:
         terminal.note(f"{how}, nothing finished is lost; go on with: {again}")
         sys.exit(stop.exit_code)
     except OSError as error:
-        terminal.note(f"error: {error.filename or 'system'}: {error.strerror or error}")
+        terminal.note(plain.message(f"error: {error.filename or 'system'}: {error.strerror or error}"))
         sys.exit(2)
     except Exception as error:
         if os.environ.get(_DEBUG):
@@ -134,7 +134,7 @@ def _report_unexpected(error: Exception) -> None:
         text = f"tiebreak {__version__}: {shlex.join(sys.argv)}\n\n{traceback.format_exc()}"
         log.write(plain.lines(text))
     terminal.note(
-        f"error: unexpected {type(error).__name__}: {plain.line(error):.300}",
+        f"error: unexpected {type(error).__name__}: {plain.message(error):.300}",
         f"This is a fault of tiebreak; please report it with {log.name} (tiebreak --debug shows it here).",
     )
 
@@ -193,12 +193,12 @@ def check(
 ) -> None:
     """Check votes and print their data card: labels, lengths, biases, repetition, overlaps.
 
+    Ends with 2 where a run would refuse them, such as for a file that breaks off; for files, by a recipe's defaults.
     For a recipe, run the pre-flight checks first: models, disk, memory and precision of the card, limits of Slurm.
     """
-    from tiebreak.commands.check import check_files, check_recipe, rejection_findings, too_few
+    from tiebreak.commands.check import check_files, check_recipe, data_findings
     from tiebreak.commands.preflight import Preflight
     from tiebreak.data_card import view
-    from tiebreak.data_card.card import labels_of
 
     if output:
         new_file(output, (".html",), data)
@@ -213,12 +213,7 @@ def check(
         findings = Preflight(work, find_card(card) if card else None, on == "slurm").findings()
         show_findings(findings, as_json)
         data_card = check_recipe(work)
-        of_data = [
-            *rejection_findings(work, data_card),
-            *too_few(work.recipe.split, labels_of(data_card), data_card.voted_groups),
-        ]
-        show_findings(of_data, as_json)
-        findings += of_data
+        of_data = list(data_findings(data_card, work.recipe.data, work.recipe.split))
     else:
         outputs.refuse_unused(set_, data)
         data_card = check_files(
@@ -226,6 +221,9 @@ def check(
             tokenizer,
             mapping,
         )
+        of_data = list(data_findings(data_card))
+    show_findings(of_data, as_json)
+    findings += of_data
     if output:
         view.write_html(data_card, output)
     if as_json:

@@ -290,17 +290,21 @@ def verify(
 ) -> None:
     """Read every file that a run has made, or those of a model, and say which is not what was written.
 
-    Ends with 2 if one is not, or there is none. The next run makes what is damaged again.
+    What is outdated, and why, is said too. Ends with 2 if one is not, or there is none. The next run makes what is damaged again.
     """
     from tiebreak.commands.verify import verify as verified
 
     outputs.refuse_unused(set_, [where])
     found = list(verified(where, set_ or ()))
-    show([asdict(row) if as_json else {"name": row.name, "state": row.state} for row in found], as_json)
+    shown = [
+        {"name": row.name, "state": f"stale: {row.problem}" if row.state == "stale" else row.state}
+        for row in found
+    ]
+    show([asdict(row) for row in found] if as_json else shown, as_json)
     damaged = [row for row in found if row.state == "damaged"]
-    missing = [row for row in found if row.state == "missing"]
-    terminal.note(*(f"{row.name}: {row.problem}; {row.mend}" for row in damaged or missing[:1]))
-    if damaged or len(missing) == len(found):
+    unfinished = [row for row in found if row.state in ("missing", "stale")]
+    terminal.note(*(f"{row.name}: {row.problem}; {row.mend}" for row in damaged or unfinished[:1]))
+    if damaged or all(row.state == "missing" for row in found):
         raise typer.Exit(2)
 
 

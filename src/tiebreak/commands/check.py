@@ -11,7 +11,7 @@ from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import TiebreakError
 from tiebreak.model import hub
 from tiebreak.pipeline.graph import Source
-from tiebreak.recipe.schema import Split
+from tiebreak.recipe.schema import Data, Split
 from tiebreak.recipe.values import Role
 from tiebreak.votes.formats.mapping import NO_MAP, ColumnMap
 
@@ -51,15 +51,22 @@ def check_recipe(work: Workspace) -> "Card":
     return build_card(files, _tokenizer(work), budgets, recipe.prompt, mapping)
 
 
-def rejection_findings(work: Workspace, card: "Card") -> Iterator[Finding]:
-    """Findings on rows and files of a recipe's data that cannot be read and would stop the run."""
+def data_findings(card: "Card", data: Data | None = None, split: Split | None = None) -> Iterator[Finding]:
+    """Findings on the votes of a card that stop a run or are few, by a recipe's settings or the default ones."""
+    from tiebreak.data_card.card import labels_of
+
+    yield from rejection_findings(card, data or Data(votes=(".",)))  # its settings matter here, not its files
+    yield from too_few(split or Split(), labels_of(card), card.voted_groups)
+
+
+def rejection_findings(card: "Card", data: Data) -> Iterator[Finding]:
+    """Findings on rows and files that cannot be read and would stop a run with these settings."""
     from tiebreak.data_card.card import total_rejects
     from tiebreak.votes.formats import readers
     from tiebreak.votes.formats.dialog import RowError
     from tiebreak.votes.formats.rows import TRUNCATED
 
-    data = work.recipe.data
-    for role in data.files():
+    for role in dict.fromkeys(file.role for file in card.files):
         files = [file for file in card.files if file.role == role]
         broken = [
             readers.Reject(file.name, file.records, RowError(TRUNCATED))
@@ -67,11 +74,14 @@ def rejection_findings(work: Workspace, card: "Card") -> Iterator[Finding]:
             if TRUNCATED in file.rejects
         ]
         records, votes = sum(file.records for file in files), sum(file.votes for file in files)
+        weightless = sum(file.weightless for file in files)
         try:
             if not data.incomplete_files:
                 readers.require_complete(broken, readers.OR_INCOMPLETE)
             names = [file.name for file in files]
-            readers.require_usable(names, records, votes, total_rejects(files), data.max_rejected_share)
+            readers.require_usable(
+                names, records, votes, total_rejects(files), data.max_rejected_share, weightless
+            )
         except TiebreakError as error:
             yield Finding("error", f"data.{role}", str(error))
 
@@ -85,6 +95,8 @@ def too_few(split: Split, labels: Mapping[str, float], prompts: int) -> Iterator
     from tiebreak.votes import sample_size
 
     votes = round(sum(labels.values()))
+    if not votes:  # which is an error already
+        return
     if sample_size.are_ties(labels):
         yield from (Finding("error", "data.votes", text) for text in sample_size.notices(labels))
     lockbox, of_lockbox = (round(split.lockbox_share * count) for count in (votes, prompts))

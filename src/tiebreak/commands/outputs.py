@@ -1,10 +1,10 @@
 """Outputs of a finished run: report, model, metrics."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tiebreak import json_files
 from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import TiebreakError
 from tiebreak.output import write_atomically
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from tiebreak.stats.metrics import Array
+
+_AGAIN = "run the evaluation again"
 
 
 def report_folder(where: Path, overrides: Sequence[str] = ()) -> Path:
@@ -96,19 +98,20 @@ def predict_table(
 
 def read_metrics(folder: Path) -> dict[str, Any]:
     """Read metrics.json of a finished evaluation. Raises TiebreakError if it is damaged."""
-    file = folder / "metrics.json"
-    try:
-        metrics = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise TiebreakError(f"{file} is damaged: {error}; run the evaluation again") from None
-    if not isinstance(metrics, dict):
-        raise TiebreakError(f"{file} is damaged: it holds no metrics; run the evaluation again")
-    return metrics
+    return json_files.read_object(folder / "metrics.json", _AGAIN)
 
 
 def verdict(work: Workspace) -> dict[str, Any] | None:
-    """The verdict on a run's judge (evaluate.verdict); None if its lockbox is empty."""
-    found: dict[str, Any] | None = read_metrics(evaluation_folder(work))["verdict"]
+    """The verdict on a run's judge (evaluate.verdict); None if its lockbox is empty.
+
+    Raises TiebreakError for metrics that hold none, such as those of another version.
+    """
+    folder = evaluation_folder(work)
+    found = read_metrics(folder).get("verdict", "missing")
+    if found is not None and not (
+        isinstance(found, dict) and {"use", "headline", "findings"} <= found.keys()
+    ):
+        raise TiebreakError(f"{folder / 'metrics.json'} is damaged: its verdict is {found!r:.100}; {_AGAIN}")
     return found
 
 
@@ -175,6 +178,6 @@ def _render(metrics: Mapping[str, Any], source: Path, path: Path) -> Path:
     try:
         page = report.render(metrics)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, TemplateError) as error:
-        raise TiebreakError(f"{source} is damaged: {error}; run the evaluation again") from error
+        raise TiebreakError(f"{source} is damaged: {error}; {_AGAIN}") from error
     write_atomically(path, page)
     return path.resolve()

@@ -136,6 +136,11 @@ def _alike(files: Iterable[PairFile], kaggle: bool) -> Iterator[PairFile]:
             raise TiebreakError(
                 f"{one.path} has the columns chosen and rejected, {other.path} has answers a and b; predict them apart"
             )
+        if kaggle and file.of_preferences:
+            raise TiebreakError(
+                f"a submission says which of answers a and b wins, and {file.path} has chosen and rejected; leave out "
+                "--format kaggle"
+            )
         yield file
 
 

@@ -87,8 +87,7 @@ def _ended_status(
 
 
 def _last_lines(log: Path) -> str:
-    try:
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    except FileNotFoundError:
+    if not log.is_file():
         return f"no log at {log}"
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     return "\n".join([f"the end of {log}:", *lines[-LAST_LINES:]])

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from tiebreak.engine.artifacts import lock
 from tiebreak.errors import TiebreakError
 from tiebreak.output import new_folder, write_atomically
+from tiebreak.regular_file import require_regular
 from tiebreak.votes.schema import write_table
 
 _JOB = "job.json"
@@ -38,6 +39,7 @@ class Unfinished:
         self._require_same(job)
 
     def _require_same(self, job: Mapping[str, Any]) -> None:
+        require_regular(self.folder / _JOB, f"delete {self.folder}")
         try:
             before = json.loads((self.folder / _JOB).read_text(encoding="utf-8"))
         except ValueError:

@@ -7,18 +7,20 @@ from typing import Literal
 
 from tiebreak.commands.outputs import recipe_at
 from tiebreak.engine import artifacts
+from tiebreak.engine.planner import state
 from tiebreak.engine.task_runner import make_again
 from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import TiebreakError
+from tiebreak.pipeline.graph import Task
 from tiebreak.recipe.loader import RECIPE
 
 
 @dataclass(frozen=True)
 class Verified:
-    """An artifact of a run, or a model folder: what is damaged in it, and what mends that."""
+    """An artifact of a run, or a model folder: what is damaged in it or makes it stale, and what mends that."""
 
     name: str
-    state: Literal["whole", "damaged", "missing"]
+    state: Literal["whole", "damaged", "stale", "missing"]
     problem: str = ""
     mend: str = ""
 
@@ -26,7 +28,7 @@ class Verified:
 def verify(where: Path, overrides: Sequence[str] = ()) -> Iterator[Verified]:
     """Verify every artifact of a recipe or a run's folder, in order, or the files of a model folder.
 
-    A plan then knows of the damage, so that a run mends it. Raises TiebreakError for what is neither.
+    Of a task whose artifacts are all outdated, as by a newer version of its step, those are read. A plan then knows of the damage, so that a run mends it. Raises TiebreakError for what is neither.
     """
     if recipe := recipe_at(where) or _recipe_of_run(where):
         yield from _artifacts(Workspace(recipe, tuple(overrides)))
@@ -46,17 +48,32 @@ def _recipe_of_run(folder: Path) -> Path | None:
 
 def _artifacts(work: Workspace) -> Iterator[Verified]:
     for task in work.tasks:
-        folder, manifest = work.folder(task), work.manifest(task)
-        if manifest is None and (folder / artifacts.MANIFEST).exists():
-            problem = f"{artifacts.MANIFEST} is damaged: it cannot be read"
+        problem = next(filter(None, map(_damage, _made(work, task))), "")
+        found = state(work, task)
+        if problem:
             yield Verified(task.id, "damaged", problem, make_again(work))
-        elif manifest is None:
-            yield Verified(task.id, "missing", "it is not made", make_again(work))
-        elif problem := artifacts.find_damage(folder, manifest) or "":
-            artifacts.distrust(folder, manifest)
-            yield Verified(task.id, "damaged", problem, make_again(work))
-        else:
+        elif found.status == "fresh":
             yield Verified(task.id, "whole")
+        else:
+            yield Verified(task.id, found.status, str(found.reason), make_again(work))
+
+
+def _made(work: Workspace, task: Task) -> list[Path]:
+    """The folder of a task's artifact; where there is none, those of outdated ones."""
+    every = work.step_folder(task).glob(f"{task.name}-????????")
+    made = sorted(folder for folder in every if (folder / artifacts.MANIFEST).exists())
+    return [work.folder(task)] if work.folder(task) in made else made
+
+
+def _damage(folder: Path) -> str:
+    """What is damaged in an artifact, empty if nothing is. Plans then know."""
+    manifest = artifacts.read_manifest(folder)
+    if manifest is None:
+        return f"{artifacts.MANIFEST} is damaged: it cannot be read"
+    problem = artifacts.find_damage(folder, manifest) or ""
+    if problem:
+        artifacts.distrust(folder, manifest)
+    return problem
 
 
 def _model(folder: Path) -> Verified:

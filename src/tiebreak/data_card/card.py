@@ -46,6 +46,7 @@ class File:
     """One file with its counts of records, votes and rejects.
 
     name: the file's name throughout the card. labels: the votes of each label, where a soft label counts in parts.
+    weightless: votes of the weight 0.
     """
 
     role: str
@@ -55,6 +56,7 @@ class File:
     labels: dict[str, float]
     rejects: dict[str, int]
     distinct_prompts: int
+    weightless: int = 0
 
 
 @dataclass(frozen=True)
@@ -171,19 +173,20 @@ class _Reader:
         self.files: dict[str, File] = {}
 
     def votes(self, name: str, role: Role, path: Path) -> Iterator[pa.RecordBatch]:
-        records = votes = 0
+        records = votes = weightless = 0
         known = len(self.features)
         kinds: Counter[str] = Counter()
         for batch in readers.read([path], role, mapping=self.mapping):
             records += batch.records
             votes += batch.votes.num_rows
+            weightless += readers.weightless(batch.votes, role)
             kinds.update(readers.kinds_of(batch.rejects))
             if batch.votes.num_rows:
                 tokens = self._token_counts(batch.votes)
                 self.features.append(VoteFeatures.from_batch(batch.votes, tokens, self.models))
             yield batch.votes
         labels = sample_size.label_sums(facts.p for facts in self.features[known:])
-        self.files[name] = File(role, name, records, votes, labels, dict(kinds.most_common()), 0)
+        self.files[name] = File(role, name, records, votes, labels, dict(kinds.most_common()), 0, weightless)
 
     def _token_counts(self, batch: pa.RecordBatch) -> NDArray[np.int64]:
         """The token counts (n, 3) of a batch; adds its votes that are alike when cut."""

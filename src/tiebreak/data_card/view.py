@@ -63,12 +63,13 @@ def terminal(card: Card) -> Group:
 
 def html(card: Card) -> str:
     """The card as one HTML page."""
-    return _templates.get_template("card.html.j2").render(
+    page = _templates.get_template("card.html.j2").render(
         votes=f"{card.votes:,}",
         files=len(card.files),
         warnings=list(warnings(card)),
         sections=list(sections(card)),
     )
+    return plain.lines(page)
 
 
 def write_html(card: Card, path: Path) -> None:

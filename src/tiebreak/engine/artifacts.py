@@ -24,9 +24,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, field_validator
 
-from tiebreak.errors import Interrupted
+from tiebreak import json_files
+from tiebreak.errors import Interrupted, TiebreakError
 from tiebreak.hashes import file_digest
 from tiebreak.output import drop_partials, new_folder, no_link, remove, write_atomically
 from tiebreak.seen import MANIFEST as MANIFEST
@@ -144,8 +145,8 @@ def read_manifest(folder: Path) -> Manifest | None:
     if not path.is_file():  # a pipe would be waited for
         return None
     try:
-        return Manifest.model_validate_json(path.read_bytes())
-    except (FileNotFoundError, ValidationError):
+        return Manifest.model_validate_json(json_files.checked(path.read_bytes()))
+    except (FileNotFoundError, ValueError):
         return None
 
 
@@ -249,9 +250,10 @@ def lock(folder: Path, should_stop: Callable[[], bool] = lambda: False) -> Itera
     Waits while another process holds it, with one log line. Raises Interrupted once `should_stop` returns True.
     """
     new_folder(folder)
-    if (folder / LOCK).is_symlink():
-        remove(folder / LOCK)
-    with open(folder / LOCK, "a+", encoding="utf-8", opener=no_link) as file:
+    path = folder / LOCK
+    if path.is_symlink() or (path.exists() and not path.is_file()):  # nobody locks what is none of ours
+        remove(path)
+    with open(path, "a+", encoding="utf-8", opener=no_link) as file:
         since = time.monotonic()
         logged = False
         while not try_lock(file.fileno()):
@@ -273,7 +275,7 @@ def is_locked(folder: Path) -> bool:
     try:
         with open(folder / LOCK, "r+", encoding="utf-8", opener=no_link) as file:
             return not try_lock(file.fileno())
-    except OSError:  # there is none, or a link in its place
+    except (OSError, TiebreakError):  # there is none, or a link or a pipe in its place
         return False
 
 

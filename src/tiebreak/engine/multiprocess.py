@@ -25,6 +25,7 @@ from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import Interrupted, TiebreakError
 from tiebreak.output import write_atomically
 from tiebreak.pipeline.graph import Task
+from tiebreak.recipe.environment import count
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
 """Thread count variables of numerical libraries; torch prefers MKL's to OpenMP's."""
@@ -123,7 +124,7 @@ def run(
 
 
 def _tasks_of_job() -> int:
-    return int(os.environ.get("SLURM_NTASKS", "1")) if "SLURM_JOB_ID" in os.environ else 1
+    return count(os.environ, "SLURM_NTASKS", 1) if "SLURM_JOB_ID" in os.environ else 1
 
 
 def _first_card(device: str, size: int) -> int:
@@ -176,14 +177,14 @@ def _start_by_srun(
         "--kill-on-bad-exit=1",
         *([f"--cpus-per-task={cores}"] if cores else []),
     ]
-    per_node = size // int(environment.get("SLURM_JOB_NUM_NODES", "1"))
+    per_node = size // count(environment, "SLURM_JOB_NUM_NODES", 1)
     environment = {**environment, **_threads(environment, per_node)}
     return [subprocess.Popen(["srun", *options, *command], stdin=subprocess.DEVNULL, env=environment)]
 
 
 def _threads(environment: Mapping[str, str], processes: int) -> dict[str, str]:
     """Thread variables that divide the task's cores among its processes on a machine."""
-    share = max(1, int(environment.get("OMP_NUM_THREADS", "1")) // max(1, processes))
+    share = max(1, count(environment, "OMP_NUM_THREADS", 1) // max(1, processes))
     return dict.fromkeys(THREAD_VARIABLES, str(share))
 
 

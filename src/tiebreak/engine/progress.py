@@ -112,6 +112,8 @@ class Reporter:
 
 def read(folder: Path) -> Reading | None:
     """Read the latest progress of the task in `folder`; None if there is none."""
+    if not (folder / PROGRESS).is_file():  # a pipe would be waited for
+        return None
     try:
         return Reading.model_validate_json((folder / PROGRESS).read_bytes())
     except (OSError, ValidationError, json.JSONDecodeError):

@@ -21,8 +21,10 @@ from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import DamagedInput, Interrupted, TiebreakError
 from tiebreak.output import write_atomically
 from tiebreak.pipeline.graph import Source, Task
+from tiebreak.recipe.environment import count
 from tiebreak.recipe.execution import Compute
 from tiebreak.runtime import Runtime
+from tiebreak.terminal import STANDARD_OUTPUT
 
 
 def run_task(
@@ -168,15 +170,20 @@ def choose_device(compute: Compute) -> str:
 
 
 def use_threads(compute: Compute, workers: int = 1) -> None:
-    """Set this process's thread count to its share of the cores; call it before torch is imported.
-
-    `compute.threads` has priority, then an OMP_NUM_THREADS already set.
-    """
-    cores = min(len(os.sched_getaffinity(0)), int(os.environ.get("SLURM_CPUS_ON_NODE", "1000000")))
-    share = max(1, cores // workers)
-    threads = str(compute.threads or os.environ.get("OMP_NUM_THREADS") or share)
+    """Set this process's thread count (see `threads`); call it before torch is imported."""
     for variable in multiprocess.THREAD_VARIABLES:
-        os.environ[variable] = threads
+        os.environ[variable] = str(threads(compute, workers))
+
+
+def threads(compute: Compute, workers: int) -> int:
+    """The threads of one of some workers: its share of the cores.
+
+    `compute.threads` has priority, then an OMP_NUM_THREADS already set. Raises TiebreakError for a variable that holds no
+    number.
+    """
+    cores = min(len(os.sched_getaffinity(0)), count(os.environ, "SLURM_CPUS_ON_NODE", 1_000_000))
+    share = max(1, cores // workers)
+    return compute.threads or count(os.environ, "OMP_NUM_THREADS", 0) or share
 
 
 def versions() -> dict[str, str]:
@@ -213,7 +220,7 @@ def full_disk_as_error(folder: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not _disk_is_full(error):
+        if not _disk_is_full(error) or getattr(error, "filename", None) == STANDARD_OUTPUT:
             raise
         free = shutil.disk_usage(folder if folder.exists() else folder.anchor).free / 2**30
         raise TiebreakError(

@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from tiebreak import json_files
 from tiebreak.engine.artifacts import (
     InputRecord,
     Manifest,
@@ -26,7 +27,7 @@ from tiebreak.engine.artifacts import (
 )
 from tiebreak.errors import TiebreakError
 from tiebreak.hashes import file_digest
-from tiebreak.model import gguf, hub, intact
+from tiebreak.model import config_facts, families, gguf, hub, intact
 from tiebreak.output import inside, new_folder, write_atomically
 from tiebreak.pipeline import graph, row_limits
 from tiebreak.pipeline.graph import Source, Task
@@ -171,11 +172,22 @@ class Workspace:
         path = self.local(source)
         if data := parse_location(Path(source.location)):
             return Path(f"hub:{data.name}@{hub.commit(data.name, data.revision, 'dataset')}:{data.split}")
-        path = path or hub.download(source.location, source.revision)
+        path = path or self._downloaded(source)
         if not source.is_model:
             return path
         self._require_intact(source, self.fingerprint(source))  # it may have been fetched just now
         return self._converted(path, source) if path.is_file() else path
+
+    def _downloaded(self, source: Source) -> Path:
+        """A model of the hub. What its small files tell against it is told before its weights come."""
+        repo, file = hub.split_location(source.location)
+        if source.is_model and not file and not hub.cached(source.location, source.revision):
+            config = intact.require_plain(
+                hub.download(source.location, source.revision, weights=False), f"see {repo} on the hub"
+            )
+            config_facts.require(Path(repo, "config.json"), config, {}, "name another revision")
+            families.require(repo, config)
+        return hub.download(source.location, source.revision)
 
     def _conversion(self, file: Path, fingerprint: str) -> Path:
         """The model folder that a GGUF file becomes, made once a run: <run_dir>/models/NAME-KEY."""
@@ -240,7 +252,9 @@ class Workspace:
         if place.is_file() and (converted := self._conversion(place, fingerprint)).is_dir():
             place, mend = converted, f"delete it, and run: tiebreak run {self.arguments}"
         intact.require(place, mend)
-        config = gguf.config(place) if place.is_file() else hub.read_json(place / "config.json")
+        config = (
+            gguf.config(place) if place.is_file() else json_files.read_object(place / "config.json", mend)
+        )
         row_limits.require(self.recipe, source.location, config)
 
     def _fingerprint(self, source: Source) -> str:

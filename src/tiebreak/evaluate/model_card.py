@@ -5,7 +5,9 @@ from typing import Any
 
 import jinja2
 from huggingface_hub import EvalResult, ModelCardData
+from markupsafe import escape
 
+from tiebreak import plain
 from tiebreak.evaluate.report import label, number
 
 _templates = jinja2.Environment(
@@ -20,23 +22,29 @@ _templates = jinja2.Environment(
 
 def render(metrics: Mapping[str, Any], package: Mapping[str, Any]) -> str:
     """Render the card as Markdown, from metrics.json and the folder's tiebreak.json."""
-    return _templates.get_template("card.md.j2").render(
+    page = _templates.get_template("card.md.j2").render(
         front=_front_matter(metrics).to_yaml(),
         m=metrics,
         package=package,
         label=label,
         number=number,
-        plain=_plain,
+        formatted=_formatted,
     )
+    return plain.lines(page)
 
 
-def _plain(value: Any) -> str:
-    """Format a value of tiebreak.json: lists with commas, mappings with semicolons."""
+def _formatted(value: Any) -> str:
+    """Format a value of tiebreak.json for a cell: lists with commas, mappings with semicolons, no markup."""
     if isinstance(value, Mapping):
-        return "; ".join(f"{key.replace('_', ' ')} {_plain(item)}" for key, item in value.items())
+        return "; ".join(f"{key.replace('_', ' ')} {_formatted(item)}" for key, item in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(map(_plain, value))
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+        return ", ".join(map(_formatted, value))
+    return f"{value:.4g}" if isinstance(value, float) else _markup(plain.line(value))
+
+
+def _markup(text: str) -> str:
+    """A text as Markdown and HTML show it, in a table too."""
+    return str(escape(text)).replace("|", "\\|")
 
 
 def _front_matter(metrics: Mapping[str, Any]) -> ModelCardData:

@@ -7,6 +7,7 @@ from typing import Any
 
 import jinja2
 
+from tiebreak import plain
 from tiebreak.evaluate import plots
 from tiebreak.output import write_atomically
 from tiebreak.stats.metrics import MIN_GROUPS
@@ -27,7 +28,7 @@ def render(metrics: Mapping[str, Any]) -> str:
     Optional keys: `best_possible_log_loss`, also drawn as a line, and `closed` (a share with its interval, see
     evaluate.skill_score), known for synthetic votes; `made_up`, true of such votes; `facts`, a dict of strings, numbers and dicts of these, is listed.
     """
-    return _templates.get_template("report.html.j2").render(
+    page = _templates.get_template("report.html.j2").render(
         m=metrics,
         ladder_plot=partial(_ladder_plot, metrics),
         reliability_plot=plots.reliability,
@@ -37,6 +38,7 @@ def render(metrics: Mapping[str, Any]) -> str:
         min_groups=MIN_GROUPS,
         value_is_table=lambda value: isinstance(value, Mapping) and bool(value),
     )
+    return plain.lines(page)
 
 
 def write(metrics: Mapping[str, Any], path: Path) -> None:

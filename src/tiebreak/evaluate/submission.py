@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from pyarrow import csv
 from tiebreak.errors import TiebreakError
 from tiebreak.output import replacing
 from tiebreak.stats.metrics import Array, log_loss
-from tiebreak.votes.formats import containers, pairs, readers
+from tiebreak.votes.formats import containers, pairs
 from tiebreak.votes.formats.dialog import RowError
 from tiebreak.votes.formats.mapping import NO_MAP, ColumnMap
 from tiebreak.votes.formats.record_formats import detect_format
@@ -47,16 +47,14 @@ def read(path: Path, mapping: ColumnMap = NO_MAP) -> tuple[list[str], Array]:
     if not path.is_file():
         raise TiebreakError(f"no file at {path}; expected CSV or Parquet with id, {', '.join(COLUMNS)}")
     columns: tuple[str, ...] = ()
-    made: list[str] = []
     ids: list[str] = []
+    swapped: list[bool] = []
     numbers: list[list[float]] = []
-    for row, record in containers.records(path, _COLUMNS_READ):
-        if isinstance(record, RowError):
-            raise TiebreakError(f"{path} cannot be read, row {row}: {record}")
+    for name, record, is_swapped in _rows(path, mapping):
         columns = columns or _columns(path, record, mapping)
-        made = made or ([] if "id" in record else _made_ids(path, mapping))
-        ids.append(made[len(ids)] if made else str(record.get("id")))
-        numbers.append([_number(path, ids[-1], record, column) for column in columns])
+        ids.append(name)
+        swapped.append(is_swapped)
+        numbers.append([_number(path, name, record, column) for column in columns])
     if not ids:
         raise TiebreakError(f"{path} has no rows; expected are id and {', '.join(COLUMNS)}")
     if twice := [vote for vote, count in Counter(ids).items() if count > 1]:
@@ -67,14 +65,29 @@ def read(path: Path, mapping: ColumnMap = NO_MAP) -> tuple[list[str], Array]:
         row = int(wrong.argmax())
         raise TiebreakError(f"{path}: id {ids[row]!r} has no probabilities but {x_NC[row].tolist()}")
     if columns == PREFERENCE_COLUMNS:
-        x_NC = swap_answers(x_NC, [pair.swapped for pair in pairs.read_file(path, mapping)])
+        x_NC = swap_answers(x_NC, swapped)
     return ids, x_NC
 
 
-def _made_ids(path: Path, mapping: ColumnMap) -> list[str]:
-    """The ids of votes that have none of their own. Raises TiebreakError if there are rows without a pair."""
-    ids: list[str] = readers.read_whole(path, "test", mapping)["id"].to_pylist()
-    return ids
+def _rows(path: Path, mapping: ColumnMap) -> Iterator[tuple[str, Mapping[str, Any], bool]]:
+    """The id of each row, its record, and whether its texts are `rejected` and `chosen`, in this order.
+
+    Texts are read only where ids are made of them, or sides depend on them.
+    """
+    first = next((record for _, record in containers.records(path, _COLUMNS_READ)), {})
+    if (
+        isinstance(first, dict)
+        and first
+        and ("id" not in first or _number_columns(first) == PREFERENCE_COLUMNS)
+    ):
+        _columns(path, first, mapping)
+        for pair, vote in pairs.read_whole(path, mapping):
+            yield str(pair.record["id"]) if "id" in pair.record else vote.id or "", pair.record, pair.swapped
+        return
+    for row, record in containers.records(path, _COLUMNS_READ):
+        if isinstance(record, RowError):
+            raise TiebreakError(f"{path} cannot be read, row {row}: {record}")
+        yield str(record.get("id")), record, False
 
 
 def is_solution(path: Path, mapping: ColumnMap = NO_MAP) -> bool:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tiebreak.errors import TiebreakError
 from tiebreak.judge import package
-from tiebreak.judge.judge import Pairs, as_table, load_judge, swapped_sides
+from tiebreak.judge.judge import Pairs, as_table, load_judge
 from tiebreak.stats.blend import best_weights, shares, weighted
 from tiebreak.votes.formats.readers import read_whole
 from tiebreak.votes.near_duplicates import prompt_groups
@@ -56,7 +56,7 @@ class Ensemble:
         if np.isnan(y_NC).any():
             raise TiebreakError(f"{int(np.isnan(y_NC).any(axis=1).sum())} of {len(y_NC)} votes have no label")
         self.weights_ = best_weights(
-            self.predict_table(as_table(table), None, report), y_NC, prompt_groups(table)
+            self.predict_table(as_table(table)[0], None, report), y_NC, prompt_groups(table)
         )
         return self
 
@@ -64,8 +64,8 @@ class Ensemble:
         self, pairs: Pairs, both: bool | None = None, report: Callable[..., None] = lambda *_, **__: None
     ) -> Array:
         """Calibrated probabilities (n, 3), as `Judge.predict`."""
-        p_NC = weighted(self.weights_, self.predict_table(as_table(pairs), both, report))
-        return swap_answers(p_NC, swapped_sides(pairs))
+        table, swapped_N = as_table(pairs)
+        return swap_answers(weighted(self.weights_, self.predict_table(table, both, report)), swapped_N)
 
     def predict_table(
         self, table: pa.Table, both: bool | None = None, report: Callable[..., None] = lambda *_, **__: None

@@ -19,8 +19,10 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 from transformers.quantizers import HfQuantizer, register_quantization_config, register_quantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
+from tiebreak import json_files
 from tiebreak.errors import TiebreakError
-from tiebreak.model import attention, families, hub, tokenizer_facts
+from tiebreak.judge import package
+from tiebreak.model import attention, families, tokenizer_facts
 from tiebreak.model.classifier import Classifier, compute_type, quiet
 from tiebreak.model.fast import compile
 from tiebreak.model.fast.fuse import fuse
@@ -130,7 +132,7 @@ def load_int8(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.floa
 def is_quantized(folder: Path) -> bool:
     """True if the folder's config.json declares compressed weights."""
     config = folder / "config.json"
-    return config.is_file() and "quantization_config" in hub.read_json(config)
+    return config.is_file() and "quantization_config" in json_files.read_object(config, package.AGAIN)
 
 
 def _check_scheme(folder: Path, scheme: Any) -> None:

@@ -24,8 +24,8 @@ from tiebreak.model.fast.compile import device_context
 from tiebreak.tokens.prompt import TokenizedVotes, tokenize
 from tiebreak.votes.formats import candidates
 from tiebreak.votes.formats.dialog import RowError
-from tiebreak.votes.formats.pairs import read_file
-from tiebreak.votes.formats.readers import read_whole
+from tiebreak.votes.formats.pairs import read_whole
+from tiebreak.votes.formats.readers import record_batch
 from tiebreak.votes.formats.record_formats import PAIR, ReadOptions
 from tiebreak.votes.schema import swap_answers, table_of
 
@@ -58,7 +58,8 @@ class Judge:
         in the stored order only; None for the package's setting, which may be both orders for uncertain pairs only.
         Raises TiebreakError for pairs that cannot be read.
         """
-        return swap_answers(self.predict_table(as_table(pairs), both, report), swapped_sides(pairs))
+        table, swapped_N = as_table(pairs)
+        return swap_answers(self.predict_table(table, both, report), swapped_N)
 
     def rank(self, prompt: Any, responses: Sequence[Any], pairs: int | None = None) -> Ranking:
         """Rank 1 to 64 responses to a prompt by comparisons of pairs: `.best`, `.order`, `.scores`, `.p_best`, `.pairs`.
@@ -144,22 +145,19 @@ def _require_probabilities(p_NC: NDArray[np.float64]) -> NDArray[np.float64]:
     return p_NC
 
 
-def as_table(pairs: Pairs) -> pa.Table:
-    """Convert dicts, a table or a file to a table in votes.schema.SCHEMA.
+def as_table(pairs: Pairs) -> tuple[pa.Table, NDArray[np.bool_]]:
+    """Convert dicts, a table or a file to a table in votes.schema.SCHEMA, and a mask (n,) of the pairs that it shows with
+    `rejected` as answer A.
 
     Raises TiebreakError if any of them cannot be read: no pair is left out in silence.
     """
     if isinstance(pairs, str | Path):
-        return read_whole(Path(pairs), "test")
+        found = read_whole(Path(pairs))
+        table = pa.Table.from_batches([record_batch([vote for _, vote in found])])
+        return table, np.array([pair.swapped for pair, _ in found])
     rows = pairs.to_pylist() if isinstance(pairs, pa.Table) else pairs
-    return table_of(_vote(n, row) for n, row in enumerate(rows))
-
-
-def swapped_sides(pairs: Pairs) -> NDArray[np.bool_]:
-    """A mask of the pairs that `as_table` shows with `rejected` as answer A, or one False where there are none."""
-    if not isinstance(pairs, str | Path):
-        return np.array(False)
-    return np.array([pair.swapped for pair in read_file(Path(pairs))] or False)
+    table = table_of(_vote(n, row) for n, row in enumerate(rows))
+    return table, np.zeros(len(table), bool)
 
 
 def _vote(number: int, row: Mapping[str, Any]) -> dict[str, Any]:

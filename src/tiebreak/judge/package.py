@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from tiebreak import json_files
 from tiebreak.errors import TiebreakError
 from tiebreak.hashes import file_digest
 from tiebreak.output import write_atomically
@@ -109,12 +110,14 @@ def read(folder: Path) -> Package:
             "that `tiebreak run` prints at its end"
         )
     try:
-        return Package.model_validate_json((folder / NAME).read_bytes())
+        return Package.model_validate_json(json_files.checked((folder / NAME).read_bytes()))
     except OSError as error:
         raise TiebreakError(f"{folder / NAME} cannot be read: {error.strerror}; {AGAIN}") from None
     except ValidationError as error:
         problem = next(problems(error, _tree(folder / NAME), Package))
         raise TiebreakError(f"{folder / NAME} is damaged: {problem}; {again(folder)}") from None
+    except ValueError as error:
+        raise TiebreakError(f"{folder / NAME} is damaged: {error}; {again(folder)}") from None
 
 
 def _tree(file: Path) -> Any:

@@ -31,6 +31,27 @@ _MOST = {
     "head_dim": 10**5,
 }
 """Far more than any model has. transformers makes what config.json says, until memory is out."""
+_EPSILON, _SHARE, _FACTOR = (1e-30, 0.1), (0, 1), (1e-6, 10**6)
+_RANGES = {
+    "rms_norm_eps": _EPSILON,
+    "norm_eps": _EPSILON,
+    "norm_epsilon": _EPSILON,
+    "layer_norm_eps": _EPSILON,
+    "layer_norm_epsilon": _EPSILON,
+    "rope_theta": (2, 10**12),
+    "factor": _FACTOR,
+    "attention_factor": _FACTOR,
+    "partial_rotary_factor": (1e-3, 1),
+    "initializer_range": (0, 10),
+    "attention_dropout": _SHARE,
+    "hidden_dropout": _SHARE,
+    "residual_dropout": _SHARE,
+    "embedding_dropout": _SHARE,
+    "query_pre_attn_scalar": _FACTOR,
+    "attn_logit_softcapping": _FACTOR,
+    "sliding_window": (0, 10**12),
+}
+"""Of numbers, wherever in a configuration: outside of these a model computes nothing, and training gets the blame."""
 _TYPES = ("float32", "float16", "bfloat16", "float64", "auto")
 
 
@@ -57,6 +78,7 @@ def _problems(config: Mapping[str, Any], shapes: Shapes) -> Iterator[str]:
     for key in ("rope_parameters", "rope_scaling"):
         if not isinstance(config.get(key) or {}, Mapping):
             yield f"{key} is {config[key]!r}, no object"
+    yield from _impossible_numbers(config)
     names, layers = _names_by_layer(shapes), config.get("num_hidden_layers", 0)
     if names and (layers > len(names) or (kind in families.VERIFIED and layers != len(names))):
         yield f"num_hidden_layers is {layers}, and the files hold {len(names)} layers"
@@ -64,6 +86,19 @@ def _problems(config: Mapping[str, Any], shapes: Shapes) -> Iterator[str]:
         yield from _unequal_parts(config)
         yield from _contradictions(config, shapes)
     yield from _beyond_models(config)
+
+
+def _impossible_numbers(section: Mapping[str, Any], within: str = "") -> Iterator[str]:
+    """Numbers that are none, or outside of _RANGES, in a configuration and its parts."""
+    for key, value in section.items():
+        if isinstance(value, Mapping):
+            yield from _impossible_numbers(value, f"{within}{key}.")
+        elif key in _RANGES and value is not None:
+            low, high = _RANGES[key]
+            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+                yield f"{within}{key} is {value!r:.100}, and valid is {low:g} to {high:g}"
+        elif value != value:
+            yield f"{within}{key} is {value!r}, no number"
 
 
 def _beyond_models(config: Mapping[str, Any]) -> Iterator[str]:

@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from tiebreak.errors import TiebreakError
+from tiebreak.model import config_facts
 from tiebreak.output import replacing_folder
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def require(file: Path, mend: str = AGAIN) -> None:
 
     mend: the remedy named in the error.
     """
-    _Model(file, mend)
+    config_facts.require(file, _Model(file, mend).config().to_dict(), {}, mend)
 
 
 def config(file: Path) -> dict[str, Any]:

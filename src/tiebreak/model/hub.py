@@ -4,7 +4,6 @@ A commit in the local cache has priority over the hub's current one, so that nei
 run; to update, name a revision. With HF_HUB_OFFLINE=1 only the cache is used.
 """
 
-import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,10 +11,12 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tiebreak import json_files
 from tiebreak.errors import TiebreakError
 from tiebreak.model import gguf, hub_errors
 from tiebreak.model.hub_errors import Kind as Kind
 from tiebreak.output import write_atomically
+from tiebreak.regular_file import require_regular
 
 if TYPE_CHECKING:
     import httpx
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 
 GGUF = ".gguf"
 INDEX = "model.safetensors.index.json"
-PATTERNS = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+ADAPTER = "adapter_config.json"
+_WEIGHTS = "*.safetensors"
+PATTERNS = ["*.json", _WEIGHTS, "*.model", "*.txt", "*.jinja"]
 
 
 def is_id(location: str) -> bool:
@@ -68,19 +71,23 @@ def commit(location: str, revision: str | None = None, kind: Kind = "model") -> 
     return found
 
 
-def download(location: str, revision: str | None = None) -> Path:
+def download(location: str, revision: str | None = None, weights: bool = True) -> Path:
     """Download a model unless it is cached, and return its folder of config, safetensors and tokenizer, or its GGUF file.
 
-    Raises TiebreakError if the model is gated, unknown, or out of reach.
+    weights: False for the other files of a folder alone. Raises TiebreakError if the model is gated, unknown, or out of
+    reach.
     """
-    from huggingface_hub import hf_hub_download, snapshot_download
+    from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 
     repo, file = split_location(location)
     found = commit(repo, revision)
     with _readable_errors(repo, revision or "main", file=file):
         if file:
+            if not cached(location, found):  # asks once; for a file the client would ask six times, in 23 s
+                HfApi().repo_info(repo, revision=found)
             return Path(hf_hub_download(repo, file, revision=found))
-        folder = snapshot_download(repo, revision=found, allow_patterns=PATTERNS, ignore_patterns=["*/*"])
+        patterns = [pattern for pattern in PATTERNS if weights or pattern != _WEIGHTS]
+        folder = snapshot_download(repo, revision=found, allow_patterns=patterns, ignore_patterns=["*/*"])
     if Path(folder).name != found:  # it goes by the commit that the hub answers with
         raise hub_errors.no_commit(repo, Path(folder).name)
     return Path(folder)
@@ -98,7 +105,7 @@ def download_size_and_config(
         return hub_size_and_config(location, revision)
     if folder.suffix == GGUF and folder.is_file():
         return 0, gguf.config(folder)
-    return 0, read_json(folder / "config.json")
+    return 0, json_files.read_object(folder / "config.json", gguf.AGAIN)
 
 
 def tokenizer(location: str) -> "PreTrainedTokenizerBase":
@@ -111,6 +118,8 @@ def tokenizer(location: str) -> "PreTrainedTokenizerBase":
         raise TiebreakError(f"no model folder at {location}, and it is no hub id (OWNER/NAME)")
     if is_file or split_location(location)[1]:
         return gguf.tokenizer(Path(location) if is_file else download(location))
+    for file in sorted(Path(location).glob("*.*")) if is_here else ():
+        require_regular(file, gguf.AGAIN)
     revision = "main" if is_here else commit(location)  # raises at once if the hub is out of reach
     try:
         loaded: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
@@ -177,7 +186,7 @@ def cache() -> Path:
 
 
 def missing_file(folder: Path) -> str | None:
-    """The first file missing from a model folder, None if it is complete. Raises as `read_json` does."""
+    """The first file missing from a model folder, None if it is complete. Raises as `json_files.read_object` does."""
     if not (folder / "config.json").is_file():
         return "config.json"
     if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
@@ -188,11 +197,11 @@ def missing_file(folder: Path) -> str | None:
 
 
 def shards(folder: Path, mend: str = gguf.AGAIN) -> dict[str, str]:
-    """The file of each tensor, by the folder's index; none where it has no index. Raises as `read_json` does."""
+    """The file of each tensor, by the folder's index; none where it has no index. Raises as `json_files.read_object` does."""
     index = folder / INDEX
     if not index.is_file():
         return {}
-    found = read_json(index, mend).get("weight_map")
+    found = json_files.read_object(index, mend).get("weight_map")
     if not isinstance(found, dict) or not all(isinstance(name, str) for name in found.values()):
         raise TiebreakError(f"{index} is damaged: it has no weight_map of tensors to files; {mend}")
     if outside := sorted(name for name in found.values() if Path(name).name != name or name == ".."):
@@ -200,15 +209,12 @@ def shards(folder: Path, mend: str = gguf.AGAIN) -> dict[str, str]:
     return found
 
 
-def read_json(file: Path, mend: str = gguf.AGAIN) -> dict[str, Any]:
-    """Read a model's JSON file. Raises TiebreakError if it cannot be read or holds something else than an object."""
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise TiebreakError(f"{file} is damaged: {error}; {mend}") from None
-    if not isinstance(found, dict):
-        raise TiebreakError(f"{file} is damaged: it holds {type(found).__name__}, not an object; {mend}")
-    return found
+def is_adapter(place: str) -> TiebreakError:
+    """The refusal of a model folder or repository with an adapter, which transformers would apply unasked."""
+    return TiebreakError(
+        f"{place} is an adapter of a model, as its {ADAPTER} says, and adapters start from plain weights: merge the adapter "
+        f"first, name the model that it was made of, or remove {ADAPTER}"
+    )
 
 
 def hub_size_and_config(location: str, revision: str | None = None) -> tuple[int, dict[str, Any]]:
@@ -229,9 +235,11 @@ def hub_size_and_config(location: str, revision: str | None = None) -> tuple[int
                 raise hub_errors.no_file(repo, file)
             return sizes[file], {}
         files = [file for file in info.siblings or () if "/" not in file.rfilename]
+        if any(file.rfilename == ADAPTER for file in files):
+            raise is_adapter(repo)
         wanted = (f for f in files if any(fnmatch(f.rfilename, pattern) for pattern in PATTERNS))
         config = Path(hf_hub_download(repo, "config.json", revision=info.sha))
-    return sum(file.size or 0 for file in wanted), read_json(config)
+    return sum(file.size or 0 for file in wanted), json_files.read_object(config, gguf.AGAIN)
 
 
 @contextmanager

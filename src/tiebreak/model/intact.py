@@ -8,6 +8,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from tiebreak import json_files
 from tiebreak.errors import TiebreakError
 from tiebreak.model import config_facts, families, gguf, hub, tokenizer_facts
 from tiebreak.regular_file import require_regular
@@ -32,19 +33,10 @@ def require(place: Path, mend: str = gguf.AGAIN) -> None:
             raise TiebreakError(f"{file} is a link to a file that is not there; {mend}")
     if missing := hub.missing_file(place):
         raise _incomplete(place, missing, mend)
-    if (adapter := place / "adapter_config.json").exists():  # which transformers would apply unasked
-        raise TiebreakError(
-            f"{adapter} makes an adapter of this model, and adapters start from plain weights: merge the adapter first, "
-            "or remove adapter_config.json"
-        )
-    config = hub.read_json(place / "config.json", mend)
-    if "model_type" not in config:
-        raise TiebreakError(f"{place / 'config.json'} names no model_type, so it is no model's; {mend}")
-    if scheme := config.get("quantization_config"):
-        raise quantised(place, scheme)
+    config = require_plain(place, mend)
     for name in _TEXTS:
         if (place / name).is_file():
-            hub.read_json(place / name, mend)
+            json_files.read_object(place / name, mend)
     held = {file.name: _tensors(file, mend) for file in sorted(place.glob("*.safetensors"))}
     for tensor, name in hub.shards(place, mend).items():
         if tensor not in held[name]:
@@ -57,6 +49,21 @@ def require(place: Path, mend: str = gguf.AGAIN) -> None:
     families.require(str(place), config)
     if "vocab_size" in config:
         tokenizer_facts.require_folder(place, config["vocab_size"], mend)
+
+
+def require_plain(place: Path, mend: str) -> dict[str, Any]:
+    """The config.json of a model folder, whose weights need not be there yet.
+
+    Raises TiebreakError for an adapter, a quantised model and what names no model.
+    """
+    if (place / hub.ADAPTER).exists():
+        raise hub.is_adapter(str(place))
+    config = json_files.read_object(place / "config.json", mend)
+    if "model_type" not in config:
+        raise TiebreakError(f"{place / 'config.json'} names no model_type, so it is no model's; {mend}")
+    if scheme := config.get("quantization_config"):
+        raise quantised(place, scheme)
+    return config
 
 
 def quantised(folder: Path, scheme: Any) -> TiebreakError:

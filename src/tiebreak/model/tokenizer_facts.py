@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tokenizers import Tokenizer
 
+from tiebreak import json_files
 from tiebreak.errors import TiebreakError
 from tiebreak.model import hub
 from tiebreak.tokens import markers
@@ -62,7 +63,7 @@ def require_folder(folder: Path, vocabulary: int, mend: str) -> None:
         raise TiebreakError(f"{file} is damaged: {error}; {mend}") from None
     require_backend(backend, vocabulary, str(folder))
     files = [folder / name for name in ("tokenizer_config.json", "special_tokens_map.json")]
-    tokens = {file: hub.read_json(file, mend).get("eos_token") for file in files if file.is_file()}
+    tokens = {file: json_files.read_object(file, mend).get("eos_token") for file in files if file.is_file()}
     for file, token in tokens.items():
         if token is not None and not isinstance(
             token.get("content") if isinstance(token, dict) else token, str

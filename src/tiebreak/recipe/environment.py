@@ -118,6 +118,17 @@ class SetVariable:
     value: Any
 
 
+def count(environment: Mapping[str, str], name: str, default: int) -> int:
+    """The whole number in a variable, the first of a list such as OMP_NUM_THREADS=8,2; `default` where it is not set.
+
+    Raises TiebreakError for anything else.
+    """
+    text = environment.get(name, "").strip() or str(default)
+    if not re.fullmatch(r"\d+(,\d+)*", text):
+        raise TiebreakError(f"{name} is {text!r}, not a whole number; correct it or unset it")
+    return int(text.split(",")[0])
+
+
 def read_variables(
     step: int, environment: Mapping[str, str], models: Mapping[str, Any]
 ) -> dict[str, SetVariable]:

@@ -54,7 +54,8 @@ def _check_cap_or_range(votes: int | tuple[int, int]) -> int | tuple[int, int]:
     return votes
 
 
-def _check_location(text: str) -> str:
+def check_location(text: str) -> str:
+    """The text, if it is a path or may name something on the hub. Raises ValueError for what cannot be a path."""
     try:
         os.fsencode(Path(text).expanduser())
         possible = "\0" not in text
@@ -65,7 +66,7 @@ def _check_location(text: str) -> str:
     return text
 
 
-Location = Annotated[str, AfterValidator(_check_location)]
+Location = Annotated[str, AfterValidator(check_location)]
 """A path, or the name of something on the hub."""
 MANY = AtMost(10**9)
 Cap = Annotated[int, AfterValidator(_check_cap), MANY]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tiebreak.errors import TiebreakError
 from tiebreak.output import inside, new_folder, no_link
+from tiebreak.recipe.environment import count
 
 _SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|API_?KEY", re.IGNORECASE)
 _TIMEOUT = 60.0
@@ -95,9 +96,9 @@ def cancel(jobs: Sequence[str]) -> None:
 
 def this_job() -> str | None:
     """The job or array task that this process belongs to; None outside Slurm."""
-    if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
-        return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
-    return os.environ.get("SLURM_JOB_ID")
+    if array := count(os.environ, "SLURM_ARRAY_JOB_ID", 0):
+        return f"{array}_{count(os.environ, 'SLURM_ARRAY_TASK_ID', 0)}"
+    return str(count(os.environ, "SLURM_JOB_ID", 0) or "") or None
 
 
 def is_preempted(job: str) -> bool:
@@ -148,7 +149,7 @@ def requeue_after_timeout(run_dir: Path, limit: int) -> None:
         raise TiebreakError("this process is no job of Slurm, so there is nothing to requeue")
     count = inside(run_dir, "logs", f"requeued-{job}")
     new_folder(count.parent)
-    times = len(count.read_text().splitlines()) if count.exists() else 0
+    times = len(count.read_text().splitlines()) if count.is_file() else 0
     if times >= limit:
         raise TiebreakError(
             f"job {job} ran out of time {times + 1} times and is not done; what it has is kept. Give it more "

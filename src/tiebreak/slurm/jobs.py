@@ -23,6 +23,7 @@ from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import TiebreakError
 from tiebreak.output import new_folder, write_atomically
 from tiebreak.pipeline.graph import Task
+from tiebreak.regular_file import require_regular
 from tiebreak.slurm import client
 from tiebreak.slurm.sbatch_script import (
     Site,
@@ -217,6 +218,7 @@ class SlurmJobs:
         path = self.folder / "jobs.json"
         if not path.exists():
             return []
+        require_regular(path, "remove it")
         try:
             entries = _RECORD.validate_json(path.read_bytes())
         except (OSError, ValidationError) as error:

@@ -20,10 +20,10 @@ from tiebreak.errors import TiebreakError, nearest
 from tiebreak.output import new_folder, no_link, write_atomically
 from tiebreak.pipeline.graph import STEPS, Task
 from tiebreak.recipe import loader
-from tiebreak.recipe.environment import SetVariable, key_of, read_variables
+from tiebreak.recipe.environment import SetVariable, count, key_of, read_variables
 from tiebreak.recipe.loader import RECIPE
 from tiebreak.recipe.schema import Recipe
-from tiebreak.recipe.values import FOLD_SECTIONS, FoldSection
+from tiebreak.recipe.values import FOLD_SECTIONS, FoldSection, check_location
 
 SCRIPTS = {
     1: "step1_post_pretrain",
@@ -103,10 +103,13 @@ def prepare(
 def scratch_base(environment: Mapping[str, str], folder: Path) -> Path:
     """SCRATCH_BASE; if unset, that of this job's first start, of the job before it, or the last one set here.
 
-    The default is `scratch` beside the scripts.
+    The default is `scratch` beside the scripts. Raises TiebreakError for what is no path.
     """
     text = environment.get("SCRATCH_BASE", "").strip() or _read_stored_base(environment, folder)
-    return (folder / Path(text or "scratch").expanduser()).resolve()
+    try:
+        return (folder / Path(check_location(text or "scratch")).expanduser()).resolve()
+    except (ValueError, OSError, RuntimeError) as error:  # links that go round in a circle, too
+        raise TiebreakError(f"SCRATCH_BASE: {error}") from None
 
 
 def _store_base(base: Path, environment: Mapping[str, str], folder: Path) -> None:
@@ -128,7 +131,7 @@ def _read_stored_base(environment: Mapping[str, str], folder: Path) -> str:
 
 def _job_number(environment: Mapping[str, str]) -> int:
     """The number of this Slurm job, 0 outside Slurm."""
-    return int(environment.get("SLURM_ARRAY_JOB_ID") or environment.get("SLURM_JOB_ID") or 0)
+    return count(environment, "SLURM_ARRAY_JOB_ID", 0) or count(environment, "SLURM_JOB_ID", 0)
 
 
 @contextmanager

@@ -11,6 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from tiebreak import json_files
+from tiebreak.errors import TiebreakError
 from tiebreak.hashes import file_digest
 from tiebreak.output import replacing_folder, write_atomically
 
@@ -64,12 +66,12 @@ def restore(folder: Path, weights: Mapping[str, nn.Parameter], optimizer: torch.
     """Load the newest undamaged checkpoint; a damaged one is skipped with a warning."""
     for candidate in sorted(folder.glob("step-*"), reverse=True):
         try:
-            record = json.loads((candidate / "progress.json").read_text(encoding="utf-8"))
+            record = json_files.read_object(candidate / "progress.json", "it is left out")
             if file_digest(candidate / "state.safetensors") != record["sha256"]:
                 raise ValueError("its hash differs from the one it was written with")
             tensors = load_file(candidate / "state.safetensors")
             _load_tensors(tensors, weights, optimizer)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TiebreakError) as error:
             log.warning("checkpoint %s is damaged (%s); trying the one before", candidate, error)
             continue
         return Progress(record["step"], record["losses"], record["seconds"], record["scaler"])

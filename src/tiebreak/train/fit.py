@@ -17,7 +17,8 @@ from tiebreak.runtime import Runtime
 from tiebreak.tokens.prompt import tokenize
 from tiebreak.train.loop import train
 from tiebreak.train.losses import Loss
-from tiebreak.train.rows import TrainingRows, labels_of, weights_of
+from tiebreak.train.rows import TrainingRows, labels_of
+from tiebreak.votes.schema import weights
 
 LABELS_ONLY = Loss()
 
@@ -41,7 +42,7 @@ def fit(
     """
     votes = tokenize(table, classifier.tokenizer, prompt)
     labels_NOC = labels_of(table, unlabelled=teachers_NOMC is not None)
-    own_N = weights_of(table)
+    own_N = weights(table).astype(np.float32)
     weights_N = own_N if weights_N is None else own_N * weights_N
     rows = TrainingRows(votes, labels_NOC, teachers_NOMC, training.max_tokens, weights_N)
     return train(classifier, rows, loss, training, runtime, seed)

@@ -63,12 +63,6 @@ def labels_of(table: pa.Table, unlabelled: bool = False) -> NDArray[np.float32]:
     return np.stack([p_NC, swap_answers(p_NC)], axis=1)
 
 
-def weights_of(table: pa.Table) -> NDArray[np.float32]:
-    """Sample weights (N,) of the votes of a table in votes.schema.SCHEMA."""
-    weights_N: NDArray[np.float32] = table["weight"].fill_null(1.0).to_numpy()
-    return weights_N
-
-
 def optimizer_steps(votes: int, training: Training, seed: int) -> list[Rows]:
     """The rows of every optimizer step, a function of the seed alone.
 

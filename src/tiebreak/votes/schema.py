@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
+from tiebreak.errors import TiebreakError
 from tiebreak.output import replacing
 
 Number = TypeVar("Number", bound=np.number)
@@ -69,8 +70,12 @@ def swap_answers(x_xC: NDArray[Number], where_x: ArrayLike = True) -> NDArray[Nu
 
 
 def weights(votes: pa.Table) -> NDArray[np.float64]:
-    """The weight of each vote in training (n,)."""
+    """The weight of each vote in training (n,). Raises TiebreakError if there are votes and all have the weight 0."""
     weights_N: NDArray[np.float64] = votes["weight"].fill_null(1.0).to_numpy().astype(np.float64)
+    if len(weights_N) and not weights_N.any():
+        raise TiebreakError(
+            f"all {len(weights_N)} votes to learn from have the weight 0; correct their column weight"
+        )
     return weights_N
 
 

@@ -157,3 +157,14 @@ def test_real_files_give_the_rows_they_are_said_to_have(tmp_path, shared_data):
         metrics, votes, _ = run(tmp_path / Path(name).stem, shared_data / name)
         assert metrics == {"records": rows, "votes": rows, "rejects": 0}, name
         assert len({vote["id"] for vote in votes}) == rows
+
+
+def test_votes_that_all_have_the_weight_0_are_refused(tmp_path: Path) -> None:
+    pair = {"prompt": "p", "response_a": "a", "response_b": "b", "winner": "tie"}
+    file = tmp_path / "votes.jsonl"
+    file.write_text("".join(json.dumps(pair | {"id": n, "weight": 0}) + "\n" for n in range(3)))
+    with pytest.raises(TiebreakError, match=r"every row in .* has the weight 0"):
+        run(tmp_path / "out", file)
+    assert run(tmp_path / "test", file, role="test")[0]["votes"] == 3, "of those nothing is learned"
+    file.write_text(file.read_text().replace('"weight": 0', '"weight": 1', 1))
+    assert run(tmp_path / "out", file)[0]["votes"] == 3

@@ -192,6 +192,15 @@ def test_the_last_line_of_a_csv_may_lack_its_end_and_quotes_may_hold_lines(tmp_p
     assert good(Path(path)) == [{"id": "1", "text": "a\r\nb\rc\nd"}]
 
 
+@pytest.mark.parametrize("form", ["{},\n{}\n{}", "[{},\n{}, {}]"], ids=["lines", "array"])
+def test_an_object_with_a_key_twice_is_a_reject(tmp_path, form):
+    form = form if form[0] == "[" else form.replace(",", "")
+    rows = '{"a": 1}', '{"a": [{"b": 1, "c": "]}", "b": 2}]}', '{"a": 3}'
+    first, second, third = (record for _, record in records(write(tmp_path, form.format(*rows))))
+    assert (first, third) == ({"a": 1}, {"a": 3})
+    assert str(second) == "a key is there twice: the key 'b' is there twice"
+
+
 def test_one_line_of_latin_1_costs_its_row_alone(tmp_path, caplog):
     rows = [{"id": str(n), "text": "café 你好"} for n in range(20)]
     for text in (as_csv(rows), json.dumps(rows, indent=1, ensure_ascii=False)):

@@ -33,6 +33,21 @@ def test_an_id_repeated_in_a_file_is_a_reject(tmp_path):
     assert rejects.to_pylist() == [where | {"kind": "duplicate id", "reason": "duplicate id: 1"}]
 
 
+def test_a_last_record_without_an_end_that_is_no_vote_breaks_off(tmp_path):
+    header, row = "prompt,response_a,response_b,winner\n", "p,a,b,tie\n"
+    (tmp_path / "x").write_text(header + 3 * row + "p,a,b,ti")
+    votes, rejects = read_all([tmp_path / "x"])
+    assert len(votes) == 3
+    (reason,) = rejects["reason"].to_pylist()
+    assert reason.startswith(
+        "cannot be read from here on: the last record does not end: unknown winner: 'ti'"
+    )
+    (tmp_path / "x").write_text(header + 3 * row + "p,a,b,ti\n")
+    assert read_all([tmp_path / "x"])[1]["kind"].to_pylist() == ["unknown winner"], "this one ends"
+    (tmp_path / "x").write_text((header + 3 * row).rstrip())
+    assert len(read_all([tmp_path / "x"])[0]) == 3
+
+
 def test_an_id_of_another_file_gets_the_name_of_its_file(tmp_path):
     files = [
         write(tmp_path / folder / name, [pair("1")]) for folder, name in (("a", "x"), ("a", "y"), ("b", "y"))

@@ -40,7 +40,7 @@ def run(
     if settings.role == "votes":
         readers.require_mapped(inputs["files"], mapping)
     kinds: Counter[str] = Counter()
-    records = made = 0
+    records = made = weightless = 0
     with (
         writer(output / "votes.parquet", SCHEMA) as good,
         writer(output / "rejects.parquet", readers.REJECTS_SCHEMA) as bad,
@@ -53,9 +53,10 @@ def run(
             kinds.update(readers.kinds_of(batch.rejects))
             records += batch.records
             made += batch.votes.num_rows
+            weightless += readers.weightless(batch.votes, settings.role)
             runtime.report("read", records, 0, "records")
         names = [str(path) for path in inputs["files"]]
-        readers.require_usable(names, records, made, kinds, settings.max_rejected_share)
+        readers.require_usable(names, records, made, kinds, settings.max_rejected_share, weightless)
     return {
         "records": records,
         "votes": made,

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from tiebreak.errors import TiebreakError
 from tiebreak.votes.formats.dialog import RowError, Turns, decode
 from tiebreak.votes.formats.record_formats import PAIR, ReadOptions
-from tiebreak.votes.formats.rows import TRUNCATED, Record, Row
+from tiebreak.votes.formats.rows import TRUNCATED, Record, Row, columns_of
 
 COLUMNS = ("responses", "completions", "outputs", "candidates")
 """The columns that may hold the responses; the first that is there does."""
@@ -67,7 +67,7 @@ class CandidatesFile:
             if isinstance(record, RowError):
                 if record.kind == TRUNCATED:
                     raise TiebreakError(f"{self.path} {record}, at record {row}. Fetch or mend the file")
-                yield Candidates({}, [], [], str(record))
+                yield Candidates(columns_of(record), [], [], str(record))
             else:
                 yield read_record(record)
 

@@ -20,11 +20,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from tiebreak import json_files
 from tiebreak.errors import TiebreakError
 from tiebreak.regular_file import require_regular
 from tiebreak.votes.formats import delimited, hub_datasets
 from tiebreak.votes.formats.dialog import RowError
-from tiebreak.votes.formats.rows import TRUNCATED, Record, Row, require_unique
+from tiebreak.votes.formats.rows import TRUNCATED, Record, Row, require_unique, unreadable
 from tiebreak.votes.formats.text_lines import MAX_RECORD, Lines, Stream, Unfolded, damaged
 
 _FREE_ROWS = 1_000_000
@@ -34,6 +35,8 @@ _BLANK = " \t\r\n"
 _BETWEEN = re.compile(f"[{_BLANK},]*")
 _UTF_16 = re.compile("\ufffe|ÿþ|þÿ|\udcff\udcfe|\udcfe\udcff|\0[^\0]\0[^\0]|[^\0]\0[^\0]\0")
 _CONTROL = re.compile(r"[\0-\x08\x0e-\x1f]")
+_REPEATED = "a key is there twice"
+_LAX = json.JSONDecoder(strict=False)
 _BROKEN_PARQUET = (pa.ArrowException, OSError, ValueError, MemoryError)
 
 
@@ -80,7 +83,7 @@ def arriving(stream: BinaryIO) -> Iterator[Row]:
         try:
             text = line.decode("utf-8-sig")
         except UnicodeDecodeError:
-            yield count, RowError("not UTF-8")
+            yield count, unreadable(RowError("not UTF-8"), line.decode("utf-8", "surrogateescape"))
         else:
             if count == 1 and not text.lstrip().startswith("{"):
                 raise TiebreakError(
@@ -141,7 +144,7 @@ def _json_lines(lines: Lines, first: str) -> Iterator[Row]:
         if not line.strip(_BLANK):
             continue
         count += 1
-        record = RowError("not UTF-8") if damaged(line) else _parsed(line)
+        record = unreadable(RowError("not UTF-8"), line) if damaged(line) else _parsed(line)
         if isinstance(record, RowError) and not line.endswith("\n") and len(line) < MAX_RECORD:
             if not lines.broken:
                 yield count, RowError(TRUNCATED, f"the last line does not end: {record}")
@@ -160,20 +163,22 @@ def _join_lines(first: str, lines: Lines) -> Iterator[str]:
 
 def _parsed(text: str) -> Record | RowError:
     try:
-        record = json.loads(text, strict=False)
-    except (ValueError, RecursionError) as error:
-        return RowError("not JSON", str(error))
-    return _object(record)
+        return _object(json_files.loads(text), text)
+    except json_files.RepeatedKey as error:
+        return unreadable(RowError(_REPEATED, str(error)), text)
+    except ValueError as error:
+        return unreadable(RowError("not JSON", str(error)), text)
 
 
-def _object(value: Any) -> Record | RowError:
-    """The value, if it is a JSON object."""
-    return value if isinstance(value, dict) else RowError("not a JSON object", type(value).__name__)
+def _object(value: Any, text: str) -> Record | RowError:
+    """The value of a text, if it is a JSON object."""
+    if isinstance(value, dict):
+        return value
+    return unreadable(RowError("not a JSON object", type(value).__name__), text)
 
 
 def _json_array(lines: Lines, first: str) -> Iterator[Row]:
     """Objects of one array, decoded as the text arrives. After damage the rest is lost."""
-    decoder = json.JSONDecoder(strict=False)
     pieces = chain([first.lstrip()[1:]], lines)
     buffer, at, count = next(pieces), 0, 0
     while True:
@@ -183,7 +188,7 @@ def _json_array(lines: Lines, first: str) -> Iterator[Row]:
                 yield count + 1, RowError(TRUNCATED, "more comes after the end of the array")
             return
         try:
-            record, end = decoder.raw_decode(buffer, at)
+            record, end = _next_object(buffer, at)
         except (ValueError, RecursionError) as error:
             rest = buffer[at:]
             buffer, at = _grow(rest, pieces), 0
@@ -195,8 +200,19 @@ def _json_array(lines: Lines, first: str) -> Iterator[Row]:
                 yield count + 1, RowError(TRUNCATED, "the array is not closed")
             return
         count += 1
-        yield count, RowError("not UTF-8") if damaged(buffer[at:end]) else _object(record)
+        text = buffer[at:end]
+        yield count, unreadable(RowError("not UTF-8"), text) if damaged(text) else record
         at = end
+
+
+def _next_object(text: str, at: int) -> tuple[Record | RowError, int]:
+    """The object that begins at a place in a text, and the place behind it. Raises as `json` does."""
+    try:
+        found, end = json_files.DECODER.raw_decode(text, at)
+    except json_files.RepeatedKey as error:
+        end = _LAX.raw_decode(text, at)[1]
+        return unreadable(RowError(_REPEATED, str(error)), text[at:end]), end
+    return _object(found, text[at:end]), end
 
 
 def _grow(buffer: str, pieces: Iterator[str]) -> str:

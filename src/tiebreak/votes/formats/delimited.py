@@ -11,7 +11,7 @@ from itertools import chain, islice
 from typing import Any, Literal, cast
 
 from tiebreak.votes.formats.dialog import RowError
-from tiebreak.votes.formats.rows import TRUNCATED, Record, Row, require_unique
+from tiebreak.votes.formats.rows import TRUNCATED, Record, Row, Unended, require_unique, unreadable
 from tiebreak.votes.formats.text_lines import MAX_RECORD, Lines, damaged
 
 Escapes = Literal["none", "quotes", "all"]
@@ -70,7 +70,12 @@ def _records(
                 values.add(cell)
         for _ in range(_records_in(span, header, delimiter) if fault else 1):
             count += 1
-            yield count, fault or _record(header, cast(list[str], cells))
+            yield (
+                count,
+                unreadable(fault, "".join(span))
+                if fault
+                else _record(header, cast(list[str], cells), delimiter, span[-1].endswith(("\n", "\r"))),
+            )
 
 
 def _next_cells(reader: Any, span: list[str]) -> list[str] | csv.Error | None:
@@ -88,8 +93,11 @@ def _noted(lines: Iterable[str], span: list[str]) -> Iterator[str]:
         yield line
 
 
-def _record(header: list[str], cells: list[str]) -> Record | RowError:
-    return RowError("not UTF-8") if any(map(damaged, cells)) else dict(zip(header, cells, strict=True))
+def _record(header: list[str], cells: list[str], delimiter: str, ended: bool) -> Record | RowError:
+    if any(map(damaged, cells)):
+        return unreadable(RowError("not UTF-8"), delimiter.join(cells))
+    record = dict(zip(header, cells, strict=True))
+    return record if ended else Unended(record)
 
 
 def _fault(cells: list[str] | csv.Error, header: list[str]) -> RowError | None:

@@ -1,10 +1,11 @@
 """Parsing of conversations into turns: JSON lists, chat messages, Human/Assistant transcripts."""
 
-import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+from tiebreak import json_files
 
 Turns = list[str | None]
 
@@ -16,10 +17,14 @@ _SPEAKER = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):[ \t]?")
 
 @dataclass(unsafe_hash=True)
 class RowError(ValueError):
-    """The reason why a record is no vote: the kind of problem, and what it is here."""
+    """The reason why a record is no vote: the kind of problem, and what it is here.
+
+    raw: the beginning of its text, of a record that cannot be read.
+    """
 
     kind: str
     detail: str = ""
+    raw: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.detail}" if self.detail else self.kind
@@ -50,8 +55,8 @@ def turns(cell: Any, what: str, encoded: bool) -> Turns:
 def decode(cell: str, what: str) -> Any:
     """The value of a JSON cell. Raises RowError."""
     try:
-        return json.loads(cell, strict=False)
-    except (ValueError, RecursionError) as error:
+        return json_files.loads(cell)
+    except ValueError as error:
         raise RowError(f"{what} is not JSON", str(error)) from None
 
 

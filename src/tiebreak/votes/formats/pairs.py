@@ -14,15 +14,14 @@ from tiebreak.votes.formats import containers
 from tiebreak.votes.formats.candidates import RANK
 from tiebreak.votes.formats.dialog import RowError
 from tiebreak.votes.formats.mapping import NO_MAP, ColumnMap, require_columns
-from tiebreak.votes.formats.readers import detected, votes_in
+from tiebreak.votes.formats.readers import Ids, detected, not_whole, votes_in
 from tiebreak.votes.formats.record_formats import (
     COMPLETIONS,
     Vote,
     content_id,
     random_side,
 )
-from tiebreak.votes.formats.rows import TRUNCATED, Record, Row
-
+from tiebreak.votes.formats.rows import TRUNCATED, Record, Row, columns_of
 
 class Pair(NamedTuple):
     """A record with all its columns, and the unlabelled pair in it, or the reason why there is none.
@@ -75,7 +74,7 @@ class PairFile:
             yield self._pair(record)
 
     def _pair(self, record: Record | RowError) -> Pair:
-        own = {} if isinstance(record, RowError) else record
+        own = columns_of(record)
         try:
             (vote,) = votes_in(record, self._format, self._options)
         except RowError as error:
@@ -90,3 +89,24 @@ def read_file(path: Path, mapping: ColumnMap = NO_MAP) -> PairFile:
     Raises TiebreakError for a file that is missing, empty, of no known format, or breaks off.
     """
     return PairFile(path, containers.records(path), enough=50, mapping=mapping)
+
+
+def read_whole(path: Path, mapping: ColumnMap = NO_MAP) -> list[tuple[Pair, Vote]]:
+    """The pairs of a file, each with its vote under an id that no other has.
+
+    Raises TiebreakError as `read_file` does, and if any row cannot be read or repeats an id.
+    """
+    ids = Ids()
+    found: list[tuple[Pair, Vote]] = []
+    errors: list[tuple[int, str]] = []
+    for row, pair in enumerate(read_file(path, mapping), 1):
+        if pair.vote is None:
+            errors.append((row, str(pair.error)))
+            continue
+        try:
+            found.append((pair, ids.unique(pair.vote, path)))
+        except RowError as error:
+            errors.append((row, str(error)))
+    if errors:
+        raise not_whole(path, len(errors), *errors[0])
+    return found

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tiebreak.errors import TiebreakError
 from tiebreak.recipe.values import Role
@@ -27,7 +28,7 @@ from tiebreak.votes.formats.record_formats import (
     content_id,
     detect_format,
 )
-from tiebreak.votes.formats.rows import TRUNCATED, Record, Row
+from tiebreak.votes.formats.rows import TRUNCATED, Record, Row, Unended
 from tiebreak.votes.schema import SCHEMA
 
 REJECTS_SCHEMA = pa.schema(
@@ -35,7 +36,7 @@ REJECTS_SCHEMA = pa.schema(
 )
 """kind: what is counted; reason: the same with what it is in this row."""
 
-OR_INCOMPLETE = ", or take what comes before: --set data.incomplete_files=true"
+OR_INCOMPLETE = ", or let a recipe take what comes before: --set data.incomplete_files=true"
 
 _SAMPLE = 50
 _MAX_SAMPLED = 1000
@@ -77,7 +78,7 @@ class _Pending:
         return Batch(record_batch(self.votes), self.rejects, self.records)
 
 
-class _Ids:
+class Ids:
     """Unique ids over the files of a reading. `_owners` is the file of each, `_repeats` how often a made one came."""
 
     def __init__(self) -> None:
@@ -113,7 +114,7 @@ def read(
     repeated; where a file has no ids they are made from the texts.
     Raises TiebreakError for a missing file, a format or columns that are not known.
     """
-    ids = _Ids()
+    ids = Ids()
     for path in containers.expand(paths):
         yield from _read_file(path, role, pairs_per_prompt, mapping, ids)
 
@@ -146,13 +147,20 @@ def read_whole(path: Path, role: Role, mapping: ColumnMap = NO_MAP) -> pa.Table:
     if len(rejects):
         first = rejects.slice(0, 1).to_pylist()[0]
         kinds = Counter(rejects["kind"].to_pylist())
-        raise TiebreakError(
-            f"{len(rejects)} of the rows in {path} cannot be read, the first is row {first['row']}: "
-            f"{first['reason']}; mend or remove them{f' (in all {summary(kinds)})' if len(kinds) > 1 else ''}"
-        )
+        raise not_whole(path, len(rejects), first["row"], first["reason"], kinds)
     if not len(table):
         raise TiebreakError(f"no rows in {path}; a pair needs prompt, response_a and response_b")
     return table
+
+
+def not_whole(
+    path: Path, rejects: int, row: int, reason: str, kinds: Counter[str] | None = None
+) -> TiebreakError:
+    """The error for a file with rows that cannot be read, the first of them in `row`; of several kinds with their counts."""
+    every = f" (in all {summary(kinds)})" if kinds and len(kinds) > 1 else ""
+    return TiebreakError(
+        f"{rejects} of the rows in {path} cannot be read, the first is row {row}: {reason}; mend or remove them{every}"
+    )
 
 
 def rejects_table(rejects: Sequence[Reject]) -> pa.Table:
@@ -176,8 +184,10 @@ def require_complete(rejects: Iterable[Reject], otherwise: str = "") -> None:
             )
 
 
-def require_usable(names: Sequence[str], records: int, made: int, kinds: Counter[str], most: float) -> None:
-    """Raise TiebreakError if files have no rows, a larger share of rejects than `most`, or no votes."""
+def require_usable(
+    names: Sequence[str], records: int, made: int, kinds: Counter[str], most: float, weightless: int
+) -> None:
+    """Raise TiebreakError if files have no rows, a larger share of rejects than `most`, no votes, or `weightless` ones alone."""
     named = ", ".join(names)
     if not records:
         raise TiebreakError(f"no rows in {named}")
@@ -185,11 +195,20 @@ def require_usable(names: Sequence[str], records: int, made: int, kinds: Counter
     if share > most:
         raise TiebreakError(
             f"{kinds.total()} of {records} rows in {named} cannot be used ({share:.1%}, allowed are "
-            f"{most:.1%}): {summary(kinds)}. Mend the files, or allow more: "
+            f"{most:.1%}): {summary(kinds)}. Mend the files, or allow a recipe more: "
             f"--set data.max_rejected_share={share + 0.01:.2f}"
         )
     if not made:
         raise no_votes(names, kinds)
+    if weightless == made:
+        raise TiebreakError(
+            f"every row in {named} has the weight 0: nothing is learned from those; correct `weight`"
+        )
+
+
+def weightless(votes: pa.RecordBatch, role: Role) -> int:
+    """The number of votes to learn from that have the weight 0."""
+    return 0 if role == "test" else int(pc.sum(pc.equal(votes["weight"], 0)).as_py() or 0)
 
 
 def kinds_of(rejects: Iterable[Reject]) -> Counter[str]:
@@ -208,7 +227,7 @@ def no_votes(names: Iterable[str], kinds: Counter[str]) -> TiebreakError:
 
 
 def _read_file(
-    path: Path, role: Role, pairs_per_prompt: int | None, mapping: ColumnMap, ids: _Ids
+    path: Path, role: Role, pairs_per_prompt: int | None, mapping: ColumnMap, ids: Ids
 ) -> Iterator[Batch]:
     rows = containers.records(path, COLUMNS | mapping.reads())
     found = detected(path, rows, role not in ("test", "unlabelled"), mapping=mapping)
@@ -222,6 +241,8 @@ def _read_file(
         try:
             votes = [ids.unique(vote, path) for vote in votes_in(record, record_format, options)]
         except RowError as error:
+            if isinstance(record, Unended):
+                error = RowError(TRUNCATED, f"the last record does not end: {error}")
             pending.rejects.append(Reject(str(path), row, error))
         else:
             pending.votes += votes

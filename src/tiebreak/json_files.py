@@ -1,0 +1,53 @@
+"""JSON that others wrote. An object that has a key twice is refused: which of the values counts would be a guess."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tiebreak.errors import TiebreakError
+from tiebreak.regular_file import require_regular
+
+
+class RepeatedKey(ValueError):
+    """An object that has a key twice."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"the key {key!r:.100} is there twice")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise RepeatedKey(next(key for key in keys if keys.count(key) > 1))
+    return found
+
+
+DECODER = json.JSONDecoder(strict=False, object_pairs_hook=_object)
+"""Line breaks and tabs may stand in strings as they are."""
+
+
+def loads(text: str | bytes) -> Any:
+    """The value of a JSON text in UTF-8. Raises ValueError, also for one that is nested too deep to be read."""
+    try:
+        return DECODER.decode(text if isinstance(text, str) else text.decode())
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+
+
+def checked(text: bytes) -> bytes:
+    """The text, if it is JSON whose objects have no key twice. Raises ValueError as `loads` does."""
+    loads(text)
+    return text
+
+
+def read_object(file: Path, mend: str) -> dict[str, Any]:
+    """Read a file that holds a JSON object. Raises TiebreakError, with `mend`, if it cannot be read or holds another value."""
+    require_regular(file, mend)
+    try:
+        found = loads(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise TiebreakError(f"{file} is damaged: {error}; {mend}") from None
+    if not isinstance(found, dict):
+        raise TiebreakError(f"{file} is damaged: it holds {type(found).__name__}, not an object; {mend}")
+    return found
