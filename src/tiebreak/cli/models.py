@@ -40,6 +40,12 @@ def predict(
         typer.Option("--format", help="All rows with all their columns, or a submission's columns alone."),
     ] = "rows",
     strict: Annotated[bool, typer.Option(help="End with an error at a row that cannot be judged.")] = False,
+    max_error: Annotated[
+        float | None,
+        typer.Option(
+            help="Add the column decision, null where needed to keep the error of the others below this."
+        ),
+    ] = None,
     shard: Annotated[
         str, typer.Option(help="K/N: only the K-th of N parts; whichever ends last writes the output.")
     ] = "1/1",
@@ -73,6 +79,7 @@ def predict(
         shard_of(shard),
         format_ == "kaggle",
         strict,
+        max_error,
     )
     stop = Stop().install()
     outcome = prediction.predict(request, stop)
@@ -85,6 +92,12 @@ def predict(
         say(f"{output}: {outcome.rows} rows{shown}")
     else:
         say(f"{output}: shard {shard} is done; the shard that ends last writes the file{shown}")
+    if outcome.finished and max_error is not None:
+        judged = outcome.rows - outcome.unjudged
+        terminal.note(
+            f"{outcome.decided} of {judged} pairs are decided ({outcome.decided / max(judged, 1):.1%}); with 95 % confidence "
+            f"less than {max_error:.4g} of such decisions are wrong"
+        )
     if outcome.unjudged:
         terminal.note(f"{outcome.unjudged} rows could not be judged, the first because: {outcome.reason}")
 

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tiebreak.commands import row_files
-from tiebreak.commands.output_rows import ADDED, output_rows, own_names
+from tiebreak.commands.output_rows import ADDED, DECISION, output_rows, own_names
 from tiebreak.commands.predict_progress import Progress, count_rows
 from tiebreak.commands.unfinished import Unfinished, folder_of
 from tiebreak.engine.workspace import content_fingerprint
@@ -49,7 +49,7 @@ class Request:
     """What to predict: by which models, weighted how, of which files.
 
     shard: (k, n), the k-th of every n pieces, counted from 0. kaggle: a submission's columns alone. strict: a row that
-    cannot be judged is an error.
+    cannot be judged is an error. max_error: decide the pairs among whose decisions the error is below it.
     """
 
     models: Sequence[Path]
@@ -62,14 +62,16 @@ class Request:
     shard: tuple[int, int] = (0, 1)
     kaggle: bool = False
     strict: bool = False
+    max_error: float | None = None
     score_tokens: int = 16384
 
 
 @dataclass
 class Outcome:
-    """Rows written, those among them that could not be judged, with the first reason, and the models' weights."""
+    """Rows written, those decided, those that could not be judged, with the first reason, and the models' weights."""
 
     rows: int = 0
+    decided: int = 0
     unjudged: int = 0
     reason: str | None = None
     weights: list[float] = field(default_factory=list)
@@ -104,12 +106,26 @@ def predict(request: Request, stop: Callable[[], bool] = lambda: False) -> Outco
     if request.fit:
         ensemble.fit(request.fit)
     weights = ensemble.weights_.tolist()
+    certain_from = _threshold(request)
     if request.output == STANDARD:
-        outcome = _stream(request, weights, stop)
+        outcome = _stream(request, weights, certain_from, stop)
     else:
-        outcome = _to_file(request, weights, stop)
+        outcome = _to_file(request, weights, certain_from, stop)
     outcome.weights = weights
     return outcome
+
+
+def _threshold(request: Request) -> float | None:
+    """The certainty from which pairs are decided; None where no decision is asked for."""
+    from tiebreak.judge import decisions, package
+
+    if request.max_error is None:
+        return None
+    if len(request.models) > 1 or request.kaggle:
+        what = "a submission has no decisions" if request.kaggle else "a blend has no bound on its error"
+        raise TiebreakError(f"--max-error takes one model and all columns: {what}")
+    (model,) = request.models
+    return decisions.certain_from(package.read(model), model, request.max_error)
 
 
 def _check_paths(request: Request) -> None:
@@ -127,7 +143,9 @@ def _check_paths(request: Request) -> None:
 # --- into a file
 
 
-def _to_file(request: Request, weights: Sequence[float], stop: Callable[[], bool]) -> Outcome:
+def _to_file(
+    request: Request, weights: Sequence[float], certain_from: float | None, stop: Callable[[], bool]
+) -> Outcome:
     files = _files(request)
     unfinished = Unfinished(request.output, _job(request, files, weights))
     outcome, pieces = Outcome(), 0
@@ -146,7 +164,7 @@ def _to_file(request: Request, weights: Sequence[float], stop: Callable[[], bool
         return outcome
     with unfinished.finishing() as output:
         if output:
-            _join(request, files, unfinished, weights, output, outcome.unjudged > 0)
+            _join(request, files, unfinished, weights, certain_from, output, outcome)
     return outcome
 
 
@@ -261,16 +279,21 @@ def _join(
     files: Sequence[Path],
     unfinished: Unfinished,
     weights: Sequence[float],
+    certain_from: float | None,
     output: Path,
-    errors: bool,
+    outcome: Outcome,
 ) -> None:
-    """Write the output from the inputs and the pieces."""
+    """Write the output from the inputs and the pieces, and count what is decided."""
     from tiebreak.stats.blend import weighted
 
     def rows() -> Iterator[dict[str, Any]]:
+        outcome.decided = 0
         for number, piece in enumerate(_pieces(files)):
             p_NMC = np.stack([unfinished.read(m, number) for m in range(len(weights))], axis=1)
-            yield from output_rows(piece, weighted(np.array(weights), p_NMC), request.kaggle, errors)
+            p_NC = weighted(np.array(weights), p_NMC)
+            for row in output_rows(piece, p_NC, request.kaggle, outcome.unjudged > 0, certain_from):
+                outcome.decided += row.get(DECISION) is not None
+                yield row
 
     row_files.write(rows, output, None if request.kaggle else _types(files), ADDED)
 
@@ -288,7 +311,9 @@ def _types(files: Sequence[Path]) -> pa.Schema | None:
 # --- onto standard output
 
 
-def _stream(request: Request, weights: Sequence[float], stop: Callable[[], bool]) -> Outcome:
+def _stream(
+    request: Request, weights: Sequence[float], certain_from: float | None, stop: Callable[[], bool]
+) -> Outcome:
     """Predict and write piece by piece."""
     from tiebreak.stats.blend import weighted
 
@@ -304,7 +329,9 @@ def _stream(request: Request, weights: Sequence[float], stop: Callable[[], bool]
             _require_sides(piece)
         outcome.count(piece, request.strict)
         p_NMC = np.stack([_judged(judge, piece, lambda _: None) for judge in judges], axis=1)
-        for row in output_rows(piece, weighted(np.array(weights), p_NMC), request.kaggle):
+        p_NC = weighted(np.array(weights), p_NMC)
+        for row in output_rows(piece, p_NC, request.kaggle, certain_from=certain_from):
+            outcome.decided += row.get(DECISION) is not None
             out.write(row_files.json_line(row))
         out.flush()
         if stop():

@@ -47,6 +47,9 @@ class Package(BaseModel):
         None,
         description="how the calibrated judge is blended with the folder's baseline.safetensors",
     )
+    guarantees: dict[str, Any] | None = Field(
+        None, description="counts of unseen voters that thresholds are fitted on: see stats.guarantees"
+    )
     files: dict[str, str] = Field({}, description="SHA-256 of every other file that a model is loaded from")
     provenance: dict[str, Any] = {}
 
@@ -95,6 +98,18 @@ class Package(BaseModel):
                 blend.from_json(state)
             except (KeyError, TypeError, ValueError, OverflowError):
                 raise ValueError(f"{state} is no blend") from None
+        return state
+
+    @field_validator("guarantees")
+    @classmethod
+    def _check_guarantees(cls, state: dict[str, Any] | None) -> dict[str, Any] | None:
+        from tiebreak.stats.guarantees import Guarantees
+
+        if state is not None:
+            try:
+                Guarantees.from_json(state)
+            except (KeyError, TypeError, ValueError, OverflowError):
+                raise ValueError("guarantees are no counts of unseen voters") from None
         return state
 
 
