@@ -17,7 +17,7 @@ LAYERS = (
     {"slurm"},
     {"engine"},
     {"pipeline"},
-    {"data_card", "evaluate", "train"},
+    {"data_card", "evaluate", "rewards", "train"},
     {"judge"},
     {"baseline", "model"},
     {"stats", "tokens"},
