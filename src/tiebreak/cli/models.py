@@ -10,7 +10,6 @@ import typer
 
 from tiebreak import terminal
 from tiebreak.cli.options import AsJson, Device, Precision, Sets, Weights, shard_of, weights_of
-from tiebreak.commands import outputs
 from tiebreak.commands.table import show, show_verdict
 from tiebreak.engine.signals import Stop
 from tiebreak.errors import TiebreakError
@@ -58,6 +57,7 @@ def predict(
     All rows stay, in their order, with all their columns. Of chosen and rejected answers it says p_chosen, p_rejected
     and p_tie. Stopped or killed, the same command goes on where it was.
     """
+    from tiebreak.commands import outputs
     from tiebreak.commands import predict as prediction
     from tiebreak.commands.seen_votes import warn_of_seen
     from tiebreak.votes.formats.readers import read_whole
@@ -124,6 +124,7 @@ def evaluate(
     calibration error (ece) that calibrated predictions would have, ece_limit what it would stay below in 95 %
     of cases, calibration_p the p-value of the test that they are.
     """
+    from tiebreak.commands import outputs
     from tiebreak.evaluate.compare_predictions import compare_predictions
     from tiebreak.stats.metrics import Bootstrap
 
@@ -153,6 +154,8 @@ def report(
     set_: Sets = None,
 ) -> None:
     """Write the report of a run, with its seconds and machines, and print its path."""
+    from tiebreak.commands import outputs
+
     if output:
         new_file(output, (".html",))
     outputs.refuse_unused(set_, [where])
@@ -170,6 +173,7 @@ def verify(
 
     Ends with 2 if one is not, or there is none. The next run makes what is damaged again.
     """
+    from tiebreak.commands import outputs
     from tiebreak.commands.verify import verify as verified
 
     outputs.refuse_unused(set_, [where])

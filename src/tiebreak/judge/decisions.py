@@ -35,7 +35,7 @@ def certain_from(package: Package, folder: Path, max_error: float) -> float:
     found = unseen.certain_from(max_error)
     if found is None:
         smallest = unseen.smallest_max_error()
-        least = "none below 1" if smallest is None else f"{smallest:g} and what is above it"
+        least = "no bound below 1" if smallest is None else f"{smallest:g} at the least"
         raise TiebreakError(
             f"an error below {max_error:g} is not shown by the {unseen.voters} unseen votes of different prompts that the "
             f"model in {folder} was calibrated on, whatever it leaves undecided. With {CONFIDENCE:.0%} confidence they "

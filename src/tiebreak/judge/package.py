@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from tiebreak.errors import TiebreakError
 from tiebreak.hashes import file_digest
 from tiebreak.output import write_atomically
-from tiebreak.recipe.loader import RECIPE
+from tiebreak.recipe.basics import RECIPE
 from tiebreak.recipe.problems import problems
 from tiebreak.recipe.schema import Prompt, Tta
 from tiebreak.regular_file import require_regular
