@@ -10,13 +10,14 @@ import json
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from paused_training import pause_at_step
 
 from tiebreak.engine.artifacts import write_atomically
+from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import Interrupted, TiebreakError
 from tiebreak.pipeline.graph import Source, Task
 from tiebreak.pipeline.step import Step
@@ -112,13 +113,18 @@ compute: {device: cpu, workers: 2}
 
 
 COMMAND = """
-from functools import partial
 import fake_steps
 from tiebreak import cli
-cli.Workspace = partial(cli.Workspace, expand=fake_steps.tasks)
+fake_steps.use(setattr)
 cli.main()
 """
 """The `tiebreak` command with these steps: for python -c, with this file's folder in PYTHONPATH."""
+
+
+def use(set_attribute: Callable[[object, str, object], None]) -> None:
+    """Make every workspace one of these steps, by `setattr` or pytest's."""
+    init: Any = Workspace.__init__
+    set_attribute(init, "__defaults__", (init.__defaults__[0], tasks, *init.__defaults__[2:]))
 
 
 def write(folder: Path) -> Path:

@@ -19,6 +19,8 @@ from tiebreak.engine.signals import block_signals
 
 IMPORTED = (
     "tiebreak.cli",
+    "tiebreak.commands.demo",
+    "tiebreak.slurm.jobs",
     "tiebreak.baseline.model",
     "tiebreak.evaluate.report",
     "tiebreak.judge.judge",

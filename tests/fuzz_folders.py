@@ -14,7 +14,7 @@ from fuzzing import Target, change, damage, damage_file
 from tiny_models import base, temporary_folder, votes
 
 import tiebreak
-from tiebreak.commands.init import init_recipe, preset_text, presets
+from tiebreak.commands.init import init_recipe, preset_text
 from tiebreak.commands.status import task_statuses
 from tiebreak.commands.verify import verify
 from tiebreak.engine import local_runner, planner
@@ -24,6 +24,7 @@ from tiebreak.judge.scoring import both_orders, score
 from tiebreak.model import classifier, intact, lora
 from tiebreak.model.merge import save
 from tiebreak.recipe import loader
+from tiebreak.recipe.basics import presets
 from tiebreak.recipe.models import Lora
 from tiebreak.recipe.schema import Prompt, Tta
 from tiebreak.tokens.prompt import tokenize

@@ -275,3 +275,15 @@ def test_growth_is_the_exponent_of_the_time(monkeypatch: pytest.MonkeyPatch) -> 
     with_growth = runpy.run_path(str(BENCHMARKS / "growth.py"))["with_growth"]
     sizes = [{"rows": n, "cpu_seconds": n**2 / 100} for n in (10, 20, 80)]
     assert [row.get("growth") for row in with_growth(sizes)] == [None, 2.0, 2.0]
+
+
+def test_latency_has_a_reference_beside_each_figure(script: Script) -> None:
+    pairs, loading, line = script("latency.py", "--shapes", "tiny", "--times", "2").strip().split("\n\n")
+    found = json.loads(line)
+    rows = {(row["pair"], row["orders"], row["arm"]): row for row in found["rows"]}
+    assert len(rows) == 8
+    assert all(0 < row["p50_ms"] <= row["p99_ms"] for row in rows.values())
+    assert rows["long", 2, "tiebreak"]["tokens"] > 1000 > 100 > rows["short", 2, "plain"]["tokens"]
+    assert set(found["loading"][0]) == {"shape", "imports_s", "weights_s", "warm_up_s"}
+    assert "p99_ms" in pairs
+    assert "warm_up_s" in loading

@@ -3,8 +3,9 @@
 import json
 import math
 import os
+import re
+import shlex
 import shutil
-from functools import partial
 from pathlib import Path
 
 import fake_steps
@@ -13,6 +14,7 @@ import typer
 from tiny_models import base
 
 from tiebreak import __version__, cli
+from tiebreak.engine.workspace import Workspace
 
 COMMAND_LINE = typer.main.get_command(cli.app)
 
@@ -20,7 +22,7 @@ COMMAND_LINE = typer.main.get_command(cli.app)
 @pytest.fixture
 def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A recipe over the fake steps."""
-    monkeypatch.setattr(cli, "Workspace", partial(cli.Workspace, expand=fake_steps.tasks))
+    fake_steps.use(monkeypatch.setattr)
     return fake_steps.write(tmp_path)
 
 
@@ -234,6 +236,42 @@ def test_the_suggested_command_makes_a_missing_input(tiebreak, recipe: Path) -> 
     assert f"tiebreak run {recipe} --set seed=3 --steps" in err
 
 
+@pytest.mark.parametrize("command", sorted(COMMAND_LINE.commands))
+def test_help_shows_an_example_that_could_be_run(
+    tiebreak, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    code, out, err = tiebreak(command, "-h")
+    assert (code, err) == (0, "")
+    assert out == tiebreak(command, "--help")[1]
+    ((name, *words),) = re.findall(r"Example: tiebreak (\S+)(.*)", out)
+    assert name == command
+    options = {option for parameter in COMMAND_LINE.commands[command].params for option in parameter.opts}
+    assert {word for text in words for word in shlex.split(text) if word.startswith("-")} <= options
+    COMMAND_LINE.commands[command].make_context(command, shlex.split(words[0]))  # it parses
+
+
+def test_everyday_commands_come_first(tiebreak) -> None:
+    code, out, _ = tiebreak("-h")
+    assert code == 0
+    everyday, others = out.partition("Everyday commands")[2].split("Other commands")
+    assert re.findall(r"^\W+([a-z]+)  ", everyday, re.M) == [
+        n for n in cli.EVERYDAY if n in COMMAND_LINE.commands
+    ]
+    for name in COMMAND_LINE.commands.keys() - set(cli.EVERYDAY):
+        assert re.search(rf"^\W+{name}  ", others, re.M), name
+    assert "--install-completion" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"), [(("pridict", "m"), "Did you mean 'predict'"), (("run", "--seps", "x"), "--steps")]
+)
+def test_what_is_mistyped_gets_the_nearest(tiebreak, arguments: tuple[str, ...], hint: str) -> None:
+    code, out, err = tiebreak(*arguments)
+    assert (code, out) == (2, "")
+    assert hint in err
+
+
 def test_wrong_usage_ends_with_2(tiebreak) -> None:
     assert tiebreak("run", "--no-such-option")[0] == 2
 
@@ -261,7 +299,7 @@ def test_a_full_disk_is_one_clear_error(tiebreak, recipe: Path, monkeypatch: pyt
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cli, "init_recipe", full)
+    monkeypatch.setattr("tiebreak.commands.init.init_recipe", full)
     code, _, err = tiebreak("init", "x")
     assert code == 2
     assert err.startswith("error: the disk is full")
@@ -369,7 +407,7 @@ def test_a_step_works_by_the_recipe_as_it_stood_when_it_started(
     def finish(work, tasks) -> None:
         kept = tmp_path / "scratch" / "recipe.yaml"
         kept.write_text(kept.read_text().replace("llama", "qwen"))
-        worker = cli.Workspace(work.path, work.overrides)  # as a worker begins, with nothing read yet
+        worker = Workspace(work.path, work.overrides)  # as a worker begins, with nothing read yet
         seen.extend(worker.find(task.id).id for task in tasks if task.step.name == "teach")
 
     monkeypatch.setattr(cli, "_run_and_report", finish)
@@ -385,7 +423,7 @@ def test_an_error_that_nobody_expected_is_one_line_and_a_log(
     def fail(*_: object) -> None:
         raise KeyError("a\nlong\nstory")
 
-    monkeypatch.setattr(cli, "plan_tasks", fail)
+    monkeypatch.setattr("tiebreak.engine.planner.plan", fail)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     code, out, err = tiebreak("plan", recipe)
     assert (code, out) == (cli.UNEXPECTED, "")

@@ -15,7 +15,7 @@ import typer
 from forked import Forked, Tiebreak
 
 from tiebreak import cli
-from tiebreak.commands.init import presets
+from tiebreak.recipe.basics import presets
 from tiebreak.recipe.schema import Recipe
 
 REPOSITORY = Path(__file__).resolve().parents[1]

@@ -1,13 +1,16 @@
 """Imports go one way, the command line starts without torch, and nothing runs what it reads."""
 
 import ast
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+import fake_steps
 import pytest
+from tiny_models import base
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "tiebreak"
 LAYERS = (
@@ -17,7 +20,7 @@ LAYERS = (
     {"slurm"},
     {"engine"},
     {"pipeline"},
-    {"data_card", "evaluate", "train"},
+    {"data_card", "evaluate", "rewards", "train"},
     {"judge"},
     {"baseline", "model"},
     {"stats", "tokens"},
@@ -79,10 +82,32 @@ def test_planning_needs_no_heavy_library(package):
         assert not libraries & HEAVY, path
 
 
-def test_command_line_starts_without_heavy_imports():
-    code = f"import sys, tiebreak.cli; print(*(sys.modules.keys() & {HEAVY}))"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert loaded.stdout.split() == []
+SLOW = {*HEAVY, "numpy", "pyarrow", "yaml", "jinja2", "huggingface_hub"}
+"""What help does without, too; typer itself imports pydantic for some options."""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "unwanted"),
+    [(["--help"], SLOW), (["--version"], SLOW), (["predict", "--help"], SLOW), (["plan", "{recipe}"], HEAVY)],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_the_command_line_starts_without_what_takes_seconds(
+    arguments: list[str], unwanted: set[str], tmp_path: Path
+) -> None:
+    recipe = fake_steps.write(tmp_path)
+    shutil.copytree(base("llama"), tmp_path / "models" / "llama")
+    shutil.copytree(base("llama"), tmp_path / "models" / "gemma")
+    command = ["tiebreak", *(part.format(recipe=recipe) for part in arguments)]
+    code = f"""
+import sys, tiebreak.cli
+sys.argv = {command}
+try:
+    tiebreak.cli.main()
+except SystemExit as end:
+    print("ended with", end.code, *(sys.modules.keys() & {unwanted}))
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.splitlines()[-1].split() == ["ended", "with", "0"], found.stderr
 
 
 FORBIDDEN_MODULES = {"pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}

@@ -132,7 +132,7 @@ def test_a_fault_tells_no_token(tiebreak, tmp_path: Path, monkeypatch: pytest.Mo
     def fail(*_: object) -> None:
         raise ValueError(f"refused {secret} and {TOKEN} \x1b]52;c;x\x07")
 
-    monkeypatch.setattr(cli, "init_recipe", fail)
+    monkeypatch.setattr("tiebreak.commands.init.init_recipe", fail)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     code, _, err = tiebreak("init", tmp_path / "new")
     assert code == cli.UNEXPECTED

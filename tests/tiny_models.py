@@ -91,3 +91,32 @@ def base(family: str, hidden: int = 32) -> Path:
         initializer_range=0.2,
     )
     return folder
+
+
+@cache
+def judge_folder(guarantees: bool = False) -> Path:
+    """A shipped model folder of random weights, made once a session; not to be changed.
+
+    guarantees: with counts of 400 unseen voters who mostly agree with it.
+    """
+    import torch
+
+    from tiebreak.judge import package
+    from tiebreak.judge.judge import load_judge
+    from tiebreak.model import classifier
+    from tiebreak.model.merge import save
+    from tiebreak.recipe.schema import Prompt, Tta
+    from tiebreak.stats.guarantees import Guarantees
+
+    folder = temporary_folder() / "model"
+    model = classifier.load(base("llama"), device="cpu")
+    model.model.score.weight.data.normal_(std=0.5, generator=torch.Generator().manual_seed(0))
+    save(model, folder)
+    shipped = package.Package(prompt=Prompt(), tta=Tta(max_tokens=120), calibration={"temperature": 1.3})
+    package.write(shipped, folder)
+    if guarantees:
+        p_NC = load_judge(folder, "cpu").predict(votes(400))
+        y_NC = np.eye(3)[p_NC.argmax(axis=1)] * 0.9 + 0.1 / 3
+        counts = Guarantees.fit(p_NC, y_NC, np.arange(400)).to_json()
+        package.write(shipped.model_copy(update={"guarantees": counts}), folder)
+    return folder

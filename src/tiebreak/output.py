@@ -4,8 +4,8 @@ Whatever is written appears under a random name beside its place and is renamed 
 of it, writers of one file never collide, and a link at the place is replaced: what it points to is left alone.
 """
 
+import errno
 import os
-import secrets
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,6 +15,9 @@ from typing import BinaryIO
 
 from tiebreak.errors import TiebreakError, nearest
 from tiebreak.regular_file import require_regular
+
+STANDARD_OUTPUT = "standard output"
+"""What an error about standard output has as the name of its file."""
 
 _PREFIX, _SUFFIX = ".tiebreak-", ".partial"
 _COMPRESSED = (".gz", ".zst", ".bz2", ".xz", ".zip")
@@ -141,4 +144,29 @@ def drop_partials(folder: Path, seconds: float = _ABANDONED_SECONDS) -> None:
 def _partial(path: Path) -> Path:
     """A random name in the folder of `path`, from which leftovers are removed."""
     drop_partials(path.parent)
-    return path.with_name(f"{_PREFIX}{secrets.token_hex(8)}{_SUFFIX}")
+    return path.with_name(f"{_PREFIX}{os.urandom(8).hex()}{_SUFFIX}")
+
+
+@contextmanager
+def full_disk_as_error(folder: Path) -> Iterator[None]:
+    """Convert any library's error about a full disk into a TiebreakError."""
+    try:
+        yield
+    except Exception as error:
+        if not _disk_is_full(error) or getattr(error, "filename", None) == STANDARD_OUTPUT:
+            raise
+        free = shutil.disk_usage(folder if folder.exists() else folder.anchor).free / 2**30
+        raise TiebreakError(
+            f"the disk is full ({free:.1f} GiB left at {folder}); nothing finished is lost: "
+            "free some space and run the same command again"
+        ) from error
+
+
+def _disk_is_full(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if "No space left on device" in str(error) or "Disk quota exceeded" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -15,8 +15,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from tiebreak import plain
-
-STANDARD_OUTPUT = "standard output"
+from tiebreak.output import STANDARD_OUTPUT
 
 
 class _Guarded:

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from shipped_judge import ship
+from tiny_models import judge_folder
 
 import tiebreak as library
 from tiebreak.commands import pieces
@@ -442,3 +443,39 @@ def test_several_answers_in_a_row_are_no_pair(model: Path, tmp_path: Path) -> No
         predict(Request([model], [source], tmp_path / "out.jsonl", device="cpu"))
     write(source, rows(1))
     assert predict(Request([model], [source], tmp_path / "out.jsonl", device="cpu")).finished
+
+
+@pytest.mark.parametrize("made", [rows, preferences])
+@pytest.mark.parametrize("output", ["out.jsonl", "out.csv"])
+def test_decisions_stand_behind_the_probabilities(
+    tmp_path: Path, made: Callable[[int], list[dict[str, Any]]], output: str
+) -> None:
+    model = judge_folder(guarantees=True)
+    source = write(tmp_path / "in.jsonl", made(25))
+    found = predict(Request([model], [source], tmp_path / output, device="cpu", max_error=0.2))
+    names, labels = (P, ("a", "b", "tie")) if made is rows else (CHOSEN, ("chosen", "rejected", "tie"))
+    text = (tmp_path / output).read_text()
+    written = read(tmp_path / output) if output == "out.jsonl" else list(csv.DictReader(io.StringIO(text)))
+    assert list(written[0])[-4:] == [*names, "decision"]
+    decided = library.load(model, device="cpu").decide(source, max_error=0.2)
+    expected = [None if label is None else labels["a b tie".split().index(label)] for label in decided.labels]
+    assert [row["decision"] or None for row in written] == expected
+    assert found.decided == sum(label is not None for label in expected)
+
+
+def test_a_row_without_a_pair_has_no_decision(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    source = write(tmp_path / "in.jsonl", [rows(1)[0] | {"decision": "own"}, {"prompt": "x"}])
+    request = Request([judge_folder(guarantees=True)], [source], STANDARD, device="cpu", max_error=0.5)
+    predict(request)
+    first, second = map(json.loads, capfd.readouterr().out.splitlines())
+    assert (first["given_decision"], "decision" in first) == ("own", True)
+    assert (second["decision"], second["p_a"]) == (None, None)
+
+
+@pytest.mark.parametrize("kaggle", [True, False])
+def test_a_bound_is_for_one_model_and_all_columns(tmp_path: Path, kaggle: bool) -> None:
+    models = [judge_folder(guarantees=True)] * (1 if kaggle else 2)
+    source = write(tmp_path / "in.jsonl", rows(2))
+    with pytest.raises(TiebreakError, match="--max-error takes one model and all columns"):
+        predict(Request(models, [source], tmp_path / "o.csv", device="cpu", kaggle=kaggle, max_error=0.2))
+    assert os.listdir(tmp_path) == ["in.jsonl"]

@@ -24,6 +24,14 @@ from tiebreak.stats.clustered import share
 from tiebreak.stats.learning_curve import Point, learning_curve
 from tiebreak.stats.metrics import Bootstrap
 
+CARD = {
+    "prompt": {"template": "published"},
+    "tta": {"both_orders": True, "max_tokens": 64},
+    "calibration": {"temperature": 1.0},
+    "provenance": {"quantized": {"method": "gptq", "logit_change": 0.000123456, "groups": {"32": 14}}},
+}
+"""A tiebreak.json, as the card is made from it."""
+
 
 @pytest.fixture(scope="module")
 def measured() -> dict:
@@ -149,19 +157,13 @@ def test_written_whole_or_not_at_all(measured, tmp_path):
 
 def test_card_claims_nothing_that_was_not_done(measured):
     empty = copy.deepcopy(measured) | {"ladder": [], "lockbox_rows": 0}
-    package = {
-        "prompt": {"template": "published"},
-        "tta": {"both_orders": True, "max_tokens": 64},
-        "calibration": {"temperature": 1.0},
-        "provenance": {"quantized": {"method": "gptq", "logit_change": 0.000123456, "groups": {"32": 14}}},
-    }
-    full = model_card.render(measured, package)
+    full = model_card.render(measured, CARD)
     assert "model-index" in full
     assert "| quantized | method gptq; logit change 0.0001235; groups 32 14 |" in full
-    assert "model-index" not in model_card.render(empty, package)
-    assert "averaged" not in model_card.render(empty, package)  # one student
-    package["provenance"] = {"adapters": ["fold0", "fold1"]}
-    assert "averaged over folds, quantised" in model_card.render(empty, package)
+    assert "model-index" not in model_card.render(empty, CARD)
+    assert "averaged" not in model_card.render(empty, CARD)  # one student
+    several = CARD | {"provenance": {"adapters": ["fold0", "fold1"]}}
+    assert "averaged over folds, quantised" in model_card.render(empty, several)
 
 
 def test_intervals_are_drawn_in_proportion():
@@ -287,3 +289,20 @@ def test_the_learning_curve_is_a_table_with_a_sentence(measured):
     assert "<td>-0.0300<small>-0.0300 to -0.0300</small></td><td>–</td></tr>" in page
     assert f"<tr><td>200</td><td>{loss.mean() + 0.03:.4f}<small>" in page
     assert "<td>–</td><td>0.0141</td></tr>" in page
+
+
+def test_decisions_are_shown_with_their_bounds(measured):
+    rows = [
+        {"max_error": 0.1, "certain_from": None},
+        {"max_error": 0.2, "certain_from": 0.71, "decided": 0.25, "error": 0.15, "low": 0.1, "high": 0.22},
+        {"max_error": 0.3, "certain_from": 0.6, "decided": 0.0, "error": None, "low": None, "high": None},
+    ]
+    shown = measured | {"abstention": {"voters": 400, "smallest_max_error": 0.17, "rows": rows}}
+    page, card = report.render(shown), model_card.render(shown, CARD)
+    assert "<td>0.2</td><td>0.71</td><td>25.0 %</td><td>0.150<small>0.100 to 0.220</small></td>" in page
+    assert "<td>0.1</td><td>not shown</td>" in page
+    assert "show is 0.17" in page
+    assert "| 0.2 | 25.0 % | 0.150 |" in card
+    assert "| 0.1 | not shown by these votes | |" in card
+    assert "None" not in page + card
+    assert "Decisions with a bounded" not in report.render(measured | {"abstention": None})

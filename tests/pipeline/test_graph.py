@@ -3,11 +3,12 @@
 import pytest
 import yaml
 
-from tiebreak.commands.init import preset_text, presets
+from tiebreak.commands.init import preset_text
 from tiebreak.errors import TiebreakError
 from tiebreak.pipeline import graph
 from tiebreak.pipeline.graph import Source, Task
 from tiebreak.recipe import loader
+from tiebreak.recipe.basics import presets
 from tiebreak.recipe.values import STEPS
 
 

@@ -5,9 +5,10 @@ import json
 import pytest
 import yaml
 
-from tiebreak.commands.init import preset_text, presets
+from tiebreak.commands.init import preset_text
 from tiebreak.errors import TiebreakError
 from tiebreak.recipe import loader, schema
+from tiebreak.recipe.basics import presets
 from tiebreak.recipe.values import ROLES
 
 LEAST = {

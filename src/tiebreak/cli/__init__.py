@@ -11,8 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from tempfile import NamedTemporaryFile
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 import typer.core
@@ -29,34 +28,38 @@ from tiebreak.cli.options import (
     Sets,
     Steps,
     Values,
+    example,
     numbers,
     words,
 )
-from tiebreak.commands import outputs, sweep
-from tiebreak.commands.demo import demo as run_demo
-from tiebreak.commands.init import FEWEST_VOTES, MADE_UP, MOST_VOTES, SYNTHETIC_VOTES, init_recipe, presets
-from tiebreak.commands.status import task_statuses
 from tiebreak.commands.table import show, show_findings, show_verdict
-from tiebreak.engine import local_runner
-from tiebreak.engine.planner import plan as plan_tasks
-from tiebreak.engine.planner import select
 from tiebreak.engine.signals import Stop
-from tiebreak.engine.task_runner import full_disk_as_error, run_task, use_threads
-from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import Interrupted, TiebreakError
-from tiebreak.hardware.gpu_specs import find_card
-from tiebreak.output import new_file
-from tiebreak.pipeline.graph import Task, fold_sections
-from tiebreak.recipe import loader
-from tiebreak.recipe.loader import RECIPE
-from tiebreak.recipe.schema import Recipe
-from tiebreak.slurm import numbered_scripts, requeue
-from tiebreak.slurm.jobs import SlurmJobs
-from tiebreak.votes.formats.mapping import parse
+from tiebreak.output import full_disk_as_error, new_file
+from tiebreak.recipe.basics import FEWEST_VOTES, MOST_VOTES, RECIPE, SYNTHETIC_VOTES, presets
+
+if TYPE_CHECKING:
+    from tiebreak.engine.workspace import Workspace
+    from tiebreak.pipeline.graph import Task
+
+
+EVERYDAY = ("init", "check", "run", "status", "predict", "rank", "label", "evaluate", "report", "demo")
+"""Commands that `tiebreak --help` shows first, in this order."""
 
 
 class _Commands(typer.core.TyperGroup):
-    """The commands: Ctrl-C ends them with the line of `main`, where click would end them without a word."""
+    """The commands, the everyday ones first.
+
+    Ctrl-C ends them with the line of `main`, where click would end them without a word.
+    """
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        everyday = {name: self.commands[name] for name in EVERYDAY if name in self.commands}
+        self.commands = everyday | dict(self.commands)
+        for name, command in self.commands.items():
+            panel = "Everyday commands" if name in everyday else "Other commands"
+            command.rich_help_panel = panel  # type: ignore[attr-defined]  # of TyperCommand
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -70,7 +73,7 @@ app = typer.Typer(
     help="Learn from votes which of two answers people prefer: calibrated P(A), P(B), P(tie).",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 stop = Stop()
 UNEXPECTED = 70
@@ -130,6 +133,8 @@ def _main() -> None:
 
 def _report_unexpected(error: Exception) -> None:
     """Say in one line what happened, and keep the traceback in a file."""
+    from tempfile import NamedTemporaryFile
+
     with NamedTemporaryFile("w", prefix="tiebreak-", suffix=".log", delete=False, encoding="utf-8") as log:
         text = f"tiebreak {__version__}: {shlex.join(sys.argv)}\n\n{traceback.format_exc()}"
         log.write(plain.lines(text))
@@ -139,7 +144,7 @@ def _report_unexpected(error: Exception) -> None:
     )
 
 
-@app.command()
+@app.command(epilog=example("tiebreak init judge --preset small --votes votes.csv"))
 def init(
     name: Annotated[Path, typer.Argument(help="A new folder.")],
     preset: Annotated[str, typer.Option(help=f"One of {', '.join(presets())}.")] = "tiny",
@@ -159,6 +164,9 @@ def init(
     seed: Seed = 0,
 ) -> None:
     """Write a recipe, in a new folder, from a preset. Without --votes its votes are made up."""
+    from tiebreak.commands.init import MADE_UP, init_recipe
+    from tiebreak.votes.formats.mapping import parse
+
     path = init_recipe(
         name,
         preset,
@@ -176,7 +184,7 @@ def init(
         terminal.note(f"{MADE_UP}; with your own: tiebreak init NAME --votes FILE")
 
 
-@app.command()
+@app.command(epilog=example("tiebreak check votes.csv"))
 def check(
     data: Annotated[list[Path], typer.Argument(help="Files of votes, or one recipe.")],
     extra: Annotated[list[Path] | None, typer.Option(help="Extra votes; may be given again.")] = None,
@@ -196,9 +204,12 @@ def check(
     Ends with 2 where a run would refuse them, such as for a file that breaks off; for files, by a recipe's defaults.
     For a recipe, run the pre-flight checks first: models, disk, memory and precision of the card, limits of Slurm.
     """
+    from tiebreak.commands import outputs
     from tiebreak.commands.check import check_files, check_recipe, data_findings
     from tiebreak.commands.preflight import Preflight
     from tiebreak.data_card import view
+    from tiebreak.hardware.gpu_specs import find_card
+    from tiebreak.votes.formats.mapping import parse
 
     if output:
         new_file(output, (".html",), data)
@@ -237,7 +248,7 @@ def check(
         raise typer.Exit(2)
 
 
-@app.command()
+@app.command(epilog=example("tiebreak plan judge --card H100"))
 def plan(
     recipe: RecipeFile = Path(),
     steps: Steps = "",
@@ -249,6 +260,9 @@ def plan(
 ) -> None:
     """Print the state of every task, fresh, missing or stale, with its reason; on Slurm, the scripts to submit."""
     from tiebreak.commands.check import ingested
+    from tiebreak.engine import planner
+    from tiebreak.hardware.gpu_specs import find_card
+    from tiebreak.slurm.jobs import SlurmJobs
 
     chosen = words(steps)
     gpu = find_card(card) if card else None
@@ -256,14 +270,14 @@ def plan(
     for found in ingested(work):
         terminal.note(found)
     if on == "slurm":
-        scripts = SlurmJobs(work).planned_scripts(select(work, chosen))
+        scripts = SlurmJobs(work).planned_scripts(planner.select(work, chosen))
         texts = [text for _, text in scripts]
         if as_json:
             terminal.show_json(texts)
         else:
             terminal.result(*"\n".join(texts).split("\n"))
         return
-    states = plan_tasks(work, chosen)
+    states = planner.plan(work, chosen)
     rows = [{"task": s.task.id, "state": s.status, "reason": str(s.reason)} for s in states]
     if gpu:
         from tiebreak.commands import forecast
@@ -277,7 +291,7 @@ def plan(
     show(rows, as_json)
 
 
-@app.command()
+@app.command(epilog=example("tiebreak run judge"))
 def run(
     recipe: RecipeFile = Path(),
     steps: Steps = "",
@@ -288,19 +302,25 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Run every task that is missing or stale. May be stopped and started again at any moment."""
+    from tiebreak.engine import planner
+    from tiebreak.slurm.jobs import SlurmJobs
+
     chosen = words(steps)
     work = _workspace(recipe, set_, folds, chosen)
     if on == "slurm":
-        made = SlurmJobs(work).submit(select(work, chosen), sbatch or ())
+        made = SlurmJobs(work).submit(planner.select(work, chosen), sbatch or ())
         rows = [{"job": entry["job"], "step": entry["step"], "tasks": len(entry["tasks"])} for entry in made]
         show(rows, as_json, nothing="nothing to submit: everything is fresh or on its way")
         return
     stop.install()
-    _run_and_report(work, select(work, chosen), as_json)
+    _run_and_report(work, planner.select(work, chosen), as_json)
 
 
-def _run_and_report(work: Workspace, tasks: Sequence[Task], as_json: bool = False) -> None:
+def _run_and_report(work: "Workspace", tasks: Sequence["Task"], as_json: bool = False) -> None:
     """Run tasks here and report the outcome; failures exit with 2."""
+    from tiebreak.commands import outputs
+    from tiebreak.engine import local_runner
+
     outcome = local_runner.run(work, tasks, stop)
     evaluated = not outcome.failed and "evaluate/report" in (*outcome.done, *outcome.fresh)
     verdict = outputs.verdict(work) if evaluated else None
@@ -319,7 +339,10 @@ def _run_and_report(work: Workspace, tasks: Sequence[Task], as_json: bool = Fals
         terminal.result(f"report: {outputs.write_report(work)}", f"model:  {model}")
 
 
-@app.command(name="sweep")
+@app.command(
+    name="sweep",
+    epilog=example("tiebreak sweep judge --key teach.training.learning_rate --values 1e-4,3e-4"),
+)
 def sweep_command(
     key: Annotated[
         list[str], typer.Option(help="A key of the recipe, such as teach.training.learning_rate.")
@@ -340,6 +363,8 @@ def sweep_command(
 
     change is the paired difference from the best. A run with the chosen values reuses the artifacts made here.
     """
+    from tiebreak.commands import sweep
+
     stop.install()
     results = sweep.sweep(sweep.arms(_workspace(recipe, set_), key, values, fold, step), fold, stop)
     if as_json:
@@ -350,7 +375,7 @@ def sweep_command(
         terminal.result(f"choose: {sweep.recommended_flags(results)}")
 
 
-@app.command()
+@app.command(epilog=example("tiebreak task judge teach/llama-fold0"))
 def task(
     recipe: RecipeFile,
     task_id: Annotated[str, typer.Argument(help="Such as teach/llama-fold0; `tiebreak plan` lists them.")],
@@ -359,6 +384,8 @@ def task(
     set_: Sets = None,
 ) -> None:
     """Run one task here, as a job of a cluster does; its inputs must exist."""
+    from tiebreak.engine.task_runner import run_task, use_threads
+
     stop.install()
     work = _workspace(recipe, set_)
     use_threads(work.recipe.compute)
@@ -368,7 +395,7 @@ def task(
     terminal.result(work.folder(chosen))
 
 
-@app.command()
+@app.command(epilog=example("tiebreak step 3 judge"))
 def step(
     number: Annotated[int, typer.Argument(min=1, max=9, help="Which of the nine steps.")],
     recipe: RecipeFile = Path(),
@@ -378,6 +405,9 @@ def step(
 
     The recipe is the site's; what its variables and --set change is kept in that of the scratch folder.
     """
+    from tiebreak.engine.workspace import Workspace
+    from tiebreak.slurm import numbered_scripts, requeue
+
     stop.install()
     if requeue.requeue_until_base_known(number, os.environ, Path.cwd()):
         raise typer.Exit(0)
@@ -389,31 +419,39 @@ def step(
         _run_and_report(Workspace(job.work.freeze()), job.tasks)  # other jobs may change the recipe meanwhile
 
 
-@app.command()
+@app.command(epilog=example("tiebreak cancel judge"))
 def cancel(recipe: RecipeFile = Path(), set_: Sets = None) -> None:
     """Cancel the Slurm jobs of a run; finished artifacts and checkpoints stay."""
+    from tiebreak.slurm.jobs import SlurmJobs
+
     cancelled = SlurmJobs(_workspace(recipe, set_)).cancel() or ["nothing was on its way"]
     terminal.result(f"cancelled: {' '.join(cancelled)}")
 
 
-@app.command()
+@app.command(epilog=example("tiebreak fetch judge"))
 def fetch(recipe: RecipeFile = Path(), set_: Sets = None) -> None:
     """Download every model of a recipe to this machine, for jobs without internet."""
     for source, path in _workspace(recipe, set_).fetch().items():
         terminal.result(f"{source}: {path}")
 
 
-@app.command()
+@app.command(epilog=example("tiebreak status judge"))
 def status(recipe: RecipeFile = Path(), set_: Sets = None, as_json: AsJson = False) -> None:
     """Print the status of every task: done, running with its progress, failed with the reason."""
+    from tiebreak.commands.status import task_statuses
+
     show([asdict(row) for row in task_statuses(_workspace(recipe, set_))], as_json)
 
 
-for command in (models.predict, models.rank, models.label, models.evaluate, models.report, models.verify):
-    app.command()(command)
+app.command(epilog=example("tiebreak predict model pairs.csv -o judged.jsonl"))(models.predict)
+app.command(epilog=example("tiebreak rank model candidates.jsonl -o ranked.jsonl"))(models.rank)
+app.command(epilog=example("tiebreak label model pairs.jsonl -o preferences.jsonl"))(models.label)
+app.command(epilog=example("tiebreak evaluate model judged.csv votes.csv"))(models.evaluate)
+app.command(epilog=example("tiebreak report demo"))(models.report)
+app.command(epilog=example("tiebreak verify demo"))(models.verify)
 
 
-@app.command()
+@app.command(epilog=example("tiebreak demo --votes 2000"))
 def demo(
     folder: Annotated[Path, typer.Argument(help="Where to work; an unfinished demo goes on.")] = Path("demo"),
     votes: Annotated[
@@ -422,19 +460,25 @@ def demo(
     seed: Seed = 0,
 ) -> None:
     """Run the whole recipe in a few minutes: synthetic votes, tiny models, all nine steps, on a CPU."""
+    from tiebreak.commands.demo import demo as run_demo
+
     stop.install()
     terminal.show_json(run_demo(folder, votes, seed, stop))
 
 
-@app.command()
+@app.command(epilog=example("tiebreak schema"))
 def schema() -> None:
     """Print the JSON schema of a recipe, for editors."""
+    from tiebreak.recipe.schema import Recipe
+
     terminal.show_json(Recipe.model_json_schema(), indent=2)
 
 
 @contextmanager
-def _requeued_in_time(work: Workspace) -> Iterator[None]:
+def _requeued_in_time(work: "Workspace") -> Iterator[None]:
     """Requeue this Slurm job instead of failing when it is preempted or out of time."""
+    from tiebreak.slurm import requeue
+
     try:
         yield
     except Interrupted:
@@ -445,7 +489,11 @@ def _requeued_in_time(work: Workspace) -> Iterator[None]:
 
 def _workspace(
     recipe: Path, overrides: Sequence[str] | None, folds: str = "", steps: Sequence[str] = ()
-) -> Workspace:
+) -> "Workspace":
+    from tiebreak.engine.workspace import Workspace
+    from tiebreak.pipeline.graph import fold_sections
+    from tiebreak.recipe import loader
+
     restricted = loader.fold_overrides(numbers(folds), fold_sections(steps))
     return Workspace(_recipe_path(recipe), (*(overrides or ()), *restricted))
 

@@ -1,4 +1,4 @@
-"""Commands on finished models and runs: predict, evaluate, report, verify."""
+"""Commands on finished models and runs: predict, rank, label, evaluate, report, verify."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -22,7 +22,6 @@ from tiebreak.cli.options import (
     shard_of,
     weights_of,
 )
-from tiebreak.commands import outputs
 from tiebreak.commands.table import show, show_verdict
 from tiebreak.engine.signals import Stop
 from tiebreak.errors import TiebreakError
@@ -53,6 +52,12 @@ def predict(
         typer.Option("--format", help="All rows with all their columns, or a submission's columns alone."),
     ] = "rows",
     strict: Strict = False,
+    max_error: Annotated[
+        float | None,
+        typer.Option(
+            help="Add the column decision, null where needed to keep the error of the others below this."
+        ),
+    ] = None,
     shard: Annotated[
         str, typer.Option(help="K/N: only the K-th of N parts; whichever ends last writes the output.")
     ] = "1/1",
@@ -67,6 +72,7 @@ def predict(
     All rows stay, in their order, with all their columns. Of chosen and rejected answers it says p_chosen, p_rejected
     and p_tie. Stopped or killed, the same command goes on where it was.
     """
+    from tiebreak.commands import outputs
     from tiebreak.commands import predict as prediction
     from tiebreak.commands.pieces import STANDARD
     from tiebreak.commands.seen_votes import warn_of_seen
@@ -90,6 +96,7 @@ def predict(
         shard_of(shard),
         format_ == "kaggle",
         strict,
+        max_error,
         mapping=mapping,
     )
     replaced = ", in place of the file that was there" if output.is_file() else ""
@@ -105,6 +112,12 @@ def predict(
         say(f"{place}: {outcome.rows} rows{replaced}{shown}")
     else:
         say(f"{output}: shard {shard} is done; the shard that ends last writes the file{shown}")
+    if outcome.finished and max_error is not None:
+        judged = outcome.rows - outcome.unjudged
+        terminal.note(
+            f"{outcome.decided} of {judged} pairs are decided ({outcome.decided / max(judged, 1):.1%}); with 95 % confidence "
+            f"less than {max_error:.4g} of such decisions are wrong"
+        )
     if outcome.unjudged:
         terminal.note(f"{outcome.unjudged} rows could not be judged, the first because: {outcome.reason}")
 
@@ -130,7 +143,7 @@ def rank(
     precision: Precision = "auto",
     set_: Sets = None,
 ) -> None:
-    """Rank the responses to each prompt, best first: tiebreak rank demo/model candidates.jsonl -o ranked.jsonl
+    """Rank the responses to each prompt, best first.
 
     A row has `prompt` and a list of 1 to 64 `responses` (or `completions`, `outputs`, `candidates`). All rows stay, with
     all their columns. `ranking` has the responses' indices, best first; `scores` log odds of mean 0, whose difference is
@@ -185,7 +198,7 @@ def label(
     precision: Precision = "auto",
     set_: Sets = None,
 ) -> None:
-    """Write preference data for training: tiebreak label demo/model pairs.jsonl -o preferences.jsonl --format trl
+    """Write preference data for training.
 
     Chosen is the response that the judge prefers; `margin` is the logarithm of P(chosen) / P(rejected), which TRL's
     RewardTrainer reads. The model's hash, the version and the rules stand in the metadata of Parquet (key tiebreak), and
@@ -210,6 +223,8 @@ def label(
 
 def _model(where: Sequence[Path], set_: Sequence[str] | None) -> Path:
     """The model folder that comes first. Raises TiebreakError if there are no files after it, or it is one of several."""
+    from tiebreak.commands import outputs
+
     (model, *more), _ = outputs.models_and_pairs(where, set_ or ())
     if more:
         raise TiebreakError(f"{where[1]} is a second model; name one, then files")
@@ -241,6 +256,7 @@ def evaluate(
     calibration error (ece) that calibrated predictions would have, ece_limit what it would stay below in 95 %
     of cases, calibration_p the p-value of the test that they are.
     """
+    from tiebreak.commands import outputs
     from tiebreak.evaluate.compare_predictions import compare_predictions
     from tiebreak.stats.metrics import Bootstrap
 
@@ -275,6 +291,8 @@ def report(
     set_: Sets = None,
 ) -> None:
     """Write the report of a run, with its seconds and machines, and print its path."""
+    from tiebreak.commands import outputs
+
     if output:
         new_file(output, (".html",))
     outputs.refuse_unused(set_, [where])
@@ -292,6 +310,7 @@ def verify(
 
     What is outdated, and why, is said too. Ends with 2 if one is not, or there is none. The next run makes what is damaged again.
     """
+    from tiebreak.commands import outputs
     from tiebreak.commands.verify import verify as verified
 
     outputs.refuse_unused(set_, [where])

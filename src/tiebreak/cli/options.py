@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from tiebreak.errors import TiebreakError
-from tiebreak.recipe.values import MAX_SEED
+from tiebreak.recipe.basics import MAX_SEED
 
 RecipeFile = Annotated[Path, typer.Argument(help="The recipe, or the folder that holds its recipe.yaml.")]
 Sets = Annotated[list[str] | None, typer.Option("--set", help="Change a value of the recipe: a.b=c.")]
@@ -34,6 +34,11 @@ Values = Annotated[
 ]
 Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of the votes and models that are made up.")]
 On = Annotated[Literal["local", "slurm"], typer.Option(help="This machine, or jobs of a Slurm cluster.")]
+
+
+def example(command: str) -> str:
+    """The last line of a command's help."""
+    return f"Example: {command}"
 
 
 def words(text: str) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from tiebreak.engine.signals import Stop
 from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import TiebreakError
 from tiebreak.output import replace_link
-from tiebreak.recipe.loader import RECIPE
+from tiebreak.recipe.basics import RECIPE
 
 HEADLINE = ("lockbox_rows", "prior_log_loss", "best_possible_log_loss")
 STAGES = ("teacher_log_loss", "student_log_loss", "final_log_loss")

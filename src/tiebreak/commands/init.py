@@ -16,19 +16,13 @@ import yaml
 
 from tiebreak.errors import TiebreakError, nearest
 from tiebreak.output import new_folder, write_atomically
-from tiebreak.recipe.loader import RECIPE, parse
+from tiebreak.recipe.basics import FEWEST_VOTES, MAX_SEED, MOST_VOTES, RECIPE, SYNTHETIC_VOTES, presets
+from tiebreak.recipe.loader import parse
 from tiebreak.recipe.schema import Recipe
-from tiebreak.recipe.values import MAX_SEED, Role
+from tiebreak.recipe.values import Role
 from tiebreak.votes.formats.mapping import NO_MAP, ColumnMap
 
 log = logging.getLogger(__name__)
-
-SYNTHETIC_VOTES = 5000
-"""Default number of synthetic votes of the preset tiny."""
-FEWEST_VOTES = 100
-"""Minimum number of votes for folds and a lockbox."""
-MOST_VOTES = 10_000_000
-"""More votes made up than that are taken for a slip of the keyboard."""
 
 MADE_UP = (
     "the votes are made up (tiebreak.votes.synthetic): what is learned from them says nothing of real ones"
@@ -36,12 +30,6 @@ MADE_UP = (
 
 _TINY_FAMILIES = {"models/llama": "llama", "models/qwen": "qwen2", "models/gemma": "gemma2"}
 _TOKENIZER_TEXTS = 20_000
-
-
-def presets() -> list[str]:
-    """Names of the recipes in the package."""
-    folder = files("tiebreak.recipe") / "presets"
-    return sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
 
 
 def preset_text(name: str) -> str:

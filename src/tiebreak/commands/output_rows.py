@@ -14,26 +14,41 @@ from tiebreak.votes.schema import LABELS, swap_answers
 if TYPE_CHECKING:
     from tiebreak.stats.metrics import Array
 
+DECISION = "decision"
 ERROR = "error"
-ADDED = tuple(dict.fromkeys((*PROBABILITY_COLUMNS[:2], *PREFERENCE_COLUMNS, ERROR)))
+ADDED = tuple(dict.fromkeys((*PROBABILITY_COLUMNS[:2], *PREFERENCE_COLUMNS, DECISION, ERROR)))
 """The columns that predictions may have, in their order."""
 
 
+PREFERENCES = ("chosen", "rejected", "tie")
+"""The decisions where answers are chosen and rejected ones; LABELS elsewhere."""
+
+
 def output_rows(
-    piece: Sequence[Pair], p_NC: "Array", kaggle: bool = False, errors: bool = False
+    piece: Sequence[Pair],
+    p_NC: "Array",
+    kaggle: bool = False,
+    errors: bool = False,
+    certain_from: float | None = None,
 ) -> Iterator[dict[str, Any]]:
     """The rows of a piece: all columns of the records, then the probabilities (N, 3), null where there is no pair.
 
     Columns of the records that have the name of one that is added are called `given_...`. errors: every row has the column
-    `error`, not only those without a pair.
+    `error`, not only those without a pair. certain_from: every row has the column `decision`, null below that certainty.
     """
-    for pair, p_C in zip(piece, swap_answers(p_NC, [pair.swapped for pair in piece]).tolist(), strict=True):
+    from tiebreak.stats.guarantees import decisions
+
+    p_NC = swap_answers(p_NC, [pair.swapped for pair in piece])
+    decided = [None] * len(piece) if certain_from is None else decisions(p_NC, certain_from)
+    for pair, p_C, choice in zip(piece, p_NC.tolist(), decided, strict=True):
         values = [None] * len(LABELS) if pair.vote is None else p_C
         if kaggle:
             yield {"id": pair.id} | dict(zip(COLUMNS, values, strict=True))
             continue
         names = PREFERENCE_COLUMNS if pair.preference else PROBABILITY_COLUMNS
         added = dict(zip(names, values, strict=True))
+        if certain_from is not None:
+            added[DECISION] = None if choice is None else (PREFERENCES if pair.preference else LABELS)[choice]
         if errors or pair.error is not None:
             added[ERROR] = pair.error
         yield own_columns(pair.record, ADDED) | added

@@ -8,7 +8,7 @@ from tiebreak import json_files
 from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import TiebreakError
 from tiebreak.output import write_atomically
-from tiebreak.recipe.loader import RECIPE
+from tiebreak.recipe.basics import RECIPE
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 from tiebreak.commands import pieces
-from tiebreak.commands.output_rows import ADDED, output_rows, own_types
-from tiebreak.commands.pieces import Compute, Files, Outcome
+from tiebreak.commands.output_rows import ADDED, DECISION, output_rows, own_types
+from tiebreak.commands.pieces import STANDARD, Compute, Files, Outcome
 from tiebreak.errors import TiebreakError
 from tiebreak.hashes import file_digest
 from tiebreak.votes.formats.mapping import NO_MAP, ColumnMap
@@ -46,14 +46,16 @@ class Request:
     shard: tuple[int, int] = (0, 1)
     kaggle: bool = False
     strict: bool = False
+    max_error: float | None = None
     score_tokens: int = 16384
     mapping: ColumnMap = NO_MAP
 
 
 @dataclass
 class Predicted(Outcome):
-    """The outcome, and the models' weights."""
+    """The outcome, the pairs that are decided, and the models' weights."""
 
+    decided: int = 0
     weights: list[float] = field(default_factory=list)
 
 
@@ -72,17 +74,34 @@ def predict(request: Request, stop: Callable[[], bool] = lambda: False) -> Predi
     if request.fit:
         ensemble.fit(read_whole(request.fit, "votes", request.mapping))
     weights = ensemble.weights_.tolist()
-    outcome = pieces.run(_Prediction(request, weights), files, stop)
-    return Predicted(**vars(outcome), weights=weights)
+    work = _Prediction(request, weights, _threshold(request))
+    outcome = pieces.run(work, files, stop)
+    return Predicted(**vars(outcome), decided=work.decided, weights=weights)
+
+
+def _threshold(request: Request) -> float | None:
+    """The certainty from which pairs are decided; None where no decision is asked for."""
+    from tiebreak.judge import decisions, package
+
+    if request.max_error is None:
+        return None
+    if len(request.models) > 1 or request.kaggle:
+        what = "a submission has no decisions" if request.kaggle else "a blend has no bound on its error"
+        raise TiebreakError(f"--max-error takes one model and all columns: {what}")
+    (model,) = request.models
+    return decisions.certain_from(package.read(model), model, request.max_error)
 
 
 class _Prediction(pieces.Work[Pair]):
+    """`decided`: of the rows that were made, of a file the last time."""
+
     name = "predict"
     last = ADDED
 
-    def __init__(self, request: Request, weights: Sequence[float]) -> None:
+    def __init__(self, request: Request, weights: Sequence[float], certain_from: float | None) -> None:
         self.passes = len(request.models)
-        self._request, self._weights = request, weights
+        self._request, self._weights, self._certain_from = request, weights, certain_from
+        self.decided = 0
 
     def depends_on(self) -> dict[str, Any]:
         from tiebreak.judge import package
@@ -112,10 +131,14 @@ class _Prediction(pieces.Work[Pair]):
     ) -> Iterator[dict[str, Any]]:
         from tiebreak.stats.blend import weighted
 
+        if self._request.output != STANDARD:
+            self.decided = 0
         for piece, tables in pieces:
             p_NMC = np.stack([probabilities(table) for table in tables], axis=1)
             p_NC = weighted(np.array(self._weights), p_NMC)
-            yield from output_rows(piece, p_NC, self._request.kaggle, errors)
+            for row in output_rows(piece, p_NC, self._request.kaggle, errors, self._certain_from):
+                self.decided += row.get(DECISION) is not None
+                yield row
 
     def types(self, files: Sequence[Path]) -> pa.Schema | None:
         return None if self._request.kaggle else own_types(files, ADDED)

@@ -12,7 +12,7 @@ from tiebreak.engine.task_runner import make_again
 from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import TiebreakError
 from tiebreak.pipeline.graph import Task
-from tiebreak.recipe.loader import RECIPE
+from tiebreak.recipe.basics import RECIPE
 
 
 @dataclass(frozen=True)

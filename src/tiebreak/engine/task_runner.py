@@ -1,13 +1,11 @@
 """Task runner: runs one task in this process, from its inputs to its manifest."""
 
-import errno
 import importlib.metadata
 import os
 import platform
-import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,12 +17,11 @@ from tiebreak.engine.planner import state
 from tiebreak.engine.progress import Reporter
 from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import DamagedInput, Interrupted, TiebreakError
-from tiebreak.output import write_atomically
+from tiebreak.output import full_disk_as_error, write_atomically
 from tiebreak.pipeline.graph import Source, Task
 from tiebreak.recipe.environment import count
 from tiebreak.recipe.execution import Compute
 from tiebreak.runtime import Runtime
-from tiebreak.terminal import STANDARD_OUTPUT
 
 
 def run_task(
@@ -212,28 +209,3 @@ def describe_error(error: BaseException) -> str:
     if isinstance(error, TiebreakError):
         return str(error)
     return plain.line(f"{type(error).__name__}: {error}")
-
-
-@contextmanager
-def full_disk_as_error(folder: Path) -> Iterator[None]:
-    """Convert any library's error about a full disk into a TiebreakError."""
-    try:
-        yield
-    except Exception as error:
-        if not _disk_is_full(error) or getattr(error, "filename", None) == STANDARD_OUTPUT:
-            raise
-        free = shutil.disk_usage(folder if folder.exists() else folder.anchor).free / 2**30
-        raise TiebreakError(
-            f"the disk is full ({free:.1f} GiB left at {folder}); nothing finished is lost: "
-            "free some space and run the same command again"
-        ) from error
-
-
-def _disk_is_full(error: BaseException | None) -> bool:
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        if "No space left on device" in str(error) or "Disk quota exceeded" in str(error):
-            return True
-        error = error.__cause__ or error.__context__
-    return False

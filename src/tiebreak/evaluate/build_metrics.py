@@ -12,6 +12,7 @@ from tiebreak.errors import TiebreakError
 from tiebreak.evaluate.augmentation import VotesAndLogits, tta_tradeoff
 from tiebreak.evaluate.bias import bias_report
 from tiebreak.evaluate.decomposition import brier_parts
+from tiebreak.evaluate.selective import decided_shares
 from tiebreak.evaluate.variants import (
     LabelledVotes,
     Stage,
@@ -28,6 +29,7 @@ from tiebreak.evaluate.verdict import build_verdict
 from tiebreak.judge.logits import ModelLogits, of_split, pool
 from tiebreak.stats.blend import PROMPTS_TO_FIT, WEIGHTINGS, shares, weighted
 from tiebreak.stats.calibration_test import calibration_test
+from tiebreak.stats.guarantees import Guarantees
 from tiebreak.stats.metrics import Array, Bootstrap, log_loss
 from tiebreak.stats.nested_cv import nested
 from tiebreak.votes import splits
@@ -54,12 +56,13 @@ def build_metrics(
     bootstrap: Bootstrap,
     weight_folds: bool = False,
     shipped: str = "as shipped",
+    guarantees: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Compute the metrics of all stages on `rows` (votes.schema.ROWS_SCHEMA); votes without labels are left out.
 
     both_orders: the recipe's TTA. shipped_NC: the shipped model's probabilities of the lockbox. They are the last
     variant, called `shipped`, if rules, a partial TTA or a baseline make them differ from the one before. weight_folds:
-    also blend the students by 1 / log loss on unseen votes. Raises TiebreakError where logits are missing.
+    also blend the students by 1 / log loss on unseen votes. guarantees: the shipped model's (judge.package). Raises TiebreakError where logits are missing.
     """
     shipped_NC = shipped_NC[splits.lockbox(rows)["p_a"].is_valid().to_numpy()]
     rows = rows.filter(pc.is_valid(rows["p_a"]))
@@ -82,6 +85,7 @@ def build_metrics(
         "ladder": evaluated,
         "folds": fold_results([*stages.teachers, *stages.students], votes, bootstrap),
         "calibration": _calibration(ladder, lockbox),
+        "abstention": _abstention(guarantees, shipped_NC, lockbox),
         **(
             _shipped_metrics(rows, lockbox, ladder, stages, prior_C, bootstrap)
             if ladder
@@ -178,6 +182,17 @@ def _shipped_variant(p_NC: Array, last: Variant, stage: str) -> Iterator[Variant
     """The shipped model's variant, if its predictions differ from those of the last variant."""
     if not np.array_equal(p_NC, last.predictions[0]):
         yield Variant(stage, last.both_orders, last.calibrated, last.names, (p_NC,), last.stage)
+
+
+def _abstention(
+    guarantees: dict[str, Any] | None, p_NC: Array, lockbox: LabelledVotes
+) -> dict[str, Any] | None:
+    """What the shipped model decides on the lockbox; None without one, or without counts of unseen voters."""
+    if guarantees is None or not lockbox.ids:
+        return None
+    unseen = Guarantees.from_json(guarantees)
+    rows = list(decided_shares(unseen, p_NC, lockbox))
+    return {"voters": unseen.voters, "smallest_max_error": unseen.smallest_max_error(), "rows": rows}
 
 
 def _calibration(ladder: Sequence[Variant], lockbox: LabelledVotes) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 
 from tiebreak.errors import TiebreakError, nearest
 from tiebreak.judge import int8, package, ranking
+from tiebreak.judge.decisions import Decisions, certain_from, likely_from
 from tiebreak.judge.logits import mean_over_orders, softmax
 from tiebreak.judge.postprocessing import Postprocessing
 from tiebreak.judge.ranking import Ranking
@@ -21,13 +22,14 @@ from tiebreak.judge.tta import first_order, is_certain
 from tiebreak.model import hub
 from tiebreak.model.classifier import Classifier, load
 from tiebreak.model.fast.compile import device_context
+from tiebreak.stats.guarantees import decisions, prediction_sets
 from tiebreak.tokens.prompt import TokenizedVotes, tokenize
 from tiebreak.votes.formats import candidates
 from tiebreak.votes.formats.dialog import RowError
 from tiebreak.votes.formats.pairs import read_whole
 from tiebreak.votes.formats.readers import record_batch
 from tiebreak.votes.formats.record_formats import PAIR, ReadOptions
-from tiebreak.votes.schema import swap_answers, table_of
+from tiebreak.votes.schema import LABELS, swap_answers, table_of
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +47,7 @@ class Judge:
     ) -> None:
         self.classifier = classifier
         self.package = shipped
+        self.folder = folder
         self.score_tokens = score_tokens
         self.postprocessing = Postprocessing.from_package(shipped, folder)
 
@@ -74,6 +77,29 @@ class Judge:
         if found.error is not None:
             raise TiebreakError(f"cannot rank: {found.error}")
         return ranking.rank([found], lambda table, _: self.predict_table(table), pairs)[0]
+
+    def decide(self, pairs: Pairs, max_error: float = 0.2) -> Decisions:
+        """Decide a, b or tie for each pair, or abstain, so that the share of errors among the decided is below max_error.
+
+        With 95 % confidence over the unseen votes that the threshold was fitted on, for pairs of their kind; an error is
+        that a voter on such a pair says otherwise (stats.guarantees). Raises TiebreakError for a model without counts of
+        unseen votes, and where these are too few for max_error, with the smallest that they show.
+        """
+        threshold = certain_from(self.package, self.folder, max_error)
+        choices = decisions(self.predict(pairs), threshold)
+        return Decisions([None if choice is None else LABELS[choice] for choice in choices], threshold)
+
+    def prediction_sets(self, pairs: Pairs, coverage: float = 0.9) -> list[set[str]]:
+        """The answers, of a, b and tie, that together hold a voter's with probability `coverage` or more, for each pair.
+
+        On average over pairs and over the unseen votes that the threshold was fitted on (stats.guarantees). Raises
+        TiebreakError for a model without counts of unseen votes.
+        """
+        threshold = likely_from(self.package, self.folder, coverage)
+        within_NC = prediction_sets(self.predict(pairs), threshold)
+        return [
+            {label for label, within in zip(LABELS, row, strict=True) if within} for row in within_NC.tolist()
+        ]
 
     def predict_table(
         self, table: pa.Table, both: bool | None = None, report: Callable[..., None] = lambda *_, **__: None

@@ -12,7 +12,7 @@ from tiebreak import json_files
 from tiebreak.errors import TiebreakError
 from tiebreak.hashes import file_digest
 from tiebreak.output import write_atomically
-from tiebreak.recipe.loader import RECIPE
+from tiebreak.recipe.basics import RECIPE
 from tiebreak.recipe.problems import problems
 from tiebreak.recipe.schema import Prompt, Tta
 from tiebreak.regular_file import require_regular
@@ -47,6 +47,9 @@ class Package(BaseModel):
     blend: dict[str, Any] | None = Field(
         None,
         description="how the calibrated judge is blended with the folder's baseline.safetensors",
+    )
+    guarantees: dict[str, Any] | None = Field(
+        None, description="counts of unseen voters that thresholds are fitted on: see stats.guarantees"
     )
     files: dict[str, str] = Field({}, description="SHA-256 of every other file that a model is loaded from")
     provenance: dict[str, Any] = {}
@@ -96,6 +99,18 @@ class Package(BaseModel):
                 blend.from_json(state)
             except (KeyError, TypeError, ValueError, OverflowError):
                 raise ValueError(f"{state} is no blend") from None
+        return state
+
+    @field_validator("guarantees")
+    @classmethod
+    def _check_guarantees(cls, state: dict[str, Any] | None) -> dict[str, Any] | None:
+        from tiebreak.stats.guarantees import Guarantees
+
+        if state is not None:
+            try:
+                Guarantees.from_json(state)
+            except (KeyError, TypeError, ValueError, OverflowError):
+                raise ValueError("guarantees are no counts of unseen voters") from None
         return state
 
 

@@ -22,8 +22,6 @@ log = logging.getLogger(__name__)
 MOST_VALUES = 100_000
 """Values of a recipe, aliases unfolded; a recipe has some hundred."""
 
-RECIPE = "recipe.yaml"
-"""The file name of a recipe in its own folder."""
 
 _RENAMED = {
     "soup_share": "calibration_share",

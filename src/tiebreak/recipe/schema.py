@@ -10,13 +10,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from tiebreak.errors import nearest
+from tiebreak.recipe.basics import MAX_SEED
 from tiebreak.recipe.execution import Compute, Slurm
 from tiebreak.recipe.limits import LIFT, MOST_TASKS, AtMost
 from tiebreak.recipe.models import Models
 from tiebreak.recipe.values import (
     FOLD_SECTIONS,
     MANY,
-    MAX_SEED,
     ROLES,
     Cap,
     CapOrRange,

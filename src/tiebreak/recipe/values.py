@@ -31,7 +31,6 @@ STEPS = (
     "evaluate",
 )
 """The steps by name, in order."""
-MAX_SEED = 2**63 - 1
 
 
 def _check_cap(count: int) -> int:

@@ -20,8 +20,8 @@ from tiebreak.errors import TiebreakError, nearest
 from tiebreak.output import new_folder, no_link, write_atomically
 from tiebreak.pipeline.graph import STEPS, Task
 from tiebreak.recipe import loader
+from tiebreak.recipe.basics import RECIPE
 from tiebreak.recipe.environment import SetVariable, count, key_of, read_variables
-from tiebreak.recipe.loader import RECIPE
 from tiebreak.recipe.schema import Recipe
 from tiebreak.recipe.values import FOLD_SECTIONS, FoldSection, check_location
 

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from quantized_models import stored
-from tiny_models import votes
+from tiny_models import record, votes
 
 import tiebreak
 from tiebreak.baseline import files
@@ -17,7 +17,9 @@ from tiebreak.judge import package
 from tiebreak.pipeline.steps import quantize
 from tiebreak.recipe.schema import Prompt, Quantize, Tta
 from tiebreak.runtime import Runtime
-from tiebreak.votes.schema import EXTRA, LOCKBOX, write_table
+from tiebreak.stats.guarantees import Guarantees
+from tiebreak.votes import splits
+from tiebreak.votes.schema import CALIBRATION, EXTRA, LOCKBOX, probabilities, read_table, write_table
 
 pytestmark = pytest.mark.slow
 
@@ -72,6 +74,41 @@ def test_writes_the_model_and_its_calibration_rows(inputs, tmp_path):
     assert after.calibration == before.calibration
     assert after.provenance["average"] == "exact"
     assert after.provenance["quantized"]["groups"] == {"32": 18, "48": 3}  # o_proj is 48 wide
+
+
+def with_calibration_side(inputs: dict[str, tuple[Path, ...]], *learned_from: str) -> pa.Table:
+    """Sixteen votes of eight groups more, on the calibration side; the model has learned from these groups."""
+    split = inputs["rows"][0] / "rows.parquet"
+    record(inputs["model"][0], *learned_from)
+    unseen = votes(16, seed=9).append_column("group", pa.array([f"g{n // 2}" for n in range(16)]))
+    unseen = unseen.append_column("fold", pa.array([CALIBRATION] * 16, pa.int8()))
+    write_table(pa.concat_tables([read_table(split), unseen]), split)
+    return unseen
+
+
+def test_unseen_votes_are_counted_by_what_ships(inputs, tmp_path):
+    unseen = with_calibration_side(inputs, "fold0")
+    metrics = run(inputs, tmp_path / "out")
+    assert metrics["fitted_on"] == ["calibration"]
+    assert "calibration" not in metrics["learned_from"]
+    model = tmp_path / "out" / "model"
+    p_NC = tiebreak.load(model, device="cpu").predict_table(unseen)
+    groups = np.arange(16) // 2
+    seed = splits.derive_seed(SETTINGS.seed, "guarantees")
+    expected = Guarantees.fit(p_NC, probabilities(unseen), groups, seed)
+    assert package.read(model).guarantees == expected.to_json()
+    assert expected.voters == 8
+
+
+def test_without_a_calibration_side_nothing_is_counted(inputs, tmp_path):
+    assert run(inputs, tmp_path / "out")["fitted_on"] == []
+    assert package.read(tmp_path / "out" / "model").guarantees is None
+
+
+def test_votes_that_the_model_has_learned_from_are_not_counted(inputs, tmp_path):
+    with_calibration_side(inputs, "calibration")
+    with pytest.raises(TiebreakError, match="a bound on the error needs votes that have not been seen"):
+        run(inputs, tmp_path / "out")
 
 
 def test_no_vote_of_the_lockbox_calibrates(inputs, tmp_path):

@@ -9,8 +9,8 @@ import pytest
 from tiebreak.errors import TiebreakError
 from tiebreak.evaluate import submission
 from tiebreak.votes.formats import containers, readers
-from tiebreak.votes.formats.pairs import UNREADABLE, read_file, read_whole
-from tiebreak.votes.formats.rows import _KEPT, Row
+from tiebreak.votes.formats.pairs import read_file, read_whole
+from tiebreak.votes.formats.rows import _KEPT, UNREADABLE, Row
 
 GOOD = '{"prompt": "p", "response_a": "a", "response_b": "b"}'
 

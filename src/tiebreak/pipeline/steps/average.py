@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tiebreak.stats.calibration import Calibrator
     from tiebreak.stats.metrics import Array
 
-VERSION = 12
+VERSION = 13
 
 
 class Settings(Slice):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tiebreak.judge.logits import ModelLogits
     from tiebreak.judge.postprocessing import Postprocessing
 
-VERSION = 13
+VERSION = 14
 
 _MODEL_INPUTS = ("teachers", "students", "average", "averaged", "quantized", "model", "baseline")
 _FICLONE = 0x40049409
@@ -84,7 +84,7 @@ def run(settings: Settings, inputs: Inputs, output: Path, runtime: Runtime) -> d
     predicted = {"id": lockbox["id"], **schema.probability_columns(p_NC)}
     schema.write_table(pa.table(predicted), output / "lockbox.parquet")
     computed = build_metrics.build_metrics(
-        rows, scored, package.tta.both_orders, p_NC, bootstrap, weight_folds, name
+        rows, scored, package.tta.both_orders, p_NC, bootstrap, weight_folds, name, package.guarantees
     )
     metrics = {"name": settings.name, "leaderboard_log_loss": leaderboard, **computed}
     metrics["learning_curve"] = _learning_curve(baseline)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tiebreak import seen
 from tiebreak.errors import Interrupted, TiebreakError
 from tiebreak.output import replacing_folder, write_atomically
 from tiebreak.pipeline.step import Step, always
@@ -16,9 +17,11 @@ from tiebreak.runtime import Runtime
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from tiebreak.judge.package import Package
+    from tiebreak.model.classifier import Classifier
     from tiebreak.pipeline.workload import VoteLengths, Workload
 
-VERSION = 6
+VERSION = 7
 
 
 class Settings(Slice):
@@ -32,17 +35,19 @@ def run(
 ) -> dict[str, Any]:
     """Write model/, quantised, and calibration_rows.json: the calibration rows, and as many others on
     which the change of logits is measured too. No vote of the lockbox is among them.
+
+    The package holds counts of the quantised model's own decisions on the calibration side, for `stats.guarantees`.
     """
     import numpy as np
 
-    from tiebreak.judge import gptq, int8
+    from tiebreak.judge import gptq, int8, package
     from tiebreak.judge.scoring import score
     from tiebreak.model.classifier import Classifier, load
     from tiebreak.tokens.prompt import tokenize
-    from tiebreak.votes import splits
+    from tiebreak.votes import schema, splits
 
-    source = inputs["model"][0] / "model"
-    votes = _calibration_votes(inputs["rows"][0], 2 * settings.quantize.calibration_rows, settings.seed)
+    source, rows = inputs["model"][0] / "model", schema.read_table(inputs["rows"][0] / "rows.parquet")
+    votes = _gptq_votes(rows, 2 * settings.quantize.calibration_rows, settings.seed)
     count = min(settings.quantize.calibration_rows, len(votes))
     rows_R2 = np.stack([np.arange(len(votes)), np.arange(len(votes)) % 2], axis=1)
     stored = load(source, device=runtime.device)
@@ -62,7 +67,8 @@ def run(
     documents = [tokens.row(vote, order, max_tokens) for vote, order in rows_R2[:count].tolist()]
     with replacing_folder(output / "model") as partial:
         quantized = gptq.quantize(source, partial, documents, settings.quantize.group, on_layer=on_layer)
-        after_RC = logits(int8.load_classifier(partial, device=runtime.device))
+        quantized_model = int8.load_classifier(partial, device=runtime.device)
+        after_RC = logits(quantized_model)
         metrics = {
             "calibration_rows": count,
             "bytes_before": quantized.bytes_before,
@@ -71,23 +77,26 @@ def run(
             **_logit_change_metrics("calibration", before_RC[:count], after_RC[:count]),
             **_logit_change_metrics("others", before_RC[count:], after_RC[count:]),
         }
-        _write_package(source, partial, {"method": "gptq", "bits": 8, "groups": quantized.groups, **metrics})
+        done = {"method": "gptq", "bits": 8, "groups": quantized.groups, **metrics}
+        unseen = _unseen_votes(rows, inputs["model"][0])
+        package.write(_package(source, partial, quantized_model, unseen, settings, runtime, done), partial)
     keys = [{"id": vote, "order": n % 2} for n, vote in enumerate(votes["id"].to_pylist())]
     listed = json.dumps({"calibration": keys[:count], "others": keys[count:]}, indent=1, ensure_ascii=False)
     write_atomically(output / "calibration_rows.json", listed + "\n")
-    return metrics | {"learned_from": sorted(splits.groups_of(votes.slice(0, count)))}
+    seen_groups = {"learned_from": votes.slice(0, count), "fitted_on": unseen}
+    return metrics | {name: sorted(splits.groups_of(table)) for name, table in seen_groups.items()}
 
 
-def _calibration_votes(folder: Path, count: int, seed: int) -> "pa.Table":
+def _gptq_votes(rows: "pa.Table", count: int, seed: int) -> "pa.Table":
     """Up to `count` votes of the training sides, extra votes among them, in random order."""
     import numpy as np
 
     from tiebreak.votes import splits
-    from tiebreak.votes.schema import LOCKBOX, read_table
+    from tiebreak.votes.schema import LOCKBOX
 
-    training = splits.training_votes(read_table(folder / "rows.parquet"), LOCKBOX)
+    training = splits.training_votes(rows, LOCKBOX)
     if len(training) == 0:
-        raise TiebreakError(f"{folder} has no vote outside the lockbox to calibrate with; add votes")
+        raise TiebreakError("there is no vote outside the lockbox to calibrate with; add votes")
     order = np.random.default_rng(splits.derive_seed(seed, "quantize")).permutation(len(training))
     return training.take(order[:count])
 
@@ -103,22 +112,60 @@ def _logit_change_metrics(rows: str, before_RC: Any, after_RC: Any) -> dict[str,
     return {f"logit_change_{rows}_{k}": v for k, v in asdict(logit_change(before_RC, after_RC)).items()}
 
 
-def _write_package(source: Path, target: Path, done: dict[str, Any]) -> None:
-    """Write tiebreak.json of the source with the quantization's provenance, and copy a baseline that ships with it."""
+def _unseen_votes(rows: "pa.Table", model: Path) -> "pa.Table":
+    """The calibration side. Raises TiebreakError if the model has learned from it."""
+    from tiebreak.votes import splits
+
+    unseen = splits.calibration(rows)
+    if len(unseen):
+        seen.require_unseen(splits.groups_of(unseen), seen.learned_from([model]), "a bound on the error")
+    return unseen
+
+
+def _package(
+    source: Path,
+    target: Path,
+    model: "Classifier",
+    unseen: "pa.Table",
+    settings: Settings,
+    runtime: Runtime,
+    done: dict[str, Any],
+) -> "Package":
+    """The package of the source, with the quantization's provenance and counts of unseen votes.
+
+    Copies a baseline that ships with it.
+    """
     from tiebreak.baseline import files
+    from tiebreak.evaluate.build_metrics import labelled_votes
     from tiebreak.judge import package
+    from tiebreak.judge.logits import from_table
+    from tiebreak.judge.postprocessing import Postprocessing
+    from tiebreak.judge.scoring_parts import score_in_parts
+    from tiebreak.stats.guarantees import Guarantees
+    from tiebreak.votes import splits
 
     shipped = package.read(source)
     if shipped.blend is not None:
         shutil.copyfile(source / files.NAME, target / files.NAME)
-    package.write(shipped.model_copy(update={"provenance": shipped.provenance | {"quantized": done}}), target)
+    guarantees = None
+    if len(unseen):
+        tagged, max_tokens = splits.tag_splits({"calibration": unseen}), shipped.tta.max_tokens
+        logits = score_in_parts(model, tagged, shipped.prompt, max_tokens, "student", None, runtime)
+        (scored,) = from_table(logits)
+        p_NC = Postprocessing.from_package(shipped, target).to_probabilities(unseen, scored.z_NOC)
+        truth = labelled_votes(unseen)
+        seed = splits.derive_seed(settings.seed, "guarantees")
+        guarantees = Guarantees.fit(p_NC, truth.y_NC, truth.groups_N, seed).to_json()
+    provenance = shipped.provenance | {"quantized": done}
+    return shipped.model_copy(update={"provenance": provenance, "guarantees": guarantees})
 
 
 def workload(recipe: Recipe, teacher: str | None, votes: "VoteLengths") -> "Workload":
     from tiebreak.pipeline.workload import Workload, subset, tokens
 
     rows = subset(votes.of("votes"), recipe.quantize.calibration_rows)
-    return Workload(scored=tokens(rows, recipe.quantize.max_tokens))
+    unseen = tokens(votes.share(recipe.split.calibration_share), recipe.tta.max_tokens)
+    return Workload(scored=tokens(rows, recipe.quantize.max_tokens) + 2 * unseen)
 
 
 STEP = Step(

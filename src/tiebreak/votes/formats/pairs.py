@@ -23,6 +23,7 @@ from tiebreak.votes.formats.record_formats import (
 )
 from tiebreak.votes.formats.rows import TRUNCATED, Record, Row, columns_of
 
+
 class Pair(NamedTuple):
     """A record with all its columns, and the unlabelled pair in it, or the reason why there is none.
 
