@@ -59,7 +59,7 @@ COLUMNS = ("shape", "pair", "orders", "arm", "tokens", "p50_ms", "p99_ms", "time
 LOADING = ("shape", "imports_s", "weights_s", "warm_up_s")
 
 
-def write_judge(folder: Path, shape: str, dtype: str) -> None:
+def write_judge(folder: Path, shape: str, dtype: str, device: str) -> None:
     """A random judge of the shape, packaged as a run would; its words are few, so that the embeddings are small."""
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
@@ -77,7 +77,8 @@ def write_judge(folder: Path, shape: str, dtype: str) -> None:
     config = type(config)(**{k: v for k, v in config.to_dict().items() if k != "layer_types"})
     torch.manual_seed(0)
     torch.set_default_dtype(getattr(torch, dtype))
-    model = AutoModelForSequenceClassification.from_config(config)
+    with torch.device(device):  # a card draws nine billion weights in a second
+        model = AutoModelForSequenceClassification.from_config(config)
     model.save_pretrained(folder / "model")
     AutoTokenizer.from_pretrained(folder / "bare").save_pretrained(folder / "model")
     shipped = package.Package(prompt=Prompt(), tta=Tta(max_tokens=2000), calibration={"temperature": 1.0})
@@ -173,7 +174,7 @@ def percentiles(ask: Callable[[], object], times: int) -> dict[str, Any]:
 
 def run(shape: str, device: str, times: int) -> dict[str, Any]:
     with TemporaryDirectory(prefix="tiebreak-latency-") as name:
-        write_judge(Path(name), shape, "float32" if device == "cpu" else "bfloat16")
+        write_judge(Path(name), shape, "float32" if device == "cpu" else "bfloat16", device)
         command = [
             sys.executable,
             __file__,

@@ -139,12 +139,14 @@ def other_parts(seed: int, precisions: Sequence[str]) -> list[Part]:
     return [step_1, in_sample, *(precision(seed, name) for name in precisions)]
 
 
-FEWER = (2, 4, 8)
+FEWER = ((2, 2), (4, 2), (8, 2), (2, 4), (1, 4))
+"""One in how many of the votes, and for how many epochs: half of the votes twice as often are as many steps."""
 
 
-def fewer_votes(seed: int, share: int, votes: int) -> Part:
+def fewer_votes(seed: int, share: int, epochs: int, votes: int) -> Part:
     """The first fold's teacher on one in `share` of the votes of the other folds."""
-    return Part(seed, ("teach.folds=[0]", f"teach.subset_votes={votes // share}"), "teach,score")
+    sets = (f"teach.subset_votes={votes // share}", f"teach.training.epochs={epochs}")
+    return Part(seed, ("teach.folds=[0]", *sets), "teach,score")
 
 
 def longer_rows(seed: int, tokens: int) -> Part:
@@ -166,7 +168,7 @@ def bound_parts(seed: int, folder: Path) -> list[Part]:
     made = yaml.safe_load((folder / "recipe.yaml").read_text())
     votes = outside_first_fold(Part(0).workspace(folder))
     return [
-        *(fewer_votes(seed, share, votes) for share in FEWER),
+        *(fewer_votes(seed, share, epochs, votes) for share, epochs in FEWER),
         more_teachers(seed, made["models"]["student"]),
         longer_rows(seed, made["logits"]["max_tokens"]),
     ]
