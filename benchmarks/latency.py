@@ -117,7 +117,7 @@ def measure(folder: Path, device: str, times: int) -> dict[str, Any]:
                 "tiebreak": lambda asked=asked, both=orders == 2: judge.predict(asked, both),
                 "plain": plain(judge, asked, orders),
             }
-            tokens = len(judge._tokens(tiebreak.judge.judge.as_table(asked)).row(0, 0, 2000))
+            tokens = len(judge._tokens(tiebreak.judge.judge.as_table(asked)[0]).row(0, 0, 2000))
             for arm, ask in arms.items():
                 figures = percentiles(ask, times)
                 rows.append({"pair": length, "orders": orders, "arm": arm, "tokens": tokens, **figures})
@@ -142,7 +142,7 @@ def plain(judge: Any, asked: list[dict[str, str]], orders: int) -> Callable[[], 
     pad = model.config.pad_token_id = model.config.pad_token_id or 0
 
     def ask() -> object:
-        votes = tokenize(as_table(asked), judge.classifier.tokenizer, judge.package.prompt)
+        votes = tokenize(as_table(asked)[0], judge.classifier.tokenizer, judge.package.prompt)
         rows = [torch.from_numpy(votes.row(0, order, 2000)).long() for order in range(orders)]
         ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad)
         lengths = torch.tensor([len(row) for row in rows])

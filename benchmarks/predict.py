@@ -74,7 +74,7 @@ def measure(arm: str, model: Path, pairs: Path, output: Path, device: str) -> di
 
     start = time.perf_counter()
     if arm == "scorer":
-        table, judge = as_table(pairs), load_judge(model, device)
+        (table, _), judge = as_table(pairs), load_judge(model, device)
         start = time.perf_counter()
         count = len(judge.predict_table(table))
     else:

@@ -6,7 +6,7 @@ import logging
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -93,6 +93,8 @@ def guarded() -> Iterator[None]:
     try:
         yield
     finally:
+        with suppress(OSError):  # which `whole_output` has told, if anyone asks
+            sys.stdout.flush()
         sys.stdout, sys.stderr = before
         sys.excepthook = _print_traceback  # typer has set its own meanwhile
 

@@ -61,6 +61,6 @@ def _read(prompt: Any, a: Any, b: Any) -> pa.Table | None:
     if a is None or b is None:  # in a vote an answer that was never given, here no answer to compare
         return None
     try:
-        return as_table([{"prompt": prompt, "response_a": a, "response_b": b}])
+        return as_table([{"prompt": prompt, "response_a": a, "response_b": b}])[0]
     except TiebreakError:
         return None

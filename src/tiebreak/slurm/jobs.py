@@ -218,10 +218,10 @@ class SlurmJobs:
         path = self.folder / "jobs.json"
         if not path.exists():
             return []
-        require_regular(path, "remove it")
         try:
+            require_regular(path)
             entries = _RECORD.validate_json(path.read_bytes())
-        except (OSError, ValidationError) as error:
+        except (OSError, TiebreakError, ValidationError) as error:
             problem = " ".join(str(error).split())[:200]
         else:
             numbers = {entry.job for entry in entries}
