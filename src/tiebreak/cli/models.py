@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -13,20 +13,25 @@ from tiebreak.cli.options import (
     AsJson,
     Columns,
     Device,
+    On,
     Pairs,
     Precision,
     Sets,
     Strict,
     Values,
     Weights,
+    arguments_of,
     shard_of,
     weights_of,
 )
 from tiebreak.commands.table import show, show_verdict
 from tiebreak.engine.signals import Stop
-from tiebreak.errors import TiebreakError
+from tiebreak.errors import Interrupted, TiebreakError
 from tiebreak.output import new_file
 from tiebreak.votes.formats.mapping import parse
+
+if TYPE_CHECKING:
+    from tiebreak.commands.predict import Request
 
 
 def predict(
@@ -61,6 +66,10 @@ def predict(
     shard: Annotated[
         str, typer.Option(help="K/N: only the K-th of N parts; whichever ends last writes the output.")
     ] = "1/1",
+    on: On = "local",
+    shards: Annotated[int, typer.Option(min=1, help="Jobs to share the work, for --on slurm.")] = 1,
+    sbatch: Annotated[list[str] | None, typer.Option(help="A flag for sbatch, such as --time=60.")] = None,
+    requeue: Annotated[bool, typer.Option(help="Requeue this job when Slurm says its time is over.")] = False,
     map_: Columns = None,
     values: Values = None,
     device: Device = None,
@@ -76,6 +85,7 @@ def predict(
     from tiebreak.commands import predict as prediction
     from tiebreak.commands.pieces import STANDARD
     from tiebreak.commands.seen_votes import warn_of_seen
+    from tiebreak.slurm.shards import requeue_if_stopped
     from tiebreak.votes.formats.readers import read_whole
 
     if weights and fit:
@@ -83,6 +93,10 @@ def predict(
     models, inputs = outputs.models_and_pairs(where, set_ or ())
     outputs.refuse_unused(set_, where[: len(models)])
     mapping = parse(map_ or (), values or ())
+    if on == "local" and (shards > 1 or sbatch):
+        raise TiebreakError(
+            "--shards and --sbatch are for --on slurm; here, start --shard 1/N to N/N yourself"
+        )
     if fit:
         warn_of_seen(models, read_whole(fit, "votes", mapping))
     request = prediction.Request(
@@ -99,9 +113,33 @@ def predict(
         max_error,
         mapping=mapping,
     )
+    if on == "slurm":
+        options = {
+            "--weights": weights,
+            "--fit": fit,
+            "--format": format_,
+            "--strict": strict,
+            "--max-error": max_error,
+            "--map": map_,
+            "--values": values,
+            "--device": device,
+            "--precision": precision,
+            "--set": set_,
+        }
+        prediction.check(request)
+        _submit_shards(
+            [*map(str, where), "-o", str(output), *arguments_of(options)], request, shards, sbatch or ()
+        )
+        return
     replaced = ", in place of the file that was there" if output.is_file() else ""
     stop = Stop().install()
-    outcome = prediction.predict(request, stop)
+    try:
+        outcome = prediction.predict(request, stop)
+    except Interrupted:
+        if requeue and requeue_if_stopped(stop.received):
+            terminal.note("stopped by Slurm: back in the queue, to go on from here")
+            return
+        raise
     if not outcome.finished and output == STANDARD:
         terminal.note(f"stopped after {outcome.rows} rows")
         raise typer.Exit(stop.exit_code)
@@ -120,6 +158,16 @@ def predict(
         )
     if outcome.unjudged:
         terminal.note(f"{outcome.unjudged} rows could not be judged, the first because: {outcome.reason}")
+
+
+def _submit_shards(arguments: Sequence[str], request: "Request", shards: int, sbatch: Sequence[str]) -> None:
+    from tiebreak.slurm.shards import submit
+
+    job = submit(arguments, request.output, shards, request.device != "cpu", sbatch)
+    terminal.result(
+        f"job {job}: {shards} shards; the last writes {request.output}. Logs: "
+        f"{request.output.resolve().parent}/slurm-tiebreak.predict-{job}_*.log; to cancel: scancel {job}"
+    )
 
 
 def rank(

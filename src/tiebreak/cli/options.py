@@ -1,5 +1,6 @@
 """Options that several commands have, and what their texts mean."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -39,6 +40,16 @@ On = Annotated[Literal["local", "slurm"], typer.Option(help="This machine, or jo
 def example(command: str) -> str:
     """The last line of a command's help."""
     return f"Example: {command}"
+
+
+def arguments_of(options: Mapping[str, object]) -> list[str]:
+    """The arguments of a command that give these options: none for None, False or nothing, the name alone for True."""
+    found: list[str] = []
+    for name, value in options.items():
+        values = value if isinstance(value, list) else [] if value in (None, False) else [value]
+        for one in values:
+            found += [name] if one is True else [name, str(one)]
+    return found
 
 
 def words(text: str) -> tuple[str, ...]:

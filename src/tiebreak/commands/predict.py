@@ -68,8 +68,7 @@ def predict(request: Request, stop: Callable[[], bool] = lambda: False) -> Predi
     """
     from tiebreak.judge.ensemble import Ensemble
 
-    files = Files(request.inputs, request.output, request.shard, request.strict)
-    files.check([request.fit] if request.fit else [])
+    files = check(request)
     ensemble = Ensemble(request.models, request.weights, request.device, precision=request.precision)
     if request.fit:
         ensemble.fit(read_whole(request.fit, "votes", request.mapping))
@@ -77,6 +76,13 @@ def predict(request: Request, stop: Callable[[], bool] = lambda: False) -> Predi
     work = _Prediction(request, weights, _threshold(request))
     outcome = pieces.run(work, files, stop)
     return Predicted(**vars(outcome), decided=work.decided, weights=weights)
+
+
+def check(request: Request) -> Files:
+    """What is read and written. Raises TiebreakError for an output that cannot be written."""
+    files = Files(request.inputs, request.output, request.shard, request.strict)
+    files.check([request.fit] if request.fit else [])
+    return files
 
 
 def _threshold(request: Request) -> float | None:
