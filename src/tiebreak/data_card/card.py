@@ -45,7 +45,7 @@ _QUANTILES = {"median": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
 class File:
     """One file with its counts of records, votes and rejects.
 
-    name: the file's name throughout the card. labels: the votes of each label, where a soft label counts in parts.
+    name: the file's name throughout the card. not_read: columns that no vote is made of. labels: the votes of each label, where a soft label counts in parts.
     """
 
     role: str
@@ -54,6 +54,7 @@ class File:
     votes: int
     labels: dict[str, float]
     rejects: dict[str, int]
+    not_read: list[str]
     distinct_prompts: int
 
 
@@ -183,7 +184,9 @@ class _Reader:
                 self.features.append(VoteFeatures.from_batch(batch.votes, tokens, self.models))
             yield batch.votes
         labels = sample_size.label_sums(facts.p for facts in self.features[known:])
-        self.files[name] = File(role, name, records, votes, labels, dict(kinds.most_common()), 0)
+        not_read = readers.columns_not_read(path, role, self.mapping)
+        rejects = dict(kinds.most_common())
+        self.files[name] = File(role, name, records, votes, labels, rejects, not_read, 0)
 
     def _token_counts(self, batch: pa.RecordBatch) -> NDArray[np.int64]:
         """The token counts (n, 3) of a batch; adds its votes that are alike when cut."""

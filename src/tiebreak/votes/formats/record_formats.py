@@ -6,12 +6,11 @@ chosen           chosen, rejected: texts, messages or Human/Assistant transcript
 swift            messages with rejected_response or rejected_messages (ms-swift)
 UltraFeedback    instruction, completions with scores (Cui et al. 2023, arXiv:2310.01377): all pairs
 
-Columns of other names are found by mapping.py and known_names.py. Beside `instruction`, `input` is the rest of the question (Alpaca); `system` comes before it, and before both `history`,
-earlier questions with their answers, as pairs or messages.
+Columns of other names are found by mapping.py and known_names.py; what belongs to the prompt is put together by prompts.py.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from itertools import combinations
 from typing import Any, NamedTuple
@@ -30,7 +29,8 @@ from tiebreak.votes.formats.dialog import (
 )
 from tiebreak.votes.formats.labels import Probabilities, is_labelled, label, label_of_scores, number
 from tiebreak.votes.formats.mapping import NO_MAP, ColumnMap, ColumnNames, Fields, fields_of, value_at
-from tiebreak.votes.formats.named_datasets import arena_sides, swift_preference, tags
+from tiebreak.votes.formats.named_datasets import TAGS, arena_sides, session_column, swift_preference, tags
+from tiebreak.votes.formats.prompts import PARTS, prompt_of, whole_conversation
 
 Record = Mapping[str, Any]
 
@@ -76,15 +76,25 @@ class ReadOptions:
 class RecordFormat:
     """A record format: the columns that it needs, and the function that converts a record to votes.
 
-    text: the column whose first values show if strings hold JSON. has_labels: columns of its own hold the labels.
-    is_preference: its answers are a chosen and a rejected one.
+    text: the column whose first values show if strings hold JSON. reads: the columns that it takes besides, if they are there.
+    has_labels: columns of its own hold the labels. is_preference: its answers are a chosen and a rejected one.
     """
 
     needs: tuple[str, ...]
     text: str
     convert: Callable[[Record, ReadOptions], Iterator[Vote]]
+    reads: tuple[str, ...] = ()
     has_labels: bool = False
     is_preference: bool = False
+
+    def not_read(self, columns: Collection[str], options: ReadOptions) -> list[str]:
+        """Those of a file's columns that no vote is made of, sorted."""
+        fields = options.fields
+        names = {*self.needs, *self.reads, *_ABOUT} - (set() if options.labelled else {*_LABELS})
+        names -= {"instruction"} if "prompt" in fields.has() else set()
+        read = {fields.columns.get(name, name) for name in names - fields.left_out}
+        read |= {*fields.names.annotators} if options.labelled and self.has_labels else set()
+        return sorted({*columns} - read - {column.partition(".")[0] for column in fields.columns.values()})
 
     def votes(self, record: Record, options: ReadOptions) -> list[Vote]:
         """The votes in a record: one, or several for scored completions. Raises RowError."""
@@ -95,9 +105,9 @@ class RecordFormat:
         if missing := set(self.needs) - record.keys():
             raise RowError("missing columns", ", ".join(sorted(missing)))
         weight, question_id = _weight(record), _id(record, "question_id")
-        session, about = _id(record, "evaluation_session_id"), tags(record)
+        together, about = _id(record, session_column(record)), tags(record)
         votes = [
-            vote._replace(weight=weight, question_id=question_id, session=session, tags=about)
+            vote._replace(weight=weight, question_id=question_id, session=together, tags=about)
             for vote in self.convert(record, options)
         ]
         for vote in votes:
@@ -143,62 +153,13 @@ def _is_json_list(cell: str) -> bool:
 
 
 def _pair(record: Record, options: ReadOptions) -> Iterator[Vote]:
-    prompt = _prompt(record, options.encoded)
+    prompt = prompt_of(record, options.encoded)
     yield _vote(
         record,
         _side(prompt, record["response_a"], "response_a", options),
         _side(prompt, record["response_b"], "response_b", options),
         options,
     )
-
-
-def _prompt(record: Record, encoded: bool) -> Any:
-    """The prompt as it stands, with the record's `input`, `history` and `system` where it has them."""
-    prompt = record.get("prompt")
-    if prompt is None:
-        prompt = record.get("instruction")
-        if isinstance(prompt, str):
-            prompt = "\n".join(filter(None, (prompt, _text(record, "input"))))
-    history = _history(record)
-    before = [*_system(record), *history]
-    if prompt is None or not before:
-        return prompt
-    if is_messages(prompt):
-        return [*before, *prompt]
-    first, *later = turns(prompt, "prompt", encoded) or [None]
-    if not later:
-        return [*before, {"role": "user", "content": first}]
-    if history:
-        raise RowError("history beside a prompt of several turns")
-    return ["\n\n".join(filter(None, (_text(record, "system"), first))), *later]
-
-
-def _system(record: Record) -> list[dict[str, str]]:
-    text = _text(record, "system")
-    return [{"role": "system", "content": text}] if text else []
-
-
-def _text(record: Record, column: str) -> str:
-    """A column's text, empty if it has none. Raises RowError if it is something else."""
-    if not isinstance(value := record.get(column) or "", str):
-        raise RowError(f"{column} is no text", f"{value!r:.40}")
-    return value
-
-
-def _history(record: Record) -> list[dict[str, Any]]:
-    """Earlier turns as messages. Raises RowError unless they are messages or pairs of question and answer."""
-    history = record.get("history") or []
-    if isinstance(history, str):
-        history = decode(history, "history") or []
-    if is_messages(history) or history == []:
-        return list(history)
-    if not isinstance(history, list) or not all(isinstance(p, list) and len(p) == 2 for p in history):
-        raise RowError("history holds neither messages nor pairs of question and answer")
-    return [
-        {"role": role, "content": text}
-        for pair in history
-        for role, text in zip(("user", "assistant"), pair, strict=True)
-    ]
 
 
 def _vote(
@@ -257,7 +218,7 @@ def _swift(record: Record, options: ReadOptions) -> Iterator[Vote]:
 
 def _preferred(record: Record, what: str, options: ReadOptions) -> tuple[Turns, Turns]:
     """The questions and answers of one side; the prompt comes first where the side does not hold it."""
-    cell, prompt = record[what], _prompt(record, encoded=False)
+    cell, prompt = record[what], prompt_of(record, encoded=False)
     if isinstance(cell, str) and options.encoded:
         cell = decode(cell, what)
     if isinstance(cell, str):
@@ -266,7 +227,7 @@ def _preferred(record: Record, what: str, options: ReadOptions) -> tuple[Turns, 
     if not is_messages(cell):
         raise RowError(f"{what} is neither text nor messages")
     if is_question(cell[0]):
-        return dialog(cell if cell[0].get("role") == "system" else [*_system(record), *cell], what)
+        return dialog(whole_conversation(record, cell), what)
     if prompt is None:
         raise RowError(f"{what} holds no question and there is no prompt")
     before = prompt if is_messages(prompt) else [{"role": "user", "content": prompt}]
@@ -293,7 +254,7 @@ def _ultrafeedback(record: Record, options: ReadOptions) -> Iterator[Vote]:
     if len(completions) < 2:
         raise RowError("fewer than two completions")
     text = ReadOptions()
-    question = _prompt(record, text.encoded)
+    question = prompt_of(record, text.encoded)
     sides = [_side(question, completion.get("response"), "response", text) for completion in completions]
     prompt, answers = sides[0][0], [side[1] for side in sides]
     scores = [_score(completion) for completion in completions] if options.labelled else []
@@ -323,25 +284,45 @@ def _score(completion: Record) -> float:
     return number(score, "score")
 
 
-PAIR = RecordFormat(("prompt", "response_a", "response_b"), "prompt", _pair, has_labels=True)
-COMPLETIONS = RecordFormat(("instruction", "completions"), "completions", _ultrafeedback)
+_MODELS = ("model_a", "model_b")
+_LABELS = ("winner", "winner_model_a", "winner_model_b", "winner_tie", "p_a", "p_b", "p_tie")
+_SCORES = (
+    "chosen-rating",
+    "rejected-rating",
+    "score_chosen",
+    "score_rejected",
+    "chosen_score",
+    "rejected_score",
+)
+_PREFERRED = (*PARTS, *_SCORES, "chosen_model", "rejected_model", "chosen-model", "rejected-model")
+_ABOUT = ("id", "question_id", "weight", "evaluation_session_id", "session", "tags", *TAGS)
+"""The columns that all formats take."""
+
+PAIR = RecordFormat(
+    ("prompt", "response_a", "response_b"), "prompt", _pair, (*PARTS, *_MODELS, *_LABELS), has_labels=True
+)
+COMPLETIONS = RecordFormat(("instruction", "completions"), "completions", _ultrafeedback, PARTS)
 RECORD_FORMATS = (
     PAIR,
-    RecordFormat(("instruction", "response_a", "response_b"), "instruction", _pair, has_labels=True),
-    RecordFormat(("conversation_a", "conversation_b"), "conversation_a", _arena, has_labels=True),
-    RecordFormat(("chosen", "rejected"), "chosen", _chosen, is_preference=True),
-    RecordFormat(("messages", "rejected_response"), "messages", _swift, is_preference=True),
-    RecordFormat(("messages", "rejected_messages"), "messages", _swift, is_preference=True),
+    replace(PAIR, needs=("instruction", "response_a", "response_b"), text="instruction"),
+    RecordFormat(
+        ("conversation_a", "conversation_b"),
+        "conversation_a",
+        _arena,
+        (*_MODELS, *_LABELS, "turn", "judge", "full_conversation"),
+        has_labels=True,
+    ),
+    RecordFormat(
+        ("chosen", "rejected"), "chosen", _chosen, ("prompt", "instruction", *_PREFERRED), is_preference=True
+    ),
+    RecordFormat(("messages", "rejected_response"), "messages", _swift, _PREFERRED, is_preference=True),
+    RecordFormat(("messages", "rejected_messages"), "messages", _swift, _PREFERRED, is_preference=True),
     COMPLETIONS,
 )
 
-_OPTIONAL = """input history system prompt instruction id question_id model_a model_b winner winner_model_a winner_model_b winner_tie p_a p_b p_tie weight
-    chosen_model chosen-model rejected_model rejected-model score_chosen chosen-rating chosen_score
-    score_rejected rejected-rating rejected_score turn judge full_conversation evaluation_session_id language domain
-    is_code category_tag occupational_tags"""
 _MOST_WEIGHT = 1e6
 COLUMNS = ColumnNames(
-    known_names.KNOWN.union(_OPTIONAL.split(), *(record_format.needs for record_format in RECORD_FORMATS))
+    known_names.KNOWN.union(_ABOUT, *(found.needs + found.reads for found in RECORD_FORMATS))
 )
 """The columns that any format reads, by any way of writing them."""
 
