@@ -27,6 +27,8 @@ from tiebreak.votes.formats.labels import (
 from tiebreak.votes.formats.prompts import PARTS
 from tiebreak.votes.formats.rows import Record
 
+_FIELDS = (*MAPPED_FIELDS, "responses")
+"""The fields of votes, which recipes have, and of what is ranked."""
 _LABEL_FIELDS = frozenset(("winner", "p_a", "p_b", "p_tie"))
 _OTHER_LABELS = ("winner_model_a", "winner_model_b", "winner_tie", "p_a", "p_b", "p_tie")
 _NUMBERED = {
@@ -46,8 +48,8 @@ class ColumnMap:
     def __post_init__(self) -> None:
         """Raises TiebreakError for a field or label that there is none of, or two labels of what is one value."""
         for name in self.columns:
-            if name not in MAPPED_FIELDS:
-                raise TiebreakError(f"no field {name!r} of a vote; {nearest(name, MAPPED_FIELDS)}")
+            if name not in _FIELDS:
+                raise TiebreakError(f"no field {name!r} of a vote; {nearest(name, _FIELDS)}")
         keys: dict[str, str] = {}
         for value, label in self.values.items():
             if label not in LABELS:
@@ -181,7 +183,9 @@ def _left_out(found: Mapping[str, str], mapping: ColumnMap) -> frozenset[str]:
     left_out = {name for name in PARTS if _top(found.get(name, name)) == _top(prompt)}
     if "prompt" in mapping.columns:
         left_out |= {"context"} if fold(prompt) in ("instruction", *QUESTIONS) else {"context", "input"}
-    return frozenset(left_out - mapping.columns.keys())
+    return frozenset(
+        left_out - mapping.columns.keys() - ({"context"} if fold(prompt) == "context" else set())
+    )
 
 
 def _winners(found: Mapping[str, str], names: Names, mapping: ColumnMap, numbered: bool) -> Winners:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tiebreak.votes.formats.dialog import RowError, Turns, clean, decode, dialog, is_messages, is_question
+from tiebreak.votes.formats.prompts import whole_conversation
 
 Record = Mapping[str, Any]
 _OWN = frozenset(("session", "tags", "p_a", "p_b", "p_tie"))
@@ -36,7 +37,7 @@ def _conversation(record: Record, what: str) -> Side:
     cell = decode(record[what], what) if isinstance(record[what], str) else record[what]
     if not is_messages(cell):
         raise RowError(f"{what} is not a list of messages")
-    return dialog(cell, what)
+    return dialog(whole_conversation({"system": record.get("system")}, cell), what)
 
 
 def _with_earlier_turns(full: Any, a: Side, b: Side) -> tuple[Side, Side]:

@@ -14,6 +14,7 @@ Messages = list[dict[str, Any]]
 
 PARTS = ("input", "system", "context", "history")
 """The columns with parts of a prompt."""
+_TO_LEAVE_OUT = "(to leave it out: --map 'prompt=COLUMN')"
 
 
 def prompt_of(record: Record, encoded: bool) -> Any:
@@ -26,26 +27,40 @@ def prompt_of(record: Record, encoded: bool) -> Any:
     if prompt is None or not before:
         return prompt
     if is_messages(prompt):
-        return [*before, *prompt]
+        return joined(before, prompt)
     first, *later = turns(prompt, "prompt", encoded) or [None]
     if not later:
         return [*before, {"role": "user", "content": first}]
-    if any(message.get("role") != "system" for message in before):
+    texts = [message.get("content") if message.get("role") == "system" else None for message in before]
+    if not all(isinstance(text, str) for text in texts):
         raise RowError("earlier turns, in history or context, beside a prompt of several turns")
-    return ["\n\n".join(filter(None, (*(message["content"] for message in before), first))), *later]
+    return ["\n\n".join(filter(None, (*texts, first))), *later]
 
 
 def whole_conversation(record: Record, messages: Messages) -> Messages:
-    """A conversation that begins with a question, behind what the record has of earlier turns beside it."""
-    has_system = messages[0].get("role") == "system"
-    before = earlier({**record, "system": None} if has_system else record, None)
-    return messages if messages[: len(before)] == before else [*before, *messages]
+    """A conversation that begins with a question, behind the earlier messages and the prompt that the record has besides.
+
+    Messages that both hold are taken once. A prompt that is text is taken to be among the questions. Raises RowError.
+    """
+    if messages[0].get("role") == "system":
+        record = {**record, "system": None}
+    texts = "\n".join(str(message.get("content")) for message in messages)
+    prompt: Any = record.get("prompt")
+    whole = joined(prompt, messages) if is_messages(prompt) else messages
+    return joined(earlier(record, texts), whole)
+
+
+def joined(before: Messages, messages: Messages) -> Messages:
+    """Messages behind others, without repeating those with which the ones end and the others begin, or that they all hold."""
+    shared = next((n for n in range(len(before), 0, -1) if before[-n:] == messages[:n]), 0)
+    if not shared and all(message in messages for message in before):
+        return messages
+    return [*before[: len(before) - shared], *messages]
 
 
 def earlier(record: Record, prompt: Any) -> Messages:
     """The messages before a prompt, without those that it holds itself. Raises RowError."""
-    system = _text(record, "system")
-    return [*_system(system), *_context(record, prompt), *_history(record)]
+    return [*_system(record.get("system")), *_context(record, prompt), *_history(record)]
 
 
 def _with_input(record: Record, encoded: bool) -> Any:
@@ -55,32 +70,30 @@ def _with_input(record: Record, encoded: bool) -> Any:
     more = record.get("input")
     if prompt is None or more in (None, "", prompt):
         return prompt
+    if not isinstance(more, str):
+        raise RowError(f"input is no text {_TO_LEAVE_OUT}", f"{more!r:.40}")
     if not isinstance(prompt, str) or encoded:
-        raise RowError("input beside a prompt of turns or messages")
-    more = _text(record, "input")
+        raise RowError(f"input beside a prompt of turns or messages {_TO_LEAVE_OUT}")
     return prompt if more in prompt and "prompt" in record else f"{prompt}\n{more}"
 
 
-def _system(text: str) -> Messages:
+def _system(text: Any) -> Messages:
+    if not isinstance(text or "", str):
+        raise RowError("system is no text", f"{text!r:.40}")
     return [{"role": "system", "content": text}] if text else []
-
-
-def _text(record: Record, column: str) -> str:
-    """A column's text, empty if it has none. Raises RowError if it is something else."""
-    if not isinstance(value := record.get(column) or "", str):
-        raise RowError(f"{column} is no text", f"{value!r:.40}")
-    return value
 
 
 def _context(record: Record, prompt: Any) -> Messages:
     """The context as messages: text is like a system message, before the first question."""
     context = record.get("context") or []
+    if context == prompt:
+        return []
     if isinstance(context, str):
         context = _decoded(context)
     if isinstance(context, str):
         return [] if isinstance(prompt, str) and context in prompt else _system(context)
     if context != [] and not is_messages(context):
-        raise RowError("context is neither text nor messages (to leave it out: --map 'prompt=COLUMN')")
+        raise RowError(f"context is neither text nor messages {_TO_LEAVE_OUT}")
     asked_last = context and is_question(context[-1]) and context[-1].get("content") == prompt
     return list(context[:-1] if asked_last else context)
 
@@ -93,7 +106,7 @@ def _decoded(text: str) -> Any:
         found = decode(text, "context")
     except RowError:
         return text
-    return found if is_messages(found) else text
+    return found if found == [] or is_messages(found) else text
 
 
 def _history(record: Record) -> Messages:

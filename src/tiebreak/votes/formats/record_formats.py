@@ -27,10 +27,10 @@ from tiebreak.votes.formats.dialog import (
     transcript,
     turns,
 )
-from tiebreak.votes.formats.labels import Probabilities, is_labelled, label, label_of_scores, number
+from tiebreak.votes.formats.labels import TIE, Probabilities, is_labelled, label, label_of_scores, number
 from tiebreak.votes.formats.mapping import NO_MAP, ColumnMap, ColumnNames, Fields, fields_of, value_at
 from tiebreak.votes.formats.named_datasets import TAGS, arena_sides, session_column, swift_preference, tags
-from tiebreak.votes.formats.prompts import PARTS, prompt_of, whole_conversation
+from tiebreak.votes.formats.prompts import PARTS, joined, prompt_of, whole_conversation
 
 Record = Mapping[str, Any]
 
@@ -94,7 +94,7 @@ class RecordFormat:
         names -= {"instruction"} if "prompt" in fields.has() else set()
         read = {fields.columns.get(name, name) for name in names - fields.left_out}
         read |= {*fields.names.annotators} if options.labelled and self.has_labels else set()
-        return sorted({*columns} - read - {column.partition(".")[0] for column in fields.columns.values()})
+        return sorted({*columns} - read - {column.partition(".")[0] for column in read})
 
     def votes(self, record: Record, options: ReadOptions) -> list[Vote]:
         """The votes in a record: one, or several for scored completions. Raises RowError."""
@@ -180,7 +180,8 @@ def _side(prompt: Any, answer: Any, what: str, options: ReadOptions) -> tuple[Tu
     """The questions and answers of one side, where each may be text, a list of turns, or messages."""
     if is_messages(prompt):
         answers = [] if answer is None else answer if is_messages(answer) else [_as_answer(answer)]
-        return dialog([*prompt, *answers], what)
+        is_whole = bool(answers) and is_question(answers[0])
+        return dialog(joined(prompt, answers) if is_whole else [*prompt, *answers], what)
     questions = turns(prompt, "prompt", options.encoded)
     if answer is None or answer == "":
         return questions, [None] * len(questions)
@@ -234,9 +235,14 @@ def _preferred(record: Record, what: str, options: ReadOptions) -> tuple[Turns, 
     return dialog([*before, *cell], what)
 
 
+_CHOSEN_SCORES = ("score_chosen", "chosen-rating", "chosen_score", "chosen_rating", "rating_chosen")
+_REJECTED_SCORES = tuple(name.replace("chosen", "rejected") for name in _CHOSEN_SCORES)
+
+
 def _chosen_label(record: Record) -> Probabilities:
-    first = _first(record, "score_chosen", "chosen-rating", "chosen_score")
-    second = _first(record, "score_rejected", "rejected-rating", "rejected_score")
+    if record.get("status") == "tie" and "rating" in record:  # argilla/distilabel-intel-orca-dpo-pairs
+        return TIE
+    first, second = _first(record, *_CHOSEN_SCORES), _first(record, *_REJECTED_SCORES)
     if first is None or second is None:
         return 1.0, 0.0, 0.0
     chosen, rejected = number(first, "score"), number(second, "score")
@@ -286,15 +292,17 @@ def _score(completion: Record) -> float:
 
 _MODELS = ("model_a", "model_b")
 _LABELS = ("winner", "winner_model_a", "winner_model_b", "winner_tie", "p_a", "p_b", "p_tie")
-_SCORES = (
-    "chosen-rating",
-    "rejected-rating",
-    "score_chosen",
-    "score_rejected",
-    "chosen_score",
-    "rejected_score",
+_PREFERRED = (
+    *PARTS,
+    *_CHOSEN_SCORES,
+    *_REJECTED_SCORES,
+    "status",
+    "rating",
+    "chosen_model",
+    "rejected_model",
+    "chosen-model",
+    "rejected-model",
 )
-_PREFERRED = (*PARTS, *_SCORES, "chosen_model", "rejected_model", "chosen-model", "rejected-model")
 _ABOUT = ("id", "question_id", "weight", "evaluation_session_id", "session", "tags", *TAGS)
 """The columns that all formats take."""
 
@@ -309,7 +317,7 @@ RECORD_FORMATS = (
         ("conversation_a", "conversation_b"),
         "conversation_a",
         _arena,
-        (*_MODELS, *_LABELS, "turn", "judge", "full_conversation"),
+        ("system", *_MODELS, *_LABELS, "turn", "judge", "full_conversation"),
         has_labels=True,
     ),
     RecordFormat(
