@@ -74,7 +74,8 @@ def _with_input(record: Record, encoded: bool) -> Any:
         raise RowError(f"input is no text {_TO_LEAVE_OUT}", f"{more!r:.40}")
     if not isinstance(prompt, str) or encoded:
         raise RowError(f"input beside a prompt of turns or messages {_TO_LEAVE_OUT}")
-    return prompt if more in prompt and "prompt" in record else f"{prompt}\n{more}"
+    is_held = record.get("prompt") is not None and more in prompt  # an instruction never holds it
+    return prompt if is_held else f"{prompt}\n{more}"
 
 
 def _system(text: Any) -> Messages:
