@@ -203,6 +203,21 @@ def test_mt_bench_is_read_up_to_the_turn_of_the_vote(tmp_path: Path) -> None:
     assert [vote["p"] for vote in (first, second, again)] == [A, B, TIE]
 
 
+@pytest.mark.parametrize("turn", ["1", 1.0])
+def test_a_turn_of_mt_bench_may_be_written_as_text_or_fraction(tmp_path: Path, turn: Any) -> None:
+    conversation = [user("p"), bot("x"), user("q"), bot("y")]
+    row = {
+        "conversation_a": conversation,
+        "conversation_b": conversation,
+        "winner": "a",
+        "judge": "j",
+        "turn": turn,
+    }
+    assert read(tmp_path / "f.json", [row])[0]["prompt"] == ["p"]
+    (tmp_path / "f.json").write_text(json.dumps([row | {"turn": "first"}]))
+    assert readers.read_all([tmp_path / "f.json"])[1]["kind"].to_pylist() == ["turn is not a number"]
+
+
 def arena_turn(n: int) -> Row:
     return {
         "user": user(parts(f"q{n}")),

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tiebreak.votes.formats.dialog import RowError, Turns, clean, decode, dialog, is_messages, is_question
+from tiebreak.votes.formats.labels import number
 from tiebreak.votes.formats.prompts import whole_conversation
 
 Record = Mapping[str, Any]
@@ -27,9 +28,10 @@ def arena_sides(record: Record) -> tuple[Side, Side]:
     """Both sides of a vote on conversations, each with its earlier turns, up to the turn that was voted on. Raises RowError."""
     a, b = (_conversation(record, f"conversation_{side}") for side in "ab")
     a, b = _with_earlier_turns(record.get("full_conversation"), a, b)
-    turn = record.get("turn")
-    if isinstance(turn, int) and turn > 0 and "judge" in record:
-        a, b = ((questions[:turn], answers[:turn]) for questions, answers in (a, b))
+    if "judge" in record and record.get("turn") not in (None, ""):
+        turn = int(number(record["turn"], "turn"))  # a text in CSV
+        if turn > 0:
+            a, b = ((questions[:turn], answers[:turn]) for questions, answers in (a, b))
     return a, b
 
 
