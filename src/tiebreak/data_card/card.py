@@ -45,7 +45,8 @@ _QUANTILES = {"median": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
 class File:
     """One file with its counts of records, votes and rejects.
 
-    name: the file's name throughout the card. not_read: columns that no vote is made of. labels: the votes of each label, where a soft label counts in parts.
+    name: the file's name throughout the card. labels: the votes of each label, where a soft label counts in parts.
+    not_read: columns that no vote is made of.
     """
 
     role: str
