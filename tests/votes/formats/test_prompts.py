@@ -7,7 +7,8 @@ import pytest
 
 from tiebreak.votes.formats.dialog import RowError
 from tiebreak.votes.formats.prompts import joined
-from tiebreak.votes.formats.record_formats import Vote, detect_format
+from tiebreak.votes.formats.record_formats import detect_format
+from tiebreak.votes.formats.vote import Vote
 
 Row = dict[str, Any]
 SIDES = {"response_a": "x", "response_b": "y", "winner": "a"}

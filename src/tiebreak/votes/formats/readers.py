@@ -24,11 +24,10 @@ from tiebreak.votes.formats.record_formats import (
     RECORD_FORMATS,
     ReadOptions,
     RecordFormat,
-    Vote,
-    content_id,
     detect_format,
 )
 from tiebreak.votes.formats.rows import TRUNCATED, Record, Row
+from tiebreak.votes.formats.vote import Vote, content_id
 from tiebreak.votes.schema import SCHEMA
 
 REJECTS_SCHEMA = pa.schema(

@@ -11,15 +11,13 @@ Columns of other names are found by mapping.py and known_names.py; what belongs 
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from hashlib import blake2b
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import Any
 
 from tiebreak.votes.formats import known_names
 from tiebreak.votes.formats.dialog import (
     RowError,
     Turns,
-    clean,
     decode,
     dialog,
     is_messages,
@@ -31,27 +29,9 @@ from tiebreak.votes.formats.labels import TIE, Probabilities, is_labelled, label
 from tiebreak.votes.formats.mapping import NO_MAP, ColumnMap, ColumnNames, Fields, fields_of, value_at
 from tiebreak.votes.formats.named_datasets import TAGS, arena_sides, session_column, swift_preference, tags
 from tiebreak.votes.formats.prompts import PARTS, joined, prompt_of, whole_conversation
+from tiebreak.votes.formats.vote import Vote, digest, id_in, name_of, random_side, require_turns, weight_in
 
 Record = Mapping[str, Any]
-
-
-class Vote(NamedTuple):
-    """One vote, or an unlabelled pair (p is None). An id of None is to be made, a weight of None is 1.
-
-    question_id: of the question, which several votes may share. session: votes with the same one belong together.
-    """
-
-    id: str | None
-    prompt: Turns
-    response_a: Turns
-    response_b: Turns
-    model_a: str | None
-    model_b: str | None
-    p: Probabilities | None
-    weight: float | None = None
-    question_id: str | None = None
-    session: str | None = None
-    tags: list[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -104,14 +84,14 @@ class RecordFormat:
         record = options.fields.apply(record, options.labelled and self.has_labels)
         if missing := set(self.needs) - record.keys():
             raise RowError("missing columns", ", ".join(sorted(missing)))
-        weight, question_id = _weight(record), _id(record, "question_id")
-        together, about = _id(record, session_column(record)), tags(record)
+        weight, question_id = weight_in(record), id_in(record, "question_id")
+        together, about = id_in(record, session_column(record)), tags(record)
         votes = [
             vote._replace(weight=weight, question_id=question_id, session=together, tags=about)
             for vote in self.convert(record, options)
         ]
         for vote in votes:
-            _check_turns(vote)
+            require_turns(vote)
         return votes
 
 
@@ -166,12 +146,12 @@ def _vote(
     record: Record, side_a: tuple[Turns, Turns], side_b: tuple[Turns, Turns], options: ReadOptions
 ) -> Vote:
     return Vote(
-        _id(record, "id"),
+        id_in(record, "id"),
         _require_same(side_a[0], side_b[0]),
         side_a[1],
         side_b[1],
-        _name(record.get("model_a")),
-        _name(record.get("model_b")),
+        name_of(record.get("model_a")),
+        name_of(record.get("model_b")),
         label(record) if options.labelled else None,
     )
 
@@ -202,12 +182,12 @@ def _chosen(record: Record, options: ReadOptions) -> Iterator[Vote]:
     questions, chosen = _preferred(record, "chosen", options)
     others, rejected = _preferred(record, "rejected", options)
     vote = Vote(
-        _id(record, "id"),
+        id_in(record, "id"),
         _require_same(questions, others),
         chosen,
         rejected,
-        _name(_first(record, "chosen_model", "chosen-model")),
-        _name(_first(record, "rejected_model", "rejected-model")),
+        name_of(_first(record, "chosen_model", "chosen-model")),
+        name_of(_first(record, "rejected_model", "rejected-model")),
         _chosen_label(record) if options.labelled else None,
     )
     yield random_side(vote) if options.random_sides else vote
@@ -266,7 +246,7 @@ def _ultrafeedback(record: Record, options: ReadOptions) -> Iterator[Vote]:
     scores = [_score(completion) for completion in completions] if options.labelled else []
     pairs = list(combinations(range(len(completions)), 2))
     if options.pairs_per_prompt is not None:
-        pairs = sorted(pairs, key=lambda pair: _digest(repr((prompt, pair))))[: options.pairs_per_prompt]
+        pairs = sorted(pairs, key=lambda pair: digest(repr((prompt, pair))))[: options.pairs_per_prompt]
     for first, second in pairs:
         yield random_side(
             Vote(
@@ -274,8 +254,8 @@ def _ultrafeedback(record: Record, options: ReadOptions) -> Iterator[Vote]:
                 prompt,
                 answers[first],
                 answers[second],
-                _name(completions[first].get("model")),
-                _name(completions[second].get("model")),
+                name_of(completions[first].get("model")),
+                name_of(completions[second].get("model")),
                 label_of_scores(scores[first], scores[second]) if options.labelled else None,
             )
         )
@@ -328,7 +308,6 @@ RECORD_FORMATS = (
     COMPLETIONS,
 )
 
-_MOST_WEIGHT = 1e6
 COLUMNS = ColumnNames(
     known_names.KNOWN.union(_ABOUT, *(found.needs + found.reads for found in RECORD_FORMATS))
 )
@@ -337,72 +316,12 @@ COLUMNS = ColumnNames(
 # --- helpers
 
 
-def _check_turns(vote: Vote) -> None:
-    counts = len(vote.prompt), len(vote.response_a), len(vote.response_b)
-    if not vote.prompt or all(turn is None for turn in vote.prompt):
-        raise RowError("the prompt is empty")
-    if len(set(counts)) > 1:
-        raise RowError("turn counts differ", "prompt {}, response_a {}, response_b {}".format(*counts))
-
-
 def _require_same(questions_a: Turns, questions_b: Turns) -> Turns:
     if questions_a != questions_b:
         raise RowError("the two conversations ask different questions")
     return questions_a
 
 
-def _id(record: Record, column: str) -> str | None:
-    value = record.get(column)
-    if value in (None, ""):
-        return None
-    return clean(str(_whole(value) if isinstance(value, float) else value))
-
-
-def _whole(value: float) -> int:
-    """An id that was read as a number. Raises RowError for one that a float cannot hold exactly."""
-    if not value.is_integer() or abs(value) >= 2**53:
-        raise RowError(
-            "id is not a whole number below 2^53 and may have been rounded; make it text", f"{value!r}"
-        )
-    return int(value)
-
-
-def _weight(record: Record) -> float | None:
-    if record.get("weight") in (None, ""):
-        return None
-    weight = number(record["weight"], "weight")
-    if not 0 <= weight <= _MOST_WEIGHT:
-        raise RowError(f"weight is not between 0 and {_MOST_WEIGHT:g}", f"{weight:g}")
-    return weight
-
-
 def _first(record: Record, *columns: str) -> Any:
     """The value of the first of some columns that has one."""
     return next((record[column] for column in columns if record.get(column) is not None), None)
-
-
-def _name(value: Any) -> str | None:
-    return clean(value) if isinstance(value, str) and value else None
-
-
-def _digest(text: str) -> str:
-    return blake2b(text.encode("utf-8", "replace"), digest_size=10).hexdigest()
-
-
-def content_id(vote: Vote) -> str:
-    """An id made of the texts, so that it does not depend on the position of the row."""
-    return _digest(repr((vote.prompt, vote.response_a, vote.response_b)))
-
-
-def random_side(vote: Vote) -> Vote:
-    """A preference with its winner on a side drawn by a hash of the texts, so that A does not always win."""
-    if int(content_id(vote), 16) % 2 == 0:
-        return vote
-    p = vote.p and (vote.p[1], vote.p[0], vote.p[2])
-    return vote._replace(
-        response_a=vote.response_b,
-        response_b=vote.response_a,
-        model_a=vote.model_b,
-        model_b=vote.model_a,
-        p=p,
-    )
