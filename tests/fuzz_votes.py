@@ -57,7 +57,8 @@ def session(n: int) -> Row:
 
 
 def numbered(n: int) -> Row:
-    return {"question": f"why {n}?", "output_1": "a; b", "output_2": "naïve", "preference": 1.25}
+    models = {"generator_1": "old", "generator_2": "new"}
+    return {"question": f"why {n}?", "output_1": "a; b", "output_2": "naïve", "preference": 1.25, **models}
 
 
 def preference(n: int) -> Row:

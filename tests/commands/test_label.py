@@ -24,6 +24,7 @@ from tiebreak.hashes import file_digest
 from tiebreak.judge import package
 from tiebreak.judge.judge import Judge
 from tiebreak.stats.davidson import Strengths
+from tiebreak.votes.formats.mapping import parse
 
 pytestmark = pytest.mark.slow
 
@@ -83,6 +84,20 @@ def test_chosen_is_the_better_whichever_side_it_was_on(model: Path, tmp_path: Pa
         better, worse = ("a", "b") if gap > 0 else ("b", "a")
         assert (row["chosen"][0], row["rejected"][0]) == (better, worse)
         assert row["margin"] == pytest.approx(abs(gap), rel=0.03, abs=0.01)
+
+
+@pytest.mark.usefixtures("known")
+def test_columns_of_other_names(model: Path, tmp_path: Path) -> None:
+    def made(given: list[dict[str, Any]], columns: str) -> list[dict[str, Any]]:
+        judging = Judging(model, device="cpu", mapping=parse([columns] if columns else [], []))
+        output = tmp_path / "out.jsonl"
+        label(Files([write(tmp_path / "in.jsonl", given)], output), judging, Rules())
+        return read(output)
+
+    pairs = [{"q": row["prompt"], "one": row["response_a"], "two": row["response_b"]} for row in PAIRS]
+    several = [{"q": row["prompt"], "of": {"all": row["responses"]}} for row in CANDIDATES]
+    assert made(pairs, "prompt=q,response_a=one,response_b=two") == made(PAIRS, "")
+    assert made(several, "prompt=q,responses=of.all") == made(CANDIDATES, "")
 
 
 @pytest.mark.usefixtures("known")

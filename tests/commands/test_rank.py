@@ -102,6 +102,26 @@ def test_responses_of_every_kind(model: Path, tmp_path: Path, column: str) -> No
         np.testing.assert_allclose(scores, [scores[0]] * len(scores), atol=1e-5)
 
 
+def test_columns_of_other_names(
+    model: Path, tmp_path: Path, tiebreak: Callable[..., tuple[int, str, str]]
+) -> None:
+    given = [
+        {"ask": f"Q{n}?", "about": f"Text {n}.", "texts": {"all": ["one", "another one"]}} for n in range(3)
+    ]
+    source, output = write(tmp_path / "in.jsonl", given), tmp_path / "out.jsonl"
+    columns = "prompt=ask,context=about,responses=texts.all"
+    assert tiebreak("rank", model, source, "-o", output, "--map", columns)[0] == 0
+    judge = library.load(model, device="cpu")
+    for row, own in zip(read(output), given, strict=True):
+        assert {name: row[name] for name in own} == own
+        expected = judge.rank(f"{own['about']}\n\n{own['ask']}", ["one", "another one"])
+        np.testing.assert_allclose(row["scores"], expected.scores, atol=1e-5)
+    code, _, err = tiebreak("rank", model, source, "-o", output, "--map", "prompt=ask,responses=text")
+    assert code == 2
+    assert "no column 'text' in" in err
+    assert "did you mean 'texts'" in err
+
+
 def test_turns_before_are_kept(model: Path, tmp_path: Path) -> None:
     prompt = [
         {"role": "user", "content": "Hello?"},

@@ -57,6 +57,18 @@ def test_counts_of_a_small_set(tmp_path):
     json.dumps(card.as_dict(), allow_nan=False)
 
 
+def test_columns_that_are_not_read_are_listed(tmp_path):
+    path = write(tmp_path / "votes", [vote(n, passage=f"text {n}", meta={"x": 1}) for n in range(4)])
+    card = build_card({"votes": [path]})
+    assert card.files[0].not_read == ["meta", "passage"]
+    assert {s.title: s.rows for s in view.sections(card)}["Columns that are not read"] == [
+        ("votes", "meta, passage")
+    ]
+    assert "meta, passage" in view.html(card)
+    card = build_card({"votes": [write(path, [vote(n) for n in range(4)])]})
+    assert "Columns that are not read" not in view.html(card)
+
+
 def test_repeated_pairs_count_once_in_either_order(tmp_path):
     turned = {"response_a": "y" * 80, "response_b": "x" * 40}
     votes = [vote(1), vote(1, "model_b", **turned), vote(1), vote(1, "model_b"), vote(2), vote(2), vote(3)]

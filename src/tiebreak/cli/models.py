@@ -187,6 +187,7 @@ def rank(
     ],
     pairs: Pairs = None,
     strict: Strict = False,
+    map_: Columns = None,
     device: Device = None,
     precision: Precision = "auto",
     set_: Sets = None,
@@ -202,7 +203,7 @@ def rank(
     from tiebreak.commands.rank import Judging
     from tiebreak.commands.rank import rank as ranked
 
-    judging = Judging(_model(where, set_), pairs, device, precision)
+    judging = Judging(_model(where, set_), pairs, device, precision, mapping=parse(map_ or (), ()))
     stop = Stop().install()
     outcome = ranked(Files(where[1:], output, strict=strict), judging, stop)
     if not outcome.finished:
@@ -242,6 +243,7 @@ def label(
     ] = 1,
     pairs: Pairs = None,
     strict: Strict = False,
+    map_: Columns = None,
     device: Device = None,
     precision: Precision = "auto",
     set_: Sets = None,
@@ -257,7 +259,7 @@ def label(
     from tiebreak.commands.pieces import Files
     from tiebreak.commands.rank import Judging
 
-    judging = Judging(_model(where, set_), pairs, device, precision)
+    judging = Judging(_model(where, set_), pairs, device, precision, mapping=parse(map_ or (), ()))
     rules = Rules(format_, min_margin, keep_ties, pairs_per_prompt)
     outcome = labelled(Files(where[1:], output, strict=strict), judging, rules, Stop().install())
     count = outcome.counts.get

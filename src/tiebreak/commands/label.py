@@ -25,6 +25,7 @@ from tiebreak.commands.rank import Judging, pairs_of
 from tiebreak.errors import TiebreakError
 from tiebreak.output import write_atomically
 from tiebreak.votes.formats.candidates import Candidates, CandidatesFile, is_candidates
+from tiebreak.votes.formats.mapping import ColumnMap
 from tiebreak.votes.formats.pairs import Pair, PairFile
 from tiebreak.votes.formats.record_formats import COMPLETIONS, detect_format
 
@@ -109,7 +110,7 @@ class _Labels(pieces.Work[Item]):
     def items(self, files: Iterable[Path]) -> Iterator[Item]:
         for path in files:
             item: Item
-            for item in _open(path):
+            for item in _open(path, self._judging.mapping):
                 self._conversational |= len(_prompt(item)) > 1
                 yield item
 
@@ -169,14 +170,16 @@ def provenance_of(output: Path) -> Path:
     return output.with_name(f"{output.name}.provenance")
 
 
-def _open(path: Path) -> PairFile | CandidatesFile:
+def _open(path: Path, mapping: ColumnMap) -> PairFile | CandidatesFile:
     """A file of pairs, or of candidates. Raises TiebreakError for one that is neither."""
     rows, enough = pieces.records(path), pieces.enough(path)
     sample = list(islice(rows, enough))
     records = [record for _, record in sample if isinstance(record, dict)]
-    found = detect_format(records, labelled=False)
-    of_candidates = (found is None or found[0] is COMPLETIONS) and any(map(is_candidates, records))
-    return (CandidatesFile if of_candidates else PairFile)(path, chain(sample, rows), enough)
+    found = detect_format(records, labelled=False, mapping=mapping)
+    of_candidates = (found is None or found[0] is COMPLETIONS) and any(
+        is_candidates(record, mapping) for record in records
+    )
+    return (CandidatesFile if of_candidates else PairFile)(path, chain(sample, rows), enough, mapping)
 
 
 def _prompt(item: Item) -> Sequence[str | None]:

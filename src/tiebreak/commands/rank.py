@@ -16,6 +16,7 @@ from tiebreak.commands.output_rows import ERROR, own_columns, own_types
 from tiebreak.commands.pieces import Compute, Files, Outcome
 from tiebreak.hashes import file_digest
 from tiebreak.votes.formats.candidates import Candidates, CandidatesFile
+from tiebreak.votes.formats.mapping import NO_MAP, ColumnMap
 
 if TYPE_CHECKING:
     from tiebreak.judge.judge import Judge
@@ -34,13 +35,16 @@ ADDED = (*SCHEMA.names, ERROR)
 
 @dataclass(frozen=True)
 class Judging:
-    """By which model responses are ranked. pairs: how many to judge of a prompt, the default if None."""
+    """By which model responses are ranked. pairs: how many to judge of a prompt, the default if None. mapping: of the inputs'
+    columns.
+    """
 
     model: Path
     pairs: int | None = None
     device: str | None = None
     precision: str = "auto"
     score_tokens: int = 16384
+    mapping: ColumnMap = NO_MAP
 
     def depends_on(self) -> dict[str, Any]:
         """What the rankings depend on. Raises TiebreakError for a folder that is no model."""
@@ -50,6 +54,7 @@ class Judging:
         return {
             "the model": file_digest(self.model / package.NAME),
             "the pairs of a prompt": self.pairs,
+            "the mapping": self.mapping.as_rows(),
             "the precision": self.precision,
         }
 
@@ -98,7 +103,10 @@ class _Ranks(pieces.Work[Candidates]):
         return pairs_of(item, self._judging)
 
     def items(self, files: Iterable[Path]) -> Iterator[Candidates]:
-        found = (CandidatesFile(path, pieces.records(path), pieces.enough(path)) for path in files)
+        found = (
+            CandidatesFile(path, pieces.records(path), pieces.enough(path), self._judging.mapping)
+            for path in files
+        )
         return chain.from_iterable(found)
 
     def load(self, number: int) -> Compute[Candidates]:

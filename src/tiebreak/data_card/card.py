@@ -47,6 +47,7 @@ class File:
 
     name: the file's name throughout the card. labels: the votes of each label, where a soft label counts in parts.
     weightless: votes of the weight 0.
+    not_read: columns that no vote is made of.
     """
 
     role: str
@@ -55,6 +56,7 @@ class File:
     votes: int
     labels: dict[str, float]
     rejects: dict[str, int]
+    not_read: list[str]
     distinct_prompts: int
     weightless: int = 0
 
@@ -186,7 +188,9 @@ class _Reader:
                 self.features.append(VoteFeatures.from_batch(batch.votes, tokens, self.models))
             yield batch.votes
         labels = sample_size.label_sums(facts.p for facts in self.features[known:])
-        self.files[name] = File(role, name, records, votes, labels, dict(kinds.most_common()), 0, weightless)
+        not_read = readers.columns_not_read(path, role, self.mapping)
+        rejects = dict(kinds.most_common())
+        self.files[name] = File(role, name, records, votes, labels, rejects, not_read, 0, weightless)
 
     def _token_counts(self, batch: pa.RecordBatch) -> NDArray[np.int64]:
         """The token counts (n, 3) of a batch; adds its votes that are alike when cut."""

@@ -117,6 +117,10 @@ def sections(card: Card) -> Iterator[Section]:
     rejects = [(f.name, kind, f"{n:,}") for f in card.files for kind, n in f.rejects.items()]
     if rejects:
         yield Section("Rejected records", ("file", "reason", "records"), rejects)
+    not_read = [(f.name, ", ".join(f.not_read)) for f in card.files if f.not_read]
+    if not_read:
+        note = "Prompts that differ only there are one prompt. What belongs to it: --map 'context=COLUMN'."
+        yield Section("Columns that are not read", ("file", "columns"), not_read, note, last_is_text=True)
     if card.labelled:
         yield from _labels(card)
     yield from _texts(card)

@@ -20,7 +20,7 @@ from tiebreak.stats.pair_schedule import Pair, PairSchedule, budget_of
 from tiebreak.votes.formats.candidates import Candidates
 from tiebreak.votes.formats.dialog import Turns
 from tiebreak.votes.formats.readers import record_batch
-from tiebreak.votes.formats.record_formats import Vote
+from tiebreak.votes.formats.vote import Vote
 
 Predict = Callable[[pa.Table, Callable[[float], None]], Floats]
 """Probabilities (P, 3) of a table in votes.schema.SCHEMA; the other argument is told which share is done."""

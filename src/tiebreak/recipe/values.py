@@ -81,7 +81,19 @@ Role = Literal["votes", "extra", "preferences", "unlabelled", "test"]
 ROLES: tuple[Role, ...] = get_args(Role)
 """The roles of files of votes and pairs, in order."""
 MAPPED_FIELDS = (
-    *("prompt", "system", "history", "input", "response_a", "response_b", "winner", "p_a", "p_b", "p_tie"),
+    *(
+        "prompt",
+        "system",
+        "context",
+        "history",
+        "input",
+        "response_a",
+        "response_b",
+        "winner",
+        "p_a",
+        "p_b",
+        "p_tie",
+    ),
     *("chosen", "rejected", "conversation_a", "conversation_b", "model_a", "model_b", "id", "question_id"),
     *("evaluation_session_id", "weight", "language"),
 )

@@ -50,6 +50,19 @@ def test_values_are_split_at_the_last_equals_sign() -> None:
     assert not parse([], [])
 
 
+def test_an_option_of_one_pair_may_hold_commas() -> None:
+    mapping = parse(
+        ["prompt=question, as asked", "response_a=x,response_b=y", "winner=w,"], ["first, by far=a"]
+    )
+    assert mapping.columns == {
+        "prompt": "question, as asked",
+        "response_a": "x",
+        "response_b": "y",
+        "winner": "w,",
+    }
+    assert mapping.values == {"first, by far": "a"}
+
+
 @pytest.mark.parametrize(
     ("columns", "values", "why"),
     [
@@ -238,6 +251,91 @@ def test_the_input_beside_a_question_is_part_of_the_prompt(tmp_path: Path) -> No
     ]
     votes = read(tmp_path / "f.json", renamed, parse(["prompt=task,input=text"], []))
     assert [vote["prompt"] for vote in votes] == [["Sum up.\nu"], ["Sum up.\nv"]]
+
+
+def test_a_context_beside_the_prompt_is_read_unless_a_prompt_is_mapped(tmp_path: Path) -> None:
+    rows = [
+        {"Context": f"passage {n}", "question": "Why?", "output_1": "x", "output_2": "y", "label": "A"}
+        for n in range(2)
+    ]
+    for name in ("f.json", "f.parquet", "f.csv"):
+        votes = read(tmp_path / name, rows)
+        assert [vote["prompt"] for vote in votes] == [["passage 0\n\nWhy?"], ["passage 1\n\nWhy?"]]
+    votes = read(tmp_path / "f.json", rows, parse(["prompt=question"], []))
+    assert [vote["prompt"] for vote in votes] == [["Why?"]] * 2
+    votes = read(tmp_path / "f.json", rows, parse(["prompt=question,context=Context"], []))
+    assert [vote["prompt"] for vote in votes] == [["passage 0\n\nWhy?"], ["passage 1\n\nWhy?"]]
+
+
+def test_a_context_and_an_input_take_a_mapping(tmp_path: Path) -> None:
+    row = {"context": "c", "input": "i", "response_a": "x", "response_b": "y", "winner": "a"}
+    with pytest.raises(TiebreakError, match="prompt may be context or input: --map 'prompt=context'"):
+        read(tmp_path / "f.json", [row])
+    assert read(tmp_path / "f.json", [row], parse(["prompt=input"], []))[0]["prompt"] == ["i"]
+    assert read(tmp_path / "f.json", [row], parse(["prompt=context"], []))[0]["prompt"] == ["c"]
+    both = parse(["prompt=input,context=context"], [])
+    assert read(tmp_path / "f.json", [row], both)[0]["prompt"] == ["c\n\ni"]
+
+
+@pytest.mark.parametrize("column", ["history", "context", "input", "system"])
+def test_a_part_of_a_prompt_may_be_the_prompt(tmp_path: Path, column: str) -> None:
+    row = {column: "No JSON.", "x": "x", "y": "y", "winner": "b"}  # SHP's history is the post
+    mapping = parse([f"prompt={column},response_a=x,response_b=y"], [])
+    assert read(tmp_path / "f.json", [row], mapping)[0]["prompt"] == ["No JSON."]
+    nested = parse([f"prompt={column}.text,response_a=x,response_b=y"], [])
+    assert read(tmp_path / "f.json", [row | {column: {"text": "p"}}], nested)[0]["prompt"] == ["p"]
+
+
+def test_a_system_prompt_and_the_input_are_part_of_the_prompt(tmp_path: Path) -> None:
+    sides = {"response_a": "x", "response_b": "y", "winner": "a"}
+    row = {"prompt": "Sum up.", "Input": "text", "system_prompt": "Be kind."}
+    assert read(tmp_path / "f.json", [row | sides])[0]["prompt"] == ["Be kind.\n\nSum up.\ntext"]
+    held = {"prompt": "Sum up: text", "input": "text"}
+    assert read(tmp_path / "f.json", [held | sides])[0]["prompt"] == ["Sum up: text"]
+    turns = {"prompt": ["one"], "input": "text"}
+    assert kinds(tmp_path / "f.json", [turns | sides]) == [
+        "input beside a prompt of turns or messages (to leave it out: --map 'prompt=COLUMN')"
+    ]
+    assert read(tmp_path / "f.json", [turns | sides], parse(["prompt=prompt"], []))[0]["prompt"] == ["one"]
+
+
+@pytest.mark.parametrize("more", [{}, {"generator_1": "g"}, {"annotator": "gpt4"}])
+def test_a_preference_that_may_be_of_four_steps_is_refused(tmp_path: Path, more: Row) -> None:
+    rows = [{"instruction": f"{n}", "output_1": "x", "output_2": "y", "preference": n} for n in (1, 2)]
+    assert kinds(tmp_path / "f.json", [row | more for row in rows]) == [
+        f"unknown winner: {n}; valid: a, b, tie (or --values '{n}=tie')" for n in (1, 2)
+    ]
+    votes = read(tmp_path / "f.json", [row | more for row in rows], parse([], ["1=a,2=a,3=b,4=b"]))
+    assert [vote["p"] for vote in votes] == [A, A]
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "why"),
+    [
+        ({"generator_1": "g", "generator_2": "h"}, "preference", "preference is 4, not from 1 to 2 as in alpaca_eval"),
+        ({}, "overall_preference", "overall_preference is 4, not from -3 to 3 as in HelpSteer3"),
+        ({}, "annotator1", "an annotator says 4, not 0, 1 or 2 as in PandaLM"),
+    ],
+)  # fmt: skip
+def test_a_number_off_the_scale_refuses_the_file(tmp_path: Path, row: Row, column: str, why: str) -> None:
+    rows = [{"prompt": "p", "output_1": "x", "output_2": "y", **row, column: n} for n in [1] * 60 + [4]]
+    with pytest.raises(TiebreakError, match=rf"f.json, record 61: {why}; say what all values mean"):
+        kinds(tmp_path / "f.json", rows)
+    votes = read(tmp_path / "f.json", rows, parse([], ["1=a,4=b"]))
+    assert [vote["p"] for vote in votes] == [A] * 60 + [B]
+
+
+def test_columns_that_are_not_read(tmp_path: Path) -> None:
+    row = {
+        "prompt": "p", "instruction": "i", "passage": "x", "Output 1": "x", "output_2": "y", "label": "A",
+        "chosen": "u", "language": "German", "generator_1": "g", "generator_2": "h", "about": {"id": 7},
+    }  # fmt: skip
+    for name in ("f.json", "f.parquet"):
+        path = write(tmp_path / name, [row])
+        assert readers.columns_not_read(path, "votes") == ["about", "chosen", "instruction", "passage"]
+        mapping = parse(["context=passage,id=about.id"], [])
+        assert readers.columns_not_read(path, "votes", mapping) == ["chosen", "instruction"]
+        assert "label" in readers.columns_not_read(path, "test")
 
 
 def test_own_names_come_before_common_ones(tmp_path: Path) -> None:

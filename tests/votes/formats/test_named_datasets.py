@@ -53,6 +53,39 @@ def test_alpaca_eval(tmp_path: Path) -> None:
     assert (votes[0]["model_a"], votes[0]["model_b"]) == ("base", "new")
 
 
+def test_votes_in_our_own_schema_keep_session_and_tags(tmp_path: Path) -> None:
+    vote = {
+        "id": "1", "prompt": ["p"], "response_a": ["x"], "response_b": ["y"], "model_a": None, "model_b": None,
+        "p_a": 1.0, "p_b": 0.0, "p_tie": 0.0, "weight": 2.0, "session": "s", "tags": ["language: German"],
+    }  # fmt: skip
+    for n, name in enumerate(("f.json", "f.parquet")):
+        (again,) = read(tmp_path / name, [vote])
+        assert (again["session"], again["tags"], again["weight"]) == ("s", ["language: German"], 2.0)
+        (other,) = read(tmp_path / name, [vote | {"session": None, "tags": None}])
+        assert (other["session"], other["tags"]) == (None, None)
+        (foreign,) = read(tmp_path / f"{n}.json", [{key: vote[key] for key in vote if key != "tags"}])
+        assert foreign["session"] is None
+    (text,) = read(tmp_path / "f.json", [vote | {"tags": '["code"]'}])
+    assert text["tags"] == ["code"]
+    with pytest.raises(RowError, match="tags is no list of texts"):
+        tags(vote | {"tags": [1]})
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [
+        {"chosen_rating": 4.0, "rejected_rating": 4.0},  # Tulu 3, OLMo 2
+        {"rating_chosen": 5, "rating_rejected": 5},  # distilabel-capybara
+        {"rating": [5, 5], "status": "tie", "chosen_score": 5},  # distilabel-intel-orca
+    ],
+)
+def test_preferences_that_are_ties(tmp_path: Path, scores: Row) -> None:
+    (vote,) = read(
+        tmp_path / "f.json", [{"prompt": "p", "chosen": "x", "rejected": "y", **scores}], "preferences"
+    )
+    assert vote["p"] == TIE
+
+
 @pytest.mark.parametrize("preference", [0, 3, -1, True])
 def test_preferences_outside_of_alpaca_evals_scale_are_no_labels(tmp_path: Path, preference: Any) -> None:
     path = tmp_path / "annotations.json"
@@ -168,6 +201,21 @@ def test_mt_bench_is_read_up_to_the_turn_of_the_vote(tmp_path: Path) -> None:
     assert (first["prompt"], first["response_a"], first["response_b"]) == (["Write."], ["a1"], ["b1"])
     assert (second["prompt"], second["response_b"]) == (["Write.", "Again."], ["b1", "b2"])
     assert [vote["p"] for vote in (first, second, again)] == [A, B, TIE]
+
+
+@pytest.mark.parametrize("turn", ["1", 1.0])
+def test_a_turn_of_mt_bench_may_be_written_as_text_or_fraction(tmp_path: Path, turn: Any) -> None:
+    conversation = [user("p"), bot("x"), user("q"), bot("y")]
+    row = {
+        "conversation_a": conversation,
+        "conversation_b": conversation,
+        "winner": "a",
+        "judge": "j",
+        "turn": turn,
+    }
+    assert read(tmp_path / "f.json", [row])[0]["prompt"] == ["p"]
+    (tmp_path / "f.json").write_text(json.dumps([row | {"turn": "first"}]))
+    assert readers.read_all([tmp_path / "f.json"])[1]["kind"].to_pylist() == ["turn is not a number"]
 
 
 def arena_turn(n: int) -> Row:

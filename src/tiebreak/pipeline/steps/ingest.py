@@ -11,7 +11,7 @@ from tiebreak.pipeline.step import Step
 from tiebreak.recipe.values import FieldName, LabelName, Role, Share, Slice, ValueText
 from tiebreak.runtime import Runtime
 
-VERSION = 7
+VERSION = 8
 
 
 class Settings(Slice):

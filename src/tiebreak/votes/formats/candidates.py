@@ -1,6 +1,6 @@
 """Prompts with several responses to rank, each beside the record that it comes from, in the order of the file.
 
-A record has `prompt` (a string, turns or messages; or `instruction`, with `input`, `system` and `history` as in files of
+A record has `prompt` (a string, turns or messages; or `instruction` or a question, with what belongs to it as in files of
 pairs) and a list of responses in one of COLUMNS. A response is a string, a list of turns or messages, or a dict with
 `response`, `content` or `text`. In tables of text both may be JSON.
 """
@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 from tiebreak.errors import TiebreakError
 from tiebreak.votes.formats.dialog import RowError, Turns, decode
+from tiebreak.votes.formats.mapping import NO_MAP, ColumnMap, Fields, fields_of, require_columns
+from tiebreak.votes.formats.prompts import PARTS
 from tiebreak.votes.formats.record_formats import PAIR, ReadOptions
 from tiebreak.votes.formats.rows import TRUNCATED, Record, Row, columns_of
 
@@ -21,7 +23,7 @@ MOST = 64
 """Responses of a prompt."""
 RANK = "To rank several responses to a prompt: tiebreak rank MODEL FILE -o OUT"
 _TEXTS = ("response", "content", "text")
-_OF_PROMPT = ("prompt", "instruction", "input", "system", "history")
+_PROMPTS = ("prompt", "instruction")
 
 
 class Candidates(NamedTuple):
@@ -38,28 +40,33 @@ class Candidates(NamedTuple):
         return sum(len(turn or "") for turns in (self.prompt, *self.responses) for turn in turns)
 
 
-def is_candidates(record: Mapping[str, Any]) -> bool:
+def is_candidates(record: Mapping[str, Any], mapping: ColumnMap = NO_MAP) -> bool:
     """True if a record has the columns of a prompt with several responses."""
-    return not {"prompt", "instruction"}.isdisjoint(record) and not set(COLUMNS).isdisjoint(record)
+    fields = fields_of(record.keys(), mapping).has()
+    return not fields.isdisjoint(_PROMPTS) and not fields.isdisjoint(COLUMNS)
 
 
 class CandidatesFile:
     """The candidates of one file, read once or again."""
 
-    def __init__(self, path: Path, rows: Iterator[Row], enough: int) -> None:
+    def __init__(self, path: Path, rows: Iterator[Row], enough: int, mapping: ColumnMap = NO_MAP) -> None:
         sample = list(islice(rows, enough))
         if not sample:
             raise TiebreakError(f"no rows in {path}; needed are prompt and {' or '.join(COLUMNS)}")
         good = [record for _, record in sample if isinstance(record, dict)]
-        if not any(map(is_candidates, good)):
+        columns: set[str] = set().union(*good)
+        if good:
+            require_columns({str(path): columns}, mapping, labelled=False)
+        if not any(is_candidates(record, mapping) for record in good):
             found = (
                 f"the columns {', '.join(good[0])}" if good else f"no row that can be read: {sample[0][1]}"
             )
             raise TiebreakError(
                 f"{path} has {found:.500}. Needed are prompt and a list of responses: "
-                f"{', '.join(COLUMNS[:-1])} or {COLUMNS[-1]}"
+                f"{', '.join(COLUMNS[:-1])} or {COLUMNS[-1]} (columns of other names: --map 'prompt=COLUMN,responses=COLUMN')"
             )
         self.path = path
+        self._fields = fields_of(columns, mapping)
         self._rows = chain(sample, rows)
 
     def __iter__(self) -> Iterator[Candidates]:
@@ -69,13 +76,14 @@ class CandidatesFile:
                     raise TiebreakError(f"{self.path} {record}, at record {row}. Fetch or mend the file")
                 yield Candidates(columns_of(record), [], [], str(record))
             else:
-                yield read_record(record)
+                yield read_record(record, self._fields)
 
 
-def read_record(record: Record) -> Candidates:
-    """The candidates of a record. Those that cannot be read have the reason in `error`."""
+def read_record(record: Record, fields: Fields | None = None) -> Candidates:
+    """The candidates of a record, with the fields of its file. Those that cannot be read have the reason in `error`."""
     try:
-        return Candidates(record, *_prompt_and_responses(record))
+        named = (fields or fields_of(record.keys(), NO_MAP)).apply(record, labelled=False)
+        return Candidates(record, *_prompt_and_responses(named))
     except RowError as error:
         return Candidates(record, [], [], str(error))
 
@@ -92,7 +100,7 @@ def _prompt_and_responses(record: Record) -> tuple[Turns, list[Turns]]:
         raise RowError(f"{column} is no list of responses")
     if not 1 <= len(responses) <= MOST:
         raise RowError(f"not 1 to {MOST} responses", str(len(responses)))
-    prompt = {name: record[name] for name in _OF_PROMPT if name in record}
+    prompt = {name: record[name] for name in (*_PROMPTS, *PARTS) if name in record}
     prompt["prompt"] = _decoded(record.get("prompt"))
     sides = [_side(prompt, response, f"{column}[{n}]") for n, response in enumerate(responses)]
     if any(questions != sides[0][0] for questions, _ in sides):

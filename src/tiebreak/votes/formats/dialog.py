@@ -82,7 +82,7 @@ def dialog(messages: Sequence[Any], what: str) -> tuple[Turns, Turns]:
     for message in messages:
         role, text = _message(message, what)
         if role == "system":
-            system = f"{text}\n\n"
+            system += f"{text}\n\n"
         elif role in _USER and len(questions) == len(answers):
             questions.append(system + text)
             system = ""

@@ -12,12 +12,15 @@ from itertools import product
 from tiebreak.votes.formats.labels import fold, is_labelled
 
 QUESTIONS = ("question", "query")
-PROMPTS = (*QUESTIONS, "context")
+_OTHER_PROMPTS = ("context", "input")
+"""Parts of a prompt, which are the prompt where there is none besides."""
+SYSTEM = "system_prompt"
 WINNERS = ("label", "preference", "overall_preference")
 ANNOTATORS = tuple(f"annotator{n}" for n in range(1, 10))
 _ANSWERS, _MODELS = ("response", "output", "answer", "completion"), ("model", "generator")
 _FIELDS = frozenset(
-    "prompt instruction response_a response_b model_a model_b winner conversation_a conversation_b chosen rejected".split()
+    "prompt instruction input system context history response_a response_b model_a model_b winner conversation_a conversation_b "
+    "chosen rejected".split()
 )
 """Fields whose columns may be written in any case; others, such as id, have exactly their own name."""
 
@@ -25,7 +28,8 @@ KNOWN = frozenset(
     (
         *(f"{stem}{gap}{side}" for stem, gap, side in product(_ANSWERS + _MODELS, ("", "_"), "ab12")),
         *_FIELDS,
-        *PROMPTS,
+        *QUESTIONS,
+        SYSTEM,
         *WINNERS,
         *ANNOTATORS,
     )
@@ -58,10 +62,14 @@ def known_names(columns: Collection[str], mapped: Collection[str] = ()) -> Names
     common: dict[str, str] = {}
     annotators: tuple[str, ...] = ()
     if not has & {"prompt", "instruction"}:
-        found = [name for name in PROMPTS if name in names] or [name for name in ("input",) if name in names]
+        found = [name for name in QUESTIONS if name in names] or [
+            name for name in _OTHER_PROMPTS if name in names
+        ]
         if len(found) == 1:
             common["instruction" if found[0] in QUESTIONS else "prompt"] = names[found[0]]
         unclear += _choice("prompt", [names[name] for name in found])
+    if SYSTEM in names and "system" not in has:
+        common["system"] = names[SYSTEM]
     for fields, stems in ((("response_a", "response_b"), _ANSWERS), (("model_a", "model_b"), _MODELS)):
         if not has & {*fields}:
             pairs = _pairs(names, stems)

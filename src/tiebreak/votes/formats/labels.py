@@ -49,27 +49,36 @@ def value_key(value: Any) -> str:
         return re.sub("_?([<>=]+)_?", r"\1", fold(text.strip().strip("[]")))
 
 
+class OtherScale(ValueError):
+    """A number outside of the scale that a file's columns tell of: its other numbers may mean something else too."""
+
+
+Scale = Callable[[float], Probabilities]
+"""The meaning of numbers. Raises OtherScale for one outside."""
+
+
 @dataclass(frozen=True)
 class Winners:
     """The meaning of the values in a file's column of winners.
 
-    values: labels by `value_key`, which come before the common ones. scale: that of numbers; raises ValueError for a number
-    outside of it.
+    values: labels by `value_key`, which come before the common ones. scale: that of numbers.
     """
 
     values: Mapping[str, Probabilities] = field(default_factory=dict)
-    scale: Callable[[float], Probabilities] | None = None
+    scale: Scale | None = None
 
     def label(self, value: Any) -> Probabilities:
-        """The label of a value. Raises RowError for one that is not known, of a kind of its own if it is short."""
+        """The label of a value. Raises RowError for one that is not known, of a kind of its own if it is short, and
+        OtherScale.
+        """
         if not isinstance(value, str | int | float | Decimal):
             raise RowError("unknown winner; valid: a, b, tie", type(value).__name__)
         key = value_key(value)
         if found := self.values.get(key) or _HARD.get(key):
             return found
         if self.scale is not None and not isinstance(value, bool):
-            with suppress(TypeError, ValueError, OverflowError):
-                return self.scale(float(value))
+            with suppress(RowError):
+                return self.scale(number(value, "winner"))
         if len(key) > _LONGEST_NAMED or "." in key:  # as many kinds as rows, else
             raise RowError("unknown winner; valid: a, b, tie", f"{value!r:.40}")
         raise RowError(f"unknown winner: {value!r}; valid: a, b, tie (or --values '{key}=tie')")
@@ -101,15 +110,22 @@ def label(record: Mapping[str, Any]) -> Probabilities:
 def from_one_to_two(value: float) -> Probabilities:
     """The label of alpaca_eval's preference: 1 for the first answer, 2 for the second, 1.5 for a draw; between them P(second) + 1."""
     if not 1 <= value <= 2:
-        raise ValueError(value)
+        raise OtherScale(f"preference is {value:g}, not from 1 to 2 as in alpaca_eval")
     return TIE if value == 1.5 else (2 - value, value - 1, 0.0)
 
 
 def below_zero_first(value: float) -> Probabilities:
     """The label of HelpSteer's preference: -3 to -1 for the first answer, 1 to 3 for the second, 0 for a tie."""
     if not -3 <= value <= 3:
-        raise ValueError(value)
+        raise OtherScale(f"overall_preference is {value:g}, not from -3 to 3 as in HelpSteer3")
     return label_of_scores(-value, value)
+
+
+def none_first_second(value: float) -> Probabilities:
+    """The label of PandaLM's annotators: 0 for a tie, 1 for the first answer, 2 for the second."""
+    if value not in (0, 1, 2):
+        raise OtherScale(f"an annotator says {value:g}, not 0, 1 or 2 as in PandaLM")
+    return (TIE, A, B)[int(value)]
 
 
 def _distribution(record: Mapping[str, Any], names: tuple[str, str, str]) -> Probabilities:

@@ -1,8 +1,8 @@
 """Mapping of a file's columns to the fields of a vote, and of its values to labels: what the user says, then common names.
 
 A column may be a path into nested values: `outputs.0.text`. A winner's values get the label that the user gives them, else the
-common meaning (labels.py), where numbers count only in the shapes that define them: alpaca_eval's preference (1, 2, 1.5),
-HelpSteer's overall_preference (-3 to 3), PandaLM's annotators (0 a tie, 1 and 2), all beside answers called 1 and 2.
+common meaning (labels.py), where numbers count only in the shapes that define them, beside answers called 1 and 2: alpaca_eval's
+preference (1, 2, 1.5) with generator_1, HelpSteer's overall_preference (-3 to 3), PandaLM's annotators (0 a tie, 1 and 2).
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -14,26 +14,28 @@ from tiebreak.recipe.values import MAPPED_FIELDS
 from tiebreak.votes.formats.known_names import QUESTIONS, Names, known_names, side_of
 from tiebreak.votes.formats.labels import (
     LABELS,
-    TIE,
     A,
     B,
+    Scale,
     Winners,
     below_zero_first,
     fold,
     from_one_to_two,
+    none_first_second,
     value_key,
 )
+from tiebreak.votes.formats.prompts import PARTS
 from tiebreak.votes.formats.rows import Record
 
+_FIELDS = (*MAPPED_FIELDS, "responses")
+"""The fields of votes, which recipes have, and of what is ranked."""
 _LABEL_FIELDS = frozenset(("winner", "p_a", "p_b", "p_tie"))
 _OTHER_LABELS = ("winner_model_a", "winner_model_b", "winner_tie", "p_a", "p_b", "p_tie")
-_SCALES = {"preference": from_one_to_two, "overall_preference": below_zero_first}
 _NUMBERED = {
     f"{stem}_{n}": label
     for n, label in ((1, A), (2, B))
     for stem in ("model", "response", "output", "answer")
 }
-_VOTES_OF_ANNOTATORS = {"0": TIE, "1": A, "2": B}
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,8 @@ class ColumnMap:
     def __post_init__(self) -> None:
         """Raises TiebreakError for a field or label that there is none of, or two labels of what is one value."""
         for name in self.columns:
-            if name not in MAPPED_FIELDS:
-                raise TiebreakError(f"no field {name!r} of a vote; {nearest(name, MAPPED_FIELDS)}")
+            if name not in _FIELDS:
+                raise TiebreakError(f"no field {name!r} of a vote; {nearest(name, _FIELDS)}")
         keys: dict[str, str] = {}
         for value, label in self.values.items():
             if label not in LABELS:
@@ -94,7 +96,9 @@ def parse(columns: Sequence[str], values: Sequence[str]) -> ColumnMap:
 
 
 def _parts(texts: Sequence[str]) -> list[str]:
-    return [part for text in texts for part in text.split(",") if part.strip()]
+    """The pairs in some options. One with a single `=` is one pair, whose names may hold commas."""
+    parts = [[text] if text.count("=") == 1 else text.split(",") for text in texts]
+    return [part for some in parts for part in some if part.strip()]
 
 
 def _split(part: str, takes: str, example: str, at: int) -> tuple[str, str]:
@@ -119,12 +123,13 @@ class ColumnNames(frozenset[str]):
 class Fields:
     """What the columns of one file are: `columns` by field, besides those of their own name; which hold votes; what they mean.
 
-    names: what is known of them without the mapping.
+    names: what is known of them without the mapping. left_out: fields whose columns are not what their names say.
     """
 
     columns: Mapping[str, str]
     names: Names
     winners: Winners
+    left_out: frozenset[str] = frozenset()
 
     def apply(self, record: Mapping[str, Any], labelled: bool) -> Record:
         """The record with its fields by their names and, if labels are wanted, `winner` as probabilities.
@@ -132,6 +137,7 @@ class Fields:
         Raises RowError for an unknown winner.
         """
         fields = dict(record) | {name: value_at(record, column) for name, column in self.columns.items()}
+        fields |= dict.fromkeys(self.left_out)
         if not labelled:
             return fields
         votes = [fields.get("winner"), *(record.get(name) for name in self.names.annotators)]
@@ -166,7 +172,20 @@ def fields_of(columns: Collection[str], mapping: ColumnMap) -> Fields:
             f"response_a is mapped to {found['response_a']} and response_b to {found['response_b']}: exchange them, or say "
             "with --values who wins"
         )
-    return Fields(found, names, _winners(found, names, mapping, sides == ["1", "2"]))
+    return Fields(
+        found, names, _winners(found, names, mapping, sides == ["1", "2"]), _left_out(found, mapping)
+    )
+
+
+def _left_out(found: Mapping[str, str], mapping: ColumnMap) -> frozenset[str]:
+    """The parts of a prompt that hold the prompt itself, and of `context` and `input` what a mapped prompt leaves out."""
+    prompt = found.get("prompt", found.get("instruction", ""))
+    left_out = {name for name in PARTS if _top(found.get(name, name)) == _top(prompt)}
+    if "prompt" in mapping.columns:
+        left_out |= {"context"} if fold(prompt) in ("instruction", *QUESTIONS) else {"context", "input"}
+    return frozenset(
+        left_out - mapping.columns.keys() - ({"context"} if fold(prompt) == "context" else set())
+    )
 
 
 def _winners(found: Mapping[str, str], names: Names, mapping: ColumnMap, numbered: bool) -> Winners:
@@ -174,9 +193,22 @@ def _winners(found: Mapping[str, str], names: Names, mapping: ColumnMap, numbere
         fold(found[name]): label for name, label in (("response_a", A), ("response_b", B)) if name in found
     }
     given = {value_key(value): LABELS[label] for value, label in mapping.values.items()}
-    scale = _SCALES.get(fold(found.get("winner", ""))) if numbered else None
-    counted = _VOTES_OF_ANNOTATORS if numbered and names.annotators else {}
-    return Winners(answers | (_NUMBERED if numbered else {}) | counted | given, scale)
+    scale = _scale(found, names) if numbered and not given else None
+    return Winners(answers | (_NUMBERED if numbered else {}) | given, scale)
+
+
+def _scale(found: Mapping[str, str], names: Names) -> Scale | None:
+    """What numbers mean in a shape that defines them. `preference` alone may be alpaca_farm's, where 2 is for the first answer;
+    alpaca_eval's names its generators.
+    """
+    if names.annotators:
+        return none_first_second
+    match fold(found.get("winner", "")), fold(found.get("model_a", "")):
+        case "preference", "generator_1":
+            return from_one_to_two
+        case "overall_preference", _:
+            return below_zero_first
+    return None
 
 
 def require_columns(files: Mapping[str, Collection[str]], mapping: ColumnMap, labelled: bool) -> None:

@@ -3,6 +3,7 @@
 LM Arena     full_conversation, the earlier turns before those that were voted on; evaluation_session_id; language, is_code,
              category_tag, occupational_tags (arena-human-preference-140k, arena-expert-5k)
 MT-bench     turn: the vote is on the conversation up to there (mt_bench_human_judgments)
+tiebreak     session and tags beside p_a, p_b and p_tie: votes in its own schema, written to a file
 ms-swift     messages with the preferred answer last, and rejected_response, in its place, or rejected_messages
 """
 
@@ -10,23 +11,27 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tiebreak.votes.formats.dialog import RowError, Turns, clean, decode, dialog, is_messages, is_question
+from tiebreak.votes.formats.labels import number
+from tiebreak.votes.formats.prompts import whole_conversation
 
 Record = Mapping[str, Any]
+_OWN = frozenset(("session", "tags", "p_a", "p_b", "p_tie"))
 Side = tuple[Turns, Turns]
 """The questions and answers of one side."""
 
 _NAMED_TAGS = ("language", "domain")
 _TRUE_TAGS = {"category_tag": "category", "occupational_tags": "occupation"}
-_TAGS = {*_NAMED_TAGS, *_TRUE_TAGS, "is_code"}
+TAGS = {*_NAMED_TAGS, *_TRUE_TAGS, "is_code"}
 
 
 def arena_sides(record: Record) -> tuple[Side, Side]:
     """Both sides of a vote on conversations, each with its earlier turns, up to the turn that was voted on. Raises RowError."""
     a, b = (_conversation(record, f"conversation_{side}") for side in "ab")
     a, b = _with_earlier_turns(record.get("full_conversation"), a, b)
-    turn = record.get("turn")
-    if isinstance(turn, int) and turn > 0 and "judge" in record:
-        a, b = ((questions[:turn], answers[:turn]) for questions, answers in (a, b))
+    if "judge" in record and record.get("turn") not in (None, ""):
+        turn = int(number(record["turn"], "turn"))  # a text in CSV
+        if turn > 0:
+            a, b = ((questions[:turn], answers[:turn]) for questions, answers in (a, b))
     return a, b
 
 
@@ -34,7 +39,7 @@ def _conversation(record: Record, what: str) -> Side:
     cell = decode(record[what], what) if isinstance(record[what], str) else record[what]
     if not is_messages(cell):
         raise RowError(f"{what} is not a list of messages")
-    return dialog(cell, what)
+    return dialog(whole_conversation({"system": record.get("system")}, cell), what)
 
 
 def _with_earlier_turns(full: Any, a: Side, b: Side) -> tuple[Side, Side]:
@@ -91,9 +96,24 @@ def swift_preference(record: Record) -> Record:
     return dict(record) | {"prompt": None, "instruction": None, "chosen": messages, "rejected": whole}
 
 
+def session_column(record: Record) -> str:
+    """The column with the session of a vote. `session` alone may be anything, so it counts in our own schema only."""
+    return "session" if _is_own(record) else "evaluation_session_id"
+
+
+def _is_own(record: Record) -> bool:
+    return record.keys() >= _OWN
+
+
 def tags(record: Record) -> list[str] | None:
-    """What a vote is about, by the columns that say so; None if there are none."""
-    if not record.keys() & _TAGS:
+    """What a vote is about, by the columns that say so; None if there are none. Raises RowError."""
+    if _is_own(record):
+        own = record["tags"] or None
+        own = decode(own, "tags") if isinstance(own, str) else own
+        if own is not None and not (isinstance(own, list) and all(isinstance(tag, str) for tag in own)):
+            raise RowError("tags is no list of texts", f"{own!r:.40}")
+        return own and list(map(clean, own))
+    if not record.keys() & TAGS:
         return None
     found = [
         f"{name}: {value}" for name in _NAMED_TAGS if isinstance(value := record.get(name), str) and value

@@ -15,13 +15,9 @@ from tiebreak.votes.formats.candidates import RANK
 from tiebreak.votes.formats.dialog import RowError
 from tiebreak.votes.formats.mapping import NO_MAP, ColumnMap, require_columns
 from tiebreak.votes.formats.readers import Ids, detected, not_whole, votes_in
-from tiebreak.votes.formats.record_formats import (
-    COMPLETIONS,
-    Vote,
-    content_id,
-    random_side,
-)
+from tiebreak.votes.formats.record_formats import COMPLETIONS
 from tiebreak.votes.formats.rows import TRUNCATED, Record, Row, columns_of
+from tiebreak.votes.formats.vote import Vote, content_id, random_side
 
 
 class Pair(NamedTuple):

@@ -18,17 +18,17 @@ from tiebreak.recipe.values import Role
 from tiebreak.votes.formats import containers
 from tiebreak.votes.formats.candidates import RANK, is_candidates
 from tiebreak.votes.formats.dialog import RowError
+from tiebreak.votes.formats.labels import OtherScale
 from tiebreak.votes.formats.mapping import NO_MAP, ColumnMap, fields_of, require_columns
 from tiebreak.votes.formats.record_formats import (
     COLUMNS,
     RECORD_FORMATS,
     ReadOptions,
     RecordFormat,
-    Vote,
-    content_id,
     detect_format,
 )
 from tiebreak.votes.formats.rows import TRUNCATED, Record, Row, Unended
+from tiebreak.votes.formats.vote import Vote, content_id
 from tiebreak.votes.schema import SCHEMA
 
 REJECTS_SCHEMA = pa.schema(
@@ -127,6 +127,21 @@ def require_mapped(paths: Sequence[Path], mapping: ColumnMap, labelled: bool = T
             first = (record for _, record in islice(containers.records(path), _SAMPLE))
             files[str(path)] = set().union(*(record for record in first if isinstance(record, dict)))
         require_columns(files, mapping, labelled)
+
+
+def columns_not_read(path: Path, role: Role, mapping: ColumnMap = NO_MAP) -> list[str]:
+    """The columns of a file's first records that no vote is made of, sorted. Raises TiebreakError as `read` does."""
+    rows = list(islice(containers.records(path), _SAMPLE))
+    found = detected(path, iter(rows), _is_labelled(role), mapping=mapping)
+    if found is None:
+        return []
+    record_format, options, _ = found
+    columns = set().union(*(record for _, record in rows if isinstance(record, dict)))
+    return record_format.not_read(columns, options)
+
+
+def _is_labelled(role: Role) -> bool:
+    return role not in ("test", "unlabelled")
 
 
 def read_all(
@@ -230,7 +245,7 @@ def _read_file(
     path: Path, role: Role, pairs_per_prompt: int | None, mapping: ColumnMap, ids: Ids
 ) -> Iterator[Batch]:
     rows = containers.records(path, COLUMNS | mapping.reads())
-    found = detected(path, rows, role not in ("test", "unlabelled"), mapping=mapping)
+    found = detected(path, rows, _is_labelled(role), mapping=mapping)
     if found is None:
         return
     record_format, options, rows = found
@@ -244,6 +259,10 @@ def _read_file(
             if isinstance(record, Unended):
                 error = RowError(TRUNCATED, f"the last record does not end: {error}")
             pending.rejects.append(Reject(str(path), row, error))
+        except OtherScale as error:
+            raise TiebreakError(
+                f"{path}, record {row}: {error}; say what all values mean, such as --values '1=a,2=a,3=b,4=b'"
+            ) from None
         else:
             pending.votes += votes
             pending.chars += sum(map(_chars, votes))

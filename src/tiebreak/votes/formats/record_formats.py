@@ -6,21 +6,18 @@ chosen           chosen, rejected: texts, messages or Human/Assistant transcript
 swift            messages with rejected_response or rejected_messages (ms-swift)
 UltraFeedback    instruction, completions with scores (Cui et al. 2023, arXiv:2310.01377): all pairs
 
-Columns of other names are found by mapping.py and known_names.py. Beside `instruction`, `input` is the rest of the question (Alpaca); `system` comes before it, and before both `history`,
-earlier questions with their answers, as pairs or messages.
+Columns of other names are found by mapping.py and known_names.py; what belongs to the prompt is put together by prompts.py.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from hashlib import blake2b
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import Any
 
 from tiebreak.votes.formats import known_names
 from tiebreak.votes.formats.dialog import (
     RowError,
     Turns,
-    clean,
     decode,
     dialog,
     is_messages,
@@ -28,30 +25,13 @@ from tiebreak.votes.formats.dialog import (
     transcript,
     turns,
 )
-from tiebreak.votes.formats.labels import Probabilities, is_labelled, label, label_of_scores, number
+from tiebreak.votes.formats.labels import TIE, Probabilities, is_labelled, label, label_of_scores, number
 from tiebreak.votes.formats.mapping import NO_MAP, ColumnMap, ColumnNames, Fields, fields_of, value_at
-from tiebreak.votes.formats.named_datasets import arena_sides, swift_preference, tags
+from tiebreak.votes.formats.named_datasets import TAGS, arena_sides, session_column, swift_preference, tags
+from tiebreak.votes.formats.prompts import PARTS, joined, prompt_of, whole_conversation
+from tiebreak.votes.formats.vote import Vote, digest, id_in, name_of, random_side, require_turns, weight_in
 
 Record = Mapping[str, Any]
-
-
-class Vote(NamedTuple):
-    """One vote, or an unlabelled pair (p is None). An id of None is to be made, a weight of None is 1.
-
-    question_id: of the question, which several votes may share. session: votes with the same one belong together.
-    """
-
-    id: str | None
-    prompt: Turns
-    response_a: Turns
-    response_b: Turns
-    model_a: str | None
-    model_b: str | None
-    p: Probabilities | None
-    weight: float | None = None
-    question_id: str | None = None
-    session: str | None = None
-    tags: list[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -76,15 +56,25 @@ class ReadOptions:
 class RecordFormat:
     """A record format: the columns that it needs, and the function that converts a record to votes.
 
-    text: the column whose first values show if strings hold JSON. has_labels: columns of its own hold the labels.
-    is_preference: its answers are a chosen and a rejected one.
+    text: the column whose first values show if strings hold JSON. reads: the columns that it takes besides, if they are there.
+    has_labels: columns of its own hold the labels. is_preference: its answers are a chosen and a rejected one.
     """
 
     needs: tuple[str, ...]
     text: str
     convert: Callable[[Record, ReadOptions], Iterator[Vote]]
+    reads: tuple[str, ...] = ()
     has_labels: bool = False
     is_preference: bool = False
+
+    def not_read(self, columns: Collection[str], options: ReadOptions) -> list[str]:
+        """Those of a file's columns that no vote is made of, sorted."""
+        fields = options.fields
+        names = {*self.needs, *self.reads, *_ABOUT} - (set() if options.labelled else {*_LABELS})
+        names -= {"instruction"} if "prompt" in fields.has() else set()
+        read = {fields.columns.get(name, name) for name in names - fields.left_out}
+        read |= {*fields.names.annotators} if options.labelled and self.has_labels else set()
+        return sorted({*columns} - read - {column.partition(".")[0] for column in read})
 
     def votes(self, record: Record, options: ReadOptions) -> list[Vote]:
         """The votes in a record: one, or several for scored completions. Raises RowError."""
@@ -94,14 +84,14 @@ class RecordFormat:
         record = options.fields.apply(record, options.labelled and self.has_labels)
         if missing := set(self.needs) - record.keys():
             raise RowError("missing columns", ", ".join(sorted(missing)))
-        weight, question_id = _weight(record), _id(record, "question_id")
-        session, about = _id(record, "evaluation_session_id"), tags(record)
+        weight, question_id = weight_in(record), id_in(record, "question_id")
+        together, about = id_in(record, session_column(record)), tags(record)
         votes = [
-            vote._replace(weight=weight, question_id=question_id, session=session, tags=about)
+            vote._replace(weight=weight, question_id=question_id, session=together, tags=about)
             for vote in self.convert(record, options)
         ]
         for vote in votes:
-            _check_turns(vote)
+            require_turns(vote)
         return votes
 
 
@@ -143,7 +133,7 @@ def _is_json_list(cell: str) -> bool:
 
 
 def _pair(record: Record, options: ReadOptions) -> Iterator[Vote]:
-    prompt = _prompt(record, options.encoded)
+    prompt = prompt_of(record, options.encoded)
     yield _vote(
         record,
         _side(prompt, record["response_a"], "response_a", options),
@@ -152,65 +142,16 @@ def _pair(record: Record, options: ReadOptions) -> Iterator[Vote]:
     )
 
 
-def _prompt(record: Record, encoded: bool) -> Any:
-    """The prompt as it stands, with the record's `input`, `history` and `system` where it has them."""
-    prompt = record.get("prompt")
-    if prompt is None:
-        prompt = record.get("instruction")
-        if isinstance(prompt, str):
-            prompt = "\n".join(filter(None, (prompt, _text(record, "input"))))
-    history = _history(record)
-    before = [*_system(record), *history]
-    if prompt is None or not before:
-        return prompt
-    if is_messages(prompt):
-        return [*before, *prompt]
-    first, *later = turns(prompt, "prompt", encoded) or [None]
-    if not later:
-        return [*before, {"role": "user", "content": first}]
-    if history:
-        raise RowError("history beside a prompt of several turns")
-    return ["\n\n".join(filter(None, (_text(record, "system"), first))), *later]
-
-
-def _system(record: Record) -> list[dict[str, str]]:
-    text = _text(record, "system")
-    return [{"role": "system", "content": text}] if text else []
-
-
-def _text(record: Record, column: str) -> str:
-    """A column's text, empty if it has none. Raises RowError if it is something else."""
-    if not isinstance(value := record.get(column) or "", str):
-        raise RowError(f"{column} is no text", f"{value!r:.40}")
-    return value
-
-
-def _history(record: Record) -> list[dict[str, Any]]:
-    """Earlier turns as messages. Raises RowError unless they are messages or pairs of question and answer."""
-    history = record.get("history") or []
-    if isinstance(history, str):
-        history = decode(history, "history") or []
-    if is_messages(history) or history == []:
-        return list(history)
-    if not isinstance(history, list) or not all(isinstance(p, list) and len(p) == 2 for p in history):
-        raise RowError("history holds neither messages nor pairs of question and answer")
-    return [
-        {"role": role, "content": text}
-        for pair in history
-        for role, text in zip(("user", "assistant"), pair, strict=True)
-    ]
-
-
 def _vote(
     record: Record, side_a: tuple[Turns, Turns], side_b: tuple[Turns, Turns], options: ReadOptions
 ) -> Vote:
     return Vote(
-        _id(record, "id"),
+        id_in(record, "id"),
         _require_same(side_a[0], side_b[0]),
         side_a[1],
         side_b[1],
-        _name(record.get("model_a")),
-        _name(record.get("model_b")),
+        name_of(record.get("model_a")),
+        name_of(record.get("model_b")),
         label(record) if options.labelled else None,
     )
 
@@ -219,7 +160,8 @@ def _side(prompt: Any, answer: Any, what: str, options: ReadOptions) -> tuple[Tu
     """The questions and answers of one side, where each may be text, a list of turns, or messages."""
     if is_messages(prompt):
         answers = [] if answer is None else answer if is_messages(answer) else [_as_answer(answer)]
-        return dialog([*prompt, *answers], what)
+        is_whole = bool(answers) and is_question(answers[0])
+        return dialog(joined(prompt, answers) if is_whole else [*prompt, *answers], what)
     questions = turns(prompt, "prompt", options.encoded)
     if answer is None or answer == "":
         return questions, [None] * len(questions)
@@ -240,12 +182,12 @@ def _chosen(record: Record, options: ReadOptions) -> Iterator[Vote]:
     questions, chosen = _preferred(record, "chosen", options)
     others, rejected = _preferred(record, "rejected", options)
     vote = Vote(
-        _id(record, "id"),
+        id_in(record, "id"),
         _require_same(questions, others),
         chosen,
         rejected,
-        _name(_first(record, "chosen_model", "chosen-model")),
-        _name(_first(record, "rejected_model", "rejected-model")),
+        name_of(_first(record, "chosen_model", "chosen-model")),
+        name_of(_first(record, "rejected_model", "rejected-model")),
         _chosen_label(record) if options.labelled else None,
     )
     yield random_side(vote) if options.random_sides else vote
@@ -257,7 +199,7 @@ def _swift(record: Record, options: ReadOptions) -> Iterator[Vote]:
 
 def _preferred(record: Record, what: str, options: ReadOptions) -> tuple[Turns, Turns]:
     """The questions and answers of one side; the prompt comes first where the side does not hold it."""
-    cell, prompt = record[what], _prompt(record, encoded=False)
+    cell, prompt = record[what], prompt_of(record, encoded=False)
     if isinstance(cell, str) and options.encoded:
         cell = decode(cell, what)
     if isinstance(cell, str):
@@ -266,16 +208,21 @@ def _preferred(record: Record, what: str, options: ReadOptions) -> tuple[Turns, 
     if not is_messages(cell):
         raise RowError(f"{what} is neither text nor messages")
     if is_question(cell[0]):
-        return dialog(cell if cell[0].get("role") == "system" else [*_system(record), *cell], what)
+        return dialog(whole_conversation(record, cell), what)
     if prompt is None:
         raise RowError(f"{what} holds no question and there is no prompt")
     before = prompt if is_messages(prompt) else [{"role": "user", "content": prompt}]
     return dialog([*before, *cell], what)
 
 
+_CHOSEN_SCORES = ("score_chosen", "chosen-rating", "chosen_score", "chosen_rating", "rating_chosen")
+_REJECTED_SCORES = tuple(name.replace("chosen", "rejected") for name in _CHOSEN_SCORES)
+
+
 def _chosen_label(record: Record) -> Probabilities:
-    first = _first(record, "score_chosen", "chosen-rating", "chosen_score")
-    second = _first(record, "score_rejected", "rejected-rating", "rejected_score")
+    if record.get("status") == "tie" and "rating" in record:  # argilla/distilabel-intel-orca-dpo-pairs
+        return TIE
+    first, second = _first(record, *_CHOSEN_SCORES), _first(record, *_REJECTED_SCORES)
     if first is None or second is None:
         return 1.0, 0.0, 0.0
     chosen, rejected = number(first, "score"), number(second, "score")
@@ -293,13 +240,13 @@ def _ultrafeedback(record: Record, options: ReadOptions) -> Iterator[Vote]:
     if len(completions) < 2:
         raise RowError("fewer than two completions")
     text = ReadOptions()
-    question = _prompt(record, text.encoded)
+    question = prompt_of(record, text.encoded)
     sides = [_side(question, completion.get("response"), "response", text) for completion in completions]
     prompt, answers = sides[0][0], [side[1] for side in sides]
     scores = [_score(completion) for completion in completions] if options.labelled else []
     pairs = list(combinations(range(len(completions)), 2))
     if options.pairs_per_prompt is not None:
-        pairs = sorted(pairs, key=lambda pair: _digest(repr((prompt, pair))))[: options.pairs_per_prompt]
+        pairs = sorted(pairs, key=lambda pair: digest(repr((prompt, pair))))[: options.pairs_per_prompt]
     for first, second in pairs:
         yield random_side(
             Vote(
@@ -307,8 +254,8 @@ def _ultrafeedback(record: Record, options: ReadOptions) -> Iterator[Vote]:
                 prompt,
                 answers[first],
                 answers[second],
-                _name(completions[first].get("model")),
-                _name(completions[second].get("model")),
+                name_of(completions[first].get("model")),
+                name_of(completions[second].get("model")),
                 label_of_scores(scores[first], scores[second]) if options.labelled else None,
             )
         )
@@ -323,37 +270,50 @@ def _score(completion: Record) -> float:
     return number(score, "score")
 
 
-PAIR = RecordFormat(("prompt", "response_a", "response_b"), "prompt", _pair, has_labels=True)
-COMPLETIONS = RecordFormat(("instruction", "completions"), "completions", _ultrafeedback)
+_MODELS = ("model_a", "model_b")
+_LABELS = ("winner", "winner_model_a", "winner_model_b", "winner_tie", "p_a", "p_b", "p_tie")
+_PREFERRED = (
+    *PARTS,
+    *_CHOSEN_SCORES,
+    *_REJECTED_SCORES,
+    "status",
+    "rating",
+    "chosen_model",
+    "rejected_model",
+    "chosen-model",
+    "rejected-model",
+)
+_ABOUT = ("id", "question_id", "weight", "evaluation_session_id", "session", "tags", *TAGS)
+"""The columns that all formats take."""
+
+PAIR = RecordFormat(
+    ("prompt", "response_a", "response_b"), "prompt", _pair, (*PARTS, *_MODELS, *_LABELS), has_labels=True
+)
+COMPLETIONS = RecordFormat(("instruction", "completions"), "completions", _ultrafeedback, PARTS)
 RECORD_FORMATS = (
     PAIR,
-    RecordFormat(("instruction", "response_a", "response_b"), "instruction", _pair, has_labels=True),
-    RecordFormat(("conversation_a", "conversation_b"), "conversation_a", _arena, has_labels=True),
-    RecordFormat(("chosen", "rejected"), "chosen", _chosen, is_preference=True),
-    RecordFormat(("messages", "rejected_response"), "messages", _swift, is_preference=True),
-    RecordFormat(("messages", "rejected_messages"), "messages", _swift, is_preference=True),
+    replace(PAIR, needs=("instruction", "response_a", "response_b"), text="instruction"),
+    RecordFormat(
+        ("conversation_a", "conversation_b"),
+        "conversation_a",
+        _arena,
+        ("system", *_MODELS, *_LABELS, "turn", "judge", "full_conversation"),
+        has_labels=True,
+    ),
+    RecordFormat(
+        ("chosen", "rejected"), "chosen", _chosen, ("prompt", "instruction", *_PREFERRED), is_preference=True
+    ),
+    RecordFormat(("messages", "rejected_response"), "messages", _swift, _PREFERRED, is_preference=True),
+    RecordFormat(("messages", "rejected_messages"), "messages", _swift, _PREFERRED, is_preference=True),
     COMPLETIONS,
 )
 
-_OPTIONAL = """input history system prompt instruction id question_id model_a model_b winner winner_model_a winner_model_b winner_tie p_a p_b p_tie weight
-    chosen_model chosen-model rejected_model rejected-model score_chosen chosen-rating chosen_score
-    score_rejected rejected-rating rejected_score turn judge full_conversation evaluation_session_id language domain
-    is_code category_tag occupational_tags"""
-_MOST_WEIGHT = 1e6
 COLUMNS = ColumnNames(
-    known_names.KNOWN.union(_OPTIONAL.split(), *(record_format.needs for record_format in RECORD_FORMATS))
+    known_names.KNOWN.union(_ABOUT, *(found.needs + found.reads for found in RECORD_FORMATS))
 )
 """The columns that any format reads, by any way of writing them."""
 
 # --- helpers
-
-
-def _check_turns(vote: Vote) -> None:
-    counts = len(vote.prompt), len(vote.response_a), len(vote.response_b)
-    if not vote.prompt or all(turn is None for turn in vote.prompt):
-        raise RowError("the prompt is empty")
-    if len(set(counts)) > 1:
-        raise RowError("turn counts differ", "prompt {}, response_a {}, response_b {}".format(*counts))
 
 
 def _require_same(questions_a: Turns, questions_b: Turns) -> Turns:
@@ -362,58 +322,6 @@ def _require_same(questions_a: Turns, questions_b: Turns) -> Turns:
     return questions_a
 
 
-def _id(record: Record, column: str) -> str | None:
-    value = record.get(column)
-    if value in (None, ""):
-        return None
-    return clean(str(_whole(value) if isinstance(value, float) else value))
-
-
-def _whole(value: float) -> int:
-    """An id that was read as a number. Raises RowError for one that a float cannot hold exactly."""
-    if not value.is_integer() or abs(value) >= 2**53:
-        raise RowError(
-            "id is not a whole number below 2^53 and may have been rounded; make it text", f"{value!r}"
-        )
-    return int(value)
-
-
-def _weight(record: Record) -> float | None:
-    if record.get("weight") in (None, ""):
-        return None
-    weight = number(record["weight"], "weight")
-    if not 0 <= weight <= _MOST_WEIGHT:
-        raise RowError(f"weight is not between 0 and {_MOST_WEIGHT:g}", f"{weight:g}")
-    return weight
-
-
 def _first(record: Record, *columns: str) -> Any:
     """The value of the first of some columns that has one."""
     return next((record[column] for column in columns if record.get(column) is not None), None)
-
-
-def _name(value: Any) -> str | None:
-    return clean(value) if isinstance(value, str) and value else None
-
-
-def _digest(text: str) -> str:
-    return blake2b(text.encode("utf-8", "replace"), digest_size=10).hexdigest()
-
-
-def content_id(vote: Vote) -> str:
-    """An id made of the texts, so that it does not depend on the position of the row."""
-    return _digest(repr((vote.prompt, vote.response_a, vote.response_b)))
-
-
-def random_side(vote: Vote) -> Vote:
-    """A preference with its winner on a side drawn by a hash of the texts, so that A does not always win."""
-    if int(content_id(vote), 16) % 2 == 0:
-        return vote
-    p = vote.p and (vote.p[1], vote.p[0], vote.p[2])
-    return vote._replace(
-        response_a=vote.response_b,
-        response_b=vote.response_a,
-        model_a=vote.model_b,
-        model_b=vote.model_a,
-        p=p,
-    )
