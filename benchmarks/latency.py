@@ -6,7 +6,8 @@
 Judges have random weights, in bf16 on a card and fp32 on a CPU, at the dimensions of a tiny Llama, SmolLM2-135M and
 Gemma-2-9B. Each is a process of its own. A pair is asked alone, in both orders or the stored one, with short answers (some 60
 tokens a row) or long ones (some 1,500). `plain` is the reference in the same run: transformers' own model on the same rows,
-padded, with no calibration. Load is imports (of a process that has imported nothing), weights (reading and hashing the
+padded, with no calibration. On a CPU that others use, set OMP_NUM_THREADS to less than its cores; the load average over the last
+1, 5 and 15 minutes, this script among it, is in the result. Load is imports (of a process that has imported nothing), weights (reading and hashing the
 folder) and warm-up (the first pair, on a card with its compilation). Prints a table, then one line of JSON.
 """
 
@@ -158,13 +159,12 @@ def plain(judge: Any, asked: list[dict[str, str]], orders: int) -> Callable[[], 
 
 
 def percentiles(ask: Callable[[], object], times: int) -> dict[str, Any]:
-    """Median and 99th percentile in ms, of `times` calls or as many as fit in a minute, after three."""
+    """Median and 99th percentile in ms, of `times` calls or as many as fit in 30 s, after one."""
     import numpy as np
 
-    for _ in range(3):
-        ask()
+    ask()
     seconds: list[float] = []
-    while len(seconds) < times and sum(seconds) < 60:
+    while len(seconds) < times and sum(seconds) < 30:
         start = time.perf_counter()
         ask()
         seconds.append(time.perf_counter() - start)
@@ -212,6 +212,7 @@ def main() -> None:
         "device": arguments.device,
         "processor": processor(),
         "cores": os.cpu_count(),
+        "load average": [round(load, 1) for load in os.getloadavg()],
         "threads": os.environ.get("OMP_NUM_THREADS", "as many as torch takes"),
         "python": platform.python_version(),
         **{package: version(package) for package in ("torch", "transformers")},

@@ -277,6 +277,7 @@ def test_growth_is_the_exponent_of_the_time(monkeypatch: pytest.MonkeyPatch) -> 
     assert [row.get("growth") for row in with_growth(sizes)] == [None, 2.0, 2.0]
 
 
+@pytest.mark.thorough
 def test_latency_has_a_reference_beside_each_figure(script: Script) -> None:
     pairs, loading, line = script("latency.py", "--shapes", "tiny", "--times", "2").strip().split("\n\n")
     found = json.loads(line)
