@@ -93,6 +93,8 @@ def predict(
     models, inputs = outputs.models_and_pairs(where, set_ or ())
     outputs.refuse_unused(set_, where[: len(models)])
     mapping = parse(map_ or (), values or ())
+    if on == "slurm" and STANDARD in (output, *inputs):
+        raise TiebreakError("jobs have no standard input and output; name files")
     if on == "local" and (shards > 1 or sbatch):
         raise TiebreakError(
             "--shards and --sbatch are for --on slurm; here, start --shard 1/N to N/N yourself"
