@@ -229,11 +229,16 @@ def main() -> None:
         (RESULTS / f"{arguments.write}.md").write_text(page(shown, about, arguments), encoding="utf-8")
 
 
+CAVEATS = """Weights are random, and the vocabulary has 400 tokens. Where the load average is above the cores, others' work is
+in every figure: compare the arms, not the seconds, and of fewer than 20 times not even these. Percentiles of so few calls are
+the slowest ones."""
+
+
 def page(shown: str, about: dict[str, Any], arguments: argparse.Namespace) -> str:
     facts = "\n".join(f"- {name}: {value}" for name, value in about.items())
     shapes = " ".join(arguments.shapes)
     command = f"python benchmarks/latency.py --device {arguments.device} --shapes {shapes} --times {arguments.times}"
-    return f"# Latency of one pair\n\n    {command} --write {arguments.write}\n\n{facts}\n\n{shown}\n"
+    return f"# Latency of one pair\n\n    {command} --write {arguments.write}\n\n{facts}\n\n{CAVEATS}\n\n{shown}\n"
 
 
 if __name__ == "__main__":
