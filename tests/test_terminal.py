@@ -129,7 +129,7 @@ def test_a_fault_tells_no_token(tiebreak, tmp_path: Path, monkeypatch: pytest.Mo
     secret = "secret-of-another-kind"
     monkeypatch.setenv("HF_TOKEN", secret)
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise ValueError(f"refused {secret} and {TOKEN} \x1b]52;c;x\x07")
 
     monkeypatch.setattr("tiebreak.commands.init.init_recipe", fail)

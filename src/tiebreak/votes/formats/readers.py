@@ -251,13 +251,15 @@ def _read_file(
     record_format, options, rows = found
     options = replace(options, pairs_per_prompt=pairs_per_prompt)
     pending = _Pending()
+    kinds: set[str] = set()
     for row, record in rows:
         pending.records += 1
         try:
             votes = [ids.unique(vote, path) for vote in votes_in(record, record_format, options)]
         except RowError as error:
-            if isinstance(record, Unended):
+            if isinstance(record, Unended) and error.kind not in kinds:  # whole records had no such fault
                 error = RowError(TRUNCATED, f"the last record does not end: {error}")
+            kinds.add(error.kind)
             pending.rejects.append(Reject(str(path), row, error))
         except OtherScale as error:
             raise TiebreakError(
