@@ -140,3 +140,21 @@ def test_the_sides_of_pairs_are_mixed(judge: Judge, monkeypatch: pytest.MonkeyPa
     )
     best = [judge.rank(f"Q{n}?", answers(4)).best for n in range(40)]
     assert np.bincount(best, minlength=4).max() < 20
+
+
+@pytest.mark.parametrize("count", [5, 12])
+def test_the_order_of_the_responses_makes_no_difference(
+    judge: Judge, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    """Even to a judge that contradicts itself, prefers a side and is asked about a part of the pairs."""
+
+    def predict_table(table: pa.Table) -> np.ndarray:
+        seeds = [len(row["response_a"][0]) * 100 + len(row["response_b"][0]) for row in table.to_pylist()]
+        return np.array([np.random.default_rng(seed).dirichlet([2, 1, 1]) for seed in seeds])
+
+    monkeypatch.setattr(judge, "predict_table", predict_table)
+    given = [*answers(count), "x"]
+    found = judge.rank("Q?", given)
+    turned = judge.rank("Q?", given[::-1])
+    assert turned.scores[::-1] == pytest.approx(found.scores, abs=1e-12)
+    assert turned.p_best[::-1] == pytest.approx(found.p_best, abs=1e-12)

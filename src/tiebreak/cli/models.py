@@ -156,7 +156,8 @@ def predict(
         judged = outcome.rows - outcome.unjudged
         terminal.note(
             f"{outcome.decided} of {judged} pairs are decided ({outcome.decided / max(judged, 1):.1%}); with 95 % confidence "
-            f"less than {max_error:.4g} of such decisions are wrong"
+            f"the error expected of such decisions is below {max_error:.4g}, for pairs like the votes that the model was "
+            "calibrated on"
         )
     if outcome.unjudged:
         terminal.note(f"{outcome.unjudged} rows could not be judged, the first because: {outcome.reason}")

@@ -15,7 +15,7 @@ def decided_shares(guarantees: Guarantees, p_NC: Array, lockbox: LabelledVotes) 
     """For each maximum error the share of lockbox votes decided and the expected error seen among them.
 
     certain_from is None where the unseen votes do not show the maximum. low and high: a 95 % interval of the error seen
-    that takes the votes on one prompt together; None for fewer than 20 prompts.
+    that takes the votes on one prompt together; None for fewer than 20 prompts. Votes count alike here, prompts in the bound.
     """
     choice_N, certainty_N = decide(p_NC)
     wrong_N = 1 - lockbox.y_NC[range(len(p_NC)), choice_N]

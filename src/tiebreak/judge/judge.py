@@ -81,8 +81,9 @@ class Judge:
     def decide(self, pairs: Pairs, max_error: float = 0.2) -> Decisions:
         """Decide a, b or tie for each pair, or abstain, so that the share of errors among the decided is below max_error.
 
-        With 95 % confidence over the unseen votes that the threshold was fitted on, for pairs of their kind; an error is
-        that a voter on such a pair says otherwise (stats.guarantees). Raises TiebreakError for a model without counts of
+        With 95 % confidence over the unseen votes that the threshold was fitted on, for the error expected of pairs of their
+        kind, and for a max_error that was chosen beforehand; an error is that a voter on such a pair says otherwise
+        (stats.guarantees). Raises TiebreakError for a model without counts of
         unseen votes, and where these are too few for max_error, with the smallest that they show.
         """
         threshold = certain_from(self.package, self.folder, max_error)

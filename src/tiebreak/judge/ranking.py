@@ -95,16 +95,16 @@ def _report_part(report: Callable[[float], None], before: float, share: float, p
 
 
 def _distinct(responses: Sequence[Turns]) -> list[list[int]]:
-    """The indices of the responses, those of equal texts together, in the order of the first."""
+    """The indices of the responses, those of equal texts together, in the order of the texts."""
     groups: dict[tuple[str, ...], list[int]] = {}
     for n, response in enumerate(responses):
         groups.setdefault(tuple(turn or "" for turn in response), []).append(n)
-    return list(groups.values())
+    return [groups[texts] for texts in sorted(groups)]
 
 
 def _seed(candidates: Candidates) -> int:
-    """A number made of the texts, so that a ranking does not depend on the place of its row."""
-    text = repr((candidates.prompt, candidates.responses)).encode("utf-8", "replace")
+    """A number made of the texts, whatever the place of the row and the order of its responses."""
+    text = repr((candidates.prompt, sorted(map(repr, candidates.responses)))).encode("utf-8", "replace")
     return int.from_bytes(blake2b(text, digest_size=8).digest())
 
 

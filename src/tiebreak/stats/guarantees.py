@@ -7,7 +7,9 @@ Abstention. A pair is decided where the probability of its likeliest answer is a
 (Angelopoulos et al. 2021, arXiv:2110.01052) tests for each of CERTAINTIES whether the error among the decided is above
 the maximum, by the exact binomial p-value of the wrong among the decided (Geifman and El-Yaniv 2017,
 arXiv:1705.08500), from the most certain on, and stops at the first that is not rejected (fixed-sequence testing). So,
-with probability CONFIDENCE over the draw of the unseen voters, the error is below the maximum at the chosen threshold.
+with probability CONFIDENCE over the draw of the unseen voters, the error over the population of pairs is below the maximum
+at the chosen threshold. That is for probabilities that owe nothing to these voters, for a maximum that was chosen without
+them, and for each maximum by itself: of several, one may fail more often.
 The first certainty that is tested leaves a number of votes that depends on their total alone. Where the judge errs more
 among the decided there already, this needs that it does not err less on the less certain of them.
 
@@ -30,7 +32,7 @@ from tiebreak.stats.metrics import Array
 CONFIDENCE = 0.95
 
 CERTAINTIES = np.arange(100, 32, -1) / 100
-"""Thresholds of abstention, the strictest first; at the last one every pair is decided."""
+"""Thresholds of abstention, the strictest first; at the last one every pair with a likeliest class is decided."""
 
 LIKELIHOODS = np.arange(201) / 200
 """Thresholds of prediction sets."""
@@ -53,7 +55,8 @@ class Guarantees:
         """Count one voter of each group, drawn at random: a vote of the group, then a label of its soft label.
 
         p: the shipped probabilities (n, 3) of votes that the judge has not learned from; y: their labels, soft or not;
-        groups: the number of each vote's group. The error bounded is that of a random voter's vote on a new prompt.
+        groups: the number of each vote's group. The error bounded is that of a random voter's vote on a new prompt: prompts
+        count alike, whatever the number of their votes.
         """
         random = np.random.default_rng(seed)
         drawn_N = random.permutation(len(p_NC))
@@ -72,8 +75,15 @@ class Guarantees:
         )
 
     def certain_from(self, max_error: float) -> float | None:
-        """The certainty from which pairs are decided, so that their error is below max_error; None if none is shown."""
-        fewest = math.ceil(math.log(1 - CONFIDENCE) / math.log1p(-max_error))
+        """The certainty from which pairs are decided, so that their error is below max_error; None if none is shown.
+
+        max_error: above 0 and below 1, else a ValueError.
+        """
+        if not 0 < max_error < 1:
+            raise ValueError(f"a maximum error is between 0 and 1, not {max_error}")
+        fewest = np.ceil(
+            math.log(1 - CONFIDENCE) / math.log1p(-max_error)
+        )  # infinite for the smallest floats
         start = max(fewest, min(_HEADSTART * fewest, self.voters // 2))
         tested_T = np.flatnonzero(self.decided_T >= start)
         p_T = binom.cdf(self.wrong_T[tested_T], self.decided_T[tested_T], max_error)
