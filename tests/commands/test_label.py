@@ -2,14 +2,18 @@
 
 import json
 import os
+import signal
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from forked import Forked
 from shipped_judge import ship
 
 import tiebreak as library
@@ -139,7 +143,7 @@ def test_the_best_is_chosen_and_the_worst_rejected(model: Path, tmp_path: Path) 
     ]
     source = write(tmp_path / "in.jsonl", given)
     found = labelled(model, source, tmp_path / "out.jsonl", Rules(pairs_per_prompt=2))
-    assert found.counts == {"kept": 2, "not judged": 1, "tie": 1}
+    assert found.counts == {"kept": 2, "single": 1, "tie": 1}
     rows = read(tmp_path / "out.jsonl")
     assert [(row["chosen"], row["rejected"]) for row in rows] == [("r 4", "r 0"), ("r 4", "r 1")]
     assert [row["margin"] for row in rows] == pytest.approx([4, 3], rel=0.02)
@@ -246,6 +250,28 @@ def test_it_goes_on_where_it_stopped(model: Path, tmp_path: Path, monkeypatch: p
     assert (tmp_path / "out.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
 
 
+def label_in_small_pieces(model: Path, source: Path, output: Path) -> None:
+    with mock.patch.object(pieces, "PIECE", 64):
+        label(Files([source], output), Judging(model, device="cpu"), Rules(keep_ties=True))
+
+
+def test_killed_it_goes_on_and_writes_the_same(model: Path, tmp_path: Path) -> None:
+    source = write(tmp_path / "in.jsonl", [{**PAIRS[0], "prompt": f"Question {n}?"} for n in range(200)])
+    whole, output = tmp_path / "whole.jsonl", tmp_path / "out.jsonl"
+    process = Forked(label_in_small_pieces, model, source, output)
+    while process.poll() is None and not list(tmp_path.glob("out.jsonl.unfinished/0-*")):
+        time.sleep(0.001)
+    process.kill()
+    process.communicate(60)
+    assert process.returncode == -signal.SIGKILL
+    assert 0 < len(list(tmp_path.glob("out.jsonl.unfinished/0-*"))) < 4
+    assert not output.exists()
+    label_in_small_pieces(model, source, output)
+    label_in_small_pieces(model, source, whole)
+    assert output.read_bytes() == whole.read_bytes()
+    assert not list(tmp_path.glob("*.unfinished"))
+
+
 @pytest.mark.parametrize(
     ("output", "why"), [("out.csv", "Valid: .jsonl, .parquet"), (STANDARD, "labels go into a file")]
 )
@@ -269,3 +295,9 @@ def test_the_command(model: Path, tmp_path: Path, tiebreak: Callable[..., tuple[
         f"{output}: {kept} pairs kept; dropped: 0 ties, {40 - kept} below the margin; 1 rows not"
     )
     assert "row 41: missing columns: response_a, response_b" in err
+    source = write(
+        tmp_path / "several.jsonl", [{"prompt": "Q?", "responses": given} for given in (["r 1"], [])]
+    )
+    _, out, err = tiebreak("label", model, source, "-o", tmp_path / "none.jsonl")
+    assert out.endswith("1 rows not judged, 1 with a single response\n")
+    assert err.startswith("1 rows could not be judged, the first because: row 2")

@@ -29,6 +29,7 @@ from tiebreak.evaluate import submission
 from tiebreak.judge.ensemble import Ensemble
 from tiebreak.judge.judge import Judge
 from tiebreak.votes.formats import readers
+from tiebreak.votes.formats.mapping import parse
 
 pytestmark = pytest.mark.slow
 
@@ -295,6 +296,23 @@ def test_a_submission_has_its_columns_alone(model: Path, tmp_path: Path) -> None
     assert ids == ["7", "8", "9"]
     assert (tmp_path / "out.csv").read_text().startswith("id,winner_model_a,winner_model_b,winner_tie\n")
     np.testing.assert_allclose(p_NC, library.load(model, device="cpu").predict(given), atol=1e-6)
+
+
+def test_a_row_of_a_submission_that_cannot_be_judged_keeps_its_id(model: Path, tmp_path: Path) -> None:
+    given = [{"key": f"row {n}"} | row for n, row in enumerate(rows(3))]
+    given[1]["response_a"] = 3
+    request = Request(
+        [model],
+        [write(tmp_path / "in.jsonl", given)],
+        tmp_path / "out.jsonl",
+        device="cpu",
+        kaggle=True,
+        mapping=parse(["id=key"], []),
+    )
+    assert predict(request).unjudged == 1
+    found = read(tmp_path / "out.jsonl")
+    assert [row["id"] for row in found] == ["row 0", "row 1", "row 2"]
+    assert found[1]["winner_tie"] is None
 
 
 @pytest.mark.parametrize("made", [rows, preferences])

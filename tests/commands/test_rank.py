@@ -228,3 +228,5 @@ def test_the_command(model: Path, tmp_path: Path, tiebreak: Callable[..., tuple[
     code, _, err = tiebreak("rank", model, model, source, "-o", tmp_path / "out.csv")
     assert code == 2
     assert "is a second model" in err
+    code, _, err = tiebreak("rank", model, source, "-o", "-")
+    assert (code, err.splitlines()[0]) == (0, "standard output: 3 rows")

@@ -107,6 +107,8 @@ def test_an_empty_response_is_a_missing_answer(judge: Judge) -> None:
         (["Q?", "And?"], [["a", "b"], ["a"]], "responses.1."),
         ("Q?", ["x", 7], r"responses\[1\] is neither text nor a list"),
         (None, ["x", "y"], "prompt"),
+        ("Q?", "xyz", "responses are a list, not 'xyz'"),
+        ("Q?", ["x", {"answer": "y"}], r"responses\[1\] has none of response, content, text: answer"),
     ],
 )
 def test_what_cannot_be_ranked(judge: Judge, prompt: Any, given: list[Any], why: str) -> None:

@@ -1,6 +1,7 @@
 """Reward functions as TRL, OpenRLHF and verl call them."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -34,6 +35,14 @@ def test_trl_passes_columns_by_name(judge: Judge) -> None:
     )
     with pytest.raises(TiebreakError, match=r"the data set has no 'reference'.* Valid: answer"):
         rewards.trl(judge, against="column")(PROMPTS, ANSWERS, answer=REFERENCES)
+
+
+@pytest.mark.parametrize("adapter", [rewards.trl, rewards.openrlhf, rewards.verl_batch])
+def test_against_what_is_checked_at_once(judge: Judge, adapter: Any) -> None:
+    with pytest.raises(
+        TiebreakError, match=r"not against 'grup': did you mean 'group'\? Valid: column, group"
+    ):
+        adapter(judge, against="grup")
 
 
 def test_openrlhf_gets_tensors(judge: Judge) -> None:

@@ -1,5 +1,6 @@
 """Commands on finished models and runs: predict, rank, label, evaluate, report, verify."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -213,7 +214,7 @@ def rank(
         terminal.note(f"stopped after {outcome.rows} rows")
         raise typer.Exit(stop.exit_code)
     say = terminal.note if output == STANDARD else terminal.result
-    say(f"{output}: {outcome.rows} rows")
+    say(f"{'standard output' if output == STANDARD else output}: {outcome.rows} rows")
     if outcome.unjudged:
         terminal.note(f"{outcome.unjudged} rows could not be ranked, the first because: {outcome.reason}")
 
@@ -265,10 +266,11 @@ def label(
     judging = Judging(_model(where, set_), pairs, device, precision, mapping=parse(map_ or (), ()))
     rules = Rules(format_, min_margin, keep_ties, pairs_per_prompt)
     outcome = labelled(Files(where[1:], output, strict=strict), judging, rules, Stop().install())
-    count = outcome.counts.get
+    count = Counter(outcome.counts)
+    single = f", {count['single']} with a single response" if count["single"] else ""
     terminal.result(
-        f"{output}: {count('kept', 0)} pairs kept; dropped: {count('tie', 0)} ties, {count('below', 0)} below the "
-        f"margin; {count('not judged', 0)} rows not judged"
+        f"{output}: {count['kept']} pairs kept; dropped: {count['tie']} ties, {count['below']} below the "
+        f"margin; {count['not judged']} rows not judged{single}"
     )
     if outcome.unjudged:
         terminal.note(f"{outcome.unjudged} rows could not be judged, the first because: {outcome.reason}")

@@ -47,7 +47,7 @@ _LEAST = 1e-6
 """What a probability counts as at least, where its logarithm is taken."""
 
 Item = Pair | Candidates
-Fate = Literal["kept", "tie", "below", "not judged"]
+Fate = Literal["kept", "tie", "below", "not judged", "single"]
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Rules:
 
 @dataclass
 class Labelled(Outcome):
-    """The outcome, and the number of pairs that were kept, ties, below the margin, and of rows not judged."""
+    """The outcome, and the number of pairs that were kept, ties, below the margin, and of rows not judged or with a single response."""
 
     counts: dict[Fate, int] = field(default_factory=dict)
 
@@ -143,7 +143,7 @@ class _Labels(pieces.Work[Item]):
         for piece, (table,) in pieces:
             for item, picks in zip(piece, table["picks"].to_pylist(), strict=True):
                 if not picks:
-                    self.counts["not judged"] += 1
+                    self.counts["not judged" if item.error is not None else "single"] += 1
                 for pick in picks:
                     fate = self._rules.fate(pick["p"])
                     self.counts[fate] += 1

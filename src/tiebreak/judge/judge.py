@@ -72,6 +72,8 @@ class Judge:
         responses are judged as one; an empty response is judged as a missing answer.
         Raises TiebreakError for a prompt or responses that cannot be read.
         """
+        if isinstance(responses, str | Mapping):
+            raise TiebreakError(f"cannot rank: responses are a list, not {responses!r:.40}")
         texts = {"prompt": _as_list(prompt), "responses": [_as_list(response) for response in responses]}
         found = candidates.read_record(texts)
         if found.error is not None:

@@ -6,7 +6,7 @@ TRL 1.16.0 (trl/trainer/grpo_trainer.py, _calculate_rewards); OpenRLHF at 2cedb6
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from tiebreak.errors import TiebreakError, nearest
 from tiebreak.judge.judge import Judge
@@ -24,8 +24,9 @@ def trl(judge: Judge, reference: str = "reference", against: Against = "group") 
     against: "group", the other completions of the same prompt in the batch of this process, or "column", the answer in
     the data set's column `reference`. Prompts and completions may be strings or chat messages. A reward is None, which
     TRL leaves out, where a pair cannot be read or a completion is the only one of its prompt.
-    Raises TiebreakError, when called, where the data set has no such column.
+    Raises TiebreakError for another `against`; when called, where the data set has no such column.
     """
+    _require_known(against)
 
     def preferred(prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> Rewards:
         if against == "group":
@@ -42,6 +43,7 @@ def openrlhf(judge: Judge, against: Against = "column") -> Callable[..., dict[st
     The prompt is read as it stands there, with a chat template that was applied. extra_logs["judged"] is 0 where the
     reward is UNJUDGED. Raises TiebreakError, when called, for a query that does not start with its prompt.
     """
+    _require_known(against)
 
     def reward_func(
         queries: Sequence[str], prompts: Sequence[str], labels: Sequence[Any], **_: Any
@@ -89,6 +91,7 @@ def verl_batch(
 
     against: "column", the ground truth, or "group", the other answers to the same prompt.
     """
+    _require_known(against)
 
     def compute_score(
         data_sources: Sequence[Any],
@@ -103,6 +106,11 @@ def verl_batch(
         return _filled(against_references(judge, prompts, solution_strs, ground_truths))
 
     return compute_score
+
+
+def _require_known(against: str) -> None:
+    if against not in get_args(Against):
+        raise TiebreakError(f"rewards are not against {against!r}: {nearest(against, get_args(Against))}")
 
 
 def _value(columns: Mapping[str, Any], name: str, where: str) -> Any:

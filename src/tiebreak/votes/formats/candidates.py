@@ -122,6 +122,8 @@ def _decoded(prompt: Any) -> Any:
 def _side(prompt: Record, response: Any, what: str) -> tuple[Turns, Turns]:
     """The turns of the prompt and of one response. Raises RowError that names the response."""
     if isinstance(response, dict):
+        if response.keys().isdisjoint(_TEXTS):
+            raise RowError(f"{what} has none of {', '.join(_TEXTS)}", ", ".join(map(str, response)))
         response = next((response[name] for name in _TEXTS if response.get(name) is not None), None)
     try:
         (vote,) = PAIR.votes(

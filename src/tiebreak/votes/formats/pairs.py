@@ -5,6 +5,7 @@ random, as in training, and `swapped` tells that `rejected` is answer A.
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -17,13 +18,13 @@ from tiebreak.votes.formats.mapping import NO_MAP, ColumnMap, require_columns
 from tiebreak.votes.formats.readers import Ids, detected, not_whole, votes_in
 from tiebreak.votes.formats.record_formats import COMPLETIONS
 from tiebreak.votes.formats.rows import TRUNCATED, Record, Row, columns_of
-from tiebreak.votes.formats.vote import Vote, content_id, random_side
+from tiebreak.votes.formats.vote import Vote, content_id, id_in, random_side
 
 
 class Pair(NamedTuple):
     """A record with all its columns, and the unlabelled pair in it, or the reason why there is none.
 
-    preference: its answers are `chosen` and `rejected`.
+    preference: its answers are `chosen` and `rejected`. own_id: of the record, where it has one.
     """
 
     record: Record
@@ -31,11 +32,12 @@ class Pair(NamedTuple):
     preference: bool
     swapped: bool = False
     error: str | None = None
+    own_id: str | None = None
 
     @property
     def id(self) -> str | None:
-        """The record's own id, or one made of the texts."""
-        return self.vote and (self.vote.id or content_id(self.vote))
+        """The record's own id, or one made of the texts; None where there are neither."""
+        return self.own_id or (self.vote and content_id(self.vote))
 
     @property
     def chars(self) -> int:
@@ -75,9 +77,15 @@ class PairFile:
         try:
             (vote,) = votes_in(record, self._format, self._options)
         except RowError as error:
-            return Pair(own, None, self.of_preferences, error=str(error))
+            return Pair(own, None, self.of_preferences, error=str(error), own_id=self._own_id(own))
         shown = random_side(vote) if self.of_preferences else vote
-        return Pair(own, shown, self.of_preferences, swapped=shown is not vote)
+        return Pair(own, shown, self.of_preferences, swapped=shown is not vote, own_id=vote.id)
+
+    def _own_id(self, record: Record) -> str | None:
+        """The id of a record that is no pair, None where it cannot be read either."""
+        with suppress(RowError):
+            return id_in(self._options.fields.apply(record, labelled=False), "id")
+        return None
 
 
 def read_file(path: Path, mapping: ColumnMap = NO_MAP) -> PairFile:
