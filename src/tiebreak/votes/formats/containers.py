@@ -69,6 +69,8 @@ def records(path: Path, columns: Collection[str] = ()) -> Iterator[Row]:
     if source := hub_datasets.parse_location(path):
         yield from hub_datasets.records(source, columns)
         return
+    if not path.exists():
+        raise TiebreakError(f"no file at {path}")
     require_regular(path)
     try:
         with path.open("rb") as file:
