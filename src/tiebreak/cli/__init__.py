@@ -29,6 +29,7 @@ from tiebreak.cli.options import (
     Steps,
     Values,
     example,
+    mapping_of,
     numbers,
     words,
 )
@@ -165,7 +166,6 @@ def init(
 ) -> None:
     """Write a recipe, in a new folder, from a preset. Without --votes its votes are made up."""
     from tiebreak.commands.init import MADE_UP, init_recipe
-    from tiebreak.votes.formats.mapping import parse
 
     path = init_recipe(
         name,
@@ -177,7 +177,7 @@ def init(
         extra=extra or (),
         unlabelled=unlabelled or (),
         test=test or (),
-        mapping=parse(map_ or (), values or ()),
+        mapping=mapping_of(map_, values),
     )
     terminal.result(path)
     if preset == "tiny" and not votes:
@@ -209,11 +209,10 @@ def check(
     from tiebreak.commands.preflight import Preflight
     from tiebreak.data_card import view
     from tiebreak.hardware.gpu_specs import find_card
-    from tiebreak.votes.formats.mapping import parse
 
     if output:
         new_file(output, (".html",), data)
-    mapping = parse(map_ or (), values or ())
+    mapping = mapping_of(map_, values)
     findings = []
     if len(data) == 1 and outputs.recipe_at(data[0]):
         if mapping:

@@ -22,6 +22,7 @@ from tiebreak.cli.options import (
     Values,
     Weights,
     arguments_of,
+    mapping_of,
     shard_of,
     weights_of,
 )
@@ -29,7 +30,6 @@ from tiebreak.commands.table import show, show_verdict
 from tiebreak.engine.signals import Stop
 from tiebreak.errors import Interrupted, TiebreakError
 from tiebreak.output import new_file
-from tiebreak.votes.formats.mapping import parse
 
 if TYPE_CHECKING:
     from tiebreak.commands.predict import Request
@@ -93,7 +93,7 @@ def predict(
         raise TiebreakError("--weights and --fit exclude each other: weights are given or fitted")
     models, inputs = outputs.models_and_pairs(where, set_ or ())
     outputs.refuse_unused(set_, where[: len(models)])
-    mapping = parse(map_ or (), values or ())
+    mapping = mapping_of(map_, values)
     if on == "slurm" and STANDARD in (output, *inputs):
         raise TiebreakError("jobs have no standard input and output; name files")
     if on == "local" and (shards > 1 or sbatch):
@@ -207,7 +207,7 @@ def rank(
     from tiebreak.commands.rank import Judging
     from tiebreak.commands.rank import rank as ranked
 
-    judging = Judging(_model(where, set_), pairs, device, precision, mapping=parse(map_ or (), ()))
+    judging = Judging(_model(where, set_), pairs, device, precision, mapping=mapping_of(map_))
     stop = Stop().install()
     outcome = ranked(Files(where[1:], output, strict=strict), judging, stop)
     if not outcome.finished:
@@ -263,7 +263,7 @@ def label(
     from tiebreak.commands.pieces import Files
     from tiebreak.commands.rank import Judging
 
-    judging = Judging(_model(where, set_), pairs, device, precision, mapping=parse(map_ or (), ()))
+    judging = Judging(_model(where, set_), pairs, device, precision, mapping=mapping_of(map_))
     rules = Rules(format_, min_margin, keep_ties, pairs_per_prompt)
     outcome = labelled(Files(where[1:], output, strict=strict), judging, rules, Stop().install())
     count = Counter(outcome.counts)
@@ -323,7 +323,7 @@ def evaluate(
         Bootstrap(samples, confidence),
         weights_of(weights),
         predict,
-        parse(map_ or (), values or ()),
+        mapping_of(map_, values),
     )
     rows = [
         {"predictions": scored.name, "metric": metric, **figure, "rows": scored.rows}

@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from tiebreak.errors import TiebreakError
 from tiebreak.recipe.basics import MAX_SEED
+
+if TYPE_CHECKING:
+    from tiebreak.votes.formats.mapping import ColumnMap
 
 RecipeFile = Annotated[Path, typer.Argument(help="The recipe, or the folder that holds its recipe.yaml.")]
 Sets = Annotated[list[str] | None, typer.Option("--set", help="Change a value of the recipe: a.b=c.")]
@@ -68,6 +71,13 @@ def weights_of(text: str | None) -> tuple[float, ...] | None:
         return tuple(float(word) for word in words(text)) if text else None
     except ValueError:
         raise TiebreakError(f"--weights takes numbers such as 2,1, not {text!r}") from None
+
+
+def mapping_of(columns: list[str] | None, values: list[str] | None = None) -> "ColumnMap":
+    """What --map and --values say."""
+    from tiebreak.votes.formats.mapping import parse
+
+    return parse(columns or (), values or ())
 
 
 def shard_of(text: str) -> tuple[int, int]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from tiebreak.votes.formats.dialog import RowError
@@ -36,6 +37,7 @@ def fold(text: str) -> str:
     return re.sub(r"[\s_-]+", "_", text.strip().casefold())
 
 
+@lru_cache(typed=True)  # a file has few values, once a row; True is not 1
 def value_key(value: Any) -> str:
     """The text by which a label's value is known, however a file writes it: 1, 1.0 and "1" are one, as are " A > B" and
     "a>b".
