@@ -6,7 +6,7 @@ Weights and tokens are random: speed depends on shapes, not on values.
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import Gemma2Config, LlamaConfig, PreTrainedConfig, PreTrainedModel
+from transformers import Gemma2Config, LlamaConfig, PreTrainedConfig, PreTrainedModel, Qwen2Config
 
 from tiebreak.judge.int8 import Int8Linear
 from tiebreak.model import precision, streaming_loader
@@ -33,6 +33,12 @@ def config_of(family: str, layers: int, small: bool) -> PreTrainedConfig:
             vocab_size=1024 if small else 128256, hidden_size=256 if small else 8192,
             intermediate_size=512 if small else 28672, num_attention_heads=8 if small else 64,
             num_key_value_heads=2 if small else 8, head_dim=128, rope_theta=500000.0, **shared,
+        )  # fmt: skip
+    if family == "qwen2":
+        return Qwen2Config(
+            vocab_size=1024 if small else 152064, hidden_size=256 if small else 8192,
+            intermediate_size=512 if small else 29568, num_attention_heads=2 if small else 64,
+            num_key_value_heads=1 if small else 8, rope_theta=1000000.0, **shared,
         )  # fmt: skip
     return Gemma2Config(
         vocab_size=1024 if small else 256000, hidden_size=256 if small else 3584,
@@ -93,12 +99,13 @@ def fill(model: PreTrainedModel, given: dict[str, Tensor] | None) -> None:
             shape = (size, stack.inputs)
             std = stack.inputs**-0.5  # so that no layer blows up what it is given
             random = None if given else torch.randn(shape, device=device, dtype=torch.bfloat16) * std
-            stack.fill(n, random if given is None else given[f"{name}.weight"].to(device))
+            weight = random if given is None else given[f"{name}.weight"].to(device)
+            stack.fill(n, weight, torch.zeros(size, device=device))
     for name, p in model.named_parameters():
         if given is not None and id(p) not in in_stacks:
             p.copy_(given[name])
         elif id(p) not in in_stacks:
-            p.normal_(std=0.02) if p.dim() > 1 else p.fill_(float(model.config.model_type == "llama"))
+            p.normal_(std=0.02) if p.dim() > 1 else p.fill_(float(model.config.model_type != "gemma2"))
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Data-parallel training and scoring by two processes against one."""
+"""Data-parallel training and scoring by several processes against one."""
 
 import shutil
 from pathlib import Path
@@ -118,30 +118,49 @@ def test_a_training_resumes_with_sharded_weights(
     assert_close(alone["llama"], both["and spread"][0])
 
 
-@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA cards")
+def test_eight_processes_equal_one_and_four_resume_them(tmp_path: Path, alone: dict[str, Trained]) -> None:
+    """More processes than a step has rows, and half as many after a stop."""
+    llama, stopped = base("llama"), tmp_path / "stopped"
+    eight, interrupts = run_distributed(
+        8, [Job(train, (llama, tmp_path / "eight")), Job(is_interrupted, (llama, stopped, ALONE))]
+    )
+    assert interrupts == [True] * 8
+    (four,) = run_distributed(4, [Job(train, (llama, stopped))])
+    for results in (eight, four):
+        for other in results[1:]:
+            assert_equal(results[0], other)
+        assert_close(alone["llama"], results[0])
+
+
+@pytest.mark.parametrize("cards", [2, 4, 8])
 @pytest.mark.parametrize("kind", ["bf16", "fp8"])
-def test_two_cards_follow_the_curve_of_one(tmp_path: Path, kind: str) -> None:
+def test_cards_follow_the_curve_of_one(tmp_path: Path, kind: str, cards: int) -> None:
     """Unsharded, sharded, and sharded after a stop: one result, to the bit, within 0.05 of one card's losses of about 1.
 
-    Two processes cut the rows into other forwards. That alone, in one process on a CPU, moves the losses of these
-    steps by up to 0.007 in bf16 and 0.031 in FP8.
+    So are those of half as many cards after a stop. Several processes cut the rows into other forwards. That alone, in
+    one process on a CPU, moves the losses of these steps by up to 0.007 in bf16 and 0.031 in FP8.
     """
+    if torch.cuda.device_count() < cards:
+        pytest.skip(f"needs {cards} CUDA cards")
     llama = base("llama", FOR_KERNELS)
     alone = train(llama, tmp_path / "alone", kind, device="cuda")
-    stopped = tmp_path / "stopped"
-    whole, spread, interrupts, goes_on = run_distributed(
-        2,
+    stopped, fewer = tmp_path / "stopped", tmp_path / "fewer"
+    whole, spread, *interrupts, goes_on = run_distributed(
+        cards,
         [
             Job(train, (llama, tmp_path / "whole", kind, -1, "cuda"), device="cuda"),
             Job(train, (llama, tmp_path / "spread", kind, -1, "cuda"), shard_model=True, device="cuda"),
             Job(is_interrupted, (llama, stopped, 2, kind, "cuda"), shard_model=True, device="cuda"),
+            Job(is_interrupted, (llama, fewer, 2, kind, "cuda"), device="cuda"),
             Job(train, (llama, stopped, kind, -1, "cuda"), shard_model=True, device="cuda"),
         ],
     )
-    assert interrupts == [True, True]
+    assert interrupts == [[True] * cards] * 2
     for result in (*whole, *spread, *goes_on):
         assert_equal(whole[0], result)
-    assert whole[0][0] == pytest.approx(alone[0], abs=0.05)
+    (half,) = run_distributed(cards // 2, [Job(train, (llama, fewer, kind, -1, "cuda"), device="cuda")])
+    for losses in (whole[0][0], half[0][0]):
+        assert losses == pytest.approx(alone[0], abs=0.05)
 
 
 def test_all_processes_retry_a_step_where_one_is_out_of_memory(
