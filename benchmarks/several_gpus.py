@@ -160,9 +160,7 @@ def measure(name: str, small: bool) -> dict[str, Any]:
     peak = peak_tflops(device, 8192 if device == "cuda" else 256)
     config = config_of(arm.family, layers_of(arm, device, cards, small), small)
     rank, budget, rows = (16, 512, 4) if small else (RANK, BUDGET, arm.rows_a_step(cards))
-    votes = votes_of(
-        arm.steps * rows // 2, config.vocab_size, PROMPT_SHARE, 64 if small else LONGEST
-    )
+    votes = votes_of(arm.steps * rows // 2, config.vocab_size, PROMPT_SHARE, 64 if small else LONGEST)
     with distributed.process_group(where, device, arm.spread) if cards > 1 else nullcontext():
         if arm.spread:
             classifier = spread(config, arm.kind, rank, device)

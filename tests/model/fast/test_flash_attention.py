@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from tiebreak.model.fast.kernel_variants import distance
 from tiebreak.tokens.packing import Packed, pack
 
 pytestmark = pytest.mark.slow
@@ -78,3 +79,20 @@ def test_equals_a_dense_mask(
     ):
         error = (got.double() - want).norm() / want.norm()
         assert error < TOLERANCE, f"relative error {error:.2e}"
+
+
+def test_gradients_of_peaked_attention_are_as_exact_as_their_type() -> None:
+    """Where one key has nearly all of a row's attention, the output's rounding must not be taken for a gradient."""
+    kind, rounding = (torch.bfloat16, 2.0**-9) if ON_GPU else (torch.float16, 2.0**-12)
+    packed = pack(two_orders(150, 40, 1), 384)
+    real, generator = packed.spans[-1].stop, torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(384, heads, 64, generator=generator) for heads in (2, 1, 1))
+    parts = [x.to(DEVICE, kind).requires_grad_() for x in (8 * q, k, v)]
+    out, _ = flash.flash(*parts, *(t.to(DEVICE) for t in vars(packed.layout).values()), 0.3, 0.0, 0)
+    signs = (torch.randint(0, 2, (real, 2, 64), generator=generator) * 2 - 1).to(DEVICE, kind)
+    gradients = torch.autograd.grad(out[:real], parts, signs)
+
+    exact = [x.detach()[:real].double().requires_grad_() for x in parts]
+    expected = dense(*exact, visible(packed, 384, 0)[:real, :real].to(DEVICE), 0.0)
+    for got, want in zip(gradients, torch.autograd.grad(expected, exact, signs.double()), strict=True):
+        assert distance(got[:real], want) < 2 * rounding

@@ -115,11 +115,37 @@ def _forward_kernel(
 
 
 @triton.jit
+def _probabilities(
+    step, in_prefix, tile, stop, own, q_ME, dout_ME, lse_M, rows_M, k_TX, v_TX, column, scale,
+    cap: tl.constexpr, window: tl.constexpr, N: tl.constexpr,
+):  # fmt: skip
+    """One tile of keys, the queries' probabilities, their gradients, and the slope of the cap."""
+    prefix, prefix_stop = tl.load(tile + 3), tl.load(tile + 4)
+    first = tl.where(step < in_prefix, prefix + step * N, own + (step - in_prefix) * N)
+    last = tl.where(step < in_prefix, prefix_stop, stop)
+    cols_N = first + tl.arange(0, N)
+    k_NE = k_TX.load([first, column])
+    v_NE = v_TX.load([first, column])
+    scores_MN, slope_MN = _scores(q_ME, k_NE, scale, cap)
+    seen_MN = (cols_N[None, :] <= rows_M[:, None]) & (cols_N[None, :] < last)
+    if window > 0:
+        gap = tl.where(step < in_prefix, tl.load(tile + 2) - prefix_stop, 0)
+        seen_MN = seen_MN & (rows_M[:, None] - cols_N[None, :] - gap < window)
+    p_MN = tl.where(seen_MN, tl.exp2(scores_MN * LOG2E - lse_M[:, None]), 0.0)
+    return k_NE, p_MN, tl.dot(dout_ME, tl.trans(v_NE)), slope_MN
+
+
+@triton.jit
 def _query_gradient_kernel(
     q_TX, k_TX, v_TX, dout_TX, lse_ptr, delta_ptr, dq_ptr, tiles_ptr, scale, tokens,
     H: tl.constexpr, GROUP: tl.constexpr, E: tl.constexpr, cap: tl.constexpr, window: tl.constexpr,
     PARTS: tl.constexpr, M: tl.constexpr, N: tl.constexpr,
 ):  # fmt: skip
+    """The gradient of queries, and delta, the mean of the probabilities' gradients, which that of keys needs too.
+
+    FlashAttention takes delta from the output. That is rounded to 16 bits, and where one key has nearly all of a row's
+    attention, the rounding is as large as what is left of the gradient; so a first pass over the keys sums it.
+    """
     head = tl.program_id(0) % H
     part = tl.program_id(0) // H
     tile = tiles_ptr + (part // PARTS) * 5
@@ -132,31 +158,31 @@ def _query_gradient_kernel(
     )
     if start >= stop:
         return
-    rows_M, offs_N, offs_E = start + tl.arange(0, M), tl.arange(0, N), tl.arange(0, E)
+    rows_M, offs_E = start + tl.arange(0, M), tl.arange(0, E)
     valid_M, valid_M1 = rows_M < stop, rows_M[:, None] < stop
     q_ME = q_TX.load([start, head * E])
     dout_ME = dout_TX.load([start, head * E])
     lse_M = tl.load(lse_ptr + head * tokens + rows_M, mask=valid_M, other=float("inf"))
-    delta_M = tl.load(delta_ptr + rows_M * H + head, mask=valid_M, other=0.0)
     column = head // GROUP * E
     if window > 0:
         own = own + tl.maximum(start - own - window + 1, 0) // N * N
-    dq_ME = tl.zeros([M, E], tl.float32)
     in_prefix = tl.cdiv(prefix_stop - prefix, N)
     steps = in_prefix + tl.cdiv(tl.minimum(start + M, stop) - own, N)
+    delta_M = tl.zeros([M], tl.float32)
     for step in range(0, steps):
-        first = tl.where(step < in_prefix, prefix + step * N, own + (step - in_prefix) * N)
-        last = tl.where(step < in_prefix, prefix_stop, stop)
-        cols_N = first + offs_N
-        k_NE = k_TX.load([first, column])
-        v_NE = v_TX.load([first, column])
-        scores_MN, slope_MN = _scores(q_ME, k_NE, scale, cap)
-        seen_MN = (cols_N[None, :] <= rows_M[:, None]) & (cols_N[None, :] < last)
-        if window > 0:
-            gap = tl.where(step < in_prefix, tl.load(tile + 2) - prefix_stop, 0)
-            seen_MN = seen_MN & (rows_M[:, None] - cols_N[None, :] - gap < window)
-        p_MN = tl.where(seen_MN, tl.exp2(scores_MN * LOG2E - lse_M[:, None]), 0.0)
-        dscores_MN = p_MN * (tl.dot(dout_ME, tl.trans(v_NE)) - delta_M[:, None])
+        _, p_MN, dp_MN, _ = _probabilities(
+            step, in_prefix, tile, stop, own, q_ME, dout_ME, lse_M, rows_M, k_TX, v_TX, column, scale,
+            cap, window, N,
+        )  # fmt: skip
+        delta_M += tl.sum(p_MN * dp_MN, 1)
+    tl.store(delta_ptr + head * tokens + rows_M, delta_M, mask=valid_M)
+    dq_ME = tl.zeros([M, E], tl.float32)
+    for step in range(0, steps):
+        k_NE, p_MN, dp_MN, slope_MN = _probabilities(
+            step, in_prefix, tile, stop, own, q_ME, dout_ME, lse_M, rows_M, k_TX, v_TX, column, scale,
+            cap, window, N,
+        )  # fmt: skip
+        dscores_MN = p_MN * (dp_MN - delta_M[:, None])
         if cap > 0:
             dscores_MN = dscores_MN * slope_MN
         dq_ME = tl.dot(dscores_MN.to(k_NE.dtype), k_NE, dq_ME)
@@ -210,7 +236,7 @@ def _key_gradient_kernel(
         p_NM = tl.where(seen_NM, tl.exp2(scores_NM * LOG2E - lse_M[None, :]), 0.0)
         dout_ME = dout_TX.load([first, head * E])
         dv_NE = tl.dot(p_NM.to(dout_ME.dtype), dout_ME, dv_NE)
-        delta_M = tl.load(delta_ptr + rows_M * H + head, mask=inside_M, other=0.0)
+        delta_M = tl.load(delta_ptr + head * tokens + rows_M, mask=inside_M, other=0.0)
         dscores_NM = p_NM * (tl.dot(v_NE, tl.trans(dout_ME)) - delta_M[None, :])
         if cap > 0:
             dscores_NM = dscores_NM * slope_NM
@@ -264,31 +290,30 @@ def _flash_fake(q_THE, k_TKE, v_TKE, queries_N5, keys_N5, scale, softcap, window
 
 
 def _flash_backward(
-    dout_THE: Tensor, q_THE: Tensor, k_TKE: Tensor, v_TKE: Tensor, lse_HT: Tensor, delta_TH: Tensor,
+    dout_THE: Tensor, q_THE: Tensor, k_TKE: Tensor, v_TKE: Tensor, lse_HT: Tensor,
     queries_N5: Tensor, keys_N5: Tensor, scale: float, softcap: float, window: int,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """The gradients of queries, keys and values."""
     (T, H, E), K = q_THE.shape, k_TKE.shape[1]
     dq_THE, dk_TKE, dv_TKE = q_THE.new_empty(T, H, E), k_TKE.new_empty(T, K, E), k_TKE.new_empty(T, K, E)
     q_THE, k_TKE, v_TKE, dout_THE = map(_side_by_side, (q_THE, k_TKE, v_TKE, dout_THE))
+    delta_HT = torch.empty_like(lse_HT)
     _, shape, key_shape = kernel_configs(E)
     _query_gradient_kernel[_grid(queries_N5, shape, H)](
         _rows(q_THE, shape.own), _rows(k_TKE, shape.step), _rows(v_TKE, shape.step), _rows(dout_THE, shape.own),
-        lse_HT, delta_TH, dq_THE, queries_N5, scale, T, H, H // K, E, softcap, window,
+        lse_HT, delta_HT, dq_THE, queries_N5, scale, T, H, H // K, E, softcap, window,
         TILE // shape.own, shape.own, shape.step, num_warps=shape.warps, num_stages=shape.stages,
     )  # fmt: skip
     shape = key_shape
     _key_gradient_kernel[_grid(keys_N5, shape, K)](
         _rows(q_THE, shape.step), _rows(k_TKE, shape.own), _rows(v_TKE, shape.own), _rows(dout_THE, shape.step),
-        lse_HT, delta_TH, dk_TKE, dv_TKE, keys_N5, scale, T, H, H // K, E, softcap, window,
+        lse_HT, delta_HT, dk_TKE, dv_TKE, keys_N5, scale, T, H, H // K, E, softcap, window,
         TILE // shape.own, shape.own, shape.step, num_warps=shape.warps, num_stages=shape.stages,
     )  # fmt: skip
     return dq_THE, dk_TKE, dv_TKE
 
 
-def _flash_backward_fake(
-    dout_THE, q_THE, k_TKE, v_TKE, lse_HT, delta_TH, queries_N5, keys_N5, scale, softcap, window
-):
+def _flash_backward_fake(dout_THE, q_THE, k_TKE, v_TKE, lse_HT, queries_N5, keys_N5, scale, softcap, window):
     return tuple(x.new_empty(x.shape) for x in (q_THE, k_TKE, v_TKE))
 
 
@@ -299,15 +324,12 @@ flash_backward = define_operator("flash_backward", _flash_backward, _flash_backw
 def _setup(ctx, inputs, output):
     ctx.set_materialize_grads(False)
     q_THE, k_TKE, v_TKE, queries_N5, keys_N5, *ctx.options = inputs
-    ctx.save_for_backward(q_THE, k_TKE, v_TKE, queries_N5, keys_N5, *output)
+    ctx.save_for_backward(q_THE, k_TKE, v_TKE, queries_N5, keys_N5, output[1])
 
 
 def _backward(ctx, dout_THE, _):
-    q_THE, k_TKE, v_TKE, queries_N5, keys_N5, out_THE, lse_HT = ctx.saved_tensors
-    delta_TH = (dout_THE.float() * out_THE.float()).sum(-1)
-    gradients = flash_backward(
-        dout_THE, q_THE, k_TKE, v_TKE, lse_HT, delta_TH, queries_N5, keys_N5, *ctx.options
-    )
+    q_THE, k_TKE, v_TKE, queries_N5, keys_N5, lse_HT = ctx.saved_tensors
+    gradients = flash_backward(dout_THE, q_THE, k_TKE, v_TKE, lse_HT, queries_N5, keys_N5, *ctx.options)
     return *gradients, None, None, None, None, None
 
 
