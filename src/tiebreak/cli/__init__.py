@@ -110,6 +110,9 @@ def main() -> None:
 
 
 def _main() -> None:
+    # batches of several sizes leave gaps in a card's segments that cannot grow
+    if "PYTORCH_ALLOC_CONF" not in os.environ:
+        os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     terminal.log_to_stderr()
     try:
         with terminal.whole_output(), full_disk_as_error(Path.cwd()):
