@@ -191,7 +191,10 @@ def run(name: str, cards: int, small: bool, file: Path) -> None:
     """Measure an arm by as many processes, which append its row to a file."""
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(cards)]
     command = [sys.executable, *(torchrun if cards > 1 else []), __file__, "--measure", name]
-    subprocess.run([*command, "--rows", str(file), *(["--small"] if small else [])], check=True)
+    environment = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"} | os.environ  # as the commands do
+    subprocess.run(
+        [*command, "--rows", str(file), *(["--small"] if small else [])], check=True, env=environment
+    )
 
 
 def rows_in(file: Path) -> list[dict[str, Any]]:
