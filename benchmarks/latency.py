@@ -130,7 +130,7 @@ def plain(judge: Any, asked: list[dict[str, str]], orders: int) -> Callable[[], 
     import torch
     from transformers import AutoModelForSequenceClassification
 
-    from tiebreak.judge.judge import as_table
+    from tiebreak.judge.inputs import as_table
     from tiebreak.tokens.prompt import tokenize
 
     device, folder = judge.classifier.device, judge.folder

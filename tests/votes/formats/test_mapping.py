@@ -356,3 +356,10 @@ def test_a_label_beside_chosen_answers_is_not_looked_at(tmp_path: Path) -> None:
     (vote,) = read(tmp_path / "f.json", [row])
     assert (vote["response_a"] == ["x"]) == (vote["p"] == A)
     assert vote["prompt"] == ["p"]
+
+
+def test_a_mapped_prompt_comes_before_a_column_of_its_name(tmp_path: Path) -> None:
+    rows = [{"prompt": "other", "question": "q", "response_a": "x", "response_b": "y", "winner": "a"}]
+    mapping = parse(["prompt=question"], [])
+    assert read(tmp_path / "f.json", rows, mapping)[0]["prompt"] == ["q"]
+    assert readers.columns_not_read(tmp_path / "f.json", "votes", mapping) == ["prompt"]

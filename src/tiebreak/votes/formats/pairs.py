@@ -48,16 +48,24 @@ class Pair(NamedTuple):
 class PairFile:
     """The pairs of one file, read once or again. `of_preferences`: its answers are a chosen and a rejected one.
 
-    Raises TiebreakError for a file without rows, of no known format, or without a mapped column.
+    encoded: as in ReadOptions, seen from the first rows by default. Raises TiebreakError for a file without rows, of no known format, or without a mapped column.
     """
 
-    def __init__(self, path: Path, rows: Iterator[Row], enough: int, mapping: ColumnMap = NO_MAP) -> None:
+    def __init__(
+        self,
+        path: Path,
+        rows: Iterator[Row],
+        enough: int,
+        mapping: ColumnMap = NO_MAP,
+        encoded: bool | None = None,
+    ) -> None:
         found = detected(path, rows, labelled=False, enough=enough, mapping=mapping)
         if found is None:
             raise TiebreakError(f"no rows in {path}; a pair needs prompt, response_a and response_b")
         self.path = path
         self._format, options, self._rows = found
-        self._options = replace(options, random_sides=False)
+        encoded = options.encoded if encoded is None else encoded
+        self._options = replace(options, random_sides=False, encoded=encoded)
         require_columns({str(path): options.fields.names.own}, mapping, labelled=False)
         if self._format is COMPLETIONS:
             raise TiebreakError(

@@ -71,7 +71,7 @@ class RecordFormat:
         """Those of a file's columns that no vote is made of, sorted."""
         fields = options.fields
         names = {*self.needs, *self.reads, *_ABOUT} - (set() if options.labelled else {*_LABELS})
-        names -= {"instruction"} if "prompt" in fields.has() else set()
+        names -= {"instruction"} if "prompt" in fields.has() - fields.left_out else set()
         read = {fields.columns.get(name, name) for name in names - fields.left_out}
         read |= {*fields.names.annotators} if options.labelled and self.has_labels else set()
         return sorted({*columns} - read - {column.partition(".")[0] for column in read})
@@ -287,7 +287,11 @@ _ABOUT = ("id", "question_id", "weight", "evaluation_session_id", "session", "ta
 """The columns that all formats take."""
 
 PAIR = RecordFormat(
-    ("prompt", "response_a", "response_b"), "prompt", _pair, (*PARTS, *_MODELS, *_LABELS), has_labels=True
+    ("prompt", "response_a", "response_b"),
+    "prompt",
+    _pair,
+    ("instruction", *PARTS, *_MODELS, *_LABELS),
+    has_labels=True,
 )
 COMPLETIONS = RecordFormat(("instruction", "completions"), "completions", _ultrafeedback, PARTS)
 RECORD_FORMATS = (
