@@ -131,6 +131,11 @@ def note(*texts: object) -> None:
         print(plain.line(text), file=sys.stderr)
 
 
+def counted(count: int, noun: str) -> str:
+    """The number of things of a kind, such as `1 row` and `2 rows`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def show_json(value: Any, indent: int | None = None) -> None:
     """Print JSON on stdout, in ASCII."""
     print(json.dumps(value, indent=indent))

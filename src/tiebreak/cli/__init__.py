@@ -17,7 +17,7 @@ import typer
 import typer.core
 
 from tiebreak import __version__, plain, terminal
-from tiebreak.cli import models
+from tiebreak.cli import models, rows
 from tiebreak.cli.options import (
     AsJson,
     Columns,
@@ -442,9 +442,9 @@ def status(recipe: RecipeFile = Path(), set_: Sets = None, as_json: AsJson = Fal
     show([asdict(row) for row in task_statuses(_workspace(recipe, set_))], as_json)
 
 
-app.command(epilog=example("tiebreak predict model pairs.csv -o judged.jsonl"))(models.predict)
-app.command(epilog=example("tiebreak rank model candidates.jsonl -o ranked.jsonl"))(models.rank)
-app.command(epilog=example("tiebreak label model pairs.jsonl -o preferences.jsonl"))(models.label)
+app.command(epilog=example("tiebreak predict model pairs.csv -o judged.jsonl"))(rows.predict)
+app.command(epilog=example("tiebreak rank model candidates.jsonl -o ranked.jsonl"))(rows.rank)
+app.command(epilog=example("tiebreak label model pairs.jsonl -o preferences.jsonl"))(rows.label)
 app.command(epilog=example("tiebreak evaluate model judged.csv votes.csv"))(models.evaluate)
 app.command(epilog=example("tiebreak report demo"))(models.report)
 app.command(epilog=example("tiebreak verify demo"))(models.verify)

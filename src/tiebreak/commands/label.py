@@ -84,14 +84,19 @@ def label(files: Files, judging: Judging, rules: Rules, stop: Callable[[], bool]
     other inputs than those that an unfinished output has begun with; Interrupted, with what is done on disk, once `stop`
     returns True.
     """
+    check(files)
+    work = _Labels(judging, rules)
+    outcome = pieces.run(work, files, stop)
+    return Labelled(**vars(outcome), counts=dict(work.counts))
+
+
+def check(files: Files) -> None:
+    """Raise TiebreakError for an output that cannot be written."""
     if files.output == STANDARD:
         raise TiebreakError(
             "labels go into a file, beside what says which model made them; name one with --output"
         )
     files.check(suffixes=SUFFIXES)
-    work = _Labels(judging, rules)
-    outcome = pieces.run(work, files, stop)
-    return Labelled(**vars(outcome), counts=dict(work.counts))
 
 
 class _Labels(pieces.Work[Item]):

@@ -110,12 +110,16 @@ class Files:
 
 @dataclass
 class Outcome:
-    """Rows read, those among them that could not be judged, with the first reason."""
+    """Rows read, those among them that could not be judged, with the first reason.
+
+    finished: the output is there, which another process may have `written`.
+    """
 
     rows: int = 0
     unjudged: int = 0
     reason: str | None = None
     finished: bool = True
+    written: bool = True
 
     def count(self, piece: Sequence[Item], strict: bool) -> None:
         """Count the rows of a piece. Raises TiebreakError if one cannot be judged and `strict` forbids it."""
@@ -170,12 +174,14 @@ def _to_file(work: Work[AnItem], files: Files, stop: Callable[[], bool]) -> Outc
         if unfinished.is_new and unfinished.is_empty() and files.output.is_file():
             unfinished.remove()
         outcome.finished = not unfinished.folder.is_dir() and files.output.is_file()
+        outcome.written = False
         return outcome
     with unfinished.finishing() as output:
         if output:
             rows = partial(_joined, work, inputs, unfinished, outcome.unjudged > 0)
             row_files.write(rows, output, work.types(inputs), work.last)
             work.finish(files.output)
+        outcome.written = output is not None
     return outcome
 
 

@@ -50,6 +50,10 @@ class Request:
     score_tokens: int = 16384
     mapping: ColumnMap = NO_MAP
 
+    @property
+    def files(self) -> Files:
+        return Files(self.inputs, self.output, self.shard, self.strict)
+
 
 @dataclass
 class Predicted(Outcome):
@@ -80,9 +84,8 @@ def predict(request: Request, stop: Callable[[], bool] = lambda: False) -> Predi
 
 def check(request: Request) -> Files:
     """What is read and written. Raises TiebreakError for an output that cannot be written."""
-    files = Files(request.inputs, request.output, request.shard, request.strict)
-    files.check([request.fit] if request.fit else [])
-    return files
+    request.files.check([request.fit] if request.fit else [])
+    return request.files
 
 
 def _threshold(request: Request) -> float | None:
