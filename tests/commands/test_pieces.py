@@ -1,6 +1,7 @@
 """Work in pieces by every command that does any: killed, stopped and shared, it writes what an undisturbed one writes."""
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -9,6 +10,7 @@ import pytest
 from json_lines import write
 from killed import killed_before
 
+from tiebreak.cli import runs
 from tiebreak.commands import pieces
 from tiebreak.commands.label import Rules, label
 from tiebreak.commands.pieces import Files, Outcome
@@ -125,20 +127,31 @@ def test_a_shard_without_pieces_leaves_nothing(
     assert not [name for name in os.listdir(tmp_path) if name.endswith(".unfinished")]
 
 
-@pytest.mark.parametrize("command", [("predict",), ("rank",), ("label",)], ids=str)
+@pytest.mark.parametrize("command", ["predict", "rank", "label"])
 def test_what_a_shard_says(
-    model: Path, tmp_path: Path, tiebreak: Callable[..., tuple[int, str, str]], command: tuple[str]
+    model: Path, tmp_path: Path, tiebreak: Callable[..., tuple[int, str, str]], command: str
 ) -> None:
-    rows = [PROMPTS[2] if command == ("rank",) else PAIRS[0]]
+    rows = [PROMPTS[2] if command == "rank" else PAIRS[0]]
     source, output = write(tmp_path / "in.jsonl", rows), tmp_path / "out.jsonl"
     said = []
     for shard in ("2/2", "1/2", "2/2", "1/1"):
-        code, out, err = tiebreak(*command, model, source, "-o", output, "--device", "cpu", "--shard", shard)
+        code, out, err = tiebreak(command, model, source, "-o", output, "--device", "cpu", "--shard", shard)
         assert code == 0, err
         said.append(out.removeprefix(f"{output}: ").strip())
     assert said[0] == "shard 2/2 is done; the shard that ends last writes the file"
     assert said[2] == "shard 2/2 is done; another process has written the file"
     assert said[1].startswith(("1 row", "0 pairs kept", "1 pair kept"))
     assert said[3] == f"{said[1]}, in place of the file that was there"
-    code, _, err = tiebreak(*command, model, source, "-o", output, "--shard", "3/2")
+    code, _, err = tiebreak(command, model, source, "-o", output, "--shard", "3/2")
     assert (code, "--shard takes K/N with K from 1 to N" in err) == (2, True)
+
+
+@pytest.mark.parametrize("command", ["predict", "rank", "label"])
+def test_a_stopped_command_says_how_to_go_on(
+    model: Path, tmp_path: Path, tiebreak: Callable[..., tuple[int, str, str]], command: str
+) -> None:
+    source = write(tmp_path / "in.jsonl", PROMPTS if command == "rank" else PAIRS)
+    runs.stop.received = signal.SIGTERM
+    code, out, err = tiebreak(command, model, source, "-o", tmp_path / "out.jsonl", "--device", "cpu")
+    assert (code, out) == (128 + signal.SIGTERM, "")
+    assert f"go on with: tiebreak {command} {model}" in err

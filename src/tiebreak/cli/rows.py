@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 import typer
 
 from tiebreak import terminal
+from tiebreak.cli import runs
 from tiebreak.cli.options import (
     Columns,
     Device,
@@ -306,7 +307,7 @@ class _Sharing:
         from tiebreak.slurm.shards import requeue_if_stopped
 
         replaces = self.files.output.is_file()
-        stop = Stop().install()
+        stop = runs.stop.install()
         try:
             outcome = work(stop)
         except Interrupted:
