@@ -53,8 +53,8 @@ On = Annotated[Literal["local", "slurm"], typer.Option(help="This machine, or jo
 
 
 def example(command: str) -> str:
-    """The last line of a command's help."""
-    return f"Example: {command}"
+    """The last line of a command's help, which is not broken."""
+    return f"\b\nExample: {command}"
 
 
 def arguments_of(context: typer.Context, without: Collection[str]) -> list[str]:
