@@ -25,6 +25,7 @@ _HARD: dict[str, Probabilities] = {
     **dict.fromkeys(("a", "model_a", "response_a", "answer_a", "output_a", "completion_a", "a>b", "a>>b"), A),
     **dict.fromkeys(("b", "model_b", "response_b", "answer_b", "output_b", "completion_b", "b>a", "b>>a"), B),
     **dict.fromkeys(("tie", "both_bad", "bothbad", "tie_(bothbad)", "tie_(both_bad)"), TIE),
+    "tie_(inconsistent)": TIE,  # of MT-bench's gpt4_pair, whose two orders disagree; FastChat counts it as a tie
     **dict.fromkeys(("c", "a=b", "b=a"), TIE),  # C is a tie where A and B are the answers, as in MT-bench
 }
 _OF_PREFERENCES: dict[str, Probabilities] = {
