@@ -75,10 +75,17 @@ class PairFile:
         self.of_preferences = self._format.is_preference
 
     def __iter__(self) -> Iterator[Pair]:
+        return map(self._pair, self._records())
+
+    def unread(self) -> Iterator[Pair]:
+        """The records in their order, without the pairs in them."""
+        return (Pair(columns_of(record), None, self.of_preferences) for record in self._records())
+
+    def _records(self) -> Iterator[Record | RowError]:
         for row, record in self._rows:
             if isinstance(record, RowError) and record.kind == TRUNCATED:
                 raise TiebreakError(f"{self.path} {record}, at record {row}. Fetch or mend the file")
-            yield self._pair(record)
+            yield record
 
     def _pair(self, record: Record | RowError) -> Pair:
         own = columns_of(record)
