@@ -62,7 +62,7 @@ def arguments_of(context: typer.Context, without: Collection[str]) -> list[str]:
     found: list[str] = []
     for parameter in context.command.params:
         value = context.params.get(str(parameter.name))
-        if parameter.name in without or value in (None, False):
+        if parameter.name in without or value is None or value is False:
             continue
         for one in value if isinstance(value, list | tuple) else [value]:
             option = [parameter.opts[0]] if parameter.param_type_name == "option" else []

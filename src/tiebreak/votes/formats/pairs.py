@@ -48,7 +48,8 @@ class Pair(NamedTuple):
 class PairFile:
     """The pairs of one file, read once or again. `of_preferences`: its answers are a chosen and a rejected one.
 
-    encoded: as in ReadOptions, seen from the first rows by default. Raises TiebreakError for a file without rows, of no known format, or without a mapped column.
+    encoded: as in ReadOptions, seen from the first rows by default. Raises TiebreakError for a file without rows, of no known
+    format, or without a mapped column.
     """
 
     def __init__(
