@@ -3,9 +3,11 @@
 import os
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+import pyarrow as pa
 import pytest
 from json_lines import write
 from killed import killed_before
@@ -36,6 +38,10 @@ def _rank(model: Path, files: Files, stop: Callable[[], bool] = lambda: False) -
 
 def _label(model: Path, files: Files, stop: Callable[[], bool] = lambda: False) -> Outcome:
     return label(files, Judging(model, device="cpu"), Rules(keep_ties=True), stop)
+
+
+def _has(made: list[int], most: int) -> bool:
+    return len(made) >= most
 
 
 PAIRS = [
@@ -89,10 +95,15 @@ def test_it_goes_on_where_it_stopped(
     undisturbed = command(model, Files([source], whole))
     made: list[int] = []
     keep = Unfinished.write
-    monkeypatch.setattr(Unfinished, "write", lambda *given: (made.append(given[2]), keep(*given)))
+
+    def counted(self: Unfinished, number: int, piece: int, table: pa.Table) -> None:
+        made.append(piece)
+        keep(self, number, piece, table)
+
+    monkeypatch.setattr(Unfinished, "write", counted)
     for stop_after in (1, 3):
         with pytest.raises(Interrupted):
-            command(model, Files([source], output), lambda most=stop_after: len(made) >= most)
+            command(model, Files([source], output), partial(_has, made, stop_after))
         assert made == list(range(stop_after))
         assert not output.exists()
     assert vars(command(model, Files([source], output))) == vars(undisturbed)
