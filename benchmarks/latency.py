@@ -118,7 +118,7 @@ def measure(folder: Path, device: str, times: int) -> dict[str, Any]:
                 "tiebreak": lambda asked=asked, both=orders == 2: judge.predict(asked, both),
                 "plain": plain(judge, asked, orders),
             }
-            tokens = len(judge._tokens(tiebreak.judge.judge.as_table(asked)[0]).row(0, 0, 2000))
+            tokens = len(judge._tokens(tiebreak.judge.inputs.as_table(asked)[0]).row(0, 0, 2000))
             for arm, ask in arms.items():
                 figures = percentiles(ask, times)
                 rows.append({"pair": length, "orders": orders, "arm": arm, "tokens": tokens, **figures})
@@ -130,7 +130,7 @@ def plain(judge: Any, asked: list[dict[str, str]], orders: int) -> Callable[[], 
     import torch
     from transformers import AutoModelForSequenceClassification
 
-    from tiebreak.judge.judge import as_table
+    from tiebreak.judge.inputs import as_table
     from tiebreak.tokens.prompt import tokenize
 
     device, folder = judge.classifier.device, judge.folder

@@ -70,7 +70,8 @@ def write_judge(folder: Path) -> None:
 def measure(arm: str, model: Path, pairs: Path, output: Path, device: str) -> dict[str, Any]:
     """Seconds from a loaded model (of `predict`: with its loading) and peak memory of this process."""
     from tiebreak.commands.predict import Request, predict
-    from tiebreak.judge.judge import as_table, load_judge
+    from tiebreak.judge.inputs import as_table
+    from tiebreak.judge.judge import load_judge
 
     start = time.perf_counter()
     if arm == "scorer":

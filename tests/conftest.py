@@ -93,12 +93,14 @@ def tiebreak(
 ) -> Callable[..., tuple[int, str, str]]:
     """Run the command in this process: tiebreak("plan", ...) -> exit code, stdout, stderr."""
     from tiebreak import cli
+    from tiebreak.cli import runs
+    from tiebreak.engine.signals import Stop
 
-    monkeypatch.setattr(cli, "stop", cli.Stop())
+    monkeypatch.setattr(runs, "stop", Stop())
 
     def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["tiebreak", *map(str, arguments)])
-        monkeypatch.setattr(cli.Stop, "install", lambda self: self)
+        monkeypatch.setattr(Stop, "install", lambda self: self)
         with pytest.raises(SystemExit) as end:
             cli.main()
         seen = capfd.readouterr()

@@ -14,6 +14,7 @@ import typer
 from tiny_models import base
 
 from tiebreak import __version__, cli
+from tiebreak.cli import runs
 from tiebreak.engine.workspace import Workspace
 
 COMMAND_LINE = typer.main.get_command(cli.app)
@@ -410,7 +411,7 @@ def test_a_step_works_by_the_recipe_as_it_stood_when_it_started(
         worker = Workspace(work.path, work.overrides)  # as a worker begins, with nothing read yet
         seen.extend(worker.find(task.id).id for task in tasks if task.step.name == "teach")
 
-    monkeypatch.setattr(cli, "_run_and_report", finish)
+    monkeypatch.setattr(runs, "_run_and_report", finish)
     monkeypatch.setenv("TEACHER_FOLDS", "0")
     code, _, err = tiebreak("step", 3)
     assert code == 0, err

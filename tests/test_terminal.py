@@ -16,6 +16,7 @@ from test_plain import TOKEN
 
 from tiebreak import cli, terminal
 from tiebreak.commands.table import show, show_findings, show_verdict
+from tiebreak.console import Terminal
 from tiebreak.engine.finding import Finding
 from tiebreak.engine.progress import Display
 from tiebreak.errors import TiebreakError
@@ -74,7 +75,7 @@ def test_a_terminal_gets_rich_s_own_sequences_alone(monkeypatch: pytest.MonkeyPa
     stream.isatty = lambda: True  # type: ignore[method-assign]
     monkeypatch.setattr(sys, "stdout", stream)
     monkeypatch.setenv("TERM", "xterm")
-    console = terminal.Terminal()
+    console = Terminal()
     table = Table(EVIL, title=EVIL)
     table.add_row(EVIL)
     console.print(table, EVIL, Text(EVIL, style="red"))
@@ -89,7 +90,7 @@ def test_a_terminal_gets_rich_s_own_sequences_alone(monkeypatch: pytest.MonkeyPa
 
 
 def test_progress_and_ends_of_tasks_are_plain(capsys: pytest.CaptureFixture[str]) -> None:
-    display = Display(terminal.Terminal(stderr=True), 2)
+    display = Display(Terminal(stderr=True), 2)
     display.log("a", TiebreakError(EVIL).args[0])
     display.progress("a", TiebreakError(EVIL).args[0])
     display.end("a", f"error: {TiebreakError(EVIL)}")

@@ -8,14 +8,13 @@ import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
-from typing import Any, TextIO
-
-from rich.console import Console, ConsoleOptions, RenderableType
-from rich.segment import Segment
-from rich.text import Text
+from typing import TYPE_CHECKING, Any, TextIO
 
 from tiebreak import plain
 from tiebreak.output import STANDARD_OUTPUT
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 
 class _Guarded:
@@ -55,27 +54,6 @@ def _named(stream: TextIO) -> TextIO:
         return stream
     buffer = io.BufferedWriter(file)
     return io.TextIOWrapper(buffer, stream.encoding, stream.errors, line_buffering=stream.isatty())
-
-
-class Terminal(Console):
-    """A console of rich whose texts are plain: no markup, no links, no escape sequences but its own."""
-
-    def __init__(self, stderr: bool = False) -> None:
-        stream = sys.stderr if stderr else sys.stdout
-        super().__init__(
-            file=getattr(stream, "unguarded", stream), markup=False, emoji=False, highlight=False
-        )
-        if self.width < 1:  # COLUMNS=0, in which rich shows nothing
-            self.width = 80
-
-    def render_str(self, text: str, **options: Any) -> Text:
-        """A string as rich's text, made plain before its width is measured."""
-        return super().render_str(plain.lines(text), **options)
-
-    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """The pieces of anything, made plain but for rich's own controls."""
-        for piece in super().render(renderable, options):
-            yield piece if piece.control else Segment(plain.lines(piece.text), piece.style)
 
 
 class _LineFormatter(logging.Formatter):
@@ -131,13 +109,20 @@ def note(*texts: object) -> None:
         print(plain.line(text), file=sys.stderr)
 
 
+def counted(count: int, noun: str) -> str:
+    """The number of things of a kind, such as `1 row` and `2 rows`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def show_json(value: Any, indent: int | None = None) -> None:
     """Print JSON on stdout, in ASCII."""
     print(json.dumps(value, indent=indent))
 
 
-def show(renderable: RenderableType, soft_wrap: bool = False) -> None:
+def show(renderable: "RenderableType", soft_wrap: bool = False) -> None:
     """Print a table or a styled text on stdout."""
+    from tiebreak.console import Terminal
+
     Terminal().print(renderable, soft_wrap=soft_wrap)
 
 

@@ -36,7 +36,9 @@ def test_columns_and_values_are_mapped(tiebreak, tmp_path: Path) -> None:
     assert code == 0, err
     assert json.loads(out)["files"][0]["labels"] == {"a": 10, "b": 10, "tie": 10}
     code, out, err = tiebreak("check", tmp_path / "votes.json", "--map", "winner=vote", "--values", "0=a,1=b")
-    assert "unknown winner: 2; valid: a, b, tie (or --values '2=tie')" in " ".join(out.split())
+    assert "unknown winner: 2; valid: a, b, tie (or --values '2=?' with a, b or tie for ?)" in " ".join(
+        out.split()
+    )
     recipe = init_recipe(
         tmp_path / "run", "sc4000", [tmp_path / "votes.json"], mapping=parse(mapping[1:2], mapping[3:])
     )

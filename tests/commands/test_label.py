@@ -2,28 +2,23 @@
 
 import json
 import os
-import signal
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from forked import Forked
-from shipped_judge import ship
+from json_lines import read, write
 
 import tiebreak as library
 from tiebreak import __version__
-from tiebreak.commands import pieces
 from tiebreak.commands.label import Labelled, Rules, label, provenance_of
 from tiebreak.commands.pieces import STANDARD, Files
 from tiebreak.commands.preference_formats import FORMATS
 from tiebreak.commands.rank import Judging
-from tiebreak.errors import Interrupted, TiebreakError
+from tiebreak.errors import TiebreakError
 from tiebreak.hashes import file_digest
 from tiebreak.judge import package
 from tiebreak.judge.judge import Judge
@@ -31,11 +26,6 @@ from tiebreak.stats.davidson import Strengths
 from tiebreak.votes.formats.mapping import parse
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return ship(tmp_path_factory.mktemp("shipped") / "model", seed=0)
 
 
 @pytest.fixture
@@ -49,15 +39,6 @@ def known(monkeypatch: pytest.MonkeyPatch) -> None:
         return Strengths(np.array(strengths), 0.0, np.eye(1)).probabilities(pairs)
 
     monkeypatch.setattr(Judge, "predict_table", predict_table)
-
-
-def write(path: Path, records: Sequence[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(record) + "\n" for record in records))
-    return path
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def labelled(model: Path, source: Path, output: Path, rules: Rules, pairs: int | None = None) -> Labelled:
@@ -149,6 +130,26 @@ def test_the_best_is_chosen_and_the_worst_rejected(model: Path, tmp_path: Path) 
     assert [row["margin"] for row in rows] == pytest.approx([4, 3], rel=0.02)
 
 
+@pytest.mark.usefixtures("known")
+def test_no_data_is_made_of_an_answer_that_is_missing(model: Path, tmp_path: Path) -> None:
+    given = [
+        PAIRS[0],
+        PAIRS[1] | {"response_a": None},
+        PAIRS[2] | {"response_b": ""},
+        {"prompt": ["Q?", "R?"], "response_a": [None, "a 1"], "response_b": ["b 0", "b 0"]},
+    ]
+    source, output = write(tmp_path / "in.jsonl", given), tmp_path / "out.jsonl"
+    found = labelled(model, source, output, Rules(keep_ties=True))
+    assert found.counts == {"kept": 1, "not judged": 3}
+    assert found.reason == "row 2: an answer is missing or empty"
+    responses = [["r 1", None, "r 4"], [None, "r 1"], [None, ""]]
+    write(source, [{"prompt": "Q?", "responses": some} for some in responses])
+    found = labelled(model, source, output, Rules(pairs_per_prompt=2))
+    assert found.counts == {"kept": 1, "single": 1, "not judged": 1}
+    assert found.reason == "row 3: no response has an answer"
+    assert [(row["chosen"], row["rejected"]) for row in read(output)] == [("r 4", "r 1")]
+
+
 SINGLE = {"prompt": "Q?", "response_a": "a 1", "response_b": "b 0"}
 SEVERAL = {"prompt": ["Q?", "And?"], "response_a": ["same", "a 1"], "response_b": ["same", "b 0"]}
 APART = {"prompt": ["Q?", "And?"], "response_a": ["one", "a 1"], "response_b": ["other", "b 0"]}
@@ -238,40 +239,6 @@ def test_labels_are_those_of_predict(model: Path, tmp_path: Path) -> None:
         assert row["margin"] == pytest.approx(abs(np.log(p_a / p_b)), abs=1e-5)
 
 
-def test_it_goes_on_where_it_stopped(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pieces, "PIECE", 8)
-    source = write(tmp_path / "in.jsonl", [*PAIRS, SEVERAL])
-    judging = Judging(model, device="cpu")
-    whole = label(Files([source], tmp_path / "whole.parquet"), judging, Rules())
-    answers = iter([False, False, True])
-    with pytest.raises(Interrupted):
-        label(Files([source], tmp_path / "out.parquet"), judging, Rules(), lambda: next(answers))
-    assert label(Files([source], tmp_path / "out.parquet"), judging, Rules()).counts == whole.counts
-    assert (tmp_path / "out.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
-
-
-def label_in_small_pieces(model: Path, source: Path, output: Path) -> None:
-    with mock.patch.object(pieces, "PIECE", 64):
-        label(Files([source], output), Judging(model, device="cpu"), Rules(keep_ties=True))
-
-
-def test_killed_it_goes_on_and_writes_the_same(model: Path, tmp_path: Path) -> None:
-    source = write(tmp_path / "in.jsonl", [{**PAIRS[0], "prompt": f"Question {n}?"} for n in range(200)])
-    whole, output = tmp_path / "whole.jsonl", tmp_path / "out.jsonl"
-    process = Forked(label_in_small_pieces, model, source, output)
-    while process.poll() is None and not list(tmp_path.glob("out.jsonl.unfinished/0-*")):
-        time.sleep(0.001)
-    process.kill()
-    process.communicate(60)
-    assert process.returncode == -signal.SIGKILL
-    assert 0 < len(list(tmp_path.glob("out.jsonl.unfinished/0-*"))) < 4
-    assert not output.exists()
-    label_in_small_pieces(model, source, output)
-    label_in_small_pieces(model, source, whole)
-    assert output.read_bytes() == whole.read_bytes()
-    assert not list(tmp_path.glob("*.unfinished"))
-
-
 @pytest.mark.parametrize(
     ("output", "why"), [("out.csv", "Valid: .jsonl, .parquet"), (STANDARD, "labels go into a file")]
 )
@@ -292,12 +259,12 @@ def test_the_command(model: Path, tmp_path: Path, tiebreak: Callable[..., tuple[
     kept = len(read(output)) // 2
     assert code == 0
     assert out.startswith(
-        f"{output}: {kept} pairs kept; dropped: 0 ties, {40 - kept} below the margin; 1 rows not"
+        f"{output}: {kept} pairs kept; dropped: 0 ties, {40 - kept} below the margin; 1 row not"
     )
     assert "row 41: missing columns: response_a, response_b" in err
     source = write(
         tmp_path / "several.jsonl", [{"prompt": "Q?", "responses": given} for given in (["r 1"], [])]
     )
     _, out, err = tiebreak("label", model, source, "-o", tmp_path / "none.jsonl")
-    assert out.endswith("1 rows not judged, 1 with a single response\n")
-    assert err.startswith("1 rows could not be judged, the first because: row 2")
+    assert out.endswith("1 row not judged, 1 with a single response\n")
+    assert err.startswith("1 row could not be judged, the first because: row 2")

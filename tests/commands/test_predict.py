@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from json_lines import read, write
 from shipped_judge import ship
 from tiny_models import judge_folder
 
@@ -35,11 +36,6 @@ pytestmark = pytest.mark.slow
 
 P = ("p_a", "p_b", "p_tie")
 CHOSEN = ("p_chosen", "p_rejected", "p_tie")
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return ship(tmp_path_factory.mktemp("shipped") / "model", seed=0)
 
 
 @pytest.fixture(autouse=True)
@@ -67,15 +63,6 @@ def preferences(count: int) -> list[dict[str, Any]]:
         {"prompt": f"Question {n}?", "chosen": f"Answer {n * 7}", "rejected": f"None {n * 3}"}
         for n in range(count)
     ]
-
-
-def write(path: Path, records: Sequence[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(record) + "\n" for record in records))
-    return path
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def probabilities(records: Sequence[dict[str, Any]], names: Sequence[str] = P) -> np.ndarray:
@@ -213,26 +200,6 @@ class Count:
         return self.pairs >= self.stop_after
 
 
-@pytest.mark.parametrize("ending", ["jsonl", "csv", "parquet"])
-def test_it_goes_on_where_it_stopped(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
-) -> None:
-    source = write(tmp_path / "in.jsonl", rows(18))
-    predict(Request([model], [source], tmp_path / f"whole.{ending}", device="cpu"))
-    count = Count(monkeypatch)
-    request = Request([model], [source], tmp_path / f"out.{ending}", device="cpu")
-    for stop_after in (4, 12):
-        count.stop_after = stop_after
-        with pytest.raises(Interrupted):
-            predict(request, count)
-        assert count.pairs == stop_after
-        assert not request.output.exists()
-    count.stop_after = 10**9
-    predict(request, count)
-    assert count.pairs == 18, "no pair was judged twice"
-    assert request.output.read_bytes() == (tmp_path / f"whole.{ending}").read_bytes()
-
-
 @pytest.mark.parametrize(
     ("change", "differs"), [("inputs", "the inputs"), ("model", "the models"), ("precision", "the precision")]
 )
@@ -264,17 +231,6 @@ def test_a_damaged_piece_is_made_again(model: Path, tmp_path: Path, monkeypatch:
     with pytest.raises(TiebreakError, match="was damaged and is gone; run the same command again"):
         predict(request)
     assert predict(request).finished
-
-
-@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
-def test_shards_write_the_file_once_all_are_done(model: Path, tmp_path: Path, order: Sequence[int]) -> None:
-    source = write(tmp_path / "in.jsonl", rows(23))
-    predict(Request([model], [source], tmp_path / "whole.jsonl", device="cpu"))
-    for shard in order:
-        assert not (tmp_path / "out.jsonl").exists()
-        request = Request([model], [source], tmp_path / "out.jsonl", device="cpu", shard=(shard, 3))
-        assert predict(request).finished == (shard == order[-1])
-    assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
 
 
 def test_several_models_and_several_files(model: Path, tmp_path: Path) -> None:
@@ -422,17 +378,6 @@ def test_columns_of_other_names_stay_and_are_judged_alike(
     assert code == 2
     assert "no column 'asked' in" in err
     assert "did you mean 'ask'?" in err
-
-
-def test_a_shard_without_pieces_leaves_nothing(model: Path, tmp_path: Path) -> None:
-    source = write(tmp_path / "in.jsonl", rows(3))
-    shards = [
-        Request([model], [source], tmp_path / "out.jsonl", device="cpu", shard=(k, 2)) for k in range(2)
-    ]
-    assert not predict(shards[1]).finished
-    assert predict(shards[0]).finished
-    assert predict(shards[1]).finished
-    assert not (tmp_path / "out.jsonl.unfinished").exists()
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from transformers import GptOssConfig
 from tiebreak.commands import preflight
 from tiebreak.commands.preflight import Preflight
 from tiebreak.engine.finding import Finding
+from tiebreak.engine.signals import Stop
 from tiebreak.engine.workspace import Workspace
 from tiebreak.hardware.gpu_specs import Card, find_card
 from tiebreak.slurm import checks, client
@@ -116,7 +117,7 @@ def test_every_command_refuses_a_damaged_model_before_any_work(
     base_of = file.parent if kind == "safetensors" else file
     arguments = [command, str(recipe), *more, "--set", f"models.{model}.base={base_of}"]
     monkeypatch.setattr(sys, "argv", ["tiebreak", *arguments])
-    monkeypatch.setattr(cli.Stop, "install", lambda self: self)
+    monkeypatch.setattr(Stop, "install", lambda self: self)
     with pytest.raises(SystemExit) as end:
         cli.main()
     captured = capsys.readouterr()

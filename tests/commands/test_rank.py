@@ -3,20 +3,16 @@
 import io
 import json
 import os
-import signal
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from forked import Forked
-from shipped_judge import ship
+from json_lines import read, write
 
 import tiebreak as library
 from tiebreak.commands import pieces, row_files
@@ -30,11 +26,6 @@ pytestmark = pytest.mark.slow
 RANKED = ["ranking", "scores", "p_best"]
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return ship(tmp_path_factory.mktemp("shipped") / "model", seed=0)
-
-
 def rows(count: int) -> list[dict[str, Any]]:
     """Prompts with two to five responses, and columns of their own on all sides."""
     return [
@@ -46,15 +37,6 @@ def rows(count: int) -> list[dict[str, Any]]:
         }
         for n in range(count)
     ]
-
-
-def write(path: Path, records: Sequence[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(record) + "\n" for record in records))
-    return path
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def test_all_rows_and_columns_stay_and_the_ranking_comes_behind(model: Path, tmp_path: Path) -> None:
@@ -157,39 +139,16 @@ def test_a_row_that_cannot_be_ranked_has_nulls_and_says_why(model: Path, tmp_pat
         rank(Files([source], tmp_path / "strict.jsonl", strict=True), Judging(model, device="cpu"))
 
 
-def test_it_goes_on_where_it_stopped(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_does_not_go_on_with_other_pairs(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(pieces, "PIECE", 8)
-    source = write(tmp_path / "in.jsonl", rows(12))
-    rank(Files([source], tmp_path / "whole.jsonl"), Judging(model, device="cpu"))
-    answers = iter([False, False, True])
+    files = Files([write(tmp_path / "in.jsonl", rows(12))], tmp_path / "out.jsonl")
+    answers = iter([False, True])
     with pytest.raises(Interrupted):
-        rank(Files([source], tmp_path / "out.jsonl"), Judging(model, device="cpu"), lambda: next(answers))
+        rank(files, Judging(model, device="cpu"), lambda: next(answers))
     with pytest.raises(TiebreakError, match="the pairs of a prompt differ"):
-        rank(Files([source], tmp_path / "out.jsonl"), Judging(model, pairs=3, device="cpu"))
-    assert len(list((tmp_path / "out.jsonl.unfinished").glob("0-*"))) == 2
-    rank(Files([source], tmp_path / "out.jsonl"), Judging(model, device="cpu"))
-    assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
-
-
-def rank_in_small_pieces(model: Path, source: Path, output: Path) -> None:
-    with mock.patch.object(pieces, "PIECE", 64):
-        rank(Files([source], output), Judging(model, device="cpu"))
-
-
-def test_killed_it_goes_on_and_writes_the_same(model: Path, tmp_path: Path) -> None:
-    source = write(tmp_path / "in.jsonl", rows(120))
-    whole, output = tmp_path / "whole.parquet", tmp_path / "out.parquet"
-    process = Forked(rank_in_small_pieces, model, source, output)
-    while process.poll() is None and not list(tmp_path.glob("out.parquet.unfinished/0-*")):
-        time.sleep(0.001)
-    process.kill()
-    process.communicate(60)
-    assert process.returncode == -signal.SIGKILL
-    assert 0 < len(list(tmp_path.glob("out.parquet.unfinished/0-*"))) < 9
-    assert not output.exists()
-    rank_in_small_pieces(model, source, output)
-    rank_in_small_pieces(model, source, whole)
-    assert output.read_bytes() == whole.read_bytes()
+        rank(files, Judging(model, pairs=3, device="cpu"))
 
 
 def test_standard_input_and_output(model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -224,7 +183,7 @@ def test_the_command(model: Path, tmp_path: Path, tiebreak: Callable[..., tuple[
     source = write(tmp_path / "in.jsonl", [*rows(2), {"prompt": "Q?", "responses": []}])
     code, out, err = tiebreak("rank", model, source, "-o", tmp_path / "out.csv", "--pairs", 2)
     assert (code, out) == (0, f"{tmp_path / 'out.csv'}: 3 rows\n")
-    assert "1 rows could not be ranked, the first because: row 3: not 1 to 64 responses: 0" in err
+    assert "1 row could not be judged, the first because: row 3: not 1 to 64 responses: 0" in err
     code, _, err = tiebreak("rank", model, model, source, "-o", tmp_path / "out.csv")
     assert code == 2
     assert "is a second model" in err

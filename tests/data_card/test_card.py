@@ -43,7 +43,7 @@ def test_counts_of_a_small_set(tmp_path):
     assert (card.files[0].records, card.files[0].votes) == (32, 30)
     assert card.files[0].rejects == {
         "missing columns": 1,
-        "unknown winner: 'nobody'; valid: a, b, tie (or --values 'nobody=tie')": 1,
+        "unknown winner: 'nobody'; valid: a, b, tie (or --values 'nobody=?' with a, b or tie for ?)": 1,
     }
     assert card.labels["tie"].value == pytest.approx(1 / 3)
     assert card.files[0].labels == {"a": 10, "b": 10, "tie": 10}

@@ -6,19 +6,18 @@ import re
 import shutil
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from tiny_models import FOR_KERNELS, base, swapped, votes
+from tiny_models import FOR_KERNELS, base, judge_folder, swapped, votes
 from transformers import AutoModelForSequenceClassification
 
 import tiebreak
 from tiebreak.errors import TiebreakError
 from tiebreak.judge import package
-from tiebreak.judge.judge import as_table
+from tiebreak.judge.ensemble import Ensemble
 from tiebreak.judge.rules import KINDS
 from tiebreak.model import classifier
 from tiebreak.model.merge import save
@@ -181,50 +180,6 @@ def test_a_pair_without_an_answer_is_named(shipped: Path) -> None:
     assert math.isclose(judge.postprocessing.calibration.temperature_, TEMPERATURE)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"prompt": 5}, "pair 0: prompt is neither text nor a list: int; a pair is a dict with prompt"),
-        ({"prompt": None}, "pair 0: prompt is neither text nor a list: null; a pair is"),
-        ({"prompt": [None]}, "pair 0: the prompt is empty; a pair is"),
-        ({"response_a": {"text": "a"}}, "pair 0: response_a is neither text nor a list: dict; a pair is"),
-        ({"response_a": ["a", 2]}, "pair 0: response_a holds something other than text: int; a pair is"),
-        (
-            {"response_b": ["b", "c"]},
-            "pair 0: turn counts differ: prompt 1, response_a 1, response_b 2; a pair",
-        ),
-    ],
-)
-def test_an_invalid_pair_is_named(change: dict[str, Any], message: str) -> None:
-    pair: dict[str, Any] = {"prompt": "p", "response_a": "a", "response_b": "b"}
-    with pytest.raises(TiebreakError, match=re.escape(message)):
-        as_table([pair | change])
-    with pytest.raises(TiebreakError, match="pair 1 is 7; a pair is a dict"):
-        as_table([pair, 7])  # type: ignore[list-item]
-
-
-def test_an_answer_that_was_never_given_has_the_turns_of_its_prompt() -> None:
-    table, _ = as_table([{"prompt": ("p", "q"), "response_a": None, "response_b": np.array(["a", "b"])}])
-    assert table["response_a"].to_pylist() == [[None, None]]
-    assert table["response_b"].to_pylist() == [["a", "b"]]
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"prompt": "caf\ud800\0"},
-        {"prompt": ""},
-        {"prompt": [None, "q"], "response_a": ["a", None], "response_b": ["", "\0"]},
-        {"response_a": ""},
-        {"response_a": [{"role": "assistant", "content": "hi"}]},
-    ],
-)
-def test_dicts_are_parsed_as_rows_of_a_file(change: dict[str, Any], tmp_path: Path) -> None:
-    pair = {"id": "1", "prompt": "p", "response_a": "a", "response_b": "b"} | change
-    (tmp_path / "pairs.jsonl").write_text(json.dumps(pair))
-    assert as_table([pair])[0].equals(as_table(tmp_path / "pairs.jsonl")[0])
-
-
 def test_a_file_is_read_whole_or_not_at_all(shipped: Path, tmp_path: Path) -> None:
     judge = tiebreak.load(shipped, device="cpu")
     pairs = [{"id": str(n), "prompt": "p", "response_a": f"a{n}", "response_b": "b"} for n in range(3)]
@@ -235,6 +190,21 @@ def test_a_file_is_read_whole_or_not_at_all(shipped: Path, tmp_path: Path) -> No
         more.write("{broken\n")
     with pytest.raises(TiebreakError, match=r"1 of the rows in .* the first is row 4"):
         judge.predict(str(file))
+
+
+def test_columns_of_other_names_are_the_same_pairs(tmp_path: Path) -> None:
+    pair = {"prompt": "p", "response_a": "a", "response_b": "b"}
+    named = {"q": "p", "texts": {"x": "a", "y": "b"}}
+    columns = {"prompt": "q", "response_a": "texts.x", "response_b": "texts.y"}
+    (tmp_path / "named.jsonl").write_text(json.dumps(named))
+    folder = judge_folder(guarantees=True)
+    judge = tiebreak.load(folder, device="cpu")
+    expected = judge.predict(pair)
+    for pairs in (named, [named], tmp_path / "named.jsonl"):
+        assert np.array_equal(judge.predict(pairs, columns=columns), expected)
+    assert np.array_equal(Ensemble([folder], device="cpu").predict(named, columns=columns), expected)
+    assert judge.decide(named, 0.5, columns=columns).labels == judge.decide(pair, 0.5).labels
+    assert judge.prediction_sets(named, columns=columns) == judge.prediction_sets(pair)
 
 
 def test_a_file_without_rows_is_an_error(shipped: Path, tmp_path: Path) -> None:

@@ -116,6 +116,12 @@ def test_what_cannot_be_ranked(judge: Judge, prompt: Any, given: list[Any], why:
         judge.rank(prompt, given)
 
 
+@pytest.mark.parametrize("pairs", [0, -3])
+def test_a_budget_without_pairs_is_refused(judge: Judge, pairs: int) -> None:
+    with pytest.raises(TiebreakError, match=f"the pairs to judge of a prompt are 1 or more, not {pairs}"):
+        judge.rank("Q?", answers(3), pairs=pairs)
+
+
 def test_many_prompts_are_judged_in_few_large_batches(judge: Judge) -> None:
     found = [read_record({"prompt": f"Q{n}?", "responses": answers(5 + n)}) for n in range(8)]
     shares: list[float] = []

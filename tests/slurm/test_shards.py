@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -68,18 +69,50 @@ def test_the_jobs_write_what_one_process_writes(
     assert output.read_bytes() == (folder / "here.jsonl").read_bytes()
 
 
+@pytest.mark.parametrize(
+    "command",
+    ["rank MODEL IN -o OUT --pairs 3 --strict", "label MODEL IN -o OUT --format messages --keep-ties"],
+)
+def test_other_commands_on_rows_are_jobs_too(
+    tmp_path: Path,
+    tiebreak: Tiebreak,
+    submitted: list[tuple[str, tuple[str, ...], dict[str, str]]],
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+) -> None:
+    monkeypatch.setattr(shards, "tiebreak_command", lambda: "tiebreak")
+    model, source = ship(tmp_path / "model", 0), tmp_path / "in.jsonl"
+    source.write_text(json.dumps(ROWS[0]))
+    paths = {"MODEL": model, "IN": source, "OUT": tmp_path / "out.jsonl"}
+    arguments = [str(paths.get(word, word)) for word in command.split()]
+    code, out, err = tiebreak(
+        *arguments, "--on", "slurm", "--shards", "2", "--sbatch", "--time=60", "--map", "id=n,prompt=p"
+    )
+    assert code == 0, err
+    assert f"/slurm-tiebreak.{arguments[0]}-17_*.log" in out
+    [(script, options, _)] = submitted
+    assert options == ("--time=60",)
+    assert f"--job-name=tiebreak.{arguments[0]}\n" in script
+    started = shlex.split(script.splitlines()[-1])
+    assert started[:2] == ["exec", "tiebreak"]
+    assert started[-3:] == ["--requeue", "--shard", "$SLURM_ARRAY_TASK_ID/2"]
+    given = dict.fromkeys([*arguments[3:], "--map", "id=n,prompt=p"])
+    assert started[2:5] == arguments[:3]
+    assert not given.keys() - {*started, "-o"}
+
+
 def test_gpus_are_asked_for_and_arrays_have_a_limit(
     tmp_path: Path, submitted: list[tuple[str, tuple[str, ...], dict[str, str]]]
 ) -> None:
-    shards.submit(["m", "p"], tmp_path / "o.csv", 9, needs_gpu=True)
+    shards.submit(["predict", "m", "p"], tmp_path / "o.csv", 9, needs_gpu=True)
     assert "#SBATCH --gres=gpu:1\n" in submitted[0][0]
     assert "#SBATCH --array=1-9\n" in submitted[0][0]
     with pytest.raises(
         TiebreakError, match="10 shards are more than the cluster takes in one array: at most 9"
     ):
-        shards.submit(["m", "p"], tmp_path / "o.csv", 10, needs_gpu=True)
+        shards.submit(["predict", "m", "p"], tmp_path / "o.csv", 10, needs_gpu=True)
     with pytest.raises(TiebreakError, match="name an output elsewhere"):
-        shards.submit(["m", "p"], tmp_path / 'a"b' / "o.csv", 2, needs_gpu=True)
+        shards.submit(["predict", "m", "p"], tmp_path / 'a"b' / "o.csv", 2, needs_gpu=True)
 
 
 @pytest.mark.parametrize(

@@ -1,48 +1,27 @@
 """Command line: thin calls only. Results go to stdout, all else to stderr; an error exits with 2.
 
-Here are the commands on recipes; `models.py` has those on what they made.
+Here are init, check and schema; `runs.py` has the commands on recipes, `models.py` those on what they made, `rows.py` those on
+rows of files.
 """
 
 import os
 import shlex
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 import typer.core
 
 from tiebreak import __version__, plain, terminal
-from tiebreak.cli import models
-from tiebreak.cli.options import (
-    AsJson,
-    Columns,
-    FoldList,
-    On,
-    RecipeFile,
-    Seed,
-    Sets,
-    Steps,
-    Values,
-    example,
-    mapping_of,
-    numbers,
-    words,
-)
-from tiebreak.commands.table import show, show_findings, show_verdict
-from tiebreak.engine.signals import Stop
+from tiebreak.cli import models, rows, runs
+from tiebreak.cli.options import AsJson, Columns, On, Seed, Sets, Values, example, mapping_of
+from tiebreak.commands.table import show_findings
 from tiebreak.errors import Interrupted, TiebreakError
 from tiebreak.output import full_disk_as_error, new_file
-from tiebreak.recipe.basics import FEWEST_VOTES, MOST_VOTES, RECIPE, SYNTHETIC_VOTES, presets
-
-if TYPE_CHECKING:
-    from tiebreak.engine.workspace import Workspace
-    from tiebreak.pipeline.graph import Task
-
+from tiebreak.recipe.basics import FEWEST_VOTES, MOST_VOTES, presets
 
 EVERYDAY = ("init", "check", "run", "status", "predict", "rank", "label", "evaluate", "report", "demo")
 """Commands that `tiebreak --help` shows first, in this order."""
@@ -58,9 +37,13 @@ class _Commands(typer.core.TyperGroup):
         super().__init__(**attributes)
         everyday = {name: self.commands[name] for name in EVERYDAY if name in self.commands}
         self.commands = everyday | dict(self.commands)
-        for name, command in self.commands.items():
-            panel = "Everyday commands" if name in everyday else "Other commands"
-            command.rich_help_panel = panel  # type: ignore[attr-defined]  # of TyperCommand
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the commands, each with the first paragraph of its help."""
+        others = [name for name in self.commands if name not in EVERYDAY]
+        for heading, names in (("Everyday commands", EVERYDAY), ("Other commands", others)):
+            with formatter.section(heading):
+                formatter.write_dl([(name, self.commands[name].get_short_help_str(1000)) for name in names])
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -73,10 +56,10 @@ app = typer.Typer(
     cls=_Commands,
     help="Learn from votes which of two answers people prefer: calibrated P(A), P(B), P(tie).",
     no_args_is_help=True,
+    rich_markup_mode=None,  # which takes a third of the time of --help
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-stop = Stop()
 UNEXPECTED = 70
 """Exit code of an error that is not the user's (EX_SOFTWARE of sysexits.h)."""
 _DEBUG = "TIEBREAK_DEBUG"
@@ -122,9 +105,9 @@ def _main() -> None:
         sys.exit(2)
     except (Interrupted, KeyboardInterrupt):
         again = shlex.join(["tiebreak", *sys.argv[1:]])
-        how = "stopped at once, as far as the last checkpoints" if stop.at_once else "stopped"
+        how = "stopped at once, as far as the last checkpoints" if runs.stop.at_once else "stopped"
         terminal.note(f"{how}, nothing finished is lost; go on with: {again}")
-        sys.exit(stop.exit_code)
+        sys.exit(runs.stop.exit_code)
     except OSError as error:
         terminal.note(plain.message(f"error: {error.filename or 'system'}: {error.strerror or error}"))
         sys.exit(2)
@@ -222,7 +205,7 @@ def check(
             raise TiebreakError(
                 "--map and --values are for files; in a recipe they are data.columns and data.values"
             )
-        work = _workspace(data[0], set_)
+        work = runs.workspace(data[0], set_)
         findings = Preflight(work, find_card(card) if card else None, on == "slurm").findings()
         show_findings(findings, as_json)
         data_card = check_recipe(work)
@@ -250,222 +233,24 @@ def check(
         raise typer.Exit(2)
 
 
-@app.command(epilog=example("tiebreak plan judge --card H100"))
-def plan(
-    recipe: RecipeFile = Path(),
-    steps: Steps = "",
-    folds: FoldList = "",
-    set_: Sets = None,
-    on: On = "local",
-    card: Annotated[str, typer.Option(help="Also tokens, hours and memory on this GPU, such as H100.")] = "",
-    as_json: AsJson = False,
-) -> None:
-    """Print the state of every task, fresh, missing or stale, with its reason; on Slurm, the scripts to submit."""
-    from tiebreak.commands.check import ingested
-    from tiebreak.engine import planner
-    from tiebreak.hardware.gpu_specs import find_card
-    from tiebreak.slurm.jobs import SlurmJobs
-
-    chosen = words(steps)
-    gpu = find_card(card) if card else None
-    work = _workspace(recipe, set_, folds, chosen)
-    for found in ingested(work):
-        terminal.note(found)
-    if on == "slurm":
-        scripts = SlurmJobs(work).planned_scripts(planner.select(work, chosen))
-        texts = [text for _, text in scripts]
-        if as_json:
-            terminal.show_json(texts)
-        else:
-            terminal.result(*"\n".join(texts).split("\n"))
-        return
-    states = planner.plan(work, chosen)
-    rows = [{"task": s.task.id, "state": s.status, "reason": str(s.reason)} for s in states]
-    if gpu:
-        from tiebreak.commands import forecast
-
-        forecasts = forecast.forecasts(work, states, gpu)
-        rows = [
-            row | forecast.forecast_columns(found, as_json)
-            for row, found in zip(rows, forecasts, strict=True)
-        ]
-        terminal.note(forecast.forecast_summary(states, forecasts, gpu))
-    show(rows, as_json)
-
-
-@app.command(epilog=example("tiebreak run judge"))
-def run(
-    recipe: RecipeFile = Path(),
-    steps: Steps = "",
-    folds: FoldList = "",
-    set_: Sets = None,
-    on: On = "local",
-    sbatch: Annotated[list[str] | None, typer.Option(help="A flag for sbatch, such as --time=60.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Run every task that is missing or stale. May be stopped and started again at any moment."""
-    from tiebreak.engine import planner
-    from tiebreak.slurm.jobs import SlurmJobs
-
-    chosen = words(steps)
-    work = _workspace(recipe, set_, folds, chosen)
-    if on == "slurm":
-        made = SlurmJobs(work).submit(planner.select(work, chosen), sbatch or ())
-        rows = [{"job": entry["job"], "step": entry["step"], "tasks": len(entry["tasks"])} for entry in made]
-        show(rows, as_json, nothing="nothing to submit: everything is fresh or on its way")
-        return
-    stop.install()
-    _run_and_report(work, planner.select(work, chosen), as_json)
-
-
-def _run_and_report(work: "Workspace", tasks: Sequence["Task"], as_json: bool = False) -> None:
-    """Run tasks here and report the outcome; failures exit with 2."""
-    from tiebreak.commands import outputs
-    from tiebreak.engine import local_runner
-
-    outcome = local_runner.run(work, tasks, stop)
-    evaluated = not outcome.failed and "evaluate/report" in (*outcome.done, *outcome.fresh)
-    verdict = outputs.verdict(work) if evaluated else None
-    if as_json:
-        terminal.show_json(asdict(outcome) | {"verdict": verdict})
-    if outcome.failed:
-        terminal.note(
-            f"not finished: {len(outcome.failed)} failed, {len(outcome.skipped)} others need them; first mend what "
-            f"is said above, or it happens again, then: {shlex.join(['tiebreak', *sys.argv[1:]])}"
-        )
-        raise typer.Exit(2)
-    if not as_json and evaluated:
-        if verdict:
-            show_verdict(verdict)
-        model = work.folder(work.find("evaluate/report")) / "model"
-        terminal.result(f"report: {outputs.write_report(work)}", f"model:  {model}")
-
-
-@app.command(
-    name="sweep",
-    epilog=example("tiebreak sweep judge --key teach.training.learning_rate --values 1e-4,3e-4"),
-)
-def sweep_command(
-    key: Annotated[
-        list[str], typer.Option(help="A key of the recipe, such as teach.training.learning_rate.")
-    ],
-    values: Annotated[
-        list[str], typer.Option(help="Its values, such as 1e-4,3e-4. Several keys: each its own.")
-    ],
-    recipe: RecipeFile = Path(),
-    fold: Annotated[int, typer.Option(help="The fold to train.")] = 0,
-    step: Annotated[
-        Literal["teach", "distill"] | None,
-        typer.Option(help="Whose models to compare; by the keys if not given."),
-    ] = None,
-    set_: Sets = None,
-    as_json: AsJson = False,
-) -> None:
-    """Compare values of recipe keys on one fold by log loss on unseen votes.
-
-    change is the paired difference from the best. A run with the chosen values reuses the artifacts made here.
-    """
-    from tiebreak.commands import sweep
-
-    stop.install()
-    results = sweep.sweep(sweep.arms(_workspace(recipe, set_), key, values, fold, step), fold, stop)
-    if as_json:
-        rows = [result.row() for result in results]
-        terminal.show_json({"rows": rows, "choose": sweep.best(results).overrides}, indent=2)
-    else:
-        show([result.formatted() for result in results], as_json=False)
-        terminal.result(f"choose: {sweep.recommended_flags(results)}")
-
-
-@app.command(epilog=example("tiebreak task judge teach/llama-fold0"))
-def task(
-    recipe: RecipeFile,
-    task_id: Annotated[str, typer.Argument(help="Such as teach/llama-fold0; `tiebreak plan` lists them.")],
-    redo: Annotated[bool, typer.Option(help="Even if it is complete.")] = False,
-    requeue: Annotated[bool, typer.Option(help="Requeue this job when Slurm says its time is over.")] = False,
-    set_: Sets = None,
-) -> None:
-    """Run one task here, as a job of a cluster does; its inputs must exist."""
-    from tiebreak.engine.task_runner import run_task, use_threads
-
-    stop.install()
-    work = _workspace(recipe, set_)
-    use_threads(work.recipe.compute)
-    chosen = work.find(task_id)
-    with _requeued_in_time(work) if requeue else nullcontext():
-        run_task(work, chosen, lambda line: terminal.note(f"{task_id}: {line}"), stop, redo)
-    terminal.result(work.folder(chosen))
-
-
-@app.command(epilog=example("tiebreak step 3 judge"))
-def step(
-    number: Annotated[int, typer.Argument(min=1, max=9, help="Which of the nine steps.")],
-    recipe: RecipeFile = Path(),
-    set_: Sets = None,
-) -> None:
-    """Run one of the nine steps with the variables of the environment, for the scripts of slurm/.
-
-    The recipe is the site's; what its variables and --set change is kept in that of the scratch folder.
-    """
-    from tiebreak.engine.workspace import Workspace
-    from tiebreak.slurm import numbered_scripts, requeue
-
-    stop.install()
-    if requeue.requeue_until_base_known(number, os.environ, Path.cwd()):
-        raise typer.Exit(0)
-    job = numbered_scripts.prepare(number, os.environ, _recipe_path(recipe), Path.cwd(), set_ or ())
-    terminal.note(f"step {number}: {len(job.tasks)} tasks of {job.work.path}")
-    if requeue.requeue_if_inputs_missing(number, job, Path.cwd()):
-        raise typer.Exit(0)
-    with _requeued_in_time(job.work):
-        _run_and_report(Workspace(job.work.freeze()), job.tasks)  # other jobs may change the recipe meanwhile
-
-
-@app.command(epilog=example("tiebreak cancel judge"))
-def cancel(recipe: RecipeFile = Path(), set_: Sets = None) -> None:
-    """Cancel the Slurm jobs of a run; finished artifacts and checkpoints stay."""
-    from tiebreak.slurm.jobs import SlurmJobs
-
-    cancelled = SlurmJobs(_workspace(recipe, set_)).cancel() or ["nothing was on its way"]
-    terminal.result(f"cancelled: {' '.join(cancelled)}")
-
-
-@app.command(epilog=example("tiebreak fetch judge"))
-def fetch(recipe: RecipeFile = Path(), set_: Sets = None) -> None:
-    """Download every model of a recipe to this machine, for jobs without internet."""
-    for source, path in _workspace(recipe, set_).fetch().items():
-        terminal.result(f"{source}: {path}")
-
-
-@app.command(epilog=example("tiebreak status judge"))
-def status(recipe: RecipeFile = Path(), set_: Sets = None, as_json: AsJson = False) -> None:
-    """Print the status of every task: done, running with its progress, failed with the reason."""
-    from tiebreak.commands.status import task_statuses
-
-    show([asdict(row) for row in task_statuses(_workspace(recipe, set_))], as_json)
-
-
-app.command(epilog=example("tiebreak predict model pairs.csv -o judged.jsonl"))(models.predict)
-app.command(epilog=example("tiebreak rank model candidates.jsonl -o ranked.jsonl"))(models.rank)
-app.command(epilog=example("tiebreak label model pairs.jsonl -o preferences.jsonl"))(models.label)
-app.command(epilog=example("tiebreak evaluate model judged.csv votes.csv"))(models.evaluate)
-app.command(epilog=example("tiebreak report demo"))(models.report)
-app.command(epilog=example("tiebreak verify demo"))(models.verify)
-
-
-@app.command(epilog=example("tiebreak demo --votes 2000"))
-def demo(
-    folder: Annotated[Path, typer.Argument(help="Where to work; an unfinished demo goes on.")] = Path("demo"),
-    votes: Annotated[
-        int, typer.Option(min=FEWEST_VOTES, max=MOST_VOTES, help="How many votes to make up.")
-    ] = SYNTHETIC_VOTES,
-    seed: Seed = 0,
-) -> None:
-    """Run the whole recipe in a few minutes: synthetic votes, tiny models, all nine steps, on a CPU."""
-    from tiebreak.commands.demo import demo as run_demo
-
-    stop.install()
-    terminal.show_json(run_demo(folder, votes, seed, stop))
+for command, line in (
+    (runs.plan, "tiebreak plan judge --card H100"),
+    (runs.run, "tiebreak run judge"),
+    (runs.sweep, "tiebreak sweep judge --key teach.training.learning_rate --values 1e-4,3e-4"),
+    (runs.task, "tiebreak task judge teach/llama-fold0"),
+    (runs.step, "tiebreak step 3 judge"),
+    (runs.cancel, "tiebreak cancel judge"),
+    (runs.fetch, "tiebreak fetch judge"),
+    (runs.status, "tiebreak status judge"),
+    (rows.predict, "tiebreak predict model pairs.csv -o judged.jsonl"),
+    (rows.rank, "tiebreak rank model candidates.jsonl -o ranked.jsonl"),
+    (rows.label, "tiebreak label model pairs.jsonl -o preferences.jsonl"),
+    (models.evaluate, "tiebreak evaluate model judged.csv votes.csv"),
+    (models.report, "tiebreak report demo"),
+    (models.verify, "tiebreak verify demo"),
+    (runs.demo, "tiebreak demo --votes 2000"),
+):
+    app.command(epilog=example(line))(command)
 
 
 @app.command(epilog=example("tiebreak schema"))
@@ -474,31 +259,3 @@ def schema() -> None:
     from tiebreak.recipe.schema import Recipe
 
     terminal.show_json(Recipe.model_json_schema(), indent=2)
-
-
-@contextmanager
-def _requeued_in_time(work: "Workspace") -> Iterator[None]:
-    """Requeue this Slurm job instead of failing when it is preempted or out of time."""
-    from tiebreak.slurm import requeue
-
-    try:
-        yield
-    except Interrupted:
-        if not requeue.requeue_if_stopped(work, stop.received):
-            raise
-        raise typer.Exit(0) from None
-
-
-def _workspace(
-    recipe: Path, overrides: Sequence[str] | None, folds: str = "", steps: Sequence[str] = ()
-) -> "Workspace":
-    from tiebreak.engine.workspace import Workspace
-    from tiebreak.pipeline.graph import fold_sections
-    from tiebreak.recipe import loader
-
-    restricted = loader.fold_overrides(numbers(folds), fold_sections(steps))
-    return Workspace(_recipe_path(recipe), (*(overrides or ()), *restricted))
-
-
-def _recipe_path(recipe: Path) -> Path:
-    return recipe / RECIPE if recipe.is_dir() else recipe

@@ -1,6 +1,6 @@
 """Options that several commands have, and what their texts mean."""
 
-from collections.abc import Mapping
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -28,6 +28,18 @@ Pairs = Annotated[
         min=1, help="Pairs to judge of a prompt; all of up to 8 responses by default, 3 a response of more."
     ),
 ]
+RowsOutput = Annotated[
+    Path,
+    typer.Option(
+        "--output", "-o", help="A .jsonl, .csv or .parquet file; - is JSON Lines on standard output."
+    ),
+]
+Shard = Annotated[
+    str, typer.Option(help="K/N: only the K-th of N parts; whichever ends last writes the output.")
+]
+Shards = Annotated[int, typer.Option(min=1, help="Jobs to share the work, for --on slurm.")]
+Sbatch = Annotated[list[str] | None, typer.Option(help="A flag for sbatch, such as --time=60.")]
+Requeue = Annotated[bool, typer.Option(help="Requeue this job when Slurm says its time is over.")]
 Strict = Annotated[bool, typer.Option(help="End with an error at a row that cannot be judged.")]
 Columns = Annotated[
     list[str] | None,
@@ -41,17 +53,20 @@ On = Annotated[Literal["local", "slurm"], typer.Option(help="This machine, or jo
 
 
 def example(command: str) -> str:
-    """The last line of a command's help."""
-    return f"Example: {command}"
+    """The last line of a command's help, which is not broken."""
+    return f"\b\nExample: {command}"
 
 
-def arguments_of(options: Mapping[str, object]) -> list[str]:
-    """The arguments of a command that give these options: none for None, False or nothing, the name alone for True."""
+def arguments_of(context: typer.Context, without: Collection[str]) -> list[str]:
+    """The arguments that give a command what it was given, but for the options that some parameters stand for."""
     found: list[str] = []
-    for name, value in options.items():
-        values = value if isinstance(value, list) else [] if value in (None, False) else [value]
-        for one in values:
-            found += [name] if one is True else [name, str(one)]
+    for parameter in context.command.params:
+        value = context.params.get(str(parameter.name))
+        if parameter.name in without or value is None or value is False:
+            continue
+        for one in value if isinstance(value, list | tuple) else [value]:
+            option = [parameter.opts[0]] if parameter.param_type_name == "option" else []
+            found += option if one is True else [*option, str(one)]
     return found
 
 

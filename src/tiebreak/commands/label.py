@@ -84,14 +84,19 @@ def label(files: Files, judging: Judging, rules: Rules, stop: Callable[[], bool]
     other inputs than those that an unfinished output has begun with; Interrupted, with what is done on disk, once `stop`
     returns True.
     """
+    check(files)
+    work = _Labels(judging, rules)
+    outcome = pieces.run(work, files, stop)
+    return Labelled(**vars(outcome), counts=dict(work.counts))
+
+
+def check(files: Files) -> None:
+    """Raise TiebreakError for an output that cannot be written."""
     if files.output == STANDARD:
         raise TiebreakError(
             "labels go into a file, beside what says which model made them; name one with --output"
         )
     files.check(suffixes=SUFFIXES)
-    work = _Labels(judging, rules)
-    outcome = pieces.run(work, files, stop)
-    return Labelled(**vars(outcome), counts=dict(work.counts))
 
 
 class _Labels(pieces.Work[Item]):
@@ -111,8 +116,9 @@ class _Labels(pieces.Work[Item]):
         for path in files:
             item: Item
             for item in _open(path, self._judging.mapping):
-                self._conversational |= len(_prompt(item)) > 1
-                yield item
+                answered = _answered(item)
+                self._conversational |= len(_prompt(answered)) > 1
+                yield answered
 
     def pairs(self, item: Item) -> int:
         return 1 if isinstance(item, Pair) else pairs_of(item, self._judging)
@@ -180,6 +186,17 @@ def _open(path: Path, mapping: ColumnMap) -> PairFile | CandidatesFile:
         is_candidates(record, mapping) for record in records
     )
     return (CandidatesFile if of_candidates else PairFile)(path, chain(sample, rows), enough, mapping)
+
+
+def _answered(item: Item) -> Item:
+    """The item without responses that lack an answer, of which no data is made; a pair with one cannot be labelled."""
+    if isinstance(item, Candidates):
+        given = [response for response in item.responses if None not in response]
+        missing = "no response has an answer" if item.responses and not given else item.error
+        return item._replace(responses=given, error=missing)
+    if item.vote and None in (*item.vote.response_a, *item.vote.response_b):
+        return item._replace(vote=None, error="an answer is missing or empty")
+    return item
 
 
 def _prompt(item: Item) -> Sequence[str | None]:

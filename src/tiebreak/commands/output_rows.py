@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from tiebreak.evaluate.submission import COLUMNS, PREFERENCE_COLUMNS, PROBABILITY_COLUMNS
 from tiebreak.votes.formats.pairs import Pair
-from tiebreak.votes.schema import LABELS, swap_answers
+from tiebreak.votes.schema import LABELS
 
 if TYPE_CHECKING:
     from tiebreak.stats.metrics import Array
@@ -27,21 +27,22 @@ PREFERENCES = ("chosen", "rejected", "tie")
 def output_rows(
     piece: Sequence[Pair],
     p_NC: "Array",
+    reasons: Sequence[str | None],
     kaggle: bool = False,
     errors: bool = False,
     certain_from: float | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """The rows of a piece: all columns of the records, then the probabilities (N, 3), null where there is no pair.
+    """The rows of a piece: all columns of the records, then the probabilities (N, 3) of their own sides.
 
-    Columns of the records that have the name of one that is added are called `given_...`. errors: every row has the column
+    reasons: why a record is no pair, whose probabilities are null. Of the pairs only `record` and `preference` are looked at,
+    for a submission `id` too. Columns of the records that have the name of one that is added are called `given_...`. errors: every row has the column
     `error`, not only those without a pair. certain_from: every row has the column `decision`, null below that certainty.
     """
     from tiebreak.stats.guarantees import decisions
 
-    p_NC = swap_answers(p_NC, [pair.swapped for pair in piece])
     decided = [None] * len(piece) if certain_from is None else decisions(p_NC, certain_from)
-    for pair, p_C, choice in zip(piece, p_NC.tolist(), decided, strict=True):
-        values = [None] * len(LABELS) if pair.vote is None else p_C
+    for pair, p_C, reason, choice in zip(piece, p_NC.tolist(), reasons, decided, strict=True):
+        values = p_C if reason is None else [None] * len(LABELS)
         if kaggle:
             yield {"id": pair.id} | dict(zip(COLUMNS, values, strict=True))
             continue
@@ -49,8 +50,8 @@ def output_rows(
         added = dict(zip(names, values, strict=True))
         if certain_from is not None:
             added[DECISION] = None if choice is None else (PREFERENCES if pair.preference else LABELS)[choice]
-        if errors or pair.error is not None:
-            added[ERROR] = pair.error
+        if errors or reason is not None:
+            added[ERROR] = reason
         yield own_columns(pair.record, ADDED) | added
 
 

@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Generic, Protocol, TypeVar
 
@@ -23,6 +24,7 @@ from tiebreak.commands.unfinished import Unfinished, folder_of
 from tiebreak.engine.workspace import content_fingerprint
 from tiebreak.errors import Interrupted, TiebreakError
 from tiebreak.output import new_file, new_folder, replacing
+from tiebreak.tokens.prefetch import prefetch
 from tiebreak.votes.formats import containers, hub_datasets
 from tiebreak.votes.formats.rows import Row as RawRow
 
@@ -64,6 +66,10 @@ class Work(ABC, Generic[AnItem]):
     def items(self, files: Iterable[Path]) -> Iterator[AnItem]:
         """The items of files, the same ones each time; STANDARD is what arrives."""
 
+    def sources(self, files: Iterable[Path]) -> Iterator[AnItem]:
+        """What the rows of the output are made from, beside what was computed: items, or as much of them as that takes."""
+        return self.items(files)
+
     @abstractmethod
     def load(self, number: int) -> Compute[AnItem]:
         """What a pass computes, with what it needs in memory."""
@@ -72,7 +78,7 @@ class Work(ABC, Generic[AnItem]):
     def rows(
         self, pieces: Iterable[tuple[Sequence[AnItem], Sequence[pa.Table]]], errors: bool
     ) -> Iterator[dict[str, Any]]:
-        """The rows of the output, from each piece and what every pass computed of it. errors: some items have one."""
+        """The rows of the output, from the sources of each piece and what every pass computed. errors: some items have one."""
 
     def pairs(self, item: AnItem) -> int:
         """The pairs of an item that a judge is asked about, at most."""
@@ -110,12 +116,16 @@ class Files:
 
 @dataclass
 class Outcome:
-    """Rows read, those among them that could not be judged, with the first reason."""
+    """Rows read, those among them that could not be judged, with the first reason.
+
+    finished: the output is there, which another process may have `written`.
+    """
 
     rows: int = 0
     unjudged: int = 0
     reason: str | None = None
     finished: bool = True
+    written: bool = True
 
     def count(self, piece: Sequence[Item], strict: bool) -> None:
         """Count the rows of a piece. Raises TiebreakError if one cannot be judged and `strict` forbids it."""
@@ -170,12 +180,14 @@ def _to_file(work: Work[AnItem], files: Files, stop: Callable[[], bool]) -> Outc
         if unfinished.is_new and unfinished.is_empty() and files.output.is_file():
             unfinished.remove()
         outcome.finished = not unfinished.folder.is_dir() and files.output.is_file()
+        outcome.written = False
         return outcome
     with unfinished.finishing() as output:
         if output:
-            rows = partial(_joined, work, inputs, unfinished, outcome.unjudged > 0)
+            rows = partial(_joined, work, inputs, unfinished, pieces, outcome.unjudged > 0)
             row_files.write(rows, output, work.types(inputs), work.last)
             work.finish(files.output)
+        outcome.written = output is not None
     return outcome
 
 
@@ -214,7 +226,7 @@ def _pass(
     outcome, count = Outcome(), 0
     name = work.name if work.passes == 1 else f"{work.name}, model {number + 1} of {work.passes}"
     with Progress(name, unfinished.folder, count_rows(inputs)) as progress:
-        for count, piece in enumerate(_cut(work, inputs), 1):
+        for count, piece in enumerate(prefetch(_cut(work, inputs)), 1):
             if stop():
                 raise Interrupted
             done = outcome.rows
@@ -243,13 +255,11 @@ def _cut(work: Work[AnItem], inputs: Sequence[Path]) -> Iterator[list[AnItem]]:
 
 
 def _joined(
-    work: Work[AnItem], inputs: Sequence[Path], unfinished: Unfinished, errors: bool
+    work: Work[AnItem], inputs: Sequence[Path], unfinished: Unfinished, count: int, errors: bool
 ) -> Iterator[dict[str, Any]]:
-    pieces = (
-        (piece, [unfinished.read(n, count) for n in range(work.passes)])
-        for count, piece in enumerate(_cut(work, inputs))
-    )
-    return work.rows(pieces, errors)
+    sources = work.sources(inputs)
+    computed = ([unfinished.read(n, piece) for n in range(work.passes)] for piece in range(count))
+    return work.rows(((list(islice(sources, len(tables[0]))), tables) for tables in computed), errors)
 
 
 # --- onto standard output

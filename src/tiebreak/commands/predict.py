@@ -14,14 +14,14 @@ import numpy as np
 import pyarrow as pa
 
 from tiebreak.commands import pieces
-from tiebreak.commands.output_rows import ADDED, DECISION, output_rows, own_types
+from tiebreak.commands.output_rows import ADDED, DECISION, ERROR, output_rows, own_types
 from tiebreak.commands.pieces import STANDARD, Compute, Files, Outcome
 from tiebreak.errors import TiebreakError
 from tiebreak.hashes import file_digest
 from tiebreak.votes.formats.mapping import NO_MAP, ColumnMap
 from tiebreak.votes.formats.pairs import Pair, PairFile
 from tiebreak.votes.formats.readers import read_whole, record_batch
-from tiebreak.votes.schema import LABELS, probabilities, probability_columns
+from tiebreak.votes.schema import LABELS, probabilities, probability_columns, swap_answers
 
 if TYPE_CHECKING:
     from tiebreak.judge.judge import Judge
@@ -49,6 +49,10 @@ class Request:
     max_error: float | None = None
     score_tokens: int = 16384
     mapping: ColumnMap = NO_MAP
+
+    @property
+    def files(self) -> Files:
+        return Files(self.inputs, self.output, self.shard, self.strict)
 
 
 @dataclass
@@ -80,9 +84,8 @@ def predict(request: Request, stop: Callable[[], bool] = lambda: False) -> Predi
 
 def check(request: Request) -> Files:
     """What is read and written. Raises TiebreakError for an output that cannot be written."""
-    files = Files(request.inputs, request.output, request.shard, request.strict)
-    files.check([request.fit] if request.fit else [])
-    return files
+    request.files.check([request.fit] if request.fit else [])
+    return request.files
 
 
 def _threshold(request: Request) -> float | None:
@@ -120,17 +123,33 @@ class _Prediction(pieces.Work[Pair]):
         }
 
     def items(self, files: Iterable[Path]) -> Iterator[Pair]:
+        return chain.from_iterable(self._files(files))
+
+    def sources(self, files: Iterable[Path]) -> Iterator[Pair]:
+        """The records alone; a submission has ids, which may be made of the texts."""
+        if self._request.kaggle:
+            return self.items(files)
+        return chain.from_iterable(file.unread() for file in self._files(files))
+
+    def _files(self, files: Iterable[Path]) -> Iterator[PairFile]:
         found = (
             PairFile(path, pieces.records(path), pieces.enough(path), self._request.mapping) for path in files
         )
-        return chain.from_iterable(_alike(found, self._request.kaggle))
+        return _alike(found, self._request.kaggle)
 
     def load(self, number: int) -> Compute[Pair]:
         from tiebreak.judge.judge import load_judge
 
         request = self._request
         judge = load_judge(request.models[number], request.device, request.score_tokens, request.precision)
-        return lambda piece, report: pa.table(probability_columns(judged(judge, piece, report)))
+
+        def compute(piece: Sequence[Pair], report: Callable[[float], None]) -> pa.Table:
+            """Probabilities of the records' own sides, and why there are none."""
+            p_NC = swap_answers(judged(judge, piece, report), [pair.swapped for pair in piece])
+            reasons = pa.array([pair.error for pair in piece], pa.string())
+            return pa.table(probability_columns(p_NC) | {ERROR: reasons})
+
+        return compute
 
     def rows(
         self, pieces: Iterable[tuple[Sequence[Pair], Sequence[pa.Table]]], errors: bool
@@ -142,7 +161,8 @@ class _Prediction(pieces.Work[Pair]):
         for piece, tables in pieces:
             p_NMC = np.stack([probabilities(table) for table in tables], axis=1)
             p_NC = weighted(np.array(self._weights), p_NMC)
-            for row in output_rows(piece, p_NC, self._request.kaggle, errors, self._certain_from):
+            reasons = tables[0][ERROR].to_pylist()
+            for row in output_rows(piece, p_NC, reasons, self._request.kaggle, errors, self._certain_from):
                 self.decided += row.get(DECISION) is not None
                 yield row
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tiebreak.console import Terminal
 from tiebreak.engine.progress import Display, Reporter
-from tiebreak.terminal import Terminal
 
 
 class Progress:

@@ -3,9 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.table import Table
-from rich.text import Text
-
 from tiebreak import plain, terminal
 from tiebreak.engine.finding import Finding
 
@@ -21,6 +18,8 @@ def show(rows: Sequence[dict[str, Any]], as_json: bool, nothing: str = "") -> No
     if not rows:
         terminal.result(nothing)
         return
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False)
     for column in rows[0]:
         table.add_column(plain.line(column), overflow="fold")
@@ -32,6 +31,8 @@ def show(rows: Sequence[dict[str, Any]], as_json: bool, nothing: str = "") -> No
 
 def show_verdict(verdict: Mapping[str, Any], about: str = "") -> None:
     """Print a verdict (evaluate.verdict, as a dict): its headline, and a line for each finding."""
+    from rich.text import Text
+
     style = "bold green" if verdict["use"] else "bold red"
     headline = f"{about}: {verdict['headline']}" if about else verdict["headline"]
     terminal.show(Text(plain.line(headline), style), soft_wrap=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from multiprocessing.connection import wait
 
+from tiebreak.console import Terminal
 from tiebreak.engine.planner import Damaged, state
 from tiebreak.engine.progress import Display, duration
 from tiebreak.engine.signals import Stop
@@ -16,7 +17,6 @@ from tiebreak.engine.worker import Message, Worker, log_file
 from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import Interrupted, TiebreakError
 from tiebreak.pipeline.graph import Task
-from tiebreak.terminal import Terminal
 
 MOST_ATTEMPTS = 3
 """A task whose inputs are damaged again after so many times they were made again fails: then it is the disk."""

@@ -5,15 +5,17 @@ Dimension letters: N votes, C classes (a, b, tie).
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tiebreak.baseline import files
-from tiebreak.baseline.model import Baseline
 from tiebreak.judge.package import Package
 from tiebreak.stats.blend import Blend, from_json
+
+if TYPE_CHECKING:
+    from tiebreak.baseline.model import Baseline
 
 Array = NDArray[np.float64]
 
@@ -22,7 +24,7 @@ Array = NDArray[np.float64]
 class BaselineBlend:
     """A baseline, and a blend of a judge's calibrated probabilities with the baseline's."""
 
-    baseline: Baseline
+    baseline: "Baseline"
     blend: Blend
 
     def apply(self, votes: pa.Table, p_NC: Array) -> Array:
@@ -37,4 +39,6 @@ def read(package: Package, folder: Path) -> BaselineBlend | None:
     """
     if package.blend is None:
         return None
+    from tiebreak.baseline import files  # the part of loading that most models do without
+
     return BaselineBlend(files.read(folder), from_json(package.blend))

@@ -3,7 +3,7 @@
 Dimension letters: N pairs, M models, C classes (a, b, tie).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from tiebreak.errors import TiebreakError
 from tiebreak.judge import package
-from tiebreak.judge.judge import Pairs, as_table, load_judge
+from tiebreak.judge.inputs import Pairs, as_table
+from tiebreak.judge.judge import load_judge
 from tiebreak.stats.blend import best_weights, shares, weighted
 from tiebreak.votes.formats.readers import read_whole
 from tiebreak.votes.near_duplicates import prompt_groups
@@ -61,10 +62,14 @@ class Ensemble:
         return self
 
     def predict(
-        self, pairs: Pairs, both: bool | None = None, report: Callable[..., None] = lambda *_, **__: None
+        self,
+        pairs: Pairs,
+        both: bool | None = None,
+        report: Callable[..., None] = lambda *_, **__: None,
+        columns: Mapping[str, str] | None = None,
     ) -> Array:
         """Calibrated probabilities (n, 3), as `Judge.predict`."""
-        table, swapped_N = as_table(pairs)
+        table, swapped_N = as_table(pairs, columns)
         return swap_answers(weighted(self.weights_, self.predict_table(table, both, report)), swapped_N)
 
     def predict_table(

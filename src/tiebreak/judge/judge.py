@@ -1,9 +1,9 @@
 """The judge: a trained model that predicts calibrated probabilities for pairs of answers."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from tiebreak.errors import TiebreakError, nearest
 from tiebreak.judge import int8, package, ranking
 from tiebreak.judge.decisions import Decisions, certain_from, likely_from
+from tiebreak.judge.inputs import Pairs, as_list, as_table
 from tiebreak.judge.logits import mean_over_orders, softmax
 from tiebreak.judge.postprocessing import Postprocessing
 from tiebreak.judge.ranking import Ranking
@@ -25,18 +26,11 @@ from tiebreak.model.fast.compile import device_context
 from tiebreak.stats.guarantees import decisions, prediction_sets
 from tiebreak.tokens.prompt import TokenizedVotes, tokenize
 from tiebreak.votes.formats import candidates
-from tiebreak.votes.formats.dialog import RowError
-from tiebreak.votes.formats.pairs import read_whole
-from tiebreak.votes.formats.readers import record_batch
-from tiebreak.votes.formats.record_formats import PAIR, ReadOptions
-from tiebreak.votes.schema import LABELS, swap_answers, table_of
+from tiebreak.votes.schema import LABELS, swap_answers
 
 log = logging.getLogger(__name__)
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "fp8")
-_TEXTS = ("prompt", "response_a", "response_b")
-_PAIR = f"a pair is a dict with {', '.join(_TEXTS)}, each a string, or a list of turns or messages"
-Pairs: TypeAlias = Path | str | pa.Table | Iterable[Mapping[str, Any]]
 
 
 class Judge:
@@ -52,16 +46,21 @@ class Judge:
         self.postprocessing = Postprocessing.from_package(shipped, folder)
 
     def predict(
-        self, pairs: Pairs, both: bool | None = None, report: Callable[..., None] = lambda *_, **__: None
+        self,
+        pairs: Pairs,
+        both: bool | None = None,
+        report: Callable[..., None] = lambda *_, **__: None,
+        columns: Mapping[str, str] | None = None,
     ) -> NDArray[np.float64]:
         """Calibrated probabilities (n, 3) of a, b and tie, one row a pair, in the order given.
 
-        pairs: dicts with prompt, response_a and response_b (each a string, or a list of turns or messages), a
-        table with these columns, or a file of votes (of chosen and rejected answers: those stand for a and b). both: show each pair in both orders and take the mean, or
-        in the stored order only; None for the package's setting, which may be both orders for uncertain pairs only.
-        Raises TiebreakError for pairs that cannot be read.
+        pairs: dicts with prompt, response_a and response_b (each a string, or a list of turns or messages), or one; a
+        table with these columns, of pyarrow, pandas or polars; or a file. Of chosen and rejected answers, those stand for a
+        and b. both: show each pair in both orders and take the mean, or in the stored order only; None for the package's
+        setting, which may be both orders for uncertain pairs only. columns: those of other names, as
+        {"prompt": "question", "response_a": "texts.0"}. Raises TiebreakError for pairs that cannot be read.
         """
-        table, swapped_N = as_table(pairs)
+        table, swapped_N = as_table(pairs, columns)
         return swap_answers(self.predict_table(table, both, report), swapped_N)
 
     def rank(self, prompt: Any, responses: Sequence[Any], pairs: int | None = None) -> Ranking:
@@ -74,13 +73,15 @@ class Judge:
         """
         if isinstance(responses, str | Mapping):
             raise TiebreakError(f"cannot rank: responses are a list, not {responses!r:.40}")
-        texts = {"prompt": _as_list(prompt), "responses": [_as_list(response) for response in responses]}
+        texts = {"prompt": as_list(prompt), "responses": [as_list(response) for response in responses]}
         found = candidates.read_record(texts)
         if found.error is not None:
             raise TiebreakError(f"cannot rank: {found.error}")
         return ranking.rank([found], lambda table, _: self.predict_table(table), pairs)[0]
 
-    def decide(self, pairs: Pairs, max_error: float = 0.2) -> Decisions:
+    def decide(
+        self, pairs: Pairs, max_error: float = 0.2, columns: Mapping[str, str] | None = None
+    ) -> Decisions:
         """Decide a, b or tie for each pair, or abstain, so that the share of errors among the decided is below max_error.
 
         With 95 % confidence over the unseen votes that the threshold was fitted on, for the error expected of pairs of their
@@ -89,17 +90,19 @@ class Judge:
         unseen votes, and where these are too few for max_error, with the smallest that they show.
         """
         threshold = certain_from(self.package, self.folder, max_error)
-        choices = decisions(self.predict(pairs), threshold)
+        choices = decisions(self.predict(pairs, columns=columns), threshold)
         return Decisions([None if choice is None else LABELS[choice] for choice in choices], threshold)
 
-    def prediction_sets(self, pairs: Pairs, coverage: float = 0.9) -> list[set[str]]:
+    def prediction_sets(
+        self, pairs: Pairs, coverage: float = 0.9, columns: Mapping[str, str] | None = None
+    ) -> list[set[str]]:
         """The answers, of a, b and tie, that together hold a voter's with probability `coverage` or more, for each pair.
 
         On average over pairs and over the unseen votes that the threshold was fitted on (stats.guarantees). Raises
         TiebreakError for a model without counts of unseen votes.
         """
         threshold = likely_from(self.package, self.folder, coverage)
-        within_NC = prediction_sets(self.predict(pairs), threshold)
+        within_NC = prediction_sets(self.predict(pairs, columns=columns), threshold)
         return [
             {label for label, within in zip(LABELS, row, strict=True) if within} for row in within_NC.tolist()
         ]
@@ -172,38 +175,6 @@ def _require_probabilities(p_NC: NDArray[np.float64]) -> NDArray[np.float64]:
             f"{p_NC[wrong_N][0].tolist()}: its weights or its tiebreak.json are damaged; fetch or make it again"
         )
     return p_NC
-
-
-def as_table(pairs: Pairs) -> tuple[pa.Table, NDArray[np.bool_]]:
-    """Convert dicts, a table or a file to a table in votes.schema.SCHEMA, and a mask (n,) of the pairs that it shows with
-    `rejected` as answer A.
-
-    Raises TiebreakError if any of them cannot be read: no pair is left out in silence.
-    """
-    if isinstance(pairs, str | Path):
-        found = read_whole(Path(pairs))
-        table = pa.Table.from_batches([record_batch([vote for _, vote in found])])
-        return table, np.array([pair.swapped for pair, _ in found])
-    rows = pairs.to_pylist() if isinstance(pairs, pa.Table) else pairs
-    table = table_of(_vote(n, row) for n, row in enumerate(rows))
-    return table, np.zeros(len(table), bool)
-
-
-def _vote(number: int, row: Mapping[str, Any]) -> dict[str, Any]:
-    """Parse a dict by the rules for the rows of a file."""
-    if not isinstance(row, Mapping):
-        raise TiebreakError(f"pair {number} is {row!r:.40}; {_PAIR}")
-    pair = {c: _as_list(row[c]) for c in ("id", "system", "history", *_TEXTS) if c in row}
-    try:
-        (vote,) = PAIR.votes(pair, ReadOptions(labelled=False))
-    except RowError as error:
-        raise TiebreakError(f"pair {number}: {error}; {_PAIR}") from None
-    return vote._asdict() | {"id": vote.id or str(number)}
-
-
-def _as_list(cell: Any) -> Any:
-    """Convert any other sequence of turns, such as an array, to a list."""
-    return list(cell) if isinstance(cell, Iterable) and not isinstance(cell, str | Mapping) else cell
 
 
 def load_judge(

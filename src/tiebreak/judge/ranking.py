@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 from scipy.special import softmax
 
+from tiebreak.errors import TiebreakError
 from tiebreak.stats.davidson import Floats
 from tiebreak.stats.pair_schedule import Pair, PairSchedule, budget_of
 from tiebreak.votes.formats.candidates import Candidates
@@ -72,7 +73,14 @@ def rank(
     pairs: int | None = None,
     report: Callable[[float], None] = lambda _: None,
 ) -> list[Ranking]:
-    """Rank the responses of each prompt. pairs: how many to judge of a prompt, see `budget_of`."""
+    """Rank the responses of each prompt. pairs: how many to judge of a prompt, see `budget_of`.
+
+    Raises TiebreakError for fewer than one pair.
+    """
+    if pairs is not None and pairs < 1:
+        raise TiebreakError(
+            f"the pairs to judge of a prompt are 1 or more, not {pairs}; leave it out for the default"
+        )
     distinct = [_distinct(found.responses) for found in candidates]
     schedules = [
         PairSchedule(len(groups), budget_of(len(groups), pairs), _seed(found))

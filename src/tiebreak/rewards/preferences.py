@@ -12,7 +12,8 @@ from typing import Any
 import pyarrow as pa
 
 from tiebreak.errors import TiebreakError
-from tiebreak.judge.judge import Judge, as_table
+from tiebreak.judge.inputs import as_table
+from tiebreak.judge.judge import Judge
 
 Rewards = list[float | None]
 """A reward between 0 and 1 for each answer; None where none can be judged."""

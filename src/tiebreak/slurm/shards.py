@@ -1,4 +1,4 @@
-"""Jobs for the shards of a prediction: one array, a job a shard, each requeued until its shard is done.
+"""Jobs for the shards of a command on rows: one array, a job a shard, each requeued until its shard is done.
 
 The SBATCH_ variables of the calling shell hold, and flags given override them.
 """
@@ -21,7 +21,7 @@ _RESTARTS = "SLURM_RESTART_COUNT"
 
 
 def script(arguments: Sequence[str], output: Path, shards: int, needs_gpu: bool) -> str:
-    """The batch script; `arguments` are those of `tiebreak predict` without --shard.
+    """The batch script; `arguments` are those of `tiebreak` without --shard, the command first.
 
     Raises TiebreakError for a folder that Slurm does not take in the path of a log.
     """
@@ -32,14 +32,14 @@ def script(arguments: Sequence[str], output: Path, shards: int, needs_gpu: bool)
             "path of a log; name an output elsewhere"
         )
     directives = {
-        "job-name": "tiebreak.predict",
+        "job-name": _name(arguments),
         "output": f'"{folder.replace("%", "%%")}/slurm-%x-%A_%a.log"',
         "open-mode": "append",
         "array": f"1-{shards}",
         "signal": f"B:USR1@{_WARNING_SECONDS}",
         **({"gres": "gpu:1"} if needs_gpu else {}),
     }
-    command = shlex.join([str(tiebreak_command()), "predict", *arguments])
+    command = shlex.join([str(tiebreak_command()), *arguments])
     lines = [
         "#!/bin/bash",
         "#SBATCH --requeue",
@@ -48,6 +48,15 @@ def script(arguments: Sequence[str], output: Path, shards: int, needs_gpu: bool)
         f'exec {command} --requeue --shard "$SLURM_ARRAY_TASK_ID/{shards}"',
     ]
     return "\n".join(lines) + "\n"
+
+
+def logs_of(arguments: Sequence[str], output: Path, job: str) -> str:
+    """The logs of a submitted array, as a pattern."""
+    return f"{output.resolve().parent}/slurm-{_name(arguments)}-{job}_*.log"
+
+
+def _name(arguments: Sequence[str]) -> str:
+    return f"tiebreak.{arguments[0]}"
 
 
 def submit(

@@ -303,7 +303,7 @@ def test_a_system_prompt_and_the_input_are_part_of_the_prompt(tmp_path: Path) ->
 def test_a_preference_that_may_be_of_four_steps_is_refused(tmp_path: Path, more: Row) -> None:
     rows = [{"instruction": f"{n}", "output_1": "x", "output_2": "y", "preference": n} for n in (1, 2)]
     assert kinds(tmp_path / "f.json", [row | more for row in rows]) == [
-        f"unknown winner: {n}; valid: a, b, tie (or --values '{n}=tie')" for n in (1, 2)
+        f"unknown winner: {n}; valid: a, b, tie (or --values '{n}=?' with a, b or tie for ?)" for n in (1, 2)
     ]
     votes = read(tmp_path / "f.json", [row | more for row in rows], parse([], ["1=a,2=a,3=b,4=b"]))
     assert [vote["p"] for vote in votes] == [A, A]
@@ -356,3 +356,20 @@ def test_a_label_beside_chosen_answers_is_not_looked_at(tmp_path: Path) -> None:
     (vote,) = read(tmp_path / "f.json", [row])
     assert (vote["response_a"] == ["x"]) == (vote["p"] == A)
     assert vote["prompt"] == ["p"]
+
+
+def test_a_mapped_prompt_comes_before_a_column_of_its_name(tmp_path: Path) -> None:
+    rows = [{"prompt": "other", "question": "q", "response_a": "x", "response_b": "y", "winner": "a"}]
+    mapping = parse(["prompt=question"], [])
+    assert read(tmp_path / "f.json", rows, mapping)[0]["prompt"] == ["q"]
+    assert readers.columns_not_read(tmp_path / "f.json", "votes", mapping) == ["prompt"]
+
+
+def test_a_mapped_winner_beside_preferences(tmp_path: Path) -> None:
+    """The labels a and b are those of the chosen and the rejected answer."""
+    rows = [{"prompt": "p", "chosen": "x", "rejected": "y", "vote": vote} for vote in ("won", "even", "lost")]
+    mapping = parse(["winner=vote"], ["won=a,even=tie,lost=b"])
+    votes, rejects = readers.read_all([write(tmp_path / "f.json", rows)], mapping=mapping)
+    assert votes["p_tie"].to_pylist() == [0, 1]
+    assert rejects["reason"].to_pylist() == ["labels contradict: by winner rejected"]
+    assert readers.columns_not_read(tmp_path / "f.json", "votes", mapping) == []

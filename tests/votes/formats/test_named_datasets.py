@@ -203,6 +203,18 @@ def test_mt_bench_is_read_up_to_the_turn_of_the_vote(tmp_path: Path) -> None:
     assert [vote["p"] for vote in (first, second, again)] == [A, B, TIE]
 
 
+def test_the_judge_of_mt_bench_may_contradict_itself(tmp_path: Path) -> None:
+    conversation = [user("p"), bot("x"), user("q"), bot("y")]
+    rows = [
+        {
+            "question_id": 81, "model_a": "m", "model_b": "n", "winner": winner, "judge": ["gpt-4", "pair-v2"],
+            "conversation_a": conversation, "conversation_b": conversation, "turn": 2,
+        }
+        for winner in ("model_b", "tie", "tie (inconsistent)")
+    ]  # fmt: skip
+    assert [vote["p"] for vote in read(tmp_path / "gpt4_pair.parquet", rows)] == [B, TIE, TIE]
+
+
 @pytest.mark.parametrize("turn", ["1", 1.0])
 def test_a_turn_of_mt_bench_may_be_written_as_text_or_fraction(tmp_path: Path, turn: Any) -> None:
     conversation = [user("p"), bot("x"), user("q"), bot("y")]

@@ -296,6 +296,54 @@ def test_scores_of_preferences():
         one({**record, "score_rejected": 6})
 
 
+CHOSEN = {"prompt": "p", "chosen": "good", "rejected": "bad"}
+
+
+@pytest.mark.parametrize(
+    ("beside", "is_a_tie"),
+    [
+        ({"winner": "tie"}, True),
+        ({"Winner": "Both_Bad"}, True),
+        ({"winner": "chosen"}, False),
+        ({"winner": "model_b"}, False),  # which of two sides won, not which of them was chosen
+        ({"winner": "gpt", "chosen_model": "GPT", "rejected_model": "other"}, False),
+        ({"winner": None, "is_tie": ""}, False),
+        ({"is_tie": True}, True),
+        ({"is_tie": "yes", "winner": "tie", "score_chosen": 3, "score_rejected": 3}, True),
+        ({"is_tie": 0, "winner": "chosen", "score_chosen": 3, "score_rejected": 2}, False),
+        ({"label": "tie"}, False),  # may be of anything
+    ],
+)
+def test_a_winner_beside_preferences(beside, is_a_tie):
+    vote = one(CHOSEN | beside)
+    assert vote.p == TIE if is_a_tie else by_winner(vote) == (["good"], ["bad"])
+    assert one(CHOSEN | beside, labelled=False).p is None
+
+
+@pytest.mark.parametrize(
+    ("beside", "why"),
+    [
+        ({"winner": "rejected"}, "labels contradict: by winner rejected"),
+        ({"winner": "gpt", "rejected_model": "gpt"}, "labels contradict: by winner rejected"),
+        ({"winner": "tie", "is_tie": False}, "labels contradict: by winner a tie, by is_tie chosen"),
+        (
+            {"winner": "tie", "score_chosen": 3, "score_rejected": 2},
+            "labels contradict: by winner a tie, by the scores chosen",
+        ),
+        (
+            {"winner": "nobody"},
+            r"unknown winner: 'nobody'; valid: chosen, rejected, tie \(or --values 'nobody=\?'",
+        ),
+        ({"winner": ["tie"]}, "unknown winner; valid: a, b, tie: list"),
+        ({"is_tie": "perhaps"}, "is_tie is neither true nor false: 'perhaps'"),
+        ({"is_tie": []}, "is_tie is neither true nor false: "),
+    ],
+)
+def test_a_winner_that_contradicts_preferences(beside, why):
+    with pytest.raises(RowError, match=why):
+        one(CHOSEN | beside)
+
+
 @pytest.mark.parametrize(
     ("record", "reason"),
     [

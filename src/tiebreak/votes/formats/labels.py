@@ -25,8 +25,14 @@ _HARD: dict[str, Probabilities] = {
     **dict.fromkeys(("a", "model_a", "response_a", "answer_a", "output_a", "completion_a", "a>b", "a>>b"), A),
     **dict.fromkeys(("b", "model_b", "response_b", "answer_b", "output_b", "completion_b", "b>a", "b>>a"), B),
     **dict.fromkeys(("tie", "both_bad", "bothbad", "tie_(bothbad)", "tie_(both_bad)"), TIE),
+    "tie_(inconsistent)": TIE,  # of MT-bench's gpt4_pair, whose two orders disagree; FastChat counts it as a tie
     **dict.fromkeys(("c", "a=b", "b=a"), TIE),  # C is a tie where A and B are the answers, as in MT-bench
 }
+_OF_PREFERENCES: dict[str, Probabilities] = {
+    **{key: label for key, label in _HARD.items() if label == TIE},
+    **{"chosen": A, "rejected": B},
+}
+"""The winners beside a chosen and a rejected answer."""
 _SOFT = (("winner_model_a", "winner_model_b", "winner_tie"), ("p_a", "p_b", "p_tie"))
 _LONGEST_NAMED = 20
 """Characters of an unknown winner that is counted by itself; longer ones are counted together."""
@@ -73,17 +79,47 @@ class Winners:
         """The label of a value. Raises RowError for one that is not known, of a kind of its own if it is short, and
         OtherScale.
         """
-        if not isinstance(value, str | int | float | Decimal):
-            raise RowError("unknown winner; valid: a, b, tie", type(value).__name__)
-        key = value_key(value)
+        key = _key(value)
         if found := self.values.get(key) or _HARD.get(key):
             return found
         if self.scale is not None and not isinstance(value, bool):
             with suppress(RowError):
                 return self.scale(number(value, "winner"))
-        if len(key) > _LONGEST_NAMED or "." in key:  # as many kinds as rows, else
-            raise RowError("unknown winner; valid: a, b, tie", f"{value!r:.40}")
-        raise RowError(f"unknown winner: {value!r}; valid: a, b, tie (or --values '{key}=tie')")
+        raise _unknown(value, "a, b, tie")
+
+    def of_preference(
+        self, value: Any, chosen_model: str | None, rejected_model: str | None
+    ) -> Probabilities | None:
+        """The label of a winner beside a chosen and a rejected answer, which stand for a and b where values are given a label.
+
+        None for one that says which of two sides won, since a row does not say which side was chosen. Raises RowError for
+        one that is not known.
+        """
+        if value in (None, ""):
+            return None
+        key = _key(value)
+        own = {value_key(name): label for name, label in ((chosen_model, A), (rejected_model, B)) if name}
+        said = self.values.get(key) or own.get(key) or _OF_PREFERENCES.get(key)
+        if said is None and key not in _HARD:
+            raise _unknown(value, "chosen, rejected, tie")
+        return said
+
+
+def _key(value: Any) -> str:
+    """The value's key. Raises RowError for what is no text or number."""
+    if not isinstance(value, str | int | float | Decimal):
+        raise RowError("unknown winner; valid: a, b, tie", type(value).__name__)
+    return value_key(value)
+
+
+def _unknown(value: Any, valid: str) -> RowError:
+    """The error for a winner, of a kind of its own if it is short: with many values there would be as many kinds as rows."""
+    key = value_key(value)
+    if len(key) > _LONGEST_NAMED or "." in key:
+        return RowError(f"unknown winner; valid: {valid}", f"{value!r:.40}")
+    return RowError(
+        f"unknown winner: {value!r}; valid: {valid} (or --values '{key}=?' with a, b or tie for ?)"
+    )
 
 
 def is_labelled(columns: set[str]) -> bool:
@@ -107,6 +143,18 @@ def label(record: Mapping[str, Any]) -> Probabilities:
     if any(math.dist(labels[0], other) > SUM_TOLERANCE for other in labels[1:]):
         raise RowError("labels contradict", str(labels))
     return labels[0]
+
+
+def tie_or_not(value: Any) -> Probabilities | None:
+    """The label of `is_tie` beside a chosen answer: a tie, or that it won; None for an empty cell. Raises RowError."""
+    if value in (None, ""):
+        return None
+    match value_key(value) if isinstance(value, str | int | float) else None:
+        case "true" | "yes" | "1":
+            return TIE
+        case "false" | "no" | "0":
+            return A
+    raise RowError("is_tie is neither true nor false", f"{value!r:.40}")
 
 
 def from_one_to_two(value: float) -> Probabilities:

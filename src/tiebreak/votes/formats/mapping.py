@@ -164,8 +164,10 @@ def fields_of(columns: Collection[str], mapping: ColumnMap) -> Fields:
     names = known_names(columns, mapped)
     renamed = {name: column for name, column in names.own.items() if name != column}
     found = {**renamed, **names.common, **mapped}
+    replaced = frozenset[str]()
     if "prompt" in mapped and ("input" in mapped or fold(mapped["prompt"]) in ("instruction", *QUESTIONS)):
         found["instruction"] = found.pop("prompt")  # `input` is the rest of it
+        replaced = frozenset({"prompt"})  # a column of that name is not the one that is mapped
     sides = [side_of(found.get(name, name)) for name in ("response_a", "response_b")]
     if sides in (["b", "a"], ["2", "1"]) and not mapping.values:
         raise TiebreakError(
@@ -173,7 +175,10 @@ def fields_of(columns: Collection[str], mapping: ColumnMap) -> Fields:
             "with --values who wins"
         )
     return Fields(
-        found, names, _winners(found, names, mapping, sides == ["1", "2"]), _left_out(found, mapping)
+        found,
+        names,
+        _winners(found, names, mapping, sides == ["1", "2"]),
+        _left_out(found, mapping) | replaced,
     )
 
 

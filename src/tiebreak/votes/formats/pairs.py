@@ -48,16 +48,25 @@ class Pair(NamedTuple):
 class PairFile:
     """The pairs of one file, read once or again. `of_preferences`: its answers are a chosen and a rejected one.
 
-    Raises TiebreakError for a file without rows, of no known format, or without a mapped column.
+    encoded: as in ReadOptions, seen from the first rows by default. Raises TiebreakError for a file without rows, of no known
+    format, or without a mapped column.
     """
 
-    def __init__(self, path: Path, rows: Iterator[Row], enough: int, mapping: ColumnMap = NO_MAP) -> None:
+    def __init__(
+        self,
+        path: Path,
+        rows: Iterator[Row],
+        enough: int,
+        mapping: ColumnMap = NO_MAP,
+        encoded: bool | None = None,
+    ) -> None:
         found = detected(path, rows, labelled=False, enough=enough, mapping=mapping)
         if found is None:
             raise TiebreakError(f"no rows in {path}; a pair needs prompt, response_a and response_b")
         self.path = path
         self._format, options, self._rows = found
-        self._options = replace(options, random_sides=False)
+        encoded = options.encoded if encoded is None else encoded
+        self._options = replace(options, random_sides=False, encoded=encoded)
         require_columns({str(path): options.fields.names.own}, mapping, labelled=False)
         if self._format is COMPLETIONS:
             raise TiebreakError(
@@ -67,10 +76,17 @@ class PairFile:
         self.of_preferences = self._format.is_preference
 
     def __iter__(self) -> Iterator[Pair]:
+        return map(self._pair, self._records())
+
+    def unread(self) -> Iterator[Pair]:
+        """The records in their order, without the pairs in them."""
+        return (Pair(columns_of(record), None, self.of_preferences) for record in self._records())
+
+    def _records(self) -> Iterator[Record | RowError]:
         for row, record in self._rows:
             if isinstance(record, RowError) and record.kind == TRUNCATED:
                 raise TiebreakError(f"{self.path} {record}, at record {row}. Fetch or mend the file")
-            yield self._pair(record)
+            yield record
 
     def _pair(self, record: Record | RowError) -> Pair:
         own = columns_of(record)

@@ -313,7 +313,8 @@ def _unknown(path: Path, sample: list[Row], good: list[Record], mapping: ColumnM
         "or with winner_model_a, winner_model_b, winner_tie, or with p_a, p_b, p_tie:",
         *known,
         *unclear,
-        "Columns of other names: --map 'prompt=COLUMN,response_a=COLUMN,response_b=COLUMN,winner=COLUMN'",
+        "Columns of other names: --map 'prompt=COLUMN,response_a=COLUMN,response_b=COLUMN,winner=COLUMN', in Python "
+        "columns={'prompt': 'COLUMN', ...}",
     )
 
 

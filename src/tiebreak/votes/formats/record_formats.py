@@ -25,7 +25,17 @@ from tiebreak.votes.formats.dialog import (
     transcript,
     turns,
 )
-from tiebreak.votes.formats.labels import TIE, Probabilities, is_labelled, label, label_of_scores, number
+from tiebreak.votes.formats.labels import (
+    TIE,
+    A,
+    B,
+    Probabilities,
+    is_labelled,
+    label,
+    label_of_scores,
+    number,
+    tie_or_not,
+)
 from tiebreak.votes.formats.mapping import NO_MAP, ColumnMap, ColumnNames, Fields, fields_of, value_at
 from tiebreak.votes.formats.named_datasets import TAGS, arena_sides, session_column, swift_preference, tags
 from tiebreak.votes.formats.prompts import PARTS, joined, prompt_of, whole_conversation
@@ -71,7 +81,7 @@ class RecordFormat:
         """Those of a file's columns that no vote is made of, sorted."""
         fields = options.fields
         names = {*self.needs, *self.reads, *_ABOUT} - (set() if options.labelled else {*_LABELS})
-        names -= {"instruction"} if "prompt" in fields.has() else set()
+        names -= {"instruction"} if "prompt" in fields.has() - fields.left_out else set()
         read = {fields.columns.get(name, name) for name in names - fields.left_out}
         read |= {*fields.names.annotators} if options.labelled and self.has_labels else set()
         return sorted({*columns} - read - {column.partition(".")[0] for column in read})
@@ -186,9 +196,8 @@ def _chosen(record: Record, options: ReadOptions) -> Iterator[Vote]:
         _require_same(questions, others),
         chosen,
         rejected,
-        name_of(_first(record, "chosen_model", "chosen-model")),
-        name_of(_first(record, "rejected_model", "rejected-model")),
-        _chosen_label(record) if options.labelled else None,
+        *_models(record),
+        _chosen_label(record, options.fields) if options.labelled else None,
     )
     yield random_side(vote) if options.random_sides else vote
 
@@ -219,16 +228,35 @@ _CHOSEN_SCORES = ("score_chosen", "chosen-rating", "chosen_score", "chosen_ratin
 _REJECTED_SCORES = tuple(name.replace("chosen", "rejected") for name in _CHOSEN_SCORES)
 
 
-def _chosen_label(record: Record) -> Probabilities:
+def _chosen_label(record: Record, fields: Fields) -> Probabilities:
+    """Chosen wins, unless the columns beside it say that it is a tie. Raises RowError where they contradict each other."""
     if record.get("status") == "tie" and "rating" in record:  # argilla/distilabel-intel-orca-dpo-pairs
         return TIE
+    is_common = "winner" in fields.names.common  # a column such as `label`, which may be anything
+    said = {
+        "winner": None if is_common else fields.winners.of_preference(record.get("winner"), *_models(record)),
+        "is_tie": tie_or_not(record.get("is_tie")),
+        "the scores": _by_scores(record),
+    }
+    labels = {label for label in said.values() if label is not None} or {A}
+    if len(labels) > 1 or B in labels:
+        names = {A: "chosen", B: "rejected", TIE: "a tie"}
+        stated = (f"by {what} {names[label]}" for what, label in said.items() if label is not None)
+        raise RowError("labels contradict", ", ".join(stated))
+    return labels.pop()
+
+
+def _models(record: Record) -> tuple[str | None, str | None]:
+    names = ("chosen_model", "chosen-model"), ("rejected_model", "rejected-model")
+    chosen, rejected = (name_of(_first(record, *columns)) for columns in names)
+    return chosen, rejected
+
+
+def _by_scores(record: Record) -> Probabilities | None:
     first, second = _first(record, *_CHOSEN_SCORES), _first(record, *_REJECTED_SCORES)
     if first is None or second is None:
-        return 1.0, 0.0, 0.0
-    chosen, rejected = number(first, "score"), number(second, "score")
-    if chosen < rejected:
-        raise RowError("labels contradict", f"chosen scores {chosen:g}, rejected {rejected:g}")
-    return label_of_scores(chosen, rejected)
+        return None
+    return label_of_scores(number(first, "score"), number(second, "score"))
 
 
 def _ultrafeedback(record: Record, options: ReadOptions) -> Iterator[Vote]:
@@ -276,6 +304,8 @@ _PREFERRED = (
     *PARTS,
     *_CHOSEN_SCORES,
     *_REJECTED_SCORES,
+    "winner",
+    "is_tie",
     "status",
     "rating",
     "chosen_model",
@@ -287,7 +317,11 @@ _ABOUT = ("id", "question_id", "weight", "evaluation_session_id", "session", "ta
 """The columns that all formats take."""
 
 PAIR = RecordFormat(
-    ("prompt", "response_a", "response_b"), "prompt", _pair, (*PARTS, *_MODELS, *_LABELS), has_labels=True
+    ("prompt", "response_a", "response_b"),
+    "prompt",
+    _pair,
+    ("instruction", *PARTS, *_MODELS, *_LABELS),
+    has_labels=True,
 )
 COMPLETIONS = RecordFormat(("instruction", "completions"), "completions", _ultrafeedback, PARTS)
 RECORD_FORMATS = (
