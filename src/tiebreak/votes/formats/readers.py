@@ -42,6 +42,7 @@ _SAMPLE = 50
 _MAX_SAMPLED = 1000
 _BATCH_ROWS = 4096
 _BATCH_CHARS = 16 << 20
+_MOST_KINDS = 10
 
 
 @dataclass(frozen=True)
@@ -232,8 +233,11 @@ def kinds_of(rejects: Iterable[Reject]) -> Counter[str]:
 
 
 def summary(kinds: Counter[str]) -> str:
-    """A summary such as `12 not UTF-8, 3 no label`, the most frequent kind first."""
-    return ", ".join(f"{count} {what}" for what, count in kinds.most_common())
+    """A summary such as `12 not UTF-8, 3 no label`, the most frequent kinds first; of many those alone."""
+    shown = kinds.most_common(_MOST_KINDS)
+    rest = kinds.total() - sum(count for _, count in shown)
+    others = [f"{rest} of {len(kinds) - len(shown)} other kinds"] if rest else []
+    return ", ".join([*(f"{count} {what}" for what, count in shown), *others])
 
 
 def no_votes(names: Iterable[str], kinds: Counter[str]) -> TiebreakError:
@@ -266,8 +270,12 @@ def _read_file(
                 f"{path}, record {row}: {error}; say what all values mean, such as --values '1=a,2=a,3=b,4=b'"
             ) from None
         else:
-            pending.votes += votes
-            pending.chars += sum(map(_chars, votes))
+            for vote in votes:  # many of one record may be more than a batch
+                if pending.full():
+                    yield pending.batch()
+                    pending = _Pending()
+                pending.votes.append(vote)
+                pending.chars += _chars(vote)
         if pending.full():
             yield pending.batch()
             pending = _Pending()

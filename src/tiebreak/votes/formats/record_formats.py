@@ -32,6 +32,8 @@ from tiebreak.votes.formats.prompts import PARTS, joined, prompt_of, whole_conve
 from tiebreak.votes.formats.vote import Vote, digest, id_in, name_of, random_side, require_turns, weight_in
 
 Record = Mapping[str, Any]
+MOST_RESPONSES = 64
+"""Responses to one prompt: n are n (n - 1) / 2 pairs."""
 
 
 @dataclass(frozen=True)
@@ -237,8 +239,8 @@ def _ultrafeedback(record: Record, options: ReadOptions) -> Iterator[Vote]:
         completions = decode(completions, "completions")
     if not isinstance(completions, list) or not all(isinstance(item, dict) for item in completions):
         raise RowError("completions is not a list of answers with scores")
-    if len(completions) < 2:
-        raise RowError("fewer than two completions")
+    if not 2 <= len(completions) <= MOST_RESPONSES:
+        raise RowError(f"not 2 to {MOST_RESPONSES} completions", str(len(completions)))
     text = ReadOptions()
     question = prompt_of(record, text.encoded)
     sides = [_side(question, completion.get("response"), "response", text) for completion in completions]
