@@ -131,6 +131,11 @@ def note(*texts: object) -> None:
         print(plain.line(text), file=sys.stderr)
 
 
+def counted(count: int, what: str) -> str:
+    """How many there are of what: `1 row`, `2 rows`."""
+    return f"{count} {what}{'s' * (count != 1)}"
+
+
 def show_json(value: Any, indent: int | None = None) -> None:
     """Print JSON on stdout, in ASCII."""
     print(json.dumps(value, indent=indent))

@@ -224,7 +224,7 @@ def test_the_command(model: Path, tmp_path: Path, tiebreak: Callable[..., tuple[
     source = write(tmp_path / "in.jsonl", [*rows(2), {"prompt": "Q?", "responses": []}])
     code, out, err = tiebreak("rank", model, source, "-o", tmp_path / "out.csv", "--pairs", 2)
     assert (code, out) == (0, f"{tmp_path / 'out.csv'}: 3 rows\n")
-    assert "1 rows could not be ranked, the first because: row 3: not 1 to 64 responses: 0" in err
+    assert "1 row could not be ranked, the first because: row 3: not 1 to 64 responses: 0" in err
     code, _, err = tiebreak("rank", model, model, source, "-o", tmp_path / "out.csv")
     assert code == 2
     assert "is a second model" in err

@@ -30,6 +30,7 @@ from tiebreak.commands.table import show, show_verdict
 from tiebreak.engine.signals import Stop
 from tiebreak.errors import Interrupted, TiebreakError
 from tiebreak.output import new_file
+from tiebreak.terminal import counted
 
 if TYPE_CHECKING:
     from tiebreak.commands.predict import Request
@@ -144,24 +145,26 @@ def predict(
             return
         raise
     if not outcome.finished and output == STANDARD:
-        terminal.note(f"stopped after {outcome.rows} rows")
+        terminal.note(f"stopped after {counted(outcome.rows, 'row')}")
         raise typer.Exit(stop.exit_code)
     shown = f", weights {', '.join(f'{weight:.4g}' for weight in outcome.weights)}" if len(models) > 1 else ""
     say = terminal.note if output == STANDARD else terminal.result
     if outcome.finished:
         place = "standard output" if output == STANDARD else output
-        say(f"{place}: {outcome.rows} rows{replaced}{shown}")
+        say(f"{place}: {counted(outcome.rows, 'row')}{replaced}{shown}")
     else:
         say(f"{output}: shard {shard} is done; the shard that ends last writes the file{shown}")
     if outcome.finished and max_error is not None:
         judged = outcome.rows - outcome.unjudged
         terminal.note(
-            f"{outcome.decided} of {judged} pairs are decided ({outcome.decided / max(judged, 1):.1%}); with 95 % confidence "
+            f"{outcome.decided} of {counted(judged, 'pair')} decided ({outcome.decided / max(judged, 1):.1%}); with 95 % confidence "
             f"the error expected of such decisions is below {max_error:.4g}, for pairs like the votes that the model was "
             "calibrated on"
         )
     if outcome.unjudged:
-        terminal.note(f"{outcome.unjudged} rows could not be judged, the first because: {outcome.reason}")
+        terminal.note(
+            f"{counted(outcome.unjudged, 'row')} could not be judged, the first because: {outcome.reason}"
+        )
 
 
 def _submit_shards(arguments: Sequence[str], request: "Request", shards: int, sbatch: Sequence[str]) -> None:
@@ -211,12 +214,14 @@ def rank(
     stop = Stop().install()
     outcome = ranked(Files(where[1:], output, strict=strict), judging, stop)
     if not outcome.finished:
-        terminal.note(f"stopped after {outcome.rows} rows")
+        terminal.note(f"stopped after {counted(outcome.rows, 'row')}")
         raise typer.Exit(stop.exit_code)
     say = terminal.note if output == STANDARD else terminal.result
-    say(f"{'standard output' if output == STANDARD else output}: {outcome.rows} rows")
+    say(f"{'standard output' if output == STANDARD else output}: {counted(outcome.rows, 'row')}")
     if outcome.unjudged:
-        terminal.note(f"{outcome.unjudged} rows could not be ranked, the first because: {outcome.reason}")
+        terminal.note(
+            f"{counted(outcome.unjudged, 'row')} could not be ranked, the first because: {outcome.reason}"
+        )
 
 
 def label(
@@ -268,12 +273,15 @@ def label(
     outcome = labelled(Files(where[1:], output, strict=strict), judging, rules, Stop().install())
     count = Counter(outcome.counts)
     single = f", {count['single']} with a single response" if count["single"] else ""
+    missing = f", {count['missing']} with a text missing" if count["missing"] else ""
     terminal.result(
-        f"{output}: {count['kept']} pairs kept; dropped: {count['tie']} ties, {count['below']} below the "
-        f"margin; {count['not judged']} rows not judged{single}"
+        f"{output}: {counted(count['kept'], 'pair')} kept; dropped: {counted(count['tie'], 'tie')}, {count['below']} below the "
+        f"margin; {counted(count['not judged'], 'row')} not judged{single}{missing}"
     )
     if outcome.unjudged:
-        terminal.note(f"{outcome.unjudged} rows could not be judged, the first because: {outcome.reason}")
+        terminal.note(
+            f"{counted(outcome.unjudged, 'row')} could not be judged, the first because: {outcome.reason}"
+        )
 
 
 def _model(where: Sequence[Path], set_: Sequence[str] | None) -> Path:
