@@ -1,7 +1,7 @@
 """The judge: a trained model that predicts calibrated probabilities for pairs of answers."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -72,8 +72,10 @@ class Judge:
         responses are judged as one; an empty response is judged as a missing answer.
         Raises TiebreakError for a prompt or responses that cannot be read.
         """
-        if isinstance(responses, str | Mapping):
+        if not isinstance(responses, Iterable) or isinstance(responses, str | bytes | Mapping | Set):
             raise TiebreakError(f"cannot rank: responses are a list, not {responses!r:.40}")
+        if pairs is not None and (not isinstance(pairs, int) or pairs < 1):
+            raise TiebreakError(f"cannot rank: pairs are a whole number from 1 on, not {pairs!r:.40}")
         texts = {"prompt": _as_list(prompt), "responses": [_as_list(response) for response in responses]}
         found = candidates.read_record(texts)
         if found.error is not None:
@@ -184,7 +186,9 @@ def as_table(pairs: Pairs) -> tuple[pa.Table, NDArray[np.bool_]]:
         found = read_whole(Path(pairs))
         table = pa.Table.from_batches([record_batch([vote for _, vote in found])])
         return table, np.array([pair.swapped for pair, _ in found])
-    rows = pairs.to_pylist() if isinstance(pairs, pa.Table) else pairs
+    rows = pairs.to_pylist() if isinstance(pairs, pa.Table | pa.RecordBatch) else pairs
+    if isinstance(rows, Mapping) or not isinstance(rows, Iterable):
+        raise TiebreakError(f"pairs are a list of dicts, a table or a file, not {rows!r:.40}; {_PAIR}")
     table = table_of(_vote(n, row) for n, row in enumerate(rows))
     return table, np.zeros(len(table), bool)
 
@@ -192,7 +196,7 @@ def as_table(pairs: Pairs) -> tuple[pa.Table, NDArray[np.bool_]]:
 def _vote(number: int, row: Mapping[str, Any]) -> dict[str, Any]:
     """Parse a dict by the rules for the rows of a file."""
     if not isinstance(row, Mapping):
-        raise TiebreakError(f"pair {number} is {row!r:.40}; {_PAIR}")
+        raise TiebreakError(f"pair {number} is {row!r:.40}; {_PAIR} (of a DataFrame: df.to_dict('records'))")
     pair = {c: _as_list(row[c]) for c in ("id", "system", "history", *_TEXTS) if c in row}
     try:
         (vote,) = PAIR.votes(pair, ReadOptions(labelled=False))
@@ -202,8 +206,12 @@ def _vote(number: int, row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _as_list(cell: Any) -> Any:
-    """Convert any other sequence of turns, such as an array, to a list."""
-    return list(cell) if isinstance(cell, Iterable) and not isinstance(cell, str | Mapping) else cell
+    """Convert any other sequence of turns, such as an array, to a list. A set has no order, so it stays, and is refused."""
+    return (
+        list(cell)
+        if isinstance(cell, Iterable) and not isinstance(cell, str | bytes | Mapping | Set)
+        else cell
+    )
 
 
 def load_judge(
