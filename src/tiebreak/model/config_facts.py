@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tiebreak.errors import TiebreakError
+from tiebreak.errors import TiebreakError, nearest
 from tiebreak.model import families
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -52,6 +52,12 @@ _RANGES = {
     "sliding_window": (0, 10**12),
 }
 """Of numbers, wherever in a configuration: outside of these a model computes nothing, and training gets the blame."""
+_ACTIVATIONS = (
+    "gelu", "gelu_10", "gelu_accurate", "gelu_fast", "gelu_new", "gelu_python", "gelu_python_tanh", "gelu_pytorch_tanh",
+    "hardswish", "laplace", "leaky_relu", "linear", "mish", "prelu", "quick_gelu", "relu", "relu2", "relu6", "sigmoid", "silu",
+    "sqrtsoftplus", "swish", "tanh", "xielu",
+)  # fmt: skip
+"""Those of transformers, which a test compares."""
 _TYPES = ("float32", "float16", "bfloat16", "float64", "auto")
 
 
@@ -75,6 +81,9 @@ def _problems(config: Mapping[str, Any], shapes: Shapes) -> Iterator[str]:
     dtype = config.get("dtype", config.get("torch_dtype"))
     if dtype is not None and str(dtype).removeprefix("torch.") not in _TYPES:
         yield f"dtype is {dtype!r}; known are {', '.join(_TYPES)}"
+    for key in ("hidden_act", "hidden_activation"):
+        if (name := config.get(key)) is not None and name not in _ACTIVATIONS:
+            yield f"{key} is {name!r:.100}; {nearest(str(name), _ACTIVATIONS)}"
     for key in ("rope_parameters", "rope_scaling"):
         if not isinstance(config.get(key) or {}, Mapping):
             yield f"{key} is {config[key]!r}, no object"
