@@ -58,6 +58,15 @@ _ACTIVATIONS = (
     "sqrtsoftplus", "swish", "tanh", "xielu",
 )  # fmt: skip
 """Those of transformers, which a test compares."""
+_KINDS = {
+    **dict.fromkeys(("attention_bias", "mlp_bias", "tie_word_embeddings", "use_cache"), bool),
+    **dict.fromkeys(("pad_token_id", "bos_token_id", "num_labels"), int),
+    "architectures": list,
+    "id2label": dict,
+    "label2id": dict,
+}
+"""Of values that transformers takes as they are, and stumbles over once it loads."""
+_IN_JSON = {bool: "true or false", int: "whole number", list: "list", dict: "object"}
 _TYPES = ("float32", "float16", "bfloat16", "float64", "auto")
 
 
@@ -81,6 +90,9 @@ def _problems(config: Mapping[str, Any], shapes: Shapes) -> Iterator[str]:
     dtype = config.get("dtype", config.get("torch_dtype"))
     if dtype is not None and str(dtype).removeprefix("torch.") not in _TYPES:
         yield f"dtype is {dtype!r}; known are {', '.join(_TYPES)}"
+    for key, expected in _KINDS.items():
+        if (value := config.get(key)) is not None and type(value) is not expected:
+            yield f"{key} is {value!r:.100}, no {_IN_JSON[expected]}"
     for key in ("hidden_act", "hidden_activation"):
         if (name := config.get(key)) is not None and name not in _ACTIVATIONS:
             yield f"{key} is {name!r:.100}; {nearest(str(name), _ACTIVATIONS)}"
