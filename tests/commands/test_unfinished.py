@@ -25,6 +25,14 @@ def test_who_finishes_second_finds_nothing_to_write(tmp_path: Path) -> None:
     assert not first_folder.exists()
 
 
+def test_a_piece_for_what_another_process_has_finished_is_none(tmp_path: Path) -> None:
+    unfinished = Unfinished(tmp_path / "out.jsonl", {})
+    unfinished.remove()
+    unfinished.write(0, 0, pa.table({"x": [1]}))
+    assert not unfinished.has(0, 0)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_pieces_are_kept_in_no_folder_of_others(tmp_path: Path) -> None:
     output, folder = tmp_path / "out.jsonl", tmp_path / "out.jsonl.unfinished"
     folder.mkdir()

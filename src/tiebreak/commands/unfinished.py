@@ -83,11 +83,15 @@ class Unfinished:
         return self._path(number, piece).is_file()
 
     def write(self, number: int, piece: int, table: pa.Table) -> None:
-        """Keep a piece: Parquet, and behind it its hash, since no manifest has it."""
+        """Keep a piece: Parquet, and behind it its hash, since no manifest has it; not where another process has finished."""
         data = io.BytesIO()
         pq.write_table(table, data, compression="zstd")
-        with replacing(self._path(number, piece)) as file:
-            file.write(data.getvalue() + sha256(data.getvalue()).digest())
+        try:
+            with replacing(self._path(number, piece)) as file:
+                file.write(data.getvalue() + sha256(data.getvalue()).digest())
+        except FileNotFoundError:
+            if self.folder.is_dir():
+                raise
 
     def read(self, number: int, piece: int, rows: int) -> pa.Table:
         """A piece of so many rows. Raises TiebreakError for one that is not what was written, and removes it."""

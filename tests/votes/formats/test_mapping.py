@@ -356,3 +356,8 @@ def test_a_label_beside_chosen_answers_is_not_looked_at(tmp_path: Path) -> None:
     (vote,) = read(tmp_path / "f.json", [row])
     assert (vote["response_a"] == ["x"]) == (vote["p"] == A)
     assert vote["prompt"] == ["p"]
+
+
+@pytest.mark.parametrize("key", ["9" * 5000, "2", "-1", "x"])
+def test_a_path_to_nothing_has_nothing(key: str) -> None:
+    assert value_at({"outputs": ["a", "b"]}, f"outputs.{key}") is None
