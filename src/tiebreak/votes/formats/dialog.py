@@ -50,7 +50,9 @@ def turns(cell: Any, what: str, encoded: bool) -> Turns:
     Raises RowError naming `what`.
     """
     if isinstance(cell, str):
-        cell = decode(cell, what) if encoded else [cell]
+        if not encoded:
+            return [clean(cell)]
+        cell = decode(cell, what)
     if not isinstance(cell, list):
         raise RowError(f"{what} is neither text nor a list", _kind(cell))
     for turn in cell:

@@ -115,7 +115,7 @@ def tags(record: Record) -> list[str] | None:
         if own is not None and not (isinstance(own, list) and all(isinstance(tag, str) for tag in own)):
             raise RowError("tags is no list of texts", f"{own!r:.40}")
         return own and list(map(clean, own))
-    if not record.keys() & TAGS:
+    if TAGS.isdisjoint(record):
         return None
     found = [
         f"{name}: {value}" for name in _NAMED_TAGS if isinstance(value := record.get(name), str) and value

@@ -69,6 +69,8 @@ def joined(before: Messages, messages: Messages) -> Messages:
 
 def earlier(record: Record, prompt: Any) -> Messages:
     """The messages before a prompt, without those that it holds itself. Raises RowError."""
+    if not any(map(record.get, ("system", "context", "history"))):
+        return []
     return [*_system(record.get("system")), *_context(record, prompt), *_history(record)]
 
 

@@ -99,7 +99,7 @@ class Ids:
             self._repeats[name] += 1
             name = f"{name}-{self._repeats[name] + 1}"
         self._owners[name] = path
-        return vote._replace(id=name)
+        return vote if vote.id == name else vote._replace(id=name)
 
 
 def read(
@@ -257,6 +257,9 @@ def _read_file(
     pending = _Pending()
     kinds: set[str] = set()
     for row, record in rows:
+        if pending.full():
+            yield pending.batch()
+            pending = _Pending()
         pending.records += 1
         try:
             votes = [ids.unique(vote, path) for vote in votes_in(record, record_format, options)]
@@ -270,15 +273,12 @@ def _read_file(
                 f"{path}, record {row}: {error}; say what all values mean, such as --values '1=a,2=a,3=b,4=b'"
             ) from None
         else:
-            for vote in votes:  # many of one record may be more than a batch
-                if pending.full():
+            for n, vote in enumerate(votes):
+                if n and pending.full():  # those of one record may be more than a batch
                     yield pending.batch()
                     pending = _Pending()
                 pending.votes.append(vote)
                 pending.chars += _chars(vote)
-        if pending.full():
-            yield pending.batch()
-            pending = _Pending()
     yield pending.batch()
 
 
@@ -333,7 +333,7 @@ def votes_in(record: Record | RowError, record_format: RecordFormat, options: Re
 
 
 def _chars(vote: Vote) -> int:
-    return sum(len(turn or "") for turns in vote[1:4] for turn in turns)
+    return sum(map(len, filter(None, chain(*vote[1:4]))))
 
 
 def record_batch(votes: Sequence[Vote]) -> pa.RecordBatch:
