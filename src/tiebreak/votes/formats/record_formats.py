@@ -84,15 +84,14 @@ class RecordFormat:
         record = options.fields.apply(record, options.labelled and self.has_labels)
         if missing := [name for name in self.needs if name not in record]:
             raise RowError("missing columns", ", ".join(sorted(missing)))
-        about = {
-            "weight": weight_in(record),
-            "question_id": id_in(record, "question_id"),
-            "session": id_in(record, session_column(record)),
-            "tags": tags(record),
-        }
+        weight, question_id = weight_in(record), id_in(record, "question_id")
+        session, about = id_in(record, session_column(record)), tags(record)
         votes = list(self.convert(record, options))
-        if any(value is not None for value in about.values()):
-            votes = [vote._replace(**about) for vote in votes]
+        if any(value is not None for value in (weight, question_id, session, about)):
+            votes = [
+                vote._replace(weight=weight, question_id=question_id, session=session, tags=about)
+                for vote in votes
+            ]
         for vote in votes:
             require_turns(vote)
         return votes
