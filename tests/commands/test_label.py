@@ -304,13 +304,15 @@ def test_the_command(model: Path, tmp_path: Path, tiebreak: Callable[..., tuple[
 
 
 @pytest.mark.usefixtures("known")
-def test_a_missing_answer_is_none_to_learn_from(model: Path, tmp_path: Path, monkeypatch) -> None:
+def test_a_missing_answer_is_none_to_learn_from(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def predict_table(_: Judge, table: pa.Table, *__: Any, **___: Any) -> np.ndarray:
         return np.tile([0.7, 0.2, 0.1], (len(table), 1))
 
     monkeypatch.setattr(Judge, "predict_table", predict_table)
-    turns = {"prompt": ["Q?", "And?"], "response_a": ["a", None], "response_b": ["b", "c"]}
-    pairs = [
+    turns: dict[str, Any] = {"prompt": ["Q?", "And?"], "response_a": ["a", None], "response_b": ["b", "c"]}
+    pairs: list[dict[str, Any]] = [
         {"prompt": "Q?", "response_a": "a", "response_b": None},
         {"prompt": "Q?", "response_a": "", "response_b": "b"},
         turns,
@@ -321,7 +323,9 @@ def test_a_missing_answer_is_none_to_learn_from(model: Path, tmp_path: Path, mon
     assert found.counts == {"missing": 3, "kept": 1}
     (row,) = read(output)
     assert [message["content"] for message in row["chosen"]] == ["Q?", "a", "And?", "d"]
-    candidates = [{"prompt": "Q?", "responses": given} for given in (["", "x", "y", None], ["", "x"])]
+    candidates: list[dict[str, Any]] = [
+        {"prompt": "Q?", "responses": given} for given in (["", "x", "y", None], ["", "x"])
+    ]
     rules = Rules("trl", pairs_per_prompt=3, keep_ties=True)
     found = labelled(model, write(tmp_path / "several.jsonl", candidates), output, rules)
     assert found.counts["missing"] == 1
