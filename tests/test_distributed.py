@@ -7,6 +7,7 @@ from distributed_jobs import free_port
 
 from tiebreak import distributed
 from tiebreak.distributed import ProcessInfo
+from tiebreak.errors import TiebreakError
 
 
 @pytest.mark.parametrize(
@@ -60,3 +61,10 @@ def test_an_error_does_not_wait_for_peers(monkeypatch: pytest.MonkeyPatch) -> No
         assert dist.is_initialized()
     finally:
         dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("values", ["0,x,0", ",1,0", "-1,2,0", "2,2,0", "0,0,0", "0,2,2", "1.0,2,0"])
+def test_what_is_no_rank_is_refused(values: str) -> None:
+    environment = dict(zip(("RANK", "WORLD_SIZE", "LOCAL_RANK"), values.split(","), strict=True))
+    with pytest.raises(TiebreakError, match="no rank of one of several processes; unset them"):
+        distributed.process_info(environment)

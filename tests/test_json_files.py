@@ -29,3 +29,13 @@ def test_a_file_holds_an_object(tmp_path: Path) -> None:
     os.mkfifo(file)
     with pytest.raises(TiebreakError, match="is a pipe, not a file; mend it"):
         json_files.read_object(file, "mend it")
+
+
+def test_what_is_nested_too_deep_is_refused_wherever_it_is_read() -> None:
+    most = json_files.MOST_NESTED
+    nested = "[" * most + "]" * most
+    assert json_files.loads(nested)
+    assert json_files.loads('{"a": "' + "[" * 10_000 + '"}')["a"] == "[" * 10_000
+    for text in (f"[{nested}]", '{"a":' * (most + 1) + "1" + "}" * (most + 1), "[" * 100_000):
+        with pytest.raises(ValueError, match="it is nested too deep"):
+            json_files.loads(text)

@@ -15,6 +15,8 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed import PrefixStore, rendezvous  # type: ignore[attr-defined]
 
+from tiebreak.errors import TiebreakError
+
 TIMEOUT = timedelta(minutes=30)
 """The timeout for a peer that hangs; one that dies is noticed at once."""
 BUCKET = 2**25
@@ -33,10 +35,20 @@ class ProcessInfo:
 
 
 def process_info(environment: Mapping[str, str]) -> ProcessInfo:
-    """The process described by the variables of torchrun, or of srun; a single process where there are none."""
+    """The process described by the variables of torchrun, or of srun; a single process where there are none.
+
+    Raises TiebreakError for what is no rank among so many processes.
+    """
     for names in (("RANK", "WORLD_SIZE", "LOCAL_RANK"), ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")):
         if all(name in environment for name in names):
-            return ProcessInfo(*(int(environment[name]) for name in names))
+            texts = [environment[name] for name in names]
+            found = [int(text) if text.isdecimal() else -1 for text in texts]
+            if not 0 <= found[0] < found[1] or not 0 <= found[2] < found[1]:
+                given = ", ".join(f"{name}={text!r}" for name, text in zip(names, texts, strict=True))
+                raise TiebreakError(
+                    f"{given}: no rank of one of several processes; unset them, or start the processes with torchrun or srun"
+                )
+            return ProcessInfo(*found)
     return ProcessInfo(0, 1, 0)
 
 

@@ -268,3 +268,44 @@ def test_the_command(model: Path, tmp_path: Path, tiebreak: Callable[..., tuple[
     _, out, err = tiebreak("label", model, source, "-o", tmp_path / "none.jsonl")
     assert out.endswith("1 row not judged, 1 with a single response\n")
     assert err.startswith("1 row could not be judged, the first because: row 2")
+
+
+@pytest.mark.usefixtures("known")
+def test_a_missing_answer_is_none_to_learn_from(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def predict_table(_: Judge, table: pa.Table, *__: Any, **___: Any) -> np.ndarray:
+        return np.tile([0.7, 0.2, 0.1], (len(table), 1))
+
+    monkeypatch.setattr(Judge, "predict_table", predict_table)
+    turns: dict[str, Any] = {"prompt": ["Q?", "And?"], "response_a": ["a", None], "response_b": ["b", "c"]}
+    pairs: list[dict[str, Any]] = [
+        {"prompt": "Q?", "response_a": "a", "response_b": None},
+        {"prompt": "Q?", "response_a": "", "response_b": "b"},
+        turns,
+        turns | {"response_a": ["a", "d"]},
+    ]
+    output = tmp_path / "out.jsonl"
+    found = labelled(model, write(tmp_path / "pairs.jsonl", pairs), output, Rules("messages"))
+    assert found.counts == {"missing": 3, "kept": 1}
+    (row,) = read(output)
+    assert [message["content"] for message in row["chosen"]] == ["Q?", "a", "And?", "d"]
+    candidates: list[dict[str, Any]] = [
+        {"prompt": "Q?", "responses": given} for given in (["", "x", "y", None], ["", "x"])
+    ]
+    rules = Rules("trl", pairs_per_prompt=3, keep_ties=True)
+    found = labelled(model, write(tmp_path / "several.jsonl", candidates), output, rules)
+    assert found.counts["missing"] == 1
+    assert {row[side] for row in read(output) for side in ("chosen", "rejected")} <= {"x", "y"}
+
+
+@pytest.mark.usefixtures("known")
+def test_what_lies_where_the_provenance_goes_is_kept(model: Path, tmp_path: Path) -> None:
+    source = write(tmp_path / "out.jsonl.provenance", PAIRS)
+    before = source.read_bytes()
+    with pytest.raises(TiebreakError, match="is read by this command and would be lost"):
+        labelled(model, source, tmp_path / "out.jsonl", Rules())
+    assert (os.listdir(tmp_path), source.read_bytes()) == ([source.name], before)
+    (tmp_path / "other.jsonl.provenance").mkdir()
+    with pytest.raises(TiebreakError, match="it is a folder"):
+        labelled(model, source, tmp_path / "other.jsonl", Rules())

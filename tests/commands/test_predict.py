@@ -23,8 +23,10 @@ from tiny_models import judge_folder
 
 import tiebreak as library
 from tiebreak.commands import pieces
-from tiebreak.commands.pieces import STANDARD
+from tiebreak.commands.label import Rules, label
+from tiebreak.commands.pieces import STANDARD, Files
 from tiebreak.commands.predict import Request, predict
+from tiebreak.commands.rank import Judging, rank
 from tiebreak.errors import Interrupted, TiebreakError
 from tiebreak.evaluate import submission
 from tiebreak.judge.ensemble import Ensemble
@@ -226,7 +228,7 @@ def test_a_damaged_piece_is_made_again(model: Path, tmp_path: Path, monkeypatch:
     count.stop_after = 8
     with pytest.raises(Interrupted):
         predict(request, count)
-    piece = min((tmp_path / "out.jsonl.unfinished").glob("0-*.parquet"))
+    piece = min((tmp_path / "out.jsonl.unfinished").glob("0-*.piece"))
     piece.write_bytes(piece.read_bytes()[:50])
     with pytest.raises(TiebreakError, match="was damaged and is gone; run the same command again"):
         predict(request)
@@ -442,3 +444,34 @@ def test_a_bound_is_for_one_model_and_all_columns(tmp_path: Path, kaggle: bool) 
     with pytest.raises(TiebreakError, match="--max-error takes one model and all columns"):
         predict(Request(models, [source], tmp_path / "o.csv", device="cpu", kaggle=kaggle, max_error=0.2))
     assert os.listdir(tmp_path) == ["in.jsonl"]
+
+
+def test_an_output_within_what_is_read_is_refused(model: Path, tmp_path: Path) -> None:
+    write(tmp_path / "in.jsonl", rows(2))
+    for output in (tmp_path / "out.jsonl", tmp_path / "new" / "out.jsonl"):
+        with pytest.raises(TiebreakError, match="would lie in the folder"):
+            predict(Request([model], [tmp_path], output, device="cpu"))
+    assert os.listdir(tmp_path) == ["in.jsonl"]
+
+
+def test_commands_do_not_go_on_with_pieces_of_others(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = [{"prompt": "Q?", "responses": ["a", "b"]} for _ in range(9)]
+    source, count = write(tmp_path / "in.jsonl", given), Count(monkeypatch)
+    count.stop_after = 4
+    judging = Judging(model, device="cpu")
+    with pytest.raises(Interrupted):
+        label(Files([source], tmp_path / "out.jsonl"), judging, Rules(), count)
+    with pytest.raises(TiebreakError, match="holds a part of other predictions: the command differ"):
+        rank(Files([source], tmp_path / "out.jsonl"), judging)
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv", "parquet"])
+def test_numbers_that_json_lacks_are_null_however_deep(model: Path, tmp_path: Path, form: str) -> None:
+    deep = "[" * 190 + "NaN, Infinity, 1e400" + "]" * 190
+    text = json.dumps(rows(1)[0])[:-1] + f', "extra": {deep}}}'
+    (tmp_path / "in.jsonl").write_text(text + "\n")
+    predict(Request([model], [tmp_path / "in.jsonl"], tmp_path / f"out.{form}", device="cpu"))
+    if form == "jsonl":
+        assert json.dumps(read(tmp_path / "out.jsonl")[0]["extra"]).strip("[]") == "null, null, null"

@@ -174,3 +174,18 @@ def test_a_model_in_a_run_names_the_commands_that_make_it_anew(model: Path, tmp_
     (tmp_path / "manifest.json").touch()
     place = tmp_path / "recipe.yaml"
     assert package.again(model) == f"make it anew with: tiebreak verify {place}; tiebreak run {place}"
+
+
+def test_damage_of_an_outdated_artifact_beside_a_current_one_is_told(tiebreak, done: Workspace) -> None:
+    older = done.folder(done.find("join/all"))
+    now = Workspace(done.path, ("seed=1",), fake_steps.tasks)
+    local_runner.run(now, now.tasks)
+    assert {row.state for row in verify.verify(done.path, ["seed=1"])} == {"whole"}
+    damage(older / "all.txt")
+    *current, row = verify.verify(done.path, ["seed=1"])
+    assert {found.state for found in current} == {"whole"}
+    assert (row.name, row.state) == (f"join/all, outdated, in {older.name}", "damaged")
+    assert row.mend == f"delete {older}, which nothing here needs"
+    assert tiebreak("verify", done.path, "--set", "seed=1")[0] == 2
+    shutil.rmtree(older)
+    assert tiebreak("verify", done.path, "--set", "seed=1")[0] == 0

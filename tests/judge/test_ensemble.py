@@ -121,3 +121,9 @@ def test_models_may_be_held_in_fewer_bits(folders, votes_and_predictions) -> Non
         TiebreakError, match=r"unknown precision 'b16': did you mean 'bf16'.* Valid: auto, bf16"
     ):
         Ensemble(folders[:1], device="cpu", precision="b16").predict(table)
+
+
+@pytest.mark.parametrize("folders", ["model", []])
+def test_what_is_no_list_of_folders_is_refused(folders: str | list[str]) -> None:
+    with pytest.raises(TiebreakError, match="takes a list of model folders"):
+        Ensemble(folders)

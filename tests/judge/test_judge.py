@@ -6,6 +6,7 @@ import re
 import shutil
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +26,8 @@ from tiebreak.recipe.schema import Prompt, Tta
 from tiebreak.votes.schema import swap_answers
 
 TEMPERATURE = 1.7
+
+PAIR = {"prompt": "Why?", "response_a": "Because.", "response_b": "No."}
 
 
 @pytest.fixture(scope="module")
@@ -354,3 +357,28 @@ def test_a_folders_own_code_is_never_run(
     with suppress(TiebreakError):
         tiebreak.load(folder, device="cpu")
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("pairs", [5, None, b"x", {"a"}, ["prompt"]])
+def test_what_is_no_list_of_pairs_is_refused(shipped: Path, pairs: Any) -> None:
+    with pytest.raises(TiebreakError, match="a pair is a dict with prompt, response_a, response_b"):
+        tiebreak.load(shipped).predict(pairs)
+
+
+def test_a_set_has_no_order(shipped: Path) -> None:
+    with pytest.raises(TiebreakError, match="response_a is neither text nor a list: set"):
+        tiebreak.load(shipped).predict([PAIR | {"response_a": {"x", "y"}}])
+
+
+@pytest.mark.parametrize(
+    ("responses", "pairs", "why"),
+    [
+        ({"x", "y"}, None, "responses are a list, not {'"),
+        (None, None, "responses are a list, not None"),
+        (b"xy", None, "responses are a list, not b'xy'"),
+        (["x", "y"], 1.5, "are 1 or more, not 1.5"),
+    ],
+)
+def test_what_cannot_be_ranked_is_refused(shipped: Path, responses: Any, pairs: Any, why: str) -> None:
+    with pytest.raises(TiebreakError, match=re.escape(why)):
+        tiebreak.load(shipped).rank("Why?", responses, pairs)

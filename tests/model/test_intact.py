@@ -136,3 +136,11 @@ def test_an_adapter_beside_the_weights(folder: Path, text: str) -> None:
         match=r"as its adapter_config\.json says.*: merge the adapter first, .* or remove adapter_config\.json$",
     ):
         intact.require(folder)
+
+
+def test_the_known_activations_are_those_of_transformers() -> None:
+    from transformers.activations import ACT2CLS
+
+    from tiebreak.model.config_facts import _ACTIVATIONS
+
+    assert sorted(ACT2CLS) == sorted(_ACTIVATIONS)

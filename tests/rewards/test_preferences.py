@@ -7,6 +7,7 @@ import pytest
 from tiny_models import judge_folder
 
 import tiebreak
+from tiebreak.errors import TiebreakError
 from tiebreak.judge.judge import Judge
 from tiebreak.rewards.preferences import against_group, against_references
 
@@ -76,3 +77,10 @@ def test_messages_are_read_as_texts_are(judge: Judge) -> None:
     assert against_group(judge, prompts, answers) == pytest.approx(
         against_group(judge, ["why"] * 3, ANSWERS), abs=1e-6
     )
+
+
+def test_other_numbers_of_answers_are_refused(judge: Judge) -> None:
+    with pytest.raises(TiebreakError, match="need as many of each: 1 prompts, 2 answers"):
+        against_group(judge, ["Q"], ["a", "b"])
+    with pytest.raises(TiebreakError, match="2 prompts, 2 answers, 1 references"):
+        against_references(judge, ["Q", "Q"], ["a", "b"], ["c"])

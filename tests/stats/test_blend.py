@@ -3,7 +3,7 @@ import pytest
 import scipy.optimize
 from scipy.special import softmax
 
-from tiebreak.stats.blend import EqualBlend, LinearBlend, LogBlend, MatrixBlend, from_json
+from tiebreak.stats.blend import EqualBlend, LinearBlend, LogBlend, MatrixBlend, from_json, shares
 from tiebreak.stats.calibration import PRIOR_VOTES, MatrixScaling, TemperatureScaling
 from tiebreak.stats.metrics import log_loss, targets
 from tiebreak.votes.schema import swap_answers
@@ -106,3 +106,8 @@ def test_a_matrix_blend_that_is_not_symmetric_is_refused() -> None:
     one_sided = [[[1.0, 0, 0], [0, 2.0, 0], [0, 0, 1.0]]]
     with pytest.raises(ValueError, match="symmetric in the answers"):
         from_json({"way": "matrix", "coef": one_sided, "intercept": [0, 0, 0]})
+
+
+@pytest.mark.parametrize("weights", [(1e308, 1e308), (5e-324, 5e-324), (3.0, 3.0)])
+def test_shares_sum_to_one_however_large_the_weights(weights: tuple[float, float]) -> None:
+    assert shares(weights, 2).tolist() == [0.5, 0.5]

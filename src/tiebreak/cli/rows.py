@@ -229,9 +229,10 @@ def label(
 def _labelled(outcome: "Labelled") -> str:
     count = Counter(outcome.counts)
     single = f", {count['single']} with a single response" if count["single"] else ""
+    missing = f", {count['missing']} with a text missing" if count["missing"] else ""
     return (
         f"{terminal.counted(count['kept'], 'pair')} kept; dropped: {terminal.counted(count['tie'], 'tie')}, {count['below']} "
-        f"below the margin; {terminal.counted(count['not judged'], 'row')} not judged{single}"
+        f"below the margin; {terminal.counted(count['not judged'], 'row')} not judged{single}{missing}"
     )
 
 

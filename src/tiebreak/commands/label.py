@@ -23,7 +23,7 @@ from tiebreak.commands.predict import judged
 from tiebreak.commands.preference_formats import FORMATS, Preference
 from tiebreak.commands.rank import Judging, pairs_of
 from tiebreak.errors import TiebreakError
-from tiebreak.output import write_atomically
+from tiebreak.output import new_file, write_atomically
 from tiebreak.votes.formats.candidates import Candidates, CandidatesFile, is_candidates
 from tiebreak.votes.formats.mapping import ColumnMap
 from tiebreak.votes.formats.pairs import Pair, PairFile
@@ -47,7 +47,7 @@ _LEAST = 1e-6
 """What a probability counts as at least, where its logarithm is taken."""
 
 Item = Pair | Candidates
-Fate = Literal["kept", "tie", "below", "not judged", "single"]
+Fate = Literal["kept", "tie", "below", "not judged", "single", "missing"]
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,9 @@ class Rules:
 
 @dataclass
 class Labelled(Outcome):
-    """The outcome, and the number of pairs that were kept, ties, below the margin, and of rows not judged or with a single response."""
+    """The outcome, and the number of pairs that were kept, ties, below the margin, and of rows not judged, with a single
+    response, or with texts missing of which a pair would be made.
+    """
 
     counts: dict[Fate, int] = field(default_factory=dict)
 
@@ -97,6 +99,9 @@ def check(files: Files) -> None:
             "labels go into a file, beside what says which model made them; name one with --output"
         )
     files.check(suffixes=SUFFIXES)
+    if files.output.suffix != ".parquet":
+        beside = provenance_of(files.output)
+        new_file(beside, (beside.suffix,), files.inputs)
 
 
 class _Labels(pieces.Work[Item]):
@@ -116,9 +121,8 @@ class _Labels(pieces.Work[Item]):
         for path in files:
             item: Item
             for item in _open(path, self._judging.mapping):
-                answered = _answered(item)
-                self._conversational |= len(_prompt(answered)) > 1
-                yield answered
+                self._conversational |= len(_prompt(item)) > 1
+                yield item
 
     def pairs(self, item: Item) -> int:
         return 1 if isinstance(item, Pair) else pairs_of(item, self._judging)
@@ -132,9 +136,9 @@ class _Labels(pieces.Work[Item]):
             of_pairs = [item for item in piece if isinstance(item, Pair)]
             probabilities = iter(judged(judge, of_pairs, report))
             picks = [
-                _of_pair(next(probabilities))
+                _of_pair(item, next(probabilities))
                 if isinstance(item, Pair)
-                else _of_ranking(next(rankings), self._rules.pairs_per_prompt)
+                else _of_ranking(item, next(rankings), self._rules.pairs_per_prompt)
                 for item in piece
             ]
             return pa.table({"picks": pa.array(picks, pa.list_(_PICK))})
@@ -149,7 +153,7 @@ class _Labels(pieces.Work[Item]):
         for piece, (table,) in pieces:
             for item, picks in zip(piece, table["picks"].to_pylist(), strict=True):
                 if not picks:
-                    self.counts["not judged" if item.error is not None else "single"] += 1
+                    self.counts[_unpaired(item)] += 1
                 for pick in picks:
                     fate = self._rules.fate(pick["p"])
                     self.counts[fate] += 1
@@ -188,26 +192,22 @@ def _open(path: Path, mapping: ColumnMap) -> PairFile | CandidatesFile:
     return (CandidatesFile if of_candidates else PairFile)(path, chain(sample, rows), enough, mapping)
 
 
-def _answered(item: Item) -> Item:
-    """The item without responses that lack an answer, of which no data is made; a pair with one cannot be labelled."""
-    if isinstance(item, Candidates):
-        given = [response for response in item.responses if None not in response]
-        missing = "no response has an answer" if item.responses and not given else item.error
-        return item._replace(responses=given, error=missing)
-    if item.vote and None in (*item.vote.response_a, *item.vote.response_b):
-        return item._replace(vote=None, error="an answer is missing or empty")
-    return item
-
-
 def _prompt(item: Item) -> Sequence[str | None]:
     if isinstance(item, Candidates):
         return item.prompt
     return item.vote.prompt if item.vote else []
 
 
-def _of_pair(p_C: "Array") -> list[dict[str, Any]]:
-    """The preference in a pair, as the answers were shown; none where there is no pair."""
-    if np.isnan(p_C).any():
+def _unpaired(item: Item) -> Fate:
+    """Why no pair comes of an item."""
+    if item.error is not None:
+        return "not judged"
+    return "single" if isinstance(item, Candidates) and len(item.responses) == 1 else "missing"
+
+
+def _of_pair(pair: Pair, p_C: "Array") -> list[dict[str, Any]]:
+    """The preference in a pair, as the answers were shown; none where there is no pair, or a text of it is missing."""
+    if pair.vote is None or not all(map(all, pair.vote[1:4])):
         return []
     chosen, rejected = (0, 1) if p_C[0] >= p_C[1] else (1, 0)
     half = np.log(max(p_C[chosen], _LEAST) / max(p_C[rejected], _LEAST)) / 2
@@ -215,11 +215,12 @@ def _of_pair(p_C: "Array") -> list[dict[str, Any]]:
     return [{"chosen": chosen, "rejected": rejected, "p": p, "scores": [half, -half]}]
 
 
-def _of_ranking(ranking: "Ranking | None", count: int) -> list[dict[str, Any]]:
-    """The best response with the worst, the next worst and so on."""
-    if ranking is None:
+def _of_ranking(item: Candidates, ranking: "Ranking | None", count: int) -> list[dict[str, Any]]:
+    """The best response with the worst, the next worst and so on, of those without a missing text."""
+    whole = [n for n in ranking.order if all(item.responses[n])] if ranking and all(item.prompt) else []
+    if ranking is None or not whole:
         return []
-    best, *others = ranking.order
+    best, *others = whole
     return [
         {
             "chosen": best,

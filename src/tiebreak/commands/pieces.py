@@ -20,10 +20,10 @@ import pyarrow as pa
 
 from tiebreak.commands import row_files
 from tiebreak.commands.row_progress import Progress, count_rows
-from tiebreak.commands.unfinished import Unfinished, folder_of
+from tiebreak.commands.unfinished import STANDARD_INPUT, Unfinished, prepared
 from tiebreak.engine.workspace import content_fingerprint
 from tiebreak.errors import Interrupted, TiebreakError
-from tiebreak.output import new_file, new_folder, replacing
+from tiebreak.output import new_file, replacing
 from tiebreak.tokens.prefetch import prefetch
 from tiebreak.votes.formats import containers, hub_datasets
 from tiebreak.votes.formats.rows import Row as RawRow
@@ -105,6 +105,11 @@ class Files:
         """Raise TiebreakError for an output that cannot be written or would replace an input or one of `others`."""
         read = [path for path in (*self.inputs, *others) if path != STANDARD]
         if self.output != STANDARD:
+            for path in read:
+                if path.is_dir() and self.output.resolve().is_relative_to(path.resolve()):
+                    raise TiebreakError(
+                        f"{self.output} would lie in the folder {path}, all of which this command reads; name an output elsewhere"
+                    )
             new_file(self.output, suffixes, read)
         elif self.shard != (0, 1):
             raise TiebreakError("standard output takes no shards; name a file with --output")
@@ -195,17 +200,21 @@ def _inputs(files: Files) -> list[Path]:
     """The files to read. What comes on standard input is kept in one, beside the output."""
     if list(files.inputs) != [STANDARD]:
         return containers.expand(files.inputs)
-    kept = new_folder(folder_of(files.output)) / "stdin.jsonl"
+    kept = prepared(files.output) / STANDARD_INPUT
     with replacing(kept) as file:
         shutil.copyfileobj(sys.stdin.buffer, file)
     return [kept]
 
 
 def _job(work: Work[AnItem], inputs: Sequence[Path]) -> Mapping[str, Any]:
-    return work.depends_on() | {
-        "the inputs": [[path.name, _fingerprint(path)] for path in inputs],
-        "the size of a piece": [PIECE, _PIECE_CHARS],
-    }
+    return (
+        {"the command": work.name}
+        | work.depends_on()
+        | {
+            "the inputs": [[path.name, _fingerprint(path)] for path in inputs],
+            "the size of a piece": [PIECE, _PIECE_CHARS],
+        }
+    )
 
 
 def _fingerprint(path: Path) -> str:

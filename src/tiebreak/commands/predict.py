@@ -177,18 +177,13 @@ def _alike(files: Iterable[PairFile], kaggle: bool) -> Iterator[PairFile]:
         first = first or file
         if file.of_preferences and kaggle:
             raise TiebreakError(
-                "a submission says which of answers a and b wins, and these rows have chosen and rejected; leave out "
+                f"a submission says which of answers a and b wins, and {file.path} has chosen and rejected; leave out "
                 "--format kaggle"
             )
         if file.of_preferences != first.of_preferences:
             one, other = (file, first) if file.of_preferences else (first, file)
             raise TiebreakError(
                 f"{one.path} has the columns chosen and rejected, {other.path} has answers a and b; predict them apart"
-            )
-        if kaggle and file.of_preferences:
-            raise TiebreakError(
-                f"a submission says which of answers a and b wins, and {file.path} has chosen and rejected; leave out "
-                "--format kaggle"
             )
         yield file
 

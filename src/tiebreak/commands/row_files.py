@@ -50,7 +50,8 @@ def _json(value: Any) -> str:
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=_text)
     except ValueError:
-        text = json.dumps(_finite(value), ensure_ascii=False, allow_nan=False, default=_text)
+        numbers = json.dumps(value, default=_text)
+        text = json.dumps(json.loads(numbers, parse_constant=lambda _: None), ensure_ascii=False)
     return text if _encodes(text) else json.dumps(json.loads(text))
 
 
@@ -64,15 +65,6 @@ def _encodes(text: str) -> bool:
 
 def _text(value: Any) -> str:
     return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
-
-
-def _finite(value: Any) -> Any:
-    """The value with null for every number that is not finite."""
-    if isinstance(value, float):
-        return value if value - value == 0 else None
-    if isinstance(value, Mapping):
-        return {key: _finite(inner) for key, inner in value.items()}
-    return [_finite(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def _in_order(names: Iterable[str], last: Sequence[str]) -> list[str]:

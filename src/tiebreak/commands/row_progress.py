@@ -1,6 +1,7 @@
 """Progress through the rows of files: how many are done, of how many, on stderr."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -34,7 +35,8 @@ class Progress:
     def reach(self, done: int) -> None:
         """Note how many rows are done; what is less than before counts as before."""
         self._done = max(self._done, done)
-        self._reporter("judging", self._done, max(self._total or 0, self._done), "rows")
+        with suppress(FileNotFoundError):  # another process has finished, and the folder is gone
+            self._reporter("judging", self._done, max(self._total or 0, self._done), "rows")
         self._display.refresh({self._name: self._folder})
 
 

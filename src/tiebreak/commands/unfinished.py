@@ -1,77 +1,107 @@
 """What is computed for a file that is being written: pieces in a folder beside it, from which the same command goes on."""
 
+import io
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tiebreak.engine.artifacts import lock
+from tiebreak import json_files
+from tiebreak.engine.artifacts import LOCK, PROGRESS, lock
 from tiebreak.errors import TiebreakError
-from tiebreak.output import new_folder, write_atomically
-from tiebreak.regular_file import require_regular
-from tiebreak.votes.schema import write_table
+from tiebreak.output import drop_partials, new_folder, replacing, write_atomically
 
 _JOB = "job.json"
+STANDARD_INPUT = "stdin.jsonl"
+"""What came on standard input, kept with the pieces."""
+_OURS = re.compile(
+    r"\d+-\d{8,}\.piece|output\.\w+|" + "|".join(map(re.escape, (_JOB, STANDARD_INPUT, PROGRESS, LOCK)))
+)
 
 
-def folder_of(output: Path) -> Path:
-    """The folder of the pieces of an output."""
+def prepared(output: Path) -> Path:
+    """The folder of the pieces of an output, which is made if it is missing.
+
+    Raises TiebreakError for a link, and for a folder that holds anything else: nothing in either may be lost.
+    """
+    folder = _folder_of(output)
+    if folder.is_symlink():
+        raise TiebreakError(
+            f"{folder} is a link, and nothing is kept through those; remove it, or name another output"
+        )
+    for path in new_folder(folder).iterdir():
+        if not (path.name.startswith(".") or _OURS.fullmatch(path.name)):
+            raise TiebreakError(
+                f"{folder} holds {path.name}, which is none of what is kept there while {output.name} is written; move the "
+                "folder elsewhere, or name another output"
+            )
+    return folder
+
+
+def _folder_of(output: Path) -> Path:
     return output.with_name(f"{output.name}.unfinished")
 
 
 class Unfinished:
     """The tables of every pass over the rows, as of each model, piece by piece.
 
-    job: what they depend on. Raises TiebreakError if the folder holds those of another job.
+    job: what they depend on. Raises TiebreakError if the folder holds those of another job, and as `prepared` does.
     """
 
     def __init__(self, output: Path, job: Mapping[str, Any]) -> None:
         self.output = output
-        self.folder = folder_of(output)
-        self.is_new = not self.folder.is_dir()
-        new_folder(self.folder)
+        self.is_new = not _folder_of(output).is_dir()
+        self.folder = prepared(output)
         if self.is_empty():
             write_atomically(self.folder / _JOB, json.dumps(job, indent=2) + "\n")
         self._require_same(job)
 
     def _require_same(self, job: Mapping[str, Any]) -> None:
-        require_regular(self.folder / _JOB, f"delete {self.folder}")
-        try:
-            before = json.loads((self.folder / _JOB).read_text(encoding="utf-8"))
-        except ValueError:
-            before = {}
+        otherwise = "delete the folder, or name another output"
+        before = json_files.read_object(self.folder / _JOB, otherwise)
         if before != json.loads(json.dumps(job)):
             other = [name for name, value in job.items() if before.get(name) != value]
             raise TiebreakError(
                 f"{self.folder} holds a part of other predictions: {' and '.join(other)} differ. Finish those with "
-                "their own command, delete the folder, or name another output"
+                f"their own command, {otherwise}"
             )
 
     def is_empty(self) -> bool:
         """True if no piece is here, so that nothing is lost with the folder."""
-        return next(self.folder.glob("*-*.parquet"), None) is None
+        return next(self.folder.glob("*-*.piece"), None) is None
 
     def _path(self, number: int, piece: int) -> Path:
-        return self.folder / f"{number}-{piece:08d}.parquet"
+        return self.folder / f"{number}-{piece:08d}.piece"
 
     def has(self, number: int, piece: int) -> bool:
         return self._path(number, piece).is_file()
 
     def write(self, number: int, piece: int, table: pa.Table) -> None:
-        write_table(table, self._path(number, piece))
+        """Keep a piece: Parquet, and behind it its hash, since no manifest has it; not where another process has finished."""
+        data = io.BytesIO()
+        pq.write_table(table, data, compression="zstd")
+        try:
+            with replacing(self._path(number, piece)) as file:
+                file.write(data.getvalue() + sha256(data.getvalue()).digest())
+        except FileNotFoundError:
+            if self.folder.is_dir():
+                raise
 
     def read(self, number: int, piece: int) -> pa.Table:
-        try:
-            return pq.read_table(self._path(number, piece))
-        except pa.ArrowException:
-            self._path(number, piece).unlink()
-            raise TiebreakError(
-                f"{self._path(number, piece)} was damaged and is gone; run the same command again"
-            ) from None
+        """A piece. Raises TiebreakError for one that is not what was written, and removes it."""
+        path = self._path(number, piece)
+        data = path.read_bytes()
+        size = len(data) - sha256().digest_size
+        if data[size:] == sha256(data[:size]).digest():
+            return pq.read_table(pa.BufferReader(data[:size]))
+        path.unlink(missing_ok=True)
+        raise TiebreakError(f"{path} was damaged and is gone; run the same command again")
 
     @contextmanager
     def finishing(self) -> Iterator[Path | None]:
@@ -88,8 +118,10 @@ class Unfinished:
             self.remove()
 
     def remove(self) -> None:
-        """Remove the folder, unless another process has; what says whose pieces these are goes last."""
-        with suppress(FileNotFoundError):
+        """Remove the folder, unless another process has; what says whose pieces these are goes last. Files of others stay."""
+        with suppress(OSError):
+            drop_partials(self.folder, seconds=0)
             for path in sorted(self.folder.iterdir(), key=lambda path: path.name == _JOB):
-                path.unlink(missing_ok=True)
+                if _OURS.fullmatch(path.name):
+                    path.unlink(missing_ok=True)
             self.folder.rmdir()

@@ -28,7 +28,9 @@ class Verified:
 def verify(where: Path, overrides: Sequence[str] = ()) -> Iterator[Verified]:
     """Verify every artifact of a recipe or a run's folder, in order, or the files of a model folder.
 
-    Of a task whose artifacts are all outdated, as by a newer version of its step, those are read. A plan then knows of the damage, so that a run mends it. Raises TiebreakError for what is neither.
+    Of a task whose artifacts are all outdated, as by a newer version of its step, those are read; outdated ones beside a current
+    one are told of if they are damaged. A plan then knows of the damage, so that a run mends it. Raises TiebreakError for what
+    is neither.
     """
     if recipe := recipe_at(where) or _recipe_of_run(where):
         yield from _artifacts(Workspace(recipe, tuple(overrides)))
@@ -48,7 +50,9 @@ def _recipe_of_run(folder: Path) -> Path | None:
 
 def _artifacts(work: Workspace) -> Iterator[Verified]:
     for task in work.tasks:
-        problem = next(filter(None, map(_damage, _made(work, task))), "")
+        current, made = work.folder(task), _made(work, task)
+        others = [folder for folder in made if folder != current] if current in made else []
+        problem = next(filter(None, map(_damage, [current] if others else made)), "")
         found = state(work, task)
         if problem:
             yield Verified(task.id, "damaged", problem, make_again(work))
@@ -56,13 +60,16 @@ def _artifacts(work: Workspace) -> Iterator[Verified]:
             yield Verified(task.id, "whole")
         else:
             yield Verified(task.id, found.status, str(found.reason), make_again(work))
+        for folder in others:
+            if problem := _damage(folder):
+                name = f"{task.id}, outdated, in {folder.name}"
+                yield Verified(name, "damaged", problem, f"delete {folder}, which nothing here needs")
 
 
 def _made(work: Workspace, task: Task) -> list[Path]:
-    """The folder of a task's artifact; where there is none, those of outdated ones."""
+    """The folders of a task's finished artifacts, of this plan and outdated ones."""
     every = work.step_folder(task).glob(f"{task.name}-????????")
-    made = sorted(folder for folder in every if (folder / artifacts.MANIFEST).exists())
-    return [work.folder(task)] if work.folder(task) in made else made
+    return sorted(folder for folder in every if (folder / artifacts.MANIFEST).exists())
 
 
 def _damage(folder: Path) -> str:

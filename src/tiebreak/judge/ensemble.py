@@ -38,6 +38,8 @@ class Ensemble:
         precision: str = "auto",
     ) -> None:
         """Read the packages. Raises TiebreakError for a folder that is no model, or weights that are not one number a folder."""
+        if isinstance(folders, str | Path) or not folders:
+            raise TiebreakError(f"an ensemble takes a list of model folders, not {folders!r}")
         self.folders = [Path(folder) for folder in folders]
         for folder in self.folders:
             package.read(folder)

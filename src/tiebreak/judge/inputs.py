@@ -1,6 +1,6 @@
 """Pairs of answers as a caller in Python has them: dicts, a table of any library, or a file."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -62,6 +62,8 @@ def _rows(pairs: Any) -> tuple[Sequence[dict[str, Any]], bool]:
             return pa.table(pairs).to_pylist(), False
         except pa.ArrowException as error:
             raise TiebreakError(f"the table of pairs cannot be read: {error}; give dicts instead") from None
+    if not isinstance(pairs, Iterable):
+        raise TiebreakError(f"pairs are a list of dicts, a table or a file, not {pairs!r:.40}; {_PAIR}")
     rows = [pairs] if isinstance(pairs, Mapping) else list(pairs)
     for number, row in enumerate(rows):
         if not isinstance(row, Mapping):
@@ -70,5 +72,6 @@ def _rows(pairs: Any) -> tuple[Sequence[dict[str, Any]], bool]:
 
 
 def as_list(cell: Any) -> Any:
-    """Convert any other sequence of turns, such as an array, to a list."""
-    return list(cell) if isinstance(cell, Iterable) and not isinstance(cell, str | bytes | Mapping) else cell
+    """Convert any other sequence of turns, such as an array, to a list. A set has no order, so it stays, and is refused."""
+    is_sequence = isinstance(cell, Iterable) and not isinstance(cell, str | bytes | Mapping | Set)
+    return list(cell) if is_sequence else cell

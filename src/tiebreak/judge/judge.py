@@ -1,7 +1,7 @@
 """The judge: a trained model that predicts calibrated probabilities for pairs of answers."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,7 @@ class Judge:
         responses are judged as one; an empty response is judged as a missing answer.
         Raises TiebreakError for a prompt or responses that cannot be read.
         """
-        if isinstance(responses, str | Mapping):
+        if not isinstance(responses, Iterable) or isinstance(responses, str | bytes | Mapping | Set):
             raise TiebreakError(f"cannot rank: responses are a list, not {responses!r:.40}")
         texts = {"prompt": as_list(prompt), "responses": [as_list(response) for response in responses]}
         found = candidates.read_record(texts)

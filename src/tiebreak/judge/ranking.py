@@ -77,9 +77,9 @@ def rank(
 
     Raises TiebreakError for fewer than one pair.
     """
-    if pairs is not None and pairs < 1:
+    if pairs is not None and (not isinstance(pairs, int) or pairs < 1):
         raise TiebreakError(
-            f"the pairs to judge of a prompt are 1 or more, not {pairs}; leave it out for the default"
+            f"the pairs to judge of a prompt are 1 or more, not {pairs!r:.40}; leave it out for the default"
         )
     distinct = [_distinct(found.responses) for found in candidates]
     schedules = [

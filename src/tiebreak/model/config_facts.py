@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tiebreak.errors import TiebreakError
+from tiebreak.errors import TiebreakError, nearest
 from tiebreak.model import families
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -52,6 +52,21 @@ _RANGES = {
     "sliding_window": (0, 10**12),
 }
 """Of numbers, wherever in a configuration: outside of these a model computes nothing, and training gets the blame."""
+_ACTIVATIONS = (
+    "gelu", "gelu_10", "gelu_accurate", "gelu_fast", "gelu_new", "gelu_python", "gelu_python_tanh", "gelu_pytorch_tanh",
+    "hardswish", "laplace", "leaky_relu", "linear", "mish", "prelu", "quick_gelu", "relu", "relu2", "relu6", "sigmoid", "silu",
+    "sqrtsoftplus", "swish", "tanh", "xielu",
+)  # fmt: skip
+"""Those of transformers, which a test compares."""
+_KINDS = {
+    **dict.fromkeys(("attention_bias", "mlp_bias", "tie_word_embeddings", "use_cache"), bool),
+    **dict.fromkeys(("pad_token_id", "bos_token_id", "num_labels"), int),
+    "architectures": list,
+    "id2label": dict,
+    "label2id": dict,
+}
+"""Of values that transformers takes as they are, and stumbles over once it loads."""
+_IN_JSON = {bool: "true or false", int: "whole number", list: "list", dict: "object"}
 _TYPES = ("float32", "float16", "bfloat16", "float64", "auto")
 
 
@@ -75,6 +90,12 @@ def _problems(config: Mapping[str, Any], shapes: Shapes) -> Iterator[str]:
     dtype = config.get("dtype", config.get("torch_dtype"))
     if dtype is not None and str(dtype).removeprefix("torch.") not in _TYPES:
         yield f"dtype is {dtype!r}; known are {', '.join(_TYPES)}"
+    for key, expected in _KINDS.items():
+        if (value := config.get(key)) is not None and type(value) is not expected:
+            yield f"{key} is {value!r:.100}, no {_IN_JSON[expected]}"
+    for key in ("hidden_act", "hidden_activation"):
+        if (name := config.get(key)) is not None and name not in _ACTIVATIONS:
+            yield f"{key} is {name!r:.100}; {nearest(str(name), _ACTIVATIONS)}"
     for key in ("rope_parameters", "rope_scaling"):
         if not isinstance(config.get(key) or {}, Mapping):
             yield f"{key} is {config[key]!r}, no object"

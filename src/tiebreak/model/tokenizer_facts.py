@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_SPECIAL = ("eos_token", "bos_token", "pad_token", "unk_token")
+
 
 def prepare(tokenizer: "PreTrainedTokenizerBase", vocabulary: int, name: str) -> int:
     """Check a loaded tokenizer against an embedding table of that many tokens, and give it a padding token; its id.
@@ -63,13 +65,14 @@ def require_folder(folder: Path, vocabulary: int, mend: str) -> None:
         raise TiebreakError(f"{file} is damaged: {error}; {mend}") from None
     require_backend(backend, vocabulary, str(folder))
     files = [folder / name for name in ("tokenizer_config.json", "special_tokens_map.json")]
-    tokens = {file: json_files.read_object(file, mend).get("eos_token") for file in files if file.is_file()}
-    for file, token in tokens.items():
-        if token is not None and not isinstance(
-            token.get("content") if isinstance(token, dict) else token, str
-        ):
-            raise TiebreakError(f"{file}: eos_token is {token!r}, no token; correct it, or {mend}")
-    if not any(tokens.values()):
+    found = {file: json_files.read_object(file, mend) for file in files if file.is_file()}
+    for file, settings in found.items():
+        for name in _SPECIAL:
+            token = settings.get(name)
+            text = token.get("content") if isinstance(token, dict) else token
+            if not isinstance(text, str | None) or (token is not None and text is None):
+                raise TiebreakError(f"{file}: {name} is {token!r:.100}, no token; correct it, or {mend}")
+    if not any(settings.get("eos_token") for settings in found.values()):
         prepare(hub.tokenizer(str(folder)), vocabulary, str(folder))
 
 

@@ -24,16 +24,19 @@ def against_references(
 ) -> Rewards:
     """P(answer preferred) + P(tie) / 2 for each answer against its reference; None for a pair that cannot be read.
 
-    Prompts and answers are strings, or lists of chat messages.
+    Prompts and answers are strings, or lists of chat messages. Raises TiebreakError unless there are as many of each.
     """
+    _require_equal(prompts=prompts, answers=answers, references=references)
     return _shares_won(judge, zip(prompts, answers, references, strict=True))
 
 
 def against_group(judge: Judge, prompts: Sequence[Any], answers: Sequence[Any]) -> Rewards:
     """The mean of P(answer preferred) + P(tie) / 2 over the other answers to the same prompt; None where there are none.
 
-    A prompt's n answers are n (n - 1) / 2 pairs. What cannot be read is left out of the means of others.
+    A prompt's n answers are n (n - 1) / 2 pairs. What cannot be read is left out of the means of others. Raises TiebreakError
+    unless there are as many prompts as answers.
     """
+    _require_equal(prompts=prompts, answers=answers)
     groups: defaultdict[str, list[int]] = defaultdict(list)
     for n, prompt in enumerate(prompts):
         groups[json.dumps(prompt, sort_keys=True, default=str)].append(n)
@@ -45,6 +48,12 @@ def against_group(judge: Judge, prompts: Sequence[Any], answers: Sequence[Any]) 
             won[i].append(share)
             won[j].append(1 - share)
     return [sum(shares) / len(shares) if shares else None for shares in won]
+
+
+def _require_equal(**sequences: Sequence[Any]) -> None:
+    if len({len(each) for each in sequences.values()}) > 1:
+        counts = ", ".join(f"{len(each)} {name}" for name, each in sequences.items())
+        raise TiebreakError(f"rewards need as many of each: {counts}")
 
 
 def _shares_won(judge: Judge, pairs: Iterable[tuple[Any, Any, Any]]) -> Rewards:

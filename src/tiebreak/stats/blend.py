@@ -179,11 +179,12 @@ def best_weights(x_NMC: Array, labels: ArrayLike, groups_N: NDArray[np.integer])
 def shares(weights: Sequence[float] | None, models: int) -> Array:
     """Weights (models,) normalised to sum to one, equal by default. Raises TiebreakError for invalid weights."""
     weights_M = np.ones(models) if weights is None else np.asarray(weights, dtype=np.float64)
-    usable = np.isfinite(weights_M).all() and (weights_M >= 0).all() and weights_M.sum() > 0
+    usable = np.isfinite(weights_M).all() and (weights_M >= 0).all() and (weights_M > 0).any()
     if weights_M.shape != (models,) or not usable:
         raise TiebreakError(
             f"weights must be {models} numbers, one for each model, none negative and not all zero; "
             f"got {weights_M.tolist()}"
         )
+    weights_M = weights_M / weights_M.max()  # the sum of the largest numbers is none
     shares_M: Array = weights_M / weights_M.sum()
     return shares_M

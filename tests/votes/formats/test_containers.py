@@ -317,3 +317,31 @@ def test_a_date_beyond_pythons_costs_its_row_alone(tmp_path):
     first, second = [record for _, record in records(tmp_path / "file")]
     assert isinstance(first, dict)
     assert second.kind == "not readable"
+
+
+def test_what_python_has_no_value_for_is_no_damage(tmp_path):
+    twice = pa.StructArray.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"])
+    pq.write_table(pa.table({"id": twice}), tmp_path / "file")
+    ((_, found),) = records(tmp_path / "file")
+    assert str(found).startswith("not readable: ")
+    assert "duplicate field names" in str(found)
+
+
+def test_many_names_of_which_one_is_there_twice_take_linear_time(tmp_path):
+    keys = [*(f"k{n}" for n in range(100_000)), "k99999"]
+    (tmp_path / "v.jsonl").write_text("{" + ",".join(f'"{key}": 1' for key in keys) + "}\n")
+    ((_, found),) = records(tmp_path / "v.jsonl")
+    assert str(found) == "a key is there twice: the key 'k99999' is there twice"
+    (tmp_path / "v.csv").write_text(",".join(keys) + "\n")
+    with pytest.raises(TiebreakError, match="more than one column k99999"):
+        list(records(tmp_path / "v.csv"))
+
+
+@pytest.mark.parametrize("form", ["{}\n", "[{}]"])
+def test_what_is_nested_too_deep_is_a_reject(tmp_path, form):
+    deep = '{"a": ' + "[" * 300 + "]" * 300 + "}"
+    separator = "," if form.startswith("[") else "\n"
+    (tmp_path / "file").write_text(form.replace("{}", separator.join(['{"a": 1}', deep, '{"a": 2}'])))
+    first, second, third = [record for _, record in records(tmp_path / "file")]
+    assert (first, third) == ({"a": 1}, {"a": 2})
+    assert str(second) == "not JSON: it is nested too deep"

@@ -373,3 +373,14 @@ def test_a_mapped_winner_beside_preferences(tmp_path: Path) -> None:
     assert votes["p_tie"].to_pylist() == [0, 1]
     assert rejects["reason"].to_pylist() == ["labels contradict: by winner rejected"]
     assert readers.columns_not_read(tmp_path / "f.json", "votes", mapping) == []
+
+
+def test_a_hundred_thousand_columns_take_linear_time(tmp_path: Path) -> None:
+    row: Row = {"Prompt": "q", "response_a": "x", "response_b": "y", "winner": "a"}
+    (vote,) = read(tmp_path / "f.json", [row | {f"c{n}": 1 for n in range(100_000)}])
+    assert vote["prompt"] == ["q"]
+
+
+@pytest.mark.parametrize("key", ["9" * 5000, "2", "-1", "x"])
+def test_a_path_to_nothing_has_nothing(key: str) -> None:
+    assert value_at({"outputs": ["a", "b"]}, f"outputs.{key}") is None

@@ -129,3 +129,10 @@ def test_messages_are_joined_where_they_overlap() -> None:
         for m in range(n, len(whole)):
             assert joined(whole[:m], whole[n:]) == whole
     assert joined([user("p")], whole) == whole
+
+
+def test_messages_that_would_be_compared_each_with_each_are_few() -> None:
+    before = [user("p"), bot("x")] * 200
+    assert len(joined(before, [*before, user("q")])) == 401
+    with pytest.raises(RowError, match="more than 1000 messages, with the earlier ones: 1001"):
+        joined(before, [*before, *before[:200], user("q")])

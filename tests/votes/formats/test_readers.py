@@ -177,3 +177,19 @@ def test_any_record_is_a_vote_or_a_reject(tmp_path_factory, records, role):
         assert len(vote["prompt"]) == len(vote["response_a"]) == len(vote["response_b"]) > 0
         p = [vote["p_a"], vote["p_b"], vote["p_tie"]]
         assert p == [None] * 3 if role == "test" else sum(p) == pytest.approx(1, abs=1e-6)
+
+
+def test_votes_of_one_record_may_be_several_batches(tmp_path, monkeypatch):
+    monkeypatch.setattr(readers, "_BATCH_CHARS", 400)
+    completions = [{"response": f"{n}", "score": n} for n in range(8)]
+    write(tmp_path / "v.jsonl", [{"instruction": "p" * 100, "completions": completions}])
+    batches = list(read([tmp_path / "v.jsonl"]))
+    assert [len(batch.votes) for batch in batches] == [4] * 7
+    assert [batch.records for batch in batches] == [1, 0, 0, 0, 0, 0, 0]
+
+
+def test_a_summary_of_many_kinds_has_the_most_frequent():
+    kinds = readers.Counter({f"kind {n}": 100 - n for n in range(30)})
+    text = readers.summary(kinds)
+    assert text.startswith("100 kind 0, 99 kind 1,")
+    assert text.endswith("91 kind 9, 1610 of 20 other kinds")

@@ -385,7 +385,8 @@ def test_ultrafeedback_gives_all_pairs_or_some():
 @pytest.mark.parametrize(
     ("completions", "reason"),
     [
-        ([completion(1, "m")], "fewer than two completions"),
+        ([completion(1, "m")], "not 2 to 64 completions: 1"),
+        ([completion(1, "m")] * 3000, "not 2 to 64 completions: 3000"),
         (["x", "y"], "completions is not a list of answers with scores"),
         ([completion(1, "m"), {"response": "x"}], "a completion has no score"),
         ([completion(1, "m"), completion("N/A", "n")], "score is not a number: 'N/A'"),
@@ -460,3 +461,15 @@ def test_nan_is_pandas_way_to_say_null():
     vote = one(nothing | {"instruction": "Add.", "chosen": "3", "rejected": "4"})
     assert (vote.id, vote.prompt, vote.weight) == (None, ["Add."], None)
     assert one({"instruction": "Add.", "history": "null", "chosen": "3", "rejected": "4"}).prompt == ["Add."]
+
+
+def test_many_messages_of_one_side_take_linear_time():
+    said = [f"{n} {'x' * 40}" for n in range(100_000)]
+    questions, answers = dialog([{"role": "user", "content": text} for text in said], "chosen")
+    assert (questions, answers) == (["\n".join(said)], [None])
+
+
+def test_a_detail_is_cut_where_it_is_long():
+    with pytest.raises(RowError) as error:
+        dialog([{"role": "z" * 100_000, "content": ""}], "chosen")
+    assert str(error.value) == f"chosen has a message of an unknown role: {'z' * 300} [...]"

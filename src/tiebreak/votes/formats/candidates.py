@@ -14,13 +14,11 @@ from tiebreak.errors import TiebreakError
 from tiebreak.votes.formats.dialog import RowError, Turns, decode
 from tiebreak.votes.formats.mapping import NO_MAP, ColumnMap, Fields, fields_of, require_columns
 from tiebreak.votes.formats.prompts import PARTS
-from tiebreak.votes.formats.record_formats import PAIR, ReadOptions
+from tiebreak.votes.formats.record_formats import MOST_RESPONSES, PAIR, ReadOptions
 from tiebreak.votes.formats.rows import TRUNCATED, Record, Row, columns_of
 
 COLUMNS = ("responses", "completions", "outputs", "candidates")
 """The columns that may hold the responses; the first that is there does."""
-MOST = 64
-"""Responses of a prompt."""
 RANK = "To rank several responses to a prompt: tiebreak rank MODEL FILE -o OUT"
 _TEXTS = ("response", "content", "text")
 _PROMPTS = ("prompt", "instruction")
@@ -98,8 +96,8 @@ def _prompt_and_responses(record: Record) -> tuple[Turns, list[Turns]]:
         responses = decode(responses, column)
     if not isinstance(responses, list):
         raise RowError(f"{column} is no list of responses")
-    if not 1 <= len(responses) <= MOST:
-        raise RowError(f"not 1 to {MOST} responses", str(len(responses)))
+    if not 1 <= len(responses) <= MOST_RESPONSES:
+        raise RowError(f"not 1 to {MOST_RESPONSES} responses", str(len(responses)))
     prompt = {name: record[name] for name in (*_PROMPTS, *PARTS) if name in record}
     prompt["prompt"] = _decoded(record.get("prompt"))
     sides = [_side(prompt, response, f"{column}[{n}]") for n, response in enumerate(responses)]

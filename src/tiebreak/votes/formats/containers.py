@@ -38,6 +38,8 @@ _CONTROL = re.compile(r"[\0-\x08\x0e-\x1f]")
 _REPEATED = "a key is there twice"
 _LAX = json.JSONDecoder(strict=False)
 _BROKEN_PARQUET = (pa.ArrowException, OSError, ValueError, MemoryError)
+_NO_VALUE = (ValueError, OverflowError)
+"""What Python has no value for: bytes that are no text, a date beyond its years, a time zone that is not known here."""
 
 
 def expand(paths: Iterable[Path]) -> list[Path]:
@@ -179,6 +181,15 @@ def _object(value: Any, text: str) -> Record | RowError:
     return unreadable(RowError("not a JSON object", type(value).__name__), text)
 
 
+def _shallow(value: Any, text: str) -> Record | RowError:
+    """As `_object`, for a value that was decoded within more text."""
+    try:
+        json_files.require_shallow(value, text)
+    except ValueError as error:
+        return unreadable(RowError("not JSON", str(error)), text)
+    return _object(value, text)
+
+
 def _json_array(lines: Lines, first: str) -> Iterator[Row]:
     """Objects of one array, decoded as the text arrives. After damage the rest is lost."""
     pieces = chain([first.lstrip()[1:]], lines)
@@ -214,7 +225,7 @@ def _next_object(text: str, at: int) -> tuple[Record | RowError, int]:
     except json_files.RepeatedKey as error:
         end = _LAX.raw_decode(text, at)[1]
         return unreadable(RowError(_REPEATED, str(error)), text[at:end]), end
-    return _object(found, text[at:end]), end
+    return _shallow(found, text[at:end]), end
 
 
 def _grow(buffer: str, pieces: Iterator[str]) -> str:
@@ -275,7 +286,7 @@ def _batch_rows(batch: pa.RecordBatch, first: int, size: int) -> Iterator[Row]:
         return
     try:
         yield from enumerate(batch.to_pylist(), first)
-    except (UnicodeDecodeError, OverflowError):
+    except _NO_VALUE:
         for n in range(batch.num_rows):
             yield first + n, _one_row(batch.slice(n, 1))
 
@@ -285,5 +296,5 @@ def _one_row(row: pa.RecordBatch) -> Record | RowError:
         return cast(Record, row.to_pylist()[0])
     except UnicodeDecodeError:
         return RowError("not UTF-8")
-    except OverflowError as error:  # a date beyond Python's
+    except _NO_VALUE as error:
         return RowError("not readable", str(error))

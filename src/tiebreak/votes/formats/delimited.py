@@ -62,20 +62,20 @@ def _records(
             if not lines.broken:
                 yield count + 1, RowError(TRUNCATED, f"the last record does not end: {fault}")
             return
-        if fault and len(span) > 1:
-            last = reader.line_num + before
-            fault.detail += f", lines {last - len(span) + 1} to {last}"
-        for values, cell in zip(known, () if fault else cast(list[str], cells), strict=False):
+        if fault:
+            if len(span) > 1:
+                last = reader.line_num + before
+                fault.detail += f", lines {last - len(span) + 1} to {last}"
+            for _ in range(_records_in(span, header, delimiter)):
+                count += 1
+                yield count, unreadable(fault, "".join(span))
+            continue
+        whole = cast(list[str], cells)
+        for values, cell in zip(known, whole, strict=True):
             if len(values) <= _FEW_VALUES:
                 values.add(cell)
-        for _ in range(_records_in(span, header, delimiter) if fault else 1):
-            count += 1
-            yield (
-                count,
-                unreadable(fault, "".join(span))
-                if fault
-                else _record(header, cast(list[str], cells), delimiter, span[-1].endswith(("\n", "\r"))),
-            )
+        count += 1
+        yield count, _record(header, whole, "".join(span), delimiter)
 
 
 def _next_cells(reader: Any, span: list[str]) -> list[str] | csv.Error | None:
@@ -93,11 +93,12 @@ def _noted(lines: Iterable[str], span: list[str]) -> Iterator[str]:
         yield line
 
 
-def _record(header: list[str], cells: list[str], delimiter: str, ended: bool) -> Record | RowError:
-    if any(map(damaged, cells)):
+def _record(header: list[str], cells: list[str], text: str, delimiter: str) -> Record | RowError:
+    """The record of some cells; `text` is its lines."""
+    if damaged(text):
         return unreadable(RowError("not UTF-8"), delimiter.join(cells))
     record = dict(zip(header, cells, strict=True))
-    return record if ended else Unended(record)
+    return record if text.endswith(("\n", "\r")) else Unended(record)
 
 
 def _fault(cells: list[str] | csv.Error, header: list[str]) -> RowError | None:

@@ -9,6 +9,9 @@ from tiebreak import json_files
 
 Turns = list[str | None]
 
+_LONGEST = 300
+"""Characters of a detail of an error."""
+
 _USER = frozenset({"user", "human", "prompter"})
 _ASSISTANT = frozenset({"assistant", "gpt", "bot", "model", "chatbot"})
 _UNPRINTABLE = re.compile("[\0\ud800-\udfff]")
@@ -17,7 +20,7 @@ _SPEAKER = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):[ \t]?")
 
 @dataclass(unsafe_hash=True)
 class RowError(ValueError):
-    """The reason why a record is no vote: the kind of problem, and what it is here.
+    """The reason why a record is no vote: the kind of problem, and what it is here, cut where it is long.
 
     raw: the beginning of its text, of a record that cannot be read.
     """
@@ -25,6 +28,10 @@ class RowError(ValueError):
     kind: str
     detail: str = ""
     raw: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        if len(self.detail) > _LONGEST:
+            self.detail = f"{self.detail[:_LONGEST]} [...]"
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.detail}" if self.detail else self.kind
@@ -43,7 +50,9 @@ def turns(cell: Any, what: str, encoded: bool) -> Turns:
     Raises RowError naming `what`.
     """
     if isinstance(cell, str):
-        cell = decode(cell, what) if encoded else [cell]
+        if not encoded:
+            return [clean(cell)]
+        cell = decode(cell, what)
     if not isinstance(cell, list):
         raise RowError(f"{what} is neither text nor a list", _kind(cell))
     for turn in cell:
@@ -76,29 +85,30 @@ def dialog(messages: Sequence[Any], what: str) -> tuple[Turns, Turns]:
     Messages are dicts with role and content (or from and value). A system message goes in front of the first
     question; a last question without an answer gets a null. Raises RowError.
     """
-    questions: Turns = []
-    answers: Turns = []
-    system = ""
+    questions: list[list[str]] = []
+    answers: list[list[str]] = []
+    system: list[str] = []
     for message in messages:
         role, text = _message(message, what)
         if role == "system":
-            system += f"{text}\n\n"
+            system.append(f"{text}\n\n")
         elif role in _USER and len(questions) == len(answers):
-            questions.append(system + text)
-            system = ""
+            questions.append(["".join(system) + text])
+            system.clear()
         elif role in _USER:
-            questions[-1] = f"{questions[-1]}\n{text}"
+            questions[-1].append(text)
         elif role not in _ASSISTANT:
             raise RowError(f"{what} has a message of an unknown role", str(role))
         elif len(questions) > len(answers):
-            answers.append(text)
+            answers.append([text])
         elif not answers:
             raise RowError(f"{what} starts with an answer")
         else:
-            answers[-1] = f"{answers[-1]}\n{text}"
+            answers[-1].append(text)
     if not questions:
         raise RowError(f"{what} holds no question")
-    return questions, answers + [None] * (len(questions) - len(answers))
+    unanswered: Turns = [None] * (len(questions) - len(answers))
+    return list(map("\n".join, questions)), [*map("\n".join, answers), *unanswered]
 
 
 def transcript(text: str) -> list[dict[str, str]]:

@@ -56,8 +56,8 @@ def known_names(columns: Collection[str], mapped: Collection[str] = ()) -> Names
     side of one.
     """
     own = {name: name for name in columns}
-    own |= {fold(name): name for name in columns if fold(name) in _FIELDS - {*columns}}
     names = {fold(name): name for name in columns}
+    own |= {field: name for field, name in names.items() if field in _FIELDS and field not in own}
     has, unclear = {*own, *mapped}, []
     common: dict[str, str] = {}
     annotators: tuple[str, ...] = ()

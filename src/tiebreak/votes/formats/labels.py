@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -133,9 +133,11 @@ def label(record: Mapping[str, Any]) -> Probabilities:
 
     Raises RowError if there is none, it is no distribution, or two of them contradict.
     """
-    labels = [
-        _distribution(record, names) for names in _SOFT if all(record.get(n) not in (None, "") for n in names)
-    ]
+    labels = []
+    for names in _SOFT:
+        values = [record.get(name) for name in names]
+        if None not in values and "" not in values:
+            labels.append(_distribution(values, names))
     if (winner := record.get("winner")) not in (None, ""):
         labels.append(winner if isinstance(winner, tuple) else Winners().label(winner))
     if not labels:
@@ -178,8 +180,8 @@ def none_first_second(value: float) -> Probabilities:
     return (TIE, A, B)[int(value)]
 
 
-def _distribution(record: Mapping[str, Any], names: tuple[str, str, str]) -> Probabilities:
-    a, b, tie = (number(record[name], name) for name in names)
+def _distribution(values: Sequence[Any], names: Sequence[str]) -> Probabilities:
+    a, b, tie = map(number, values, names)
     total = a + b + tie
     if min(a, b, tie) < 0 or abs(total - 1) > SUM_TOLERANCE:
         raise RowError("label is no distribution", f"{a:g}, {b:g}, {tie:g} sum to {total:g}, not to 1")

@@ -16,6 +16,7 @@ from tiebreak.votes.formats.labels import (
     LABELS,
     A,
     B,
+    Probabilities,
     Scale,
     Winners,
     below_zero_first,
@@ -134,16 +135,22 @@ class Fields:
     def apply(self, record: Mapping[str, Any], labelled: bool) -> Record:
         """The record with its fields by their names and, if labels are wanted, `winner` as probabilities.
 
-        Raises RowError for an unknown winner.
+        NaN is nothing, as pandas writes it. Raises RowError for an unknown winner.
         """
-        fields = dict(record) | {name: value_at(record, column) for name, column in self.columns.items()}
-        fields |= dict.fromkeys(self.left_out)
+        fields = dict(record)
+        for name in [name for name, value in record.items() if value != value]:
+            fields[name] = None
+        votes = [fields.get(name) for name in self.names.annotators]
+        if self.columns:
+            fields |= {name: value_at(fields, column) for name, column in self.columns.items()}
+        if self.left_out:
+            fields |= dict.fromkeys(self.left_out)
         if not labelled:
             return fields
-        votes = [fields.get("winner"), *(record.get(name) for name in self.names.annotators)]
+        votes.append(fields.get("winner"))
         labels = [self.winners.label(vote) for vote in votes if vote not in (None, "")]
         if labels:
-            fields["winner"] = tuple(sum(share) / len(labels) for share in zip(*labels, strict=True))
+            fields["winner"] = labels[0] if len(labels) == 1 else _mean(labels)
         if "winner" in self.columns:
             fields |= dict.fromkeys(set(_OTHER_LABELS) - self.columns.keys())
         return fields
@@ -156,6 +163,11 @@ class Fields:
         """The fields that the file has by any name, `winner` among them if people's votes are in columns of their own."""
         winner = {"winner"} if self.names.annotators else set()
         return {*self.names.own, *self.columns, *winner}
+
+
+def _mean(labels: Sequence[Probabilities]) -> Probabilities:
+    a, b, tie = (sum(share) / len(labels) for share in zip(*labels, strict=True))
+    return a, b, tie
 
 
 def fields_of(columns: Collection[str], mapping: ColumnMap) -> Fields:
@@ -233,7 +245,7 @@ def value_at(record: Mapping[str, Any], column: str) -> Any:
     for key in column.split("."):
         if isinstance(value, Mapping):
             value = value.get(key)
-        elif isinstance(value, list) and key.isdecimal() and int(key) < len(value):
+        elif isinstance(value, list) and key.isdecimal() and len(key) < 10 and int(key) < len(value):
             value = value[int(key)]
         else:
             return None

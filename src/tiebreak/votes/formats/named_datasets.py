@@ -12,7 +12,7 @@ from typing import Any
 
 from tiebreak.votes.formats.dialog import RowError, Turns, clean, decode, dialog, is_messages, is_question
 from tiebreak.votes.formats.labels import number
-from tiebreak.votes.formats.prompts import whole_conversation
+from tiebreak.votes.formats.prompts import MOST_JOINED, whole_conversation
 
 Record = Mapping[str, Any]
 _OWN = frozenset(("session", "tags", "p_a", "p_b", "p_tie"))
@@ -48,6 +48,8 @@ def _with_earlier_turns(full: Any, a: Side, b: Side) -> tuple[Side, Side]:
         full = decode(full, "full_conversation")
     if not isinstance(full, list) or not all(isinstance(turn, dict) for turn in full):
         return a, b
+    if len(full) > MOST_JOINED:
+        raise RowError(f"full_conversation has more than {MOST_JOINED} turns", str(len(full)))
     whole = [
         dialog(
             [part for part in (turn.get("user"), turn.get(f"model_side_{side}")) if part], "full_conversation"
@@ -113,7 +115,7 @@ def tags(record: Record) -> list[str] | None:
         if own is not None and not (isinstance(own, list) and all(isinstance(tag, str) for tag in own)):
             raise RowError("tags is no list of texts", f"{own!r:.40}")
         return own and list(map(clean, own))
-    if not record.keys() & TAGS:
+    if TAGS.isdisjoint(record):
         return None
     found = [
         f"{name}: {value}" for name in _NAMED_TAGS if isinstance(value := record.get(name), str) and value

@@ -14,6 +14,8 @@ Messages = list[dict[str, Any]]
 
 PARTS = ("input", "system", "context", "history")
 """The columns with parts of a prompt."""
+MOST_JOINED = 1000
+"""Messages that are compared with others, each with each."""
 _TO_LEAVE_OUT = "(to leave it out: --map 'prompt=COLUMN')"
 
 
@@ -51,7 +53,14 @@ def whole_conversation(record: Record, messages: Messages) -> Messages:
 
 
 def joined(before: Messages, messages: Messages) -> Messages:
-    """Messages behind others, without repeating those with which the ones end and the others begin, or that they all hold."""
+    """Messages behind others, without repeating those with which the ones end and the others begin, or that they all hold.
+
+    Raises RowError for more than MOST_JOINED.
+    """
+    if before and len(before) + len(messages) > MOST_JOINED:
+        raise RowError(
+            f"more than {MOST_JOINED} messages, with the earlier ones", str(len(before) + len(messages))
+        )
     shared = next((n for n in range(len(before), 0, -1) if before[-n:] == messages[:n]), 0)
     if not shared and all(message in messages for message in before):
         return messages
@@ -60,6 +69,8 @@ def joined(before: Messages, messages: Messages) -> Messages:
 
 def earlier(record: Record, prompt: Any) -> Messages:
     """The messages before a prompt, without those that it holds itself. Raises RowError."""
+    if not any(map(record.get, ("system", "context", "history"))):
+        return []
     return [*_system(record.get("system")), *_context(record, prompt), *_history(record)]
 
 

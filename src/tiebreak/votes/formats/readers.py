@@ -42,6 +42,7 @@ _SAMPLE = 50
 _MAX_SAMPLED = 1000
 _BATCH_ROWS = 4096
 _BATCH_CHARS = 16 << 20
+_MOST_KINDS = 10
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class Ids:
             self._repeats[name] += 1
             name = f"{name}-{self._repeats[name] + 1}"
         self._owners[name] = path
-        return vote._replace(id=name)
+        return vote if vote.id == name else vote._replace(id=name)
 
 
 def read(
@@ -232,8 +233,11 @@ def kinds_of(rejects: Iterable[Reject]) -> Counter[str]:
 
 
 def summary(kinds: Counter[str]) -> str:
-    """A summary such as `12 not UTF-8, 3 no label`, the most frequent kind first."""
-    return ", ".join(f"{count} {what}" for what, count in kinds.most_common())
+    """A summary such as `12 not UTF-8, 3 no label`, the most frequent kinds first; of many those alone."""
+    shown = kinds.most_common(_MOST_KINDS)
+    rest = kinds.total() - sum(count for _, count in shown)
+    others = [f"{rest} of {len(kinds) - len(shown)} other kinds"] if rest else []
+    return ", ".join([*(f"{count} {what}" for what, count in shown), *others])
 
 
 def no_votes(names: Iterable[str], kinds: Counter[str]) -> TiebreakError:
@@ -253,6 +257,9 @@ def _read_file(
     pending = _Pending()
     kinds: set[str] = set()
     for row, record in rows:
+        if pending.full():
+            yield pending.batch()
+            pending = _Pending()
         pending.records += 1
         try:
             votes = [ids.unique(vote, path) for vote in votes_in(record, record_format, options)]
@@ -266,11 +273,12 @@ def _read_file(
                 f"{path}, record {row}: {error}; say what all values mean, such as --values '1=a,2=a,3=b,4=b'"
             ) from None
         else:
-            pending.votes += votes
-            pending.chars += sum(map(_chars, votes))
-        if pending.full():
-            yield pending.batch()
-            pending = _Pending()
+            for n, vote in enumerate(votes):
+                if n and pending.full():  # those of one record may be more than a batch
+                    yield pending.batch()
+                    pending = _Pending()
+                pending.votes.append(vote)
+                pending.chars += _chars(vote)
     yield pending.batch()
 
 
@@ -326,7 +334,7 @@ def votes_in(record: Record | RowError, record_format: RecordFormat, options: Re
 
 
 def _chars(vote: Vote) -> int:
-    return sum(len(turn or "") for turns in vote[1:4] for turn in turns)
+    return sum(map(len, filter(None, chain(*vote[1:4]))))
 
 
 def record_batch(votes: Sequence[Vote]) -> pa.RecordBatch:

@@ -11,6 +11,7 @@ Columns of other names are found by mapping.py and known_names.py; what belongs 
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -42,6 +43,8 @@ from tiebreak.votes.formats.prompts import PARTS, joined, prompt_of, whole_conve
 from tiebreak.votes.formats.vote import Vote, digest, id_in, name_of, random_side, require_turns, weight_in
 
 Record = Mapping[str, Any]
+MOST_RESPONSES = 64
+"""Responses to one prompt: n are n (n - 1) / 2 pairs."""
 
 
 @dataclass(frozen=True)
@@ -88,18 +91,17 @@ class RecordFormat:
 
     def votes(self, record: Record, options: ReadOptions) -> list[Vote]:
         """The votes in a record: one, or several for scored completions. Raises RowError."""
-        record = {
-            name: None if value != value else value for name, value in record.items()
-        }  # NaN: pandas' null
         record = options.fields.apply(record, options.labelled and self.has_labels)
-        if missing := set(self.needs) - record.keys():
+        if missing := [name for name in self.needs if name not in record]:
             raise RowError("missing columns", ", ".join(sorted(missing)))
         weight, question_id = weight_in(record), id_in(record, "question_id")
-        together, about = id_in(record, session_column(record)), tags(record)
-        votes = [
-            vote._replace(weight=weight, question_id=question_id, session=together, tags=about)
-            for vote in self.convert(record, options)
-        ]
+        session, about = id_in(record, session_column(record)), tags(record)
+        votes = list(self.convert(record, options))
+        if any(value is not None for value in (weight, question_id, session, about)):
+            votes = [
+                vote._replace(weight=weight, question_id=question_id, session=session, tags=about)
+                for vote in votes
+            ]
         for vote in votes:
             require_turns(vote)
         return votes
@@ -143,13 +145,9 @@ def _is_json_list(cell: str) -> bool:
 
 
 def _pair(record: Record, options: ReadOptions) -> Iterator[Vote]:
-    prompt = prompt_of(record, options.encoded)
-    yield _vote(
-        record,
-        _side(prompt, record["response_a"], "response_a", options),
-        _side(prompt, record["response_b"], "response_b", options),
-        options,
-    )
+    side = _side_of(prompt_of(record, options.encoded), options)
+    a, b = (side(record[name], name) for name in ("response_a", "response_b"))
+    yield _vote(record, a, b, options)
 
 
 def _vote(
@@ -166,18 +164,25 @@ def _vote(
     )
 
 
-def _side(prompt: Any, answer: Any, what: str, options: ReadOptions) -> tuple[Turns, Turns]:
-    """The questions and answers of one side, where each may be text, a list of turns, or messages."""
+def _side_of(prompt: Any, options: ReadOptions) -> Callable[[Any, str], tuple[Turns, Turns]]:
+    """What gives the questions and answers of a side, by its answer, behind a prompt of text, turns or messages. Raises RowError."""
     if is_messages(prompt):
-        answers = [] if answer is None else answer if is_messages(answer) else [_as_answer(answer)]
-        is_whole = bool(answers) and is_question(answers[0])
-        return dialog(joined(prompt, answers) if is_whole else [*prompt, *answers], what)
-    questions = turns(prompt, "prompt", options.encoded)
+        return partial(_continued, prompt)
+    return partial(_answered, turns(prompt, "prompt", options.encoded), options.encoded)
+
+
+def _continued(prompt: list[Any], answer: Any, what: str) -> tuple[Turns, Turns]:
+    answers = [] if answer is None else answer if is_messages(answer) else [_as_answer(answer)]
+    is_whole = bool(answers) and is_question(answers[0])
+    return dialog(joined(prompt, answers) if is_whole else [*prompt, *answers], what)
+
+
+def _answered(questions: Turns, encoded: bool, answer: Any, what: str) -> tuple[Turns, Turns]:
     if answer is None or answer == "":
         return questions, [None] * len(questions)
     if is_messages(answer):
         answer = [message.get("content") for message in answer if not is_question(message)]
-    return questions, turns(answer, what, options.encoded)
+    return questions, turns(answer, what, encoded)
 
 
 def _as_answer(text: Any) -> dict[str, Any]:
@@ -265,11 +270,11 @@ def _ultrafeedback(record: Record, options: ReadOptions) -> Iterator[Vote]:
         completions = decode(completions, "completions")
     if not isinstance(completions, list) or not all(isinstance(item, dict) for item in completions):
         raise RowError("completions is not a list of answers with scores")
-    if len(completions) < 2:
-        raise RowError("fewer than two completions")
+    if not 2 <= len(completions) <= MOST_RESPONSES:
+        raise RowError(f"not 2 to {MOST_RESPONSES} completions", str(len(completions)))
     text = ReadOptions()
-    question = prompt_of(record, text.encoded)
-    sides = [_side(question, completion.get("response"), "response", text) for completion in completions]
+    side = _side_of(prompt_of(record, text.encoded), text)
+    sides = [side(completion.get("response"), "response") for completion in completions]
     prompt, answers = sides[0][0], [side[1] for side in sides]
     scores = [_score(completion) for completion in completions] if options.labelled else []
     pairs = list(combinations(range(len(completions)), 2))

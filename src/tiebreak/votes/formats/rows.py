@@ -1,5 +1,6 @@
 """Rows of raw records, which readers of all files yield."""
 
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
@@ -43,7 +44,8 @@ def columns_of(record: Record | RowError) -> Record:
 
 def require_unique(path: Path, names: list[str], columns: Collection[str]) -> None:
     """Raise TiebreakError if one of the columns, any if none are given, is there twice."""
+    counts = Counter(names)
     if repeated := sorted(
-        name for name in names if names.count(name) > 1 and (not columns or name in columns)
+        name for name, count in counts.items() if count > 1 and (not columns or name in columns)
     ):
         raise TiebreakError(f"{path} has more than one column {repeated[0]}; rename or remove the others")

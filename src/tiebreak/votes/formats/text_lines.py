@@ -138,6 +138,8 @@ def _decodes(raw: bytes, encoding: str) -> bool:
 
 def damaged(text: str) -> bool:
     """True if some bytes of the text did not decode: nothing else makes lone surrogates."""
+    if text.isascii():
+        return False
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:

@@ -32,11 +32,11 @@ class Vote(NamedTuple):
 
 def require_turns(vote: Vote) -> None:
     """Raise RowError for a vote without a question, or with another number of questions than of answers."""
-    counts = len(vote.prompt), len(vote.response_a), len(vote.response_b)
-    if not vote.prompt or all(turn is None for turn in vote.prompt):
+    questions, a, b = map(len, vote[1:4])
+    if vote.prompt.count(None) == questions:
         raise RowError("the prompt is empty")
-    if len(set(counts)) > 1:
-        raise RowError("turn counts differ", "prompt {}, response_a {}, response_b {}".format(*counts))
+    if not questions == a == b:
+        raise RowError("turn counts differ", f"prompt {questions}, response_a {a}, response_b {b}")
 
 
 def id_in(record: Record, column: str) -> str | None:
