@@ -1,6 +1,6 @@
 """Command line: thin calls only. Results go to stdout, all else to stderr; an error exits with 2.
 
-Here are the commands on recipes; `models.py` has those on what they made.
+Here are the commands on recipes; `models.py` has those on what they made, `serving.py` the one that serves it.
 """
 
 import os
@@ -17,7 +17,7 @@ import typer
 import typer.core
 
 from tiebreak import __version__, plain, terminal
-from tiebreak.cli import models
+from tiebreak.cli import models, serving
 from tiebreak.cli.options import (
     AsJson,
     Columns,
@@ -446,6 +446,7 @@ app.command(epilog=example("tiebreak predict model pairs.csv -o judged.jsonl"))(
 app.command(epilog=example("tiebreak rank model candidates.jsonl -o ranked.jsonl"))(models.rank)
 app.command(epilog=example("tiebreak label model pairs.jsonl -o preferences.jsonl"))(models.label)
 app.command(epilog=example("tiebreak evaluate model judged.csv votes.csv"))(models.evaluate)
+app.command(epilog=example("tiebreak serve model --port 8000"))(serving.serve)
 app.command(epilog=example("tiebreak report demo"))(models.report)
 app.command(epilog=example("tiebreak verify demo"))(models.verify)
 
