@@ -11,6 +11,7 @@ class Client:
     """Requests one after another, or `together`. Responses are httpx's."""
 
     def __init__(self, app: ASGIApp, **headers: str) -> None:
+        self.app = app
         self._runner = asyncio.Runner()
         transport = httpx.ASGITransport(app)
         self._http = httpx.AsyncClient(

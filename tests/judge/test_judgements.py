@@ -59,6 +59,6 @@ def test_a_certain_pair_is_shown_in_one_order(folder: Path, tmp_path: Path) -> N
 
 
 def test_rules_decide_on_the_kinds_that_they_know(folder: Path, tmp_path: Path) -> None:
-    counts = dict.fromkeys(KINDS[1:], [0.0, 0.0, 0.0]) | {"identical": [0.0, 0.0, 5.0]}
+    counts = {kind: [0.0, 0.0, 0.0] for kind in KINDS[1:]} | {"identical": [0.0, 0.0, 5.0]}
     judge = load(folder, tmp_path / "model", rules={"strength": 10.0, "counts": counts})
     assert judge.judgements(as_table(PAIRS)[0]).decided_by == ["model", "model", "model", "rule"]

@@ -114,12 +114,13 @@ class ErrorBody(BaseModel):
 
 def failures(body: type[BaseModel], invalid: int = 422) -> dict[int | str, dict[str, Any]]:
     """The errors of a route for OpenAPI. invalid: the status for a body that is not understood."""
-    texts = {
+    texts: dict[int | str, str] = {
         invalid: "The body is not understood",
         401: "No key, or an unknown one",
         408: "The body did not come in time",
         413: "Too large: the body, a text, or the number of pairs",
         429: "Too many pairs are waiting; Retry-After says when to come again",
         504: "Not judged in time",
+        "default": "Any other error",
     }
     return {status: {"model": body, "description": text} for status, text in texts.items()}

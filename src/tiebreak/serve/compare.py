@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictInt, Tag
 
 from tiebreak.judge.judgements import DecidedBy, Judgements, shown
 from tiebreak.serve.bodies import PAIR_EXAMPLE, Answer, ErrorBody, Pair, Text, Usage, failures
@@ -89,7 +89,9 @@ class RankRequest(BaseModel):
     prompt: Text
     responses: list[Text] = Field(min_length=1, max_length=MOST)
     system: str | None = None
-    pairs: int | None = Field(None, ge=1, description="Pairs to judge; all of up to 8 responses by default.")
+    pairs: StrictInt | None = Field(
+        None, ge=1, description="Pairs to judge; all of up to 8 responses by default."
+    )
 
 
 class RankResponse(Answer):

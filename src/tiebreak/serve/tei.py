@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictBool, Tag
 
 from tiebreak.judge.judgements import Judgements
 from tiebreak.serve.bodies import NO_INPUT, PAIR_EXAMPLE, Pair, failures, input_kind, pair_in
@@ -64,7 +64,7 @@ class PredictRequest(BaseModel):
 
     inputs: Inputs
     raw_scores: Literal[False] = Field(False, description="Probabilities are always given.")
-    truncate: bool | None = None
+    truncate: StrictBool | None = None
 
     @property
     def is_batch(self) -> bool:

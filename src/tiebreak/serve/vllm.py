@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictBool, StrictInt, Tag
 
 from tiebreak.judge.judgements import Judgements
 from tiebreak.serve.bodies import (
@@ -163,10 +163,10 @@ class RerankRequest(Request):
 
     query: str
     documents: list[str | Document] = Field(min_length=1)
-    top_n: int | None = Field(
+    top_n: StrictInt | None = Field(
         None, ge=0, description="How many of the best to return; all by default, or for 0."
     )
-    return_documents: bool = True
+    return_documents: StrictBool = True
 
 
 class RerankDocument(BaseModel):

@@ -1,0 +1,243 @@
+"""A server under load: seconds to an answer, throughput beside the scorer alone, memory, and an end without loss.
+
+    python benchmarks/serve.py [--clients 64] [--seconds 120] [--pairs 16] [--device cpu] [--write]
+
+A tiny random judge is served on loopback by a process of its own, with all defaults. `clients` connections, all of one other
+process, ask without a pause for made-up pairs of about 60 tokens, `pairs` in a request. `scorer` is `Judge.predict_table` of
+4,096 such pairs in one call, in a process of its own, before and after. `stopped` is another run, whose server is sent SIGTERM
+halfway: lost is a request that was sent whole and got no answer; the server's own count of judged pairs must agree with the
+answers. Memory is the server's resident set after a tenth of the time, and at the end. Prints a table, then one line of JSON;
+--write keeps both under benchmarks/results.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from urllib.request import urlopen
+
+from machine import processor, table
+from predict import WORDS, write_judge
+
+RESULTS = Path(__file__).parent / "results"
+COLUMNS = (
+    *("arm", "clients", "pairs", "seconds", "requests", "pairs_per_s", "of_scorer", "p50_ms", "p99_ms"),
+    *("errors", "lost", "memory_start_mib", "memory_end_mib"),
+)
+SCORER_SECONDS = 10
+
+
+def made_up(count: int, seed: int) -> list[dict[str, str]]:
+    draw = random.Random(seed)
+    names = ("prompt", "response_a", "response_b")
+    return [
+        {name: " ".join(draw.choices(WORDS, k=draw.randrange(4, 24))) for name in names} for _ in range(count)
+    ]
+
+
+def score(model: Path, device: str) -> float:
+    """Pairs a second of the scorer alone."""
+    from tiebreak.judge.judge import as_table, load_judge
+
+    judge, (pairs, _) = load_judge(model, device), as_table(made_up(4096, seed=0))
+    judge.predict_table(pairs)
+    start, done = time.perf_counter(), 0
+    while time.perf_counter() - start < SCORER_SECONDS:
+        done += len(judge.predict_table(pairs))
+    return done / (time.perf_counter() - start)
+
+
+def run_scorer(model: Path, device: str) -> dict[str, Any]:
+    command = [sys.executable, __file__, "--score", str(model), "--device", device]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, stderr=subprocess.DEVNULL)
+    return {"arm": "scorer", "pairs": 4096, "pairs_per_s": round(float(done.stdout.splitlines()[-1]))}
+
+
+@dataclass
+class Load:
+    """What clients have seen: the status and the seconds of every answer, and the requests that got none."""
+
+    address: tuple[str, int]
+    pairs: int
+    statuses: Counter[int] = field(default_factory=Counter)
+    seconds: list[float] = field(default_factory=list)
+    lost: int = 0
+
+    def request(self, client: int) -> bytes:
+        body = json.dumps({"pairs": made_up(self.pairs, seed=client)}).encode()
+        head = "POST /v1/compare HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+    async def client(self, number: int, until: float) -> None:
+        """Ask again and again, until the time is over or nobody listens."""
+        request = self.request(number)
+        while time.perf_counter() < until:
+            try:
+                reader, writer = await asyncio.open_connection(*self.address)
+            except ConnectionError:
+                return
+            await self._ask(reader, writer, request, until)
+            writer.close()
+
+    async def _ask(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes, until: float
+    ) -> None:
+        """Ask over one connection, until the server closes it."""
+        kept = True
+        while kept and time.perf_counter() < until:
+            start = time.perf_counter()
+            try:
+                writer.write(request)
+                head = (await reader.readuntil(b"\r\n\r\n")).lower()
+                await reader.readexactly(int(re.search(rb"content-length: (\d+)", head)[1]))  # type: ignore[index]
+            except (ConnectionError, asyncio.IncompleteReadError):
+                self.lost += 1
+                return
+            self.statuses[int(head.split()[1])] += 1
+            self.seconds.append(time.perf_counter() - start)
+            kept = b"connection: close" not in head
+
+    async def run(self, clients: int, seconds: float) -> None:
+        until = time.perf_counter() + seconds
+        await asyncio.gather(*(self.client(number, until) for number in range(clients)))
+
+    def figures(self, seconds: float) -> dict[str, Any]:
+        import numpy as np
+
+        answered = self.statuses[200]
+        p50, p99 = np.percentile(self.seconds, [50, 99]) * 1000
+        return {
+            "pairs": self.pairs,
+            "seconds": round(seconds, 1),
+            "requests": answered,
+            "pairs_per_s": round(answered * self.pairs / seconds),
+            "p50_ms": round(float(p50), 1),
+            "p99_ms": round(float(p99), 1),
+            "errors": sum(count for status, count in self.statuses.items() if status not in (200, 429)),
+            "lost": self.lost,
+        }
+
+
+@contextmanager
+def server(model: Path, device: str) -> Iterator[tuple["subprocess.Popen[str]", tuple[str, int]]]:
+    """A server, and where it listens."""
+    command = [sys.executable, "-m", "tiebreak", "serve", str(model), "--port", "0", "--device", device]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr is not None
+        while not (found := re.search(r"http://([\d.]+):(\d+)", line := process.stderr.readline())):
+            assert line, "the server did not start"
+        yield process, (found[1], int(found[2]))
+    finally:
+        process.kill()
+        process.wait()
+
+
+def memory(address: tuple[str, int]) -> int:
+    """MiB of the server's resident set."""
+    with urlopen(f"http://{address[0]}:{address[1]}/metrics") as answer:
+        found = re.search(r"^process_resident_memory_bytes (\S+)$", answer.read().decode(), re.M)
+    return round(float(found[1]) / 2**20)  # type: ignore[index]
+
+
+async def served(model: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """A run to its end, with memory at a tenth of it and at the end."""
+    with server(model, arguments.device) as (_, address):
+        load, start = Load(address, arguments.pairs), time.perf_counter()
+        asking = asyncio.create_task(load.run(arguments.clients, arguments.seconds))
+        await asyncio.sleep(arguments.seconds / 10)
+        before = await asyncio.to_thread(memory, address)
+        await asking
+        seconds = time.perf_counter() - start
+        after = await asyncio.to_thread(memory, address)
+    figures = {"memory_start_mib": before, "memory_end_mib": after}
+    return {"arm": "served", "clients": arguments.clients, **load.figures(seconds), **figures}
+
+
+async def stopped(model: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """A run whose server is stopped halfway. Raises AssertionError if its count is another than that of the answers."""
+    with server(model, arguments.device) as (process, address):
+        load, start = Load(address, arguments.pairs), time.perf_counter()
+        asking = asyncio.create_task(load.run(arguments.clients, arguments.seconds))
+        await asyncio.sleep(arguments.seconds / 2)
+        process.send_signal(signal.SIGTERM)
+        await asking
+        seconds = time.perf_counter() - start
+        _, said = await asyncio.to_thread(process.communicate)
+    assert process.returncode == 0, said
+    found = re.search(r"stopped; (\d+) pairs were judged", said)
+    assert found, said
+    assert int(found[1]) == load.statuses[200] * arguments.pairs, f"{found[0]}, {load.statuses}"
+    return {"arm": "stopped", "clients": arguments.clients, **load.figures(seconds)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--clients", type=int, default=64)
+    parser.add_argument("--seconds", type=float, default=120)
+    parser.add_argument("--pairs", type=int, default=16)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--write", action="store_true")
+    parser.add_argument("--score", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.score:
+        print(score(Path(arguments.score), arguments.device))
+        return
+    with TemporaryDirectory(prefix="tiebreak-serve-") as name:
+        write_judge(Path(name))
+        model = Path(name) / "model"
+        rows = [run_scorer(model, arguments.device)]
+        rows.append(asyncio.run(served(model, arguments)))
+        rows.append(run_scorer(model, arguments.device))
+        rows.append(asyncio.run(stopped(model, arguments)))
+    alone = (rows[0]["pairs_per_s"] + rows[2]["pairs_per_s"]) / 2
+    for row in (rows[1], rows[3]):
+        row["of_scorer"] = round(row["pairs_per_s"] / alone, 2)
+    about = {
+        "benchmark": "serve",
+        "date": date.today().isoformat(),
+        "device": arguments.device,
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "load average": [round(load, 1) for load in os.getloadavg()],
+        "threads": os.environ.get("OMP_NUM_THREADS", "as many as torch takes"),
+        "python": platform.python_version(),
+        **{package: version(package) for package in ("torch", "transformers", "fastapi", "uvicorn")},
+    }
+    shown, line = table(COLUMNS, rows), json.dumps(about | {"rows": rows})
+    print(shown, line, sep="\n\n")
+    if arguments.write:
+        (RESULTS / f"serve-{arguments.device}-202611.json").write_text(line + "\n", encoding="utf-8")
+        (RESULTS / f"serve-{arguments.device}-202611.md").write_text(page(shown, about), encoding="utf-8")
+
+
+def page(shown: str, about: dict[str, Any]) -> str:
+    facts = "\n".join(f"- {name}: {value}" for name, value in about.items())
+    command = f"python benchmarks/serve.py {' '.join(sys.argv[1:])}"
+    return f"# A server under load\n\n    {command}\n\n{facts}\n\n{CAVEATS}\n\n{shown}\n"
+
+
+CAVEATS = """Server and clients share the machine, and so do the others that its load average counts. The model is tiny, so that
+all that is not scoring shows most."""
+
+
+if __name__ == "__main__":
+    main()
