@@ -4,10 +4,11 @@
 
 A tiny random judge is served on loopback by a process of its own, with all defaults. `clients` connections, all of one other
 process, ask without a pause for made-up pairs of about 60 tokens, `pairs` in a request. `scorer` is `Judge.predict_table` of
-4,096 such pairs in one call, in a process of its own, before and after. `stopped` is another run, whose server is sent SIGTERM
-halfway: lost is a request that was sent whole and got no answer; the server's own count of judged pairs must agree with the
-answers. Memory is the server's resident set after a tenth of the time, and at the end. Prints a table, then one line of JSON;
---write keeps both under benchmarks/results.
+4,096 such pairs in one call, in a process of its own. The two take turns, since others may use the machine: a sixth of the
+seconds each, the scorer first and last; `of_scorer` is the median over the turns of the server's throughput by the mean of
+the scorer's before and after. `stopped` is another run, whose server is sent SIGTERM halfway: lost is a request that was sent
+whole and got no answer; the server's own count of judged pairs must agree with the answers. Memory is the server's resident set
+after the first turn and after the last. Prints a table, then one line of JSON; --write keeps both under benchmarks/results.
 """
 
 import argparse
@@ -27,7 +28,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.request import urlopen
@@ -40,7 +43,7 @@ COLUMNS = (
     *("arm", "clients", "pairs", "seconds", "requests", "pairs_per_s", "of_scorer", "p50_ms", "p99_ms"),
     *("errors", "lost", "memory_start_mib", "memory_end_mib"),
 )
-SCORER_SECONDS = 10
+TURNS = 6
 
 
 def made_up(count: int, seed: int) -> list[dict[str, str]]:
@@ -51,22 +54,34 @@ def made_up(count: int, seed: int) -> list[dict[str, str]]:
     ]
 
 
-def score(model: Path, device: str) -> float:
-    """Pairs a second of the scorer alone."""
+def score(model: Path, device: str) -> None:
+    """Print the scorer's pairs a second, once for each line of standard input: the seconds to score."""
     from tiebreak.judge.judge import as_table, load_judge
 
     judge, (pairs, _) = load_judge(model, device), as_table(made_up(4096, seed=0))
     judge.predict_table(pairs)
-    start, done = time.perf_counter(), 0
-    while time.perf_counter() - start < SCORER_SECONDS:
-        done += len(judge.predict_table(pairs))
-    return done / (time.perf_counter() - start)
+    for line in sys.stdin:
+        start, done = time.perf_counter(), 0
+        while time.perf_counter() - start < float(line):
+            done += len(judge.predict_table(pairs))
+        print(done / (time.perf_counter() - start), flush=True)
 
 
-def run_scorer(model: Path, device: str) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--score", str(model), "--device", device]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, stderr=subprocess.DEVNULL)
-    return {"arm": "scorer", "pairs": 4096, "pairs_per_s": round(float(done.stdout.splitlines()[-1]))}
+class Scorer:
+    """The scorer in a process of its own, which works when it is asked to."""
+
+    def __init__(self, model: Path, device: str) -> None:
+        command = [sys.executable, __file__, "--score", str(model), "--device", device]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        self._process = subprocess.Popen(command, text=True, **pipes)  # type: ignore[call-overload]
+
+    def pairs_per_s(self, seconds: float) -> float:
+        self._process.stdin.write(f"{seconds}\n")
+        self._process.stdin.flush()
+        return float(self._process.stdout.readline())
+
+    def close(self) -> None:
+        self._process.communicate()
 
 
 @dataclass
@@ -156,18 +171,30 @@ def memory(address: tuple[str, int]) -> int:
     return round(float(found[1]) / 2**20)  # type: ignore[index]
 
 
-async def served(model: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    """A run to its end, with memory at a tenth of it and at the end."""
+async def served(model: Path, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Server and scorer by turns, with memory after the first turn and the last."""
+    scorer, turn = Scorer(model, arguments.device), arguments.seconds / TURNS
     with server(model, arguments.device) as (_, address):
-        load, start = Load(address, arguments.pairs), time.perf_counter()
-        asking = asyncio.create_task(load.run(arguments.clients, arguments.seconds))
-        await asyncio.sleep(arguments.seconds / 10)
-        before = await asyncio.to_thread(memory, address)
-        await asking
-        seconds = time.perf_counter() - start
-        after = await asyncio.to_thread(memory, address)
-    figures = {"memory_start_mib": before, "memory_end_mib": after}
-    return {"arm": "served", "clients": arguments.clients, **load.figures(seconds), **figures}
+        load, rates, memories = Load(address, arguments.pairs), [], []
+        alone = [scorer.pairs_per_s(turn)]
+        for _ in range(TURNS):
+            before, start = load.statuses[200], time.perf_counter()
+            await load.run(arguments.clients, turn)
+            rates.append((load.statuses[200] - before) * arguments.pairs / (time.perf_counter() - start))
+            memories.append(memory(address))
+            alone.append(scorer.pairs_per_s(turn))
+    scorer.close()
+    ratios = [2 * rate / (one + other) for rate, (one, other) in zip(rates, pairwise(alone), strict=True)]
+    figures = {
+        "of_scorer": round(median(ratios), 2),
+        "memory_start_mib": memories[0],
+        "memory_end_mib": memories[-1],
+    }
+    seconds = load.statuses[200] * arguments.pairs / (sum(rates) / TURNS)
+    return [
+        {"arm": "scorer", "pairs": 4096, "pairs_per_s": round(sum(alone) / len(alone))},
+        {"arm": "served", "clients": arguments.clients, **load.figures(seconds), **figures},
+    ]
 
 
 async def stopped(model: Path, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -199,18 +226,13 @@ def main() -> None:
     parser.add_argument("--score", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.score:
-        print(score(Path(arguments.score), arguments.device))
+        score(Path(arguments.score), arguments.device)
         return
     with TemporaryDirectory(prefix="tiebreak-serve-") as name:
         write_judge(Path(name))
         model = Path(name) / "model"
-        rows = [run_scorer(model, arguments.device)]
-        rows.append(asyncio.run(served(model, arguments)))
-        rows.append(run_scorer(model, arguments.device))
+        rows = asyncio.run(served(model, arguments))
         rows.append(asyncio.run(stopped(model, arguments)))
-    alone = (rows[0]["pairs_per_s"] + rows[2]["pairs_per_s"]) / 2
-    for row in (rows[1], rows[3]):
-        row["of_scorer"] = round(row["pairs_per_s"] / alone, 2)
     about = {
         "benchmark": "serve",
         "date": date.today().isoformat(),

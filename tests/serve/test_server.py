@@ -9,77 +9,50 @@ import time
 from pathlib import Path
 
 import httpx
-import pytest
-from forked import Tiebreak
+from served import served
 
 from tiebreak.serve import keys
 from tiebreak.serve.bodies import PAIR_EXAMPLE
 
 
-@pytest.fixture
-def started(shipped):
-    """started(options...): a server in a process of its own and its address, once it serves."""
-    servers = []
-
-    def start(*options: object) -> tuple[Tiebreak, str]:
-        server = Tiebreak("serve", shipped, "--port", 0, "--device", "cpu", *options)
-        servers.append(server)
-        deadline = time.monotonic() + 120
-        while not (found := re.search(r"^serving (\w+) at (\S+)$", said(server), re.M)):
-            assert server.poll() is None, said(server)
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        return server, found[2]
-
-    yield start
-    for server in servers:
-        if server.poll() is None:
-            server.kill()
-
-
-def said(server: Tiebreak) -> str:
-    return (server._said / "err").read_text()
-
-
-def test_a_stopped_server_answers_what_it_has_accepted(started):
-    server, url = started()
-    refused, statuses = threading.Event(), []
-
-    def ask() -> None:
-        """Pairs over one connection that is kept, until no new one can be made."""
-        with httpx.Client(base_url=url, timeout=60) as client:
-            while True:
-                try:
-                    statuses.append(
-                        client.post("/v1/compare", json={"pairs": [PAIR_EXAMPLE] * 8}).status_code
-                    )
-                except httpx.ConnectError:
-                    refused.set()
-                    return
-
-    clients = [threading.Thread(target=ask) for _ in range(4)]
-    for client in clients:
-        client.start()
-    while len(statuses) < 20:
-        time.sleep(0.01)
-    os.kill(server.pid, signal.SIGTERM)
-    for client in clients:
-        client.join(60)
-    assert refused.is_set()
+def test_a_stopped_server_answers_what_it_has_accepted(shipped):
+    with served(shipped) as (server, url):
+        statuses: list[int] = []
+        clients = [threading.Thread(target=ask, args=(url, statuses)) for _ in range(4)]
+        for client in clients:
+            client.start()
+        while len(statuses) < 20:
+            time.sleep(0.01)
+        os.kill(server.pid, signal.SIGTERM)
+        for client in clients:
+            client.join(60)
+        out, err = server.communicate(60)
     assert set(statuses) == {200}
-    out, err = server.communicate(60)
     assert (server.returncode, out) == (0, "")
     judged = re.search(r"^stopped; (\d+) pairs were judged$", err, re.M)
     assert judged, err
     assert int(judged[1]) == 8 * len(statuses)
 
 
-def test_keys_of_the_environment_are_asked_for(started, monkeypatch):
+def ask(url: str, statuses: list[int]) -> None:
+    """Ask for pairs over a connection that is kept, until nobody listens. A lost answer is status 0."""
+    with httpx.Client(base_url=url, timeout=60) as client:
+        while True:
+            try:
+                answer = client.post("/v1/compare", json={"pairs": [PAIR_EXAMPLE] * 8})
+                statuses.append(answer.status_code)
+            except httpx.ConnectError:
+                return
+            except httpx.HTTPError:
+                statuses.append(0)
+
+
+def test_keys_of_the_environment_are_asked_for(shipped, monkeypatch):
     monkeypatch.setenv(keys.VARIABLE, "a-key-of-16-characters")
-    _, url = started("--host", "0.0.0.0", "--name", "mine")
-    url = url.replace("0.0.0.0", "127.0.0.1")
-    assert httpx.get(f"{url}/v1/models").status_code == 401
-    answer = httpx.get(f"{url}/v1/models", headers={"Authorization": "Bearer a-key-of-16-characters"})
+    with served(shipped, "--host", "0.0.0.0", "--name", "mine") as (_, url):
+        url = url.replace("0.0.0.0", "127.0.0.1")
+        assert httpx.get(f"{url}/v1/models").status_code == 401
+        answer = httpx.get(f"{url}/v1/models", headers={"Authorization": "Bearer a-key-of-16-characters"})
     assert answer.json()["data"][0]["id"] == "mine"
 
 

@@ -23,6 +23,9 @@ def serve(
     without_key: Annotated[
         bool, typer.Option("--without-key", help="Let others connect without any key.")
     ] = False,
+    votes_file: Annotated[
+        Path | None, typer.Option(help="A .jsonl file, to which votes of the page's users are appended.")
+    ] = None,
     name: Annotated[
         str | None, typer.Option(help="What clients call the model; its folder's name by default.")
     ] = None,
@@ -38,7 +41,7 @@ def serve(
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds until a request is answered.")] = 60.0,
     set_: Sets = None,
 ) -> None:
-    """Serve a model over HTTP: its own API, and those of vLLM, SGLang and text-embeddings-inference.
+    """Serve a model over HTTP: a page, its own API, and those of vLLM, SGLang and text-embeddings-inference.
 
     Stopped by SIGTERM or Ctrl-C, it first answers what it has accepted.
     """
@@ -58,6 +61,6 @@ def serve(
             f"--max-waiting {max_waiting} has no room for a request of --max-pairs {max_pairs}"
         )
     limits = Limits(text_characters=max_characters, pairs=max_pairs, seconds=timeout)
-    options = server.Options(host, port, name, device or (), precision, max_waiting, limits)
+    options = server.Options(host, port, name, device or (), precision, max_waiting, votes_file, limits)
     outputs.refuse_unused(set_, [where])
     server.serve(outputs.model_folder(where, set_ or ()), accepted, options, Stop().install())

@@ -10,13 +10,15 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from tiebreak import __version__
-from tiebreak.serve import compare, errors, tei, vllm
+from tiebreak.serve import compare, errors, page, tei, vllm
+from tiebreak.serve import votes as votes_routes
 from tiebreak.serve.bodies import TAG
 from tiebreak.serve.errors import ApiError
 from tiebreak.serve.gate import Gate
 from tiebreak.serve.keys import Keys
 from tiebreak.serve.metrics import CONTENT_TYPE, Metrics
 from tiebreak.serve.service import Service
+from tiebreak.serve.votes import VotesFile
 
 _DESCRIPTION = """A judge of two answers: calibrated P(A preferred), P(B preferred) and P(tie).
 
@@ -26,20 +28,23 @@ _MOST_PROBLEMS = 3
 """Of a body, which an error names."""
 
 
-def create_app(service: Service, keys: Keys, local_only: bool) -> ASGIApp:
-    """The application of a service. local_only: see `Gate`."""
+def create_app(service: Service, keys: Keys, local_only: bool, votes: VotesFile | None = None) -> ASGIApp:
+    """The application of a service. local_only: see `Gate`. votes: where those of the page's users go, if anywhere."""
     app = FastAPI(
         title="tiebreak", version=__version__, description=_DESCRIPTION, docs_url=None, redoc_url=None
     )
     for module in (compare, vllm, tei):
         app.include_router(module.router(service))
+    app.include_router(page.router(service, takes_votes=votes is not None))
+    if votes is not None:
+        app.include_router(votes_routes.router(service, votes))
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(ApiError, _api_error)
     app.add_exception_handler(Exception, _unexpected)
     metrics = Metrics(service.batcher)
     _add_status(app, service, metrics)
-    metrics.paths = frozenset(app.openapi()["paths"])
+    metrics.paths = frozenset(app.openapi()["paths"]) | page.PATHS
     return Gate(app, service, keys, metrics, local_only)
 
 

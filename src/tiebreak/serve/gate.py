@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tiebreak.serve import page
 from tiebreak.serve.errors import ApiError, response
 from tiebreak.serve.keys import Keys, is_loopback
 from tiebreak.serve.metrics import Metrics
@@ -20,7 +21,7 @@ from tiebreak.serve.service import Service
 
 log = logging.getLogger(__name__)
 
-OPEN_PATHS = frozenset({"/health", "/ready"})
+OPEN_PATHS = frozenset({"/health", "/ready"}) | page.PATHS
 """What is answered without a key."""
 
 
@@ -35,7 +36,6 @@ class Gate:
     keys: Keys
     metrics: Metrics
     local_only: bool
-    open_paths: frozenset[str] = OPEN_PATHS
     headers: Sequence[tuple[bytes, bytes]] = field(default=((b"x-content-type-options", b"nosniff"),))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -71,7 +71,7 @@ class Gate:
             raise ApiError(
                 403, "this server answers to names of its own machine alone; with a key it answers to all"
             )
-        if self.keys and scope["path"] not in self.open_paths:
+        if self.keys and scope["path"] not in OPEN_PATHS:
             authorization = headers.get("authorization", "").encode("latin-1", "replace")
             if not self.keys.accepts(authorization):
                 raise ApiError(

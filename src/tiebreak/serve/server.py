@@ -17,6 +17,7 @@ from tiebreak.serve.batching import Batcher
 from tiebreak.serve.bodies import PAIR_EXAMPLE
 from tiebreak.serve.keys import Keys, is_loopback
 from tiebreak.serve.service import Limits, Service
+from tiebreak.serve.votes import VotesFile
 
 LINGER_SECONDS = 1.0
 """After a stop signal, how long connections are still answered, each for the last time, before the socket closes."""
@@ -34,6 +35,7 @@ class Options:
     devices: Sequence[str] = ()
     precision: str = "auto"
     most_waiting: int = 4096
+    votes_file: Path | None = None
     limits: Limits = field(default_factory=Limits)
 
 
@@ -43,6 +45,7 @@ def serve(folder: Path, keys: Keys, options: Options, stop: Callable[[], bool] =
     stop: True once a signal came while the model was loaded. Raises TiebreakError for a model that cannot be loaded or used,
     and an address that is not to be had.
     """
+    votes = None if options.votes_file is None else VotesFile(options.votes_file)
     with _bound(options.host, options.port) as listener:
         devices: Sequence[str | None] = options.devices or [None]
         judges = [_load(folder, device, options.precision) for device in devices]
@@ -51,7 +54,7 @@ def serve(folder: Path, keys: Keys, options: Options, stop: Callable[[], bool] =
         with Batcher(judges, options.most_waiting) as batcher:
             name = options.name or folder.resolve().name
             service = Service(name, judges[0].package.tta.max_tokens, batcher, options.limits)
-            app = create_app(service, keys, local_only=not keys and is_loopback(options.host))
+            app = create_app(service, keys, not keys and is_loopback(options.host), votes)
             _Server(_config(app, options), service, _url(listener)).run([listener])
     terminal.note(f"stopped; {batcher.judged} pairs were judged")
 
