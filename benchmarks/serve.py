@@ -6,9 +6,10 @@ A tiny random judge is served on loopback by a process of its own, with all defa
 process, ask without a pause for made-up pairs of about 60 tokens, `pairs` in a request. `scorer` is `Judge.predict_table` of
 4,096 such pairs in one call, in a process of its own. The two take turns, since others may use the machine: a sixth of the
 seconds each, the scorer first and last; `of_scorer` is the median over the turns of the server's throughput by the mean of
-the scorer's before and after. `stopped` is another run, whose server is sent SIGTERM halfway: lost is a request that was sent
-whole and got no answer; the server's own count of judged pairs must agree with the answers. Memory is the server's resident set
-after the first turn and after the last. Prints a table, then one line of JSON; --write keeps both under benchmarks/results.
+the scorer's before and after, and `pairs_per_cpu_s` counts the seconds of a processor that each has used, which others on the
+machine change less. `stopped` is another run, whose server is sent SIGTERM halfway: lost is a request that was sent whole and
+got no answer; the server's own count of judged pairs must agree with the answers. Memory is the server's resident set after the
+first turn and after the last. Prints a table, then one line of JSON; --write keeps both under benchmarks/results.
 """
 
 import argparse
@@ -40,7 +41,18 @@ from predict import WORDS, write_judge
 
 RESULTS = Path(__file__).parent / "results"
 COLUMNS = (
-    *("arm", "clients", "pairs", "seconds", "requests", "pairs_per_s", "of_scorer", "p50_ms", "p99_ms"),
+    *(
+        "arm",
+        "clients",
+        "pairs",
+        "seconds",
+        "requests",
+        "pairs_per_s",
+        "of_scorer",
+        "pairs_per_cpu_s",
+        "p50_ms",
+        "p99_ms",
+    ),
     *("errors", "lost", "memory_start_mib", "memory_end_mib"),
 )
 TURNS = 6
@@ -55,16 +67,16 @@ def made_up(count: int, seed: int) -> list[dict[str, str]]:
 
 
 def score(model: Path, device: str) -> None:
-    """Print the scorer's pairs a second, once for each line of standard input: the seconds to score."""
+    """Print the scorer's pairs a second, and a processor's second, for each line of standard input: how long to score."""
     from tiebreak.judge.judge import as_table, load_judge
 
     judge, (pairs, _) = load_judge(model, device), as_table(made_up(4096, seed=0))
     judge.predict_table(pairs)
     for line in sys.stdin:
-        start, done = time.perf_counter(), 0
+        start, cpu, done = time.perf_counter(), time.process_time(), 0
         while time.perf_counter() - start < float(line):
             done += len(judge.predict_table(pairs))
-        print(done / (time.perf_counter() - start), flush=True)
+        print(done / (time.perf_counter() - start), done / (time.process_time() - cpu), flush=True)
 
 
 class Scorer:
@@ -75,10 +87,12 @@ class Scorer:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         self._process = subprocess.Popen(command, text=True, **pipes)  # type: ignore[call-overload]
 
-    def pairs_per_s(self, seconds: float) -> float:
+    def rates(self, seconds: float) -> tuple[float, float]:
+        """Pairs a second, and a processor's second."""
         self._process.stdin.write(f"{seconds}\n")
         self._process.stdin.flush()
-        return float(self._process.stdout.readline())
+        wall, cpu = map(float, self._process.stdout.readline().split())
+        return wall, cpu
 
     def close(self) -> None:
         self._process.communicate()
@@ -164,11 +178,15 @@ def server(model: Path, device: str) -> Iterator[tuple["subprocess.Popen[str]", 
         process.wait()
 
 
-def memory(address: tuple[str, int]) -> int:
-    """MiB of the server's resident set."""
+def process(address: tuple[str, int]) -> tuple[int, float]:
+    """MiB of the server's resident set, and the seconds of a processor that it has used."""
     with urlopen(f"http://{address[0]}:{address[1]}/metrics") as answer:
-        found = re.search(r"^process_resident_memory_bytes (\S+)$", answer.read().decode(), re.M)
-    return round(float(found[1]) / 2**20)  # type: ignore[index]
+        found = dict(
+            re.findall(
+                r"^process_(resident_memory_bytes|cpu_seconds_total) (\S+)$", answer.read().decode(), re.M
+            )
+        )
+    return round(float(found["resident_memory_bytes"]) / 2**20), float(found["cpu_seconds_total"])
 
 
 async def served(model: Path, arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -176,24 +194,38 @@ async def served(model: Path, arguments: argparse.Namespace) -> list[dict[str, A
     scorer, turn = Scorer(model, arguments.device), arguments.seconds / TURNS
     with server(model, arguments.device) as (_, address):
         load, rates, memories = Load(address, arguments.pairs), [], []
-        alone = [scorer.pairs_per_s(turn)]
+        alone = [scorer.rates(turn)]
+        _, cpu = process(address)
         for _ in range(TURNS):
             before, start = load.statuses[200], time.perf_counter()
             await load.run(arguments.clients, turn)
             rates.append((load.statuses[200] - before) * arguments.pairs / (time.perf_counter() - start))
-            memories.append(memory(address))
-            alone.append(scorer.pairs_per_s(turn))
+            memories.append(process(address)[0])
+            alone.append(scorer.rates(turn))
+        cpu = process(address)[1] - cpu
     scorer.close()
-    ratios = [2 * rate / (one + other) for rate, (one, other) in zip(rates, pairwise(alone), strict=True)]
+    walls = [wall for wall, _ in alone]
+    ratios = [2 * rate / (one + other) for rate, (one, other) in zip(rates, pairwise(walls), strict=True)]
+    pairs = load.statuses[200] * arguments.pairs
     figures = {
         "of_scorer": round(median(ratios), 2),
+        "pairs_per_cpu_s": round(pairs / cpu),
         "memory_start_mib": memories[0],
         "memory_end_mib": memories[-1],
     }
-    seconds = load.statuses[200] * arguments.pairs / (sum(rates) / TURNS)
     return [
-        {"arm": "scorer", "pairs": 4096, "pairs_per_s": round(sum(alone) / len(alone))},
-        {"arm": "served", "clients": arguments.clients, **load.figures(seconds), **figures},
+        {
+            "arm": "scorer",
+            "pairs": 4096,
+            "pairs_per_s": round(sum(walls) / len(walls)),
+            "pairs_per_cpu_s": round(sum(cpu for _, cpu in alone) / len(alone)),
+        },
+        {
+            "arm": "served",
+            "clients": arguments.clients,
+            **load.figures(pairs * TURNS / sum(rates)),
+            **figures,
+        },
     ]
 
 

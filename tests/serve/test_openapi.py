@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-PATHS = ("/v1/compare", "/v1/rank", "/classify", "/score", "/rerank", "/predict")
+PATHS = ("/v1/compare", "/v1/rank", "/classify", "/v1/classify", "/score", "/rerank", "/predict")
 EXCLUDED = [positive_data_acceptance]
 """What a pair is depends on its fields together, such as the turns of its prompt and answers, which no schema says."""
 

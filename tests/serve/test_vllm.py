@@ -101,7 +101,7 @@ def test_documents_may_be_objects_and_stay_out_of_the_response(client):
         ("/classify", {"messages": [{"role": "user", "content": "x"}]}, 400, "input: Field required"),
         ("/classify", {"input": PAIR_EXAMPLE, "use_activation": False}, 400, "use_activation: Input should be True"),
         ("/classify", {"input": PAIR_EXAMPLE, "truncate_prompt_tokens": 5}, 400, "truncate_prompt_tokens: Input should be -1"),
-        ("/v1/classify", {"input": PAIR_EXAMPLE, "model": "gpt"}, 404, "the model 'gpt' does not exist; served is 'tiny'"),
+        ("/classify", {"input": PAIR_EXAMPLE, "model": "gpt"}, 404, "the model 'gpt' does not exist; served is 'tiny'"),
         ("/score", {"text_1": "x", "text_2": "y"}, 400, "answer 0 is the only one to its prompt"),
         ("/score", {"text_1": ["x", "z"], "text_2": ["y"] * 3}, 400, "2 prompts and 3 answers"),
         ("/score", {"text_1": "x"}, 400, "text_1 and text_2 are needed"),
@@ -117,3 +117,19 @@ def test_what_cannot_be_done_is_told_as_vllm_tells_it(client, path, body, status
     assert error["message"].startswith(message)
     kind = {400: "BadRequestError", 404: "NotFoundError"}[status]
     assert error == {"message": error["message"], "type": kind, "param": error["param"], "code": status}
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "kind"),
+    [
+        ({"input": "x"}, 400, "BadRequestError"),
+        ({}, 400, "BadRequestError"),
+        ({"input": PAIR_EXAMPLE, "model": "gpt"}, 404, "NotFoundError"),
+    ],
+)
+def test_what_cannot_be_done_is_told_as_sglang_tells_it(client, body, status, kind):
+    answer = client.post("/v1/classify", body)
+    assert answer.status_code == status
+    error = answer.json()
+    assert error.keys() == {"object", "message", "type", "param", "code"}
+    assert (error["object"], error["type"], error["code"]) == ("error", kind, status)

@@ -3,9 +3,10 @@
 import time
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
@@ -33,11 +34,14 @@ def create_app(service: Service, keys: Keys, local_only: bool, votes: VotesFile 
     app = FastAPI(
         title="tiebreak", version=__version__, description=_DESCRIPTION, docs_url=None, redoc_url=None
     )
+    bearer = (
+        [Depends(HTTPBearer(auto_error=False))] if keys else []
+    )  # for the document: the gate asks for keys
     for module in (compare, vllm, tei):
-        app.include_router(module.router(service))
+        app.include_router(module.router(service), dependencies=bearer)
     app.include_router(page.router(service, takes_votes=votes is not None))
     if votes is not None:
-        app.include_router(votes_routes.router(service, votes))
+        app.include_router(votes_routes.router(service, votes), dependencies=bearer)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(ApiError, _api_error)

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from tiebreak.judge.judgements import Judgements
 
-CHARACTERS_PER_TOKEN = 4
+_CHARACTERS_PER_TOKEN = 4
 _FRAME_TOKENS = 30
 """About those of the template and the marks around the texts."""
 _ORDERS = 2
@@ -142,7 +142,7 @@ def estimated_tokens(table: pa.Table) -> int:
     """About how many tokens the model reads for these pairs, in both orders."""
     texts = [pc.list_flatten(table[name]) for name in ("prompt", "response_a", "response_b")]
     characters = sum(pc.sum(pc.utf8_length(column)).as_py() or 0 for column in texts)
-    return _ORDERS * (characters // CHARACTERS_PER_TOKEN + _FRAME_TOKENS * len(table))
+    return _ORDERS * (characters // _CHARACTERS_PER_TOKEN + _FRAME_TOKENS * len(table))
 
 
 def _judge(judge: Judging, batch: Sequence[_Waiting]) -> int:

@@ -106,8 +106,14 @@ class ErrorInfo(BaseModel):
     code: int
 
 
+class FlatError(ErrorInfo):
+    """An error, as SGLang tells it."""
+
+    object: Literal["error"]
+
+
 class ErrorBody(BaseModel):
-    """An error, as OpenAI, vLLM and SGLang tell it."""
+    """An error, as OpenAI and vLLM tell it."""
 
     error: ErrorInfo
 

@@ -9,7 +9,9 @@ from starlette.responses import Response
 from tiebreak import plain
 
 TEI_PATHS = frozenset({"/predict"})
-"""Paths whose errors have the shape of text-embeddings-inference; all others have OpenAI's, as vLLM and SGLang."""
+"""Paths whose errors have the shape of text-embeddings-inference."""
+SGLANG_PATHS = frozenset({"/v1/classify"})
+"""Those whose errors have SGLang's; all others have OpenAI's, as vLLM."""
 
 _TYPES = {
     400: "BadRequestError",
@@ -54,6 +56,5 @@ def _body(path: str, error: ApiError) -> dict[str, Any]:
     if path in TEI_PATHS:
         return {"error": error.message, "error_type": _TEI_TYPES.get(error.status, "validation")}
     kind = _TYPES.get(error.status, "InternalServerError" if error.status >= 500 else "BadRequestError")
-    return {
-        "error": {"message": error.message, "type": kind, "param": error.param, "code": error.status},
-    }
+    told = {"message": error.message, "type": kind, "param": error.param, "code": error.status}
+    return {"object": "error", **told} if path in SGLANG_PATHS else {"error": told}

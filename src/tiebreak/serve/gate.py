@@ -7,8 +7,7 @@ connection. Nothing of a body, a header or a query is logged.
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -36,7 +35,6 @@ class Gate:
     keys: Keys
     metrics: Metrics
     local_only: bool
-    headers: Sequence[tuple[bytes, bytes]] = field(default=((b"x-content-type-options", b"nosniff"),))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -63,7 +61,7 @@ class Gate:
 
     def _more_headers(self) -> list[tuple[bytes, bytes]]:
         closing = [(b"connection", b"close")] if self.service.draining else []
-        return [*self.headers, *closing]
+        return [(b"x-content-type-options", b"nosniff"), *closing]
 
     def _require_access(self, scope: Scope) -> None:
         headers = Headers(scope=scope)

@@ -19,6 +19,7 @@ from tiebreak.serve.bodies import (
     PAIR_EXAMPLE,
     Answer,
     ErrorBody,
+    FlatError,
     Pair,
     Usage,
     failures,
@@ -185,9 +186,9 @@ class RerankResponse(Answer):
 
 def router(service: Service) -> APIRouter:
     routes = APIRouter(tags=["vLLM, SGLang, Jina, Cohere"])
-    errors = failures(ErrorBody, invalid=400) | {404: {"model": ErrorBody, "description": "No such model"}}
+    errors = _failures(ErrorBody)
 
-    @routes.post("/v1/classify", responses=errors)
+    @routes.post("/v1/classify", responses=_failures(FlatError))
     @routes.post("/classify", responses=errors)
     async def classify(body: ClassifyRequest) -> ClassifyResponse:
         """The label and probabilities of each pair."""
@@ -228,6 +229,10 @@ def router(service: Service) -> APIRouter:
         return RerankResponse(model=service.name, usage=Usage.of(tokens), results=results)
 
     return routes
+
+
+def _failures(body: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
+    return failures(body, invalid=400) | {404: {"model": body, "description": "No such model"}}
 
 
 def classifications(found: Judgements) -> list[Classification]:
