@@ -107,6 +107,7 @@ def test_documents_may_be_objects_and_stay_out_of_the_response(client):
         ("/score", {"text_1": "x"}, 400, "text_1 and text_2 are needed"),
         ("/score", {"text_1": "x", "text_2": []}, 400, "1 prompts and 0 answers"),
         ("/rerank", {"query": "x", "documents": []}, 400, "documents: List should have at least 1 item"),
+        ("/rerank", {"query": "x", "documents": [{"title": "y"}]}, 400, "documents.0: Value error, a document has text, or content"),
         ("/rerank", {"query": "x", "documents": ["y"] * 65}, 400, "not 1 to 64 responses"),
     ],
 )  # fmt: skip

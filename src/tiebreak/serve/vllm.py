@@ -8,10 +8,10 @@ answers to its prompt in the request (`p_best` of a ranking): the larger the bet
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictBool, StrictInt, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictBool, StrictInt, Tag, model_validator
 
 from tiebreak.judge.judgements import Judgements
 from tiebreak.serve.bodies import (
@@ -99,10 +99,20 @@ class Document(BaseModel):
     text: str | None = None
     content: list[Part] | None = None
 
+    @model_validator(mode="after")
+    def _require_text(self) -> Self:
+        if self.text is None and self.content is None:
+            raise ValueError("a document has text, or content with parts of text")
+        return self
+
     def __str__(self) -> str:
         return self.text or "\n".join(part.text for part in self.content or ())
 
 
+AnyDocument = Annotated[
+    Annotated[str, Tag("<text>")] | Annotated[Document, Tag("<object>")],
+    Discriminator(lambda value: "<text>" if isinstance(value, str) else "<object>"),
+]
 Texts = str | list[str]
 
 
@@ -163,7 +173,7 @@ class RerankRequest(Request):
     )
 
     query: str
-    documents: list[str | Document] = Field(min_length=1)
+    documents: list[AnyDocument] = Field(min_length=1)
     top_n: StrictInt | None = Field(
         None, ge=0, description="How many of the best to return; all by default, or for 0."
     )
