@@ -34,6 +34,7 @@ from tiebreak.votes.schema import LABELS, swap_answers, table_of
 
 log = logging.getLogger(__name__)
 
+_UNLABELLED = ReadOptions(labelled=False)
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "fp8")
 _TEXTS = ("prompt", "response_a", "response_b")
 _PAIR = f"a pair is a dict with {', '.join(_TEXTS)}, each a string, or a list of turns or messages"
@@ -218,7 +219,7 @@ def _vote(number: int, row: Mapping[str, Any]) -> dict[str, Any]:
         raise TiebreakError(f"pair {number} is {row!r:.40}; {_PAIR}")
     pair = {c: _as_list(row[c]) for c in ("id", "system", "history", *_TEXTS) if c in row}
     try:
-        (vote,) = PAIR.votes(pair, ReadOptions(labelled=False))
+        (vote,) = PAIR.votes(pair, _UNLABELLED)
     except RowError as error:
         raise TiebreakError(f"pair {number}: {error}; {_PAIR}") from None
     return vote._asdict() | {"id": vote.id or str(number)}

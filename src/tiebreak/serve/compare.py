@@ -2,7 +2,6 @@
 
 from typing import Annotated, Any, Literal
 
-import numpy as np
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictInt, Tag
 
@@ -136,25 +135,42 @@ def router(service: Service) -> APIRouter:
 
 def comparisons(found: Judgements) -> list[Comparison]:
     """The judgements of pairs, one by one."""
-    return [_comparison(found, n) for n in range(len(found))]
-
-
-def _comparison(found: Judgements, n: int) -> Comparison:
-    given, kept = found.given_N3[n].tolist(), found.kept_N3[n].tolist()
-    shown_NO = shown(found.p_NOC)
-    prompt, a, b = (Kept(given=g, kept=k) for g, k in zip(given, kept, strict=True))
-    return Comparison(
-        **_named(found.p_NC[n]),
-        index=n,
-        decided_by=found.decided_by[n],
-        truncated=bool(found.truncated[n]),
-        orders=[
-            Order(first="b" if swapped else "a", **_named(found.p_NOC[n, swapped]))
-            for swapped in np.flatnonzero(shown_NO[n]).tolist()
-        ],
-        tokens=Tokens(prompt=prompt, response_a=a, response_b=b),
+    rows = zip(
+        found.p_NC.tolist(),
+        found.p_NOC.tolist(),
+        shown(found.p_NOC).tolist(),
+        found.decided_by,
+        found.truncated.tolist(),
+        found.given_N3.tolist(),
+        found.kept_N3.tolist(),
+        strict=True,
     )
+    return [
+        Comparison(
+            **_named(p_C),
+            index=n,
+            decided_by=decided_by,
+            truncated=truncated,
+            orders=_orders(p_OC, shown_O),
+            tokens=_tokens(given, kept),
+        )
+        for n, (p_C, p_OC, shown_O, decided_by, truncated, given, kept) in enumerate(rows)
+    ]
 
 
-def _named(p_C: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, float]:
-    return dict(zip(("p_a", "p_b", "p_tie"), p_C.tolist(), strict=True))
+def _orders(p_OC: list[list[float]], shown_O: list[bool]) -> list[Order]:
+    names: tuple[Literal["a"], Literal["b"]] = ("a", "b")
+    return [
+        Order(first=name, **_named(p_C))
+        for name, p_C, is_shown in zip(names, p_OC, shown_O, strict=True)
+        if is_shown
+    ]
+
+
+def _tokens(given: list[int], kept: list[int]) -> Tokens:
+    prompt, a, b = (Kept(given=g, kept=k) for g, k in zip(given, kept, strict=True))
+    return Tokens(prompt=prompt, response_a=a, response_b=b)
+
+
+def _named(p_C: list[float]) -> dict[str, float]:
+    return dict(zip(("p_a", "p_b", "p_tie"), p_C, strict=True))
