@@ -289,8 +289,8 @@ def page(shown: str, about: dict[str, Any]) -> str:
     return f"# A server under load\n\n    {command}\n\n{facts}\n\n{CAVEATS}\n\n{shown}\n"
 
 
-CAVEATS = """Server and clients share the machine, and so do the others that its load average counts. The model is tiny, so that
-all that is not scoring shows most."""
+CAVEATS = """Server and clients share the machine, and so do the others that its load average counts: where it is above the cores,
+compare the arms, and these roughly. The model is tiny, so that all that is not scoring shows most."""
 
 
 if __name__ == "__main__":
