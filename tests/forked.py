@@ -59,8 +59,11 @@ class Forked:
         """What it said on stdout and stderr, once it has ended."""
         self._process.join(timeout)
         assert self._process.exitcode is not None, f"still there after {timeout} s"
-        out, err = ((self._said / name).read_text() for name in OUTPUTS)
-        return out, err
+        return self.said("out"), self.said("err")
+
+    def said(self, output: str) -> str:
+        """What it said so far on stdout ("out") or stderr ("err")."""
+        return (self._said / output).read_text()
 
     def finish(self, timeout: float = 300) -> str:
         """What it said on stdout, once it has ended well."""

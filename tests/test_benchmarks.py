@@ -270,6 +270,17 @@ def test_prediction_is_measured_beside_the_scorer(script: Script) -> None:
         assert f"| {row['arm']} | {row['pairs']} |" in table
 
 
+@pytest.mark.nightly
+def test_a_server_is_measured_beside_the_scorer(script: Script) -> None:
+    table, line = (
+        script("serve.py", "--clients", "4", "--seconds", "6", "--pairs", "2").strip().split("\n\n")[-2:]
+    )
+    scorer, served, stopped = json.loads(line)["rows"]
+    assert min(scorer["pairs_per_s"], served["pairs_per_s"], stopped["pairs_per_s"]) > 0
+    assert (served["errors"], served["lost"], stopped["errors"], stopped["lost"]) == (0, 0, 0, 0)
+    assert f"| served | 4 | 2 | {served['seconds']} |" in table
+
+
 def test_growth_is_the_exponent_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(BENCHMARKS)
     with_growth = runpy.run_path(str(BENCHMARKS / "growth.py"))["with_growth"]

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import typer
 from forked import Forked, Tiebreak
+from served import served
 
 from tiebreak import cli
 from tiebreak.recipe.basics import presets
@@ -61,7 +62,7 @@ def desk(tiny_run, tmp_path_factory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=name)
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page) and page.stem != "serve"], ids=name)
 def test_what_a_page_shows_runs(page, desk):
     folder = desk / page.stem
     shutil.copytree(desk, folder, ignore=shutil.ignore_patterns(*(other.stem for other in PAGES)))
@@ -71,6 +72,23 @@ def test_what_a_page_shows_runs(page, desk):
         else:
             for line in text.splitlines():
                 run(shlex.split(line), folder)
+
+
+@pytest.mark.slow
+def test_the_page_on_serving_shows_requests_that_work(desk):
+    """Its first command is a server, on its own port; all others ask it."""
+    page = REPOSITORY / "docs" / "serve.md"
+    first, *lines = (line for _, text in blocks(page) for line in text.splitlines())
+    program, verb, *arguments, background = shlex.split(first)
+    assert (program, verb, background) == ("tiebreak", "serve", "&")
+    with served(*arguments, folder=desk) as (_, url):
+        for line in lines:
+            command = shlex.split(line.replace("http://localhost:8000", url))
+            assert command[0] == "curl"
+            done = subprocess.run(
+                [*command, "-sS", "--fail-with-body"], capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
 
 
 def run(command: list[str], folder: Path) -> None:

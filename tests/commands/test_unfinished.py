@@ -76,7 +76,7 @@ def test_every_flipped_byte_of_a_piece_is_seen(tmp_path: Path) -> None:
         piece.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
         with suppress(TiebreakError):
             assert unfinished.read(0, 0)["p"].to_pylist() == table["p"].to_pylist(), at
-    piece.write_bytes(whole)
+    piece.write_bytes(whole[:-1])
     with pytest.raises(TiebreakError, match="was damaged and is gone"):
-        unfinished.read(0, 0, 2)
+        unfinished.read(0, 0)
     assert not unfinished.has(0, 0)

@@ -1,7 +1,7 @@
 """Command line: thin calls only. Results go to stdout, all else to stderr; an error exits with 2.
 
 Here are init, check and schema; `runs.py` has the commands on recipes, `models.py` those on what they made, `rows.py` those on
-rows of files.
+rows of files, `serving.py` the one that serves a model.
 """
 
 import os
@@ -16,7 +16,7 @@ import typer
 import typer.core
 
 from tiebreak import __version__, plain, terminal
-from tiebreak.cli import models, rows, runs
+from tiebreak.cli import models, rows, runs, serving
 from tiebreak.cli.options import AsJson, Columns, On, Seed, Sets, Values, example, mapping_of
 from tiebreak.commands.table import show_findings
 from tiebreak.errors import Interrupted, TiebreakError
@@ -246,6 +246,7 @@ for command, line in (
     (rows.rank, "tiebreak rank model candidates.jsonl -o ranked.jsonl"),
     (rows.label, "tiebreak label model pairs.jsonl -o preferences.jsonl"),
     (models.evaluate, "tiebreak evaluate model judged.csv votes.csv"),
+    (serving.serve, "tiebreak serve model --port 8000"),
     (models.report, "tiebreak report demo"),
     (models.verify, "tiebreak verify demo"),
     (runs.demo, "tiebreak demo --votes 2000"),

@@ -15,7 +15,8 @@ from tiebreak.errors import TiebreakError, nearest
 from tiebreak.judge import int8, package, ranking
 from tiebreak.judge.decisions import Decisions, certain_from, likely_from
 from tiebreak.judge.inputs import Pairs, as_list, as_table
-from tiebreak.judge.logits import mean_over_orders, softmax
+from tiebreak.judge.judgements import Judgements, shown
+from tiebreak.judge.logits import softmax
 from tiebreak.judge.postprocessing import Postprocessing
 from tiebreak.judge.ranking import Ranking
 from tiebreak.judge.scoring import both_orders, score
@@ -113,12 +114,21 @@ class Judge:
         """Calibrated probabilities as by `predict`, for a table in votes.schema.SCHEMA."""
         if len(table) == 0:
             return np.empty((0, 3))
-        tta, certain_from = self.package.tta, self.package.certain_from
-        if both is None and tta.both_orders and certain_from is not None:
-            p_NC = self._both_orders_if_uncertain(table, certain_from, report)
-        else:
-            p_NC = mean_over_orders(self.logits(table, tta.both_orders if both is None else both, report))
-        return _require_probabilities(self.postprocessing.postprocess(table, _require_probabilities(p_NC)))
+        return self._postprocess(table, self._probabilities(table, self._tokens(table), both, report))
+
+    def judgements(self, table: pa.Table) -> Judgements:
+        """Calibrated probabilities of pairs as by `predict_table`, with both orders' and what was cut."""
+        votes, max_tokens = self._tokens(table), self.package.tta.max_tokens
+        p_NOC = self._probabilities(table, votes, None, lambda *_, **__: None)
+        kept = [votes.kept_lengths(vote, max_tokens) for vote in range(len(votes))]
+        return Judgements(
+            self._postprocess(table, p_NOC),
+            p_NOC,
+            self.postprocessing.decided_by(table),
+            votes.lengths,
+            np.array(kept, np.int64).reshape(-1, 3),
+            votes.frame_tokens,
+        )
 
     def logits(
         self, table: pa.Table, both: bool, report: Callable[..., None] = lambda *_, **__: None
@@ -128,19 +138,32 @@ class Judge:
         z_RC = self._score(votes, both_orders(np.arange(len(table)))[:: 3 - orders], report)
         return z_RC.reshape(len(table), orders, 3)
 
-    def _both_orders_if_uncertain(
-        self, table: pa.Table, certain_from: float, report: Callable[..., None]
+    def _probabilities(
+        self, table: pa.Table, votes: TokenizedVotes, both: bool | None, report: Callable[..., None]
     ) -> NDArray[np.float64]:
-        """Probabilities (n, 3) of one order, or the mean of both where one is not certain."""
-        votes, (first_N, differ_N) = self._tokens(table), first_order(table)
-        p_NC = softmax(self._score(votes, np.stack([np.arange(len(table)), first_N], axis=1), report))
-        uncertain = np.flatnonzero(~is_certain(p_NC, differ_N, certain_from))
-        if len(uncertain):
-            other_NC = softmax(
-                self._score(votes, np.stack([uncertain, 1 - first_N[uncertain]], axis=1), report)
-            )
-            p_NC[uncertain] = (p_NC[uncertain] + other_NC) / 2
-        return p_NC
+        """The model's own probabilities (n, 2, 3) in both orders, the swap undone; 0 in an order that is not shown."""
+        p_NOC = np.zeros((len(votes), 2, 3))
+
+        def predict(rows_R2: NDArray[np.int64]) -> None:
+            if len(rows_R2):
+                p_NOC[rows_R2[:, 0], rows_R2[:, 1]] = softmax(self._score(votes, rows_R2, report))
+
+        tta, certain_from = self.package.tta, self.package.certain_from
+        if both is None and tta.both_orders and certain_from is not None:
+            first_N, differ_N = first_order(table)
+            predict(np.stack([np.arange(len(votes)), first_N], axis=1))
+            first_NC = p_NOC[np.arange(len(votes)), first_N]
+            uncertain = np.flatnonzero(~is_certain(first_NC, differ_N, certain_from))
+            predict(np.stack([uncertain, 1 - first_N[uncertain]], axis=1))
+        else:
+            one_order = not (tta.both_orders if both is None else both)
+            predict(both_orders(np.arange(len(votes)))[:: 1 + one_order])
+        return p_NOC
+
+    def _postprocess(self, table: pa.Table, p_NOC: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Calibrated probabilities (n, 3) from the model's own in the orders that were shown."""
+        p_NC = _require_probabilities(p_NOC.sum(axis=1) / shown(p_NOC).sum(axis=1)[:, None])
+        return _require_probabilities(self.postprocessing.postprocess(table, p_NC))
 
     def _tokens(self, table: pa.Table) -> TokenizedVotes:
         votes, most = (

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from tiebreak.judge import baseline_blend
 from tiebreak.judge.baseline_blend import BaselineBlend
+from tiebreak.judge.judgements import DecidedBy
 from tiebreak.judge.package import Package
 from tiebreak.judge.rules import Rules
 from tiebreak.judge.tta import tta_probabilities
@@ -58,3 +59,10 @@ class Postprocessing:
     def apply_blend(self, votes: pa.Table, p_NC: Array) -> Array:
         """The judge's calibrated probabilities (n, 3) blended with the baseline's, where one ships."""
         return p_NC if self.baseline_blend is None else self.baseline_blend.apply(votes, p_NC)
+
+    def decided_by(self, votes: pa.Table) -> list[DecidedBy]:
+        """What has the last word on each vote's probabilities: the rules where they apply, else the model or its blend."""
+        otherwise: DecidedBy = "model" if self.baseline_blend is None else "blend"
+        if self.rules is None:
+            return [otherwise] * len(votes)
+        return ["rule" if applies else otherwise for applies in self.rules.applies(votes).tolist()]

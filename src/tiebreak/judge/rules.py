@@ -43,6 +43,11 @@ class Rules(BaseEstimator):  # type: ignore[misc]
         self.counts_[0] = 0.0
         return self
 
+    def applies(self, votes: pa.Table) -> NDArray[np.bool_]:
+        """A mask (n,) of the votes whose kind was among the training votes, but for ordinary ones."""
+        known: NDArray[np.bool_] = self.counts_.any(axis=1)[kinds(votes)]
+        return known
+
     def apply(self, votes: pa.Table, p_NC: Array) -> Array:
         """Replace the probabilities (n, 3) of all but ordinary votes."""
         counts_NC = self.counts_[kinds(votes)]

@@ -86,8 +86,16 @@ class TokenizedVotes:
 
     def length(self, vote: int, max_tokens: int) -> int:
         """The number of tokens in the vote's row, the same in both orders."""
-        lengths = [len(text[vote]) for text in (self.prompts, *self.answers)]
-        return self.frame_tokens + sum(self._kept_lengths(lengths, max_tokens))
+        return self.frame_tokens + sum(self.kept_lengths(vote, max_tokens))
+
+    def kept_lengths(self, vote: int, max_tokens: int) -> tuple[int, int, int]:
+        """The tokens of the vote's prompt and answers A and B that a row of max_tokens keeps."""
+        return self._kept_lengths([len(text[vote]) for text in (self.prompts, *self.answers)], max_tokens)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """The tokens (n, 3) of each vote's prompt and answers A and B, before any cut."""
+        return np.stack([text.lengths for text in (self.prompts, *self.answers)], axis=1)
 
     def alike_when_cut(self, max_tokens: int) -> int:
         """The number of votes whose answers differ, but not in the tokens that a row of max_tokens keeps of them."""
@@ -97,7 +105,7 @@ class TokenizedVotes:
 
     def _is_alike(self, vote: int, max_tokens: int) -> bool:
         a, b = self.answers
-        kept = self._kept_lengths([len(text[vote]) for text in (self.prompts, a, b)], max_tokens)
+        kept = self.kept_lengths(vote, max_tokens)
         first, second = self._truncate(a, vote, kept[1]), self._truncate(b, vote, kept[2])
         return np.array_equal(first, second) and not np.array_equal(a[vote], b[vote])
 
