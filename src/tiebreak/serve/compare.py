@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictInt, Tag
 from tiebreak.judge.judgements import DecidedBy, Judgements, shown
 from tiebreak.serve.bodies import PAIR_EXAMPLE, Answer, ErrorBody, Pair, Text, Usage, failures
 from tiebreak.serve.service import Service
-from tiebreak.votes.formats.candidates import MOST
+from tiebreak.votes.formats.record_formats import MOST_RESPONSES
 
 
 class Pairs(BaseModel):
@@ -86,7 +86,7 @@ class RankRequest(BaseModel):
     )
 
     prompt: Text
-    responses: list[Text] = Field(min_length=1, max_length=MOST)
+    responses: list[Text] = Field(min_length=1, max_length=MOST_RESPONSES)
     system: str | None = None
     pairs: StrictInt | None = Field(
         None, ge=1, description="Pairs to judge; all of up to 8 responses by default."
