@@ -1,6 +1,6 @@
 """Command line: thin calls only. Results go to stdout, all else to stderr; an error exits with 2.
 
-Here are the commands on recipes; `models.py` has those on what they made.
+Here are the commands on recipes; `models.py` has those on what they made, `sharing.py` the one that pushes it.
 """
 
 import os
@@ -17,7 +17,7 @@ import typer
 import typer.core
 
 from tiebreak import __version__, plain, terminal
-from tiebreak.cli import models
+from tiebreak.cli import models, sharing
 from tiebreak.cli.options import (
     AsJson,
     Columns,
@@ -451,6 +451,7 @@ app.command(epilog=example("tiebreak label model pairs.jsonl -o preferences.json
 app.command(epilog=example("tiebreak evaluate model judged.csv votes.csv"))(models.evaluate)
 app.command(epilog=example("tiebreak report demo"))(models.report)
 app.command(epilog=example("tiebreak verify demo"))(models.verify)
+app.command(epilog=example("tiebreak push demo ada/judge --private"))(sharing.push)
 
 
 @app.command(epilog=example("tiebreak demo --votes 2000"))

@@ -33,6 +33,7 @@ from tiebreak.output import new_file
 
 if TYPE_CHECKING:
     from tiebreak.commands.predict import Request
+    from tiebreak.judge.location import Located
 
 
 def predict(
@@ -40,7 +41,8 @@ def predict(
         list[Path],
         typer.Argument(
             metavar="MODEL... PAIRS...",
-            help="Model folders or recipes that ran, then files of pairs; - is JSON Lines on standard input.",
+            help="Model folders, recipes that ran or names on the hub, then files of pairs; - is JSON Lines on standard "
+            "input.",
         ),
     ],
     output: Annotated[
@@ -91,7 +93,8 @@ def predict(
 
     if weights and fit:
         raise TiebreakError("--weights and --fit exclude each other: weights are given or fitted")
-    models, inputs = outputs.models_and_pairs(where, set_ or ())
+    located, inputs = outputs.models_and_pairs(where, set_ or ())
+    models = [model.folder for model in located]
     outputs.refuse_unused(set_, where[: len(models)])
     mapping = mapping_of(map_, values)
     if on == "slurm" and STANDARD in (output, *inputs):
@@ -179,8 +182,8 @@ def rank(
         list[Path],
         typer.Argument(
             metavar="MODEL CANDIDATES...",
-            help="A model folder or a recipe that ran, then files of prompts with several responses; - is JSON Lines on "
-            "standard input.",
+            help="A model folder, a recipe that ran or a name on the hub, then files of prompts with several responses; - "
+            "is JSON Lines on standard input.",
         ),
     ],
     output: Annotated[
@@ -207,7 +210,7 @@ def rank(
     from tiebreak.commands.rank import Judging
     from tiebreak.commands.rank import rank as ranked
 
-    judging = Judging(_model(where, set_), pairs, device, precision, mapping=mapping_of(map_))
+    judging = Judging(_model(where, set_).folder, pairs, device, precision, mapping=mapping_of(map_))
     stop = Stop().install()
     outcome = ranked(Files(where[1:], output, strict=strict), judging, stop)
     if not outcome.finished:
@@ -224,8 +227,8 @@ def label(
         list[Path],
         typer.Argument(
             metavar="MODEL FILE...",
-            help="A model folder or a recipe that ran, then files of pairs, or of prompts with several responses; - is "
-            "JSON Lines on standard input.",
+            help="A model folder, a recipe that ran or a name on the hub, then files of pairs, or of prompts with several "
+            "responses; - is JSON Lines on standard input.",
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="A .jsonl or .parquet file.")],
@@ -263,7 +266,8 @@ def label(
     from tiebreak.commands.pieces import Files
     from tiebreak.commands.rank import Judging
 
-    judging = Judging(_model(where, set_), pairs, device, precision, mapping=mapping_of(map_))
+    model = _model(where, set_)
+    judging = Judging(model.folder, pairs, device, precision, mapping=mapping_of(map_), origin=model.origin)
     rules = Rules(format_, min_margin, keep_ties, pairs_per_prompt)
     outcome = labelled(Files(where[1:], output, strict=strict), judging, rules, Stop().install())
     count = Counter(outcome.counts)
@@ -276,8 +280,8 @@ def label(
         terminal.note(f"{outcome.unjudged} rows could not be judged, the first because: {outcome.reason}")
 
 
-def _model(where: Sequence[Path], set_: Sequence[str] | None) -> Path:
-    """The model folder that comes first. Raises TiebreakError if there are no files after it, or it is one of several."""
+def _model(where: Sequence[Path], set_: Sequence[str] | None) -> "Located":
+    """The model that comes first. Raises TiebreakError if there are no files after it, or it is one of several."""
     from tiebreak.commands import outputs
 
     (model, *more), _ = outputs.models_and_pairs(where, set_ or ())
@@ -290,7 +294,9 @@ def _model(where: Sequence[Path], set_: Sequence[str] | None) -> Path:
 def evaluate(
     predictions: Annotated[
         list[Path],
-        typer.Argument(help="Model folders, recipes that ran, files of `tiebreak predict`, or submissions."),
+        typer.Argument(
+            help="Model folders, recipes that ran, names on the hub, files of `tiebreak predict`, or submissions."
+        ),
     ],
     labels: Annotated[Path, typer.Argument(help="A file of votes, or, for files alone, a solution.")],
     weights: Weights = None,
@@ -356,7 +362,8 @@ def report(
 
 def verify(
     where: Annotated[
-        Path, typer.Argument(help="A recipe that ran, its run's folder, or a model folder.")
+        Path,
+        typer.Argument(help="A recipe that ran, its run's folder, a model folder, or a name on the hub."),
     ] = Path(),
     set_: Sets = None,
     as_json: AsJson = False,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tiebreak.errors import TiebreakError
 from tiebreak.judge import package
 from tiebreak.judge.judge import Pairs, as_table, load_judge
+from tiebreak.judge.location import locate
 from tiebreak.stats.blend import best_weights, shares, weighted
 from tiebreak.votes.formats.readers import read_whole
 from tiebreak.votes.near_duplicates import prompt_groups
@@ -23,7 +24,7 @@ Array = NDArray[np.float64]
 
 
 class Ensemble:
-    """The judges of several model folders. Fitted: weights_ (models,), equal unless given.
+    """The judges of several model folders, or models of the hub (judge.location). Fitted: weights_ (models,), equal unless given.
 
     Holds one model at a time in memory; each call loads all of them, so pass all pairs at once.
     """
@@ -37,7 +38,7 @@ class Ensemble:
         precision: str = "auto",
     ) -> None:
         """Read the packages. Raises TiebreakError for a folder that is no model, or weights that are not one number a folder."""
-        self.folders = [Path(folder) for folder in folders]
+        self.folders = [locate(folder).folder for folder in folders]
         for folder in self.folders:
             package.read(folder)
         self.weights_ = shares(weights, len(self.folders))
