@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,6 +20,7 @@ import yaml
 TOKEN = "hf_AbCdEfGhIjKlMnOpQrStUvWxYz01234567"
 OWNER = "ada"
 """Who has the token."""
+NO_FILES: Mapping[str, bytes] = {}
 
 
 @dataclass
@@ -68,7 +69,7 @@ class FakeHub(ThreadingHTTPServer):
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"
 
-    def make(self, name: str, private: bool = False, **files: bytes) -> Repository:
+    def make(self, name: str, files: Mapping[str, bytes] = NO_FILES, private: bool = False) -> Repository:
         """A repository, whose first commit has .gitattributes as that of a hub, and these files."""
         self.repositories[name] = Repository(private)
         self.repositories[name].commit({".gitattributes": b"*.safetensors filter=lfs\n", **files})
@@ -123,10 +124,7 @@ class _Handler(BaseHTTPRequestHandler):
         found = self.server.repositories.get(name)
         if found is not None and (self._known or not found.private):
             return found
-        if self._known:
-            self._answer(404, {"error": "Repository not found"}, X_Error_Code="RepoNotFound")
-        else:
-            self._answer(401, {"error": "Invalid username or password."})
+        self._answer(404 if self._known else 401, {"error": "not found"}, X_Error_Code="RepoNotFound")
         return None
 
     def _may_write(self, owner: str) -> bool:
@@ -145,7 +143,7 @@ class _Handler(BaseHTTPRequestHandler):
             problem = "You already created this model repo"
             self._answer(409, {"error": problem, "url": f"{self.server.url}/{name}"})
             return
-        self.server.make(name, asked.get("visibility") == "private")
+        self.server.make(name, private=asked.get("visibility") == "private")
         self._answer(200, {"url": f"{self.server.url}/{name}", "name": name})
 
     def _info(self, name: str, revision: str | None) -> None:
@@ -185,16 +183,17 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(400 if errors else 200, {"errors": problems, "warnings": []})
 
     def _preupload(self, name: str, _: str) -> None:
-        if self._repository(name) is None or not self._may_write(name.partition("/")[0]):
+        repository = self._repository(name)
+        if repository is None or not self._may_write(name.partition("/")[0]):
             return
         files = [
             {
-                "path": file["path"],
-                "uploadMode": "lfs" if file["path"].endswith(".safetensors") else "regular",
+                "path": path,
+                "uploadMode": "lfs" if _is_large(path) else "regular",
                 "shouldIgnore": False,
-                "oid": None,
+                "oid": _oid(path, repository.files[path]) if path in repository.files else None,
             }
-            for file in json.loads(self.content)["files"]
+            for path in (file["path"] for file in json.loads(self.content)["files"])
         ]
         self._answer(200, {"files": files})
 
@@ -245,6 +244,17 @@ class _Handler(BaseHTTPRequestHandler):
             return
         etag = hashlib.sha256(content).hexdigest()
         self._answer(200, content, ETag=f'"{etag}"', X_Repo_Commit=found)
+
+
+def _is_large(path: str) -> bool:
+    return path.endswith(".safetensors")
+
+
+def _oid(path: str, content: bytes) -> str:
+    """Its SHA-256 of a large file, else what git calls a file of this content."""
+    if _is_large(path):
+        return hashlib.sha256(content).hexdigest()
+    return hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest()
 
 
 _KINDS = {
