@@ -279,23 +279,27 @@ _ROUTES: dict[str, Callable[..., None]] = {
 
 
 @contextmanager
-def fake_hub(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    """A hub that this process's client asks, with the token of its owner and an empty cache."""
+def fake_hub() -> Iterator[FakeHub]:
+    """A hub, for as long as a test needs it."""
     server = FakeHub()
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    point_to(server.url, monkeypatch)
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def use(url: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have this process's client ask a hub with the token of its owner, and use this cache."""
     constants = "huggingface_hub.constants"
+    point_to(url, monkeypatch)
     monkeypatch.setattr(f"{constants}.HF_HUB_OFFLINE", False)
     monkeypatch.setattr(f"{constants}.HF_HUB_DISABLE_XET", True)  # whose storage has a protocol of its own
     monkeypatch.setattr(f"{constants}.HF_HUB_CACHE", str(cache))
     monkeypatch.setattr(f"{constants}.HF_TOKEN_PATH", str(cache / "token"))
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def point_to(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

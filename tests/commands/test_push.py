@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_hub import OWNER, TOKEN, FakeHub, Refusal, fake_hub, point_to
+from fake_hub import OWNER, TOKEN, FakeHub, Refusal, fake_hub, point_to, use
 from huggingface_hub import HfApi, ModelCard
 from shipped_judge import ship
 
@@ -43,7 +43,8 @@ Command = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    with fake_hub(tmp_path / "cache", monkeypatch) as server:
+    with fake_hub() as server:
+        use(server.url, tmp_path / "cache", monkeypatch)
         yield server
 
 
