@@ -15,6 +15,7 @@ from shipped_judge import ship
 import tiebreak as package
 from tiebreak.commands.push import push
 from tiebreak.errors import TiebreakError
+from tiebreak.hashes import file_digest
 from tiebreak.judge.location import locate
 
 NAME = f"{OWNER}/judge"
@@ -84,6 +85,9 @@ def test_the_card_has_metadata_that_the_hub_s_client_reads(hub: FakeHub, model: 
         ("log_loss", 0.92, "lockbox votes")
     ]
     assert f'tiebreak.load("{NAME}")' in card.text
+    (model / "README.md").write_text(CARD.replace("---\n", "---\nlicense: apache-2.0\n", 1))
+    push(model, NAME)
+    assert b"\nlicense: apache-2.0\n" in hub.repositories[NAME].files["README.md"]
     assert "POST /api/validate-yaml" in hub.asked
 
 
@@ -195,6 +199,13 @@ def test_a_damaged_model_is_refused_before_anything_is_sent(hub: FakeHub, model:
     (model / "tokenizer.json").unlink()
     with pytest.raises(TiebreakError, match=r"it has no tokenizer\.json"):
         push(model, NAME)
+    (model / "x.py").write_text("boom")
+    tree = json.loads((model / "tiebreak.json").read_text())
+    tree["files"] = {"x.py": file_digest(model / "x.py")}
+    (model / "tiebreak.json").write_text(json.dumps(tree))
+    shutil.copy(model / "tokenizer_config.json", model / "tokenizer.json")
+    with pytest.raises(TiebreakError, match=r"lists 'x\.py' in tiebreak\.json"):
+        push(model, NAME)
     assert hub.asked == []
 
 
@@ -233,7 +244,9 @@ def test_no_repository_is_overwritten_or_shown_by_accident(hub: FakeHub, model: 
     assert not [asked for asked in hub.asked if "commit" in asked or "lfs" in asked]
 
 
-@pytest.mark.parametrize("name", ["judge", "a/b/c", "../x", "ada/judge@v1", "ada/judgé", "ada/"])
+@pytest.mark.parametrize(
+    "name", ["judge", "a/b/c", "../x", "ada/judge@v1", "ada/judgé", "ada/", "ada/" + 93 * "x"]
+)
 def test_a_name_is_owner_and_name(hub: FakeHub, model: Path, name: str) -> None:
     with pytest.raises(TiebreakError, match="a model's is OWNER/NAME"):
         push(model, name)
@@ -374,5 +387,8 @@ def test_a_recipe_says_what_a_judge_was_made_from(
     assert data.base_model_relation == "finetune"
     assert data.datasets == ["ada/more", "grace/votes"]
     assert pushed("grace/none").base_model is None
+    (evaluation / "model" / "README.md").write_text(CARD.replace("---\n", "---\nlicense: mit\n", 1))
+    data = pushed("grace/base")
+    assert (data.base_model, data.license, data.license_name) == ("grace/base", "mit", None)
     (tmp_path / "run" / "grace" / "base").mkdir(parents=True)
     assert pushed("grace/base").base_model is None, "a folder here"

@@ -60,9 +60,7 @@ def push(
         api = HfApi()
         if base := metadata.pop("base_model", None):
             metadata |= _base(api, base)
-        if license_:
-            metadata["license"] = license_
-        card = model_card.published(card, repo, metadata)
+        card = model_card.published(card, repo, metadata, license_)
         _announce(files, card, repo)
         api.create_repo(repo, private=private or None, exist_ok=True)
         return _commit(api, repo, files, card, private)
@@ -71,17 +69,16 @@ def push(
 def _files(folder: Path) -> dict[str, Path]:
     """The files that a model is read from, by name. Raises TiebreakError for a model that is not whole."""
     from tiebreak.judge import package
-    from tiebreak.judge.location import is_read
+    from tiebreak.judge.location import require_readable
 
     shipped = package.read(folder)
     missing = hub.missing_file(folder)
-    if not shipped.files:
-        raise TiebreakError(f"{folder / package.NAME} records no hashes; an older tiebreak wrote it")
     if problem := f"it has no {missing}" if missing else package.damage(shipped, folder):
         raise TiebreakError(
             f"the model in {folder} is damaged or not whole, and nothing was sent: {problem}; {package.again(folder)}"
         )
-    return {name: folder / name for name in (package.NAME, *sorted(shipped.files)) if is_read(name)}
+    require_readable(shipped.files, str(folder))
+    return {name: folder / name for name in (package.NAME, *sorted(shipped.files))}
 
 
 def _read_card(folder: Path) -> str:
@@ -95,6 +92,8 @@ def _read_card(folder: Path) -> str:
             f"{folder} has no {CARD}, the card of a model: name the folder `model` that `tiebreak run` prints at its "
             "end, or write one"
         ) from None
+    except UnicodeDecodeError:
+        raise TiebreakError(f"{folder / CARD}, the model's card, is not UTF-8; write it anew") from None
 
 
 def _run(where: Path, folder: Path, overrides: Sequence[str]) -> Workspace | None:
@@ -130,11 +129,13 @@ def _base(api: "HfApi", base: str) -> dict[str, str]:
     """The base and its license, as its card says; nothing where the hub has no such model that the asker may see."""
     from huggingface_hub.errors import RepositoryNotFoundError
 
+    from tiebreak.evaluate.model_card import LICENSE
+
     try:
         card = api.model_info(base).card_data
     except RepositoryNotFoundError:
         return {}
-    said = {key: card.get(key) for key in ("license", "license_name", "license_link")} if card else {}
+    said = {key: card.get(key) for key in LICENSE} if card else {}
     return {
         "base_model": base,
         "base_model_relation": "finetune",

@@ -20,6 +20,9 @@ _KIND: dict[str, Any] = {
 }
 """What is true of every judge."""
 
+LICENSE = ("license", "license_name", "license_link")
+"""Metadata on a license, which go together."""
+
 _templates = jinja2.Environment(
     loader=jinja2.PackageLoader("tiebreak.evaluate"),
     autoescape=False,
@@ -44,15 +47,18 @@ def render(metrics: Mapping[str, Any], package: Mapping[str, Any]) -> str:
     return plain.lines(page)
 
 
-def published(card: str, name: str, metadata: Mapping[str, Any]) -> str:
+def published(card: str, name: str, metadata: Mapping[str, Any], license_: str | None = None) -> str:
     """The card of a model folder as the hub has it under a name.
 
-    metadata: of the hub's kinds, such as base_model, for those on which the card says nothing; a license is taken in any
-    case. Raises TiebreakError for a card whose metadata cannot be read.
+    metadata: of the hub's kinds, such as base_model, for those on which the card says nothing. license_: in place of what
+    the card says, if given. Raises TiebreakError for a card whose metadata cannot be read.
     """
     parsed = _parse(card)
+    if license_:
+        parsed.data["license"] = license_
+    is_licensed = parsed.data.get("license") is not None
     for key, value in (_KIND | dict(metadata)).items():
-        if key == "license" or parsed.data.get(key) is None:
+        if parsed.data.get(key) is None and not (is_licensed and key in LICENSE):
             parsed.data[key] = value
     parsed.text = parsed.text.replace(f'load("{_PLACE}")', f'load("{name}")')
     return str(parsed)

@@ -6,6 +6,7 @@ texts. Loading compares them with these hashes, as those of any folder.
 
 import logging
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -16,7 +17,7 @@ from tiebreak.model import hub
 
 log = logging.getLogger(__name__)
 
-REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+REPOSITORY = re.compile(r"(?=.{,96}$)[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 _ENDINGS = frozenset(
     ".csv .tsv .json .jsonl .ndjson .parquet .txt .md .html .yaml .yml .gz .zst .bz2 .xz .zip .gguf".split()
 )
@@ -53,7 +54,8 @@ def locate(location: Path | str, revision: str | None = None) -> Located:
     if name is None:
         if revision is not None:
             raise TiebreakError(
-                f"revision {revision!r} is of a model of the hub, OWNER/NAME, and {location} is a folder"
+                f"revision {revision!r} is of a model of the hub, and {location} is a folder; name the hub's as "
+                "OWNER/NAME@REVISION"
             )
         return Located(Path(location))
     repo, named = name
@@ -62,13 +64,18 @@ def locate(location: Path | str, revision: str | None = None) -> Located:
     found = hub.commit(repo, revision or named)
     folder = hub.download_files(repo, found, [package.NAME])
     files = package.read(folder).files
-    if not files:
-        raise TiebreakError(f"{repo} records no hashes in {package.NAME}, as an older tiebreak wrote it")
-    if others := [name for name in files if not is_read(name)]:
-        raise TiebreakError(f"{repo} lists {others[0]!r} in {package.NAME}, which is no file of a model")
+    require_readable(files, repo)
     hub.download_files(repo, found, sorted(files))
     log.info("%s: commit %s of the hub", repo, found)
     return Located(folder, {"hub": repo, "commit": found})
+
+
+def require_readable(files: Collection[str], place: str) -> None:
+    """Raise TiebreakError if a package lists no files, or others than a model is read from."""
+    if not files:
+        raise TiebreakError(f"{place} records no hashes in {package.NAME}: an older tiebreak wrote it")
+    if others := [name for name in files if not is_read(name)]:
+        raise TiebreakError(f"{place} lists {others[0]!r} in {package.NAME}, which is no file of a model")
 
 
 def is_read(name: str) -> bool:
