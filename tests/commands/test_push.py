@@ -53,7 +53,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
 def shipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = ship(tmp_path_factory.mktemp("shipped") / "model", seed=1)
     (folder / "README.md").write_text(CARD)
-    (folder / "notes.txt").write_text("not of the model")
+    (folder / ".env").write_text(f"HF_TOKEN={TOKEN}")
+    (folder / "notes.md").write_text("not of the model")
     return folder
 
 
@@ -199,12 +200,16 @@ def test_a_damaged_model_is_refused_before_anything_is_sent(hub: FakeHub, model:
     (model / "tokenizer.json").unlink()
     with pytest.raises(TiebreakError, match=r"it has no tokenizer\.json"):
         push(model, NAME)
+    shutil.copy(model / "tokenizer_config.json", model / "tokenizer.json")
     (model / "x.py").write_text("boom")
     tree = json.loads((model / "tiebreak.json").read_text())
     tree["files"] = {"x.py": file_digest(model / "x.py")}
     (model / "tiebreak.json").write_text(json.dumps(tree))
-    shutil.copy(model / "tokenizer_config.json", model / "tokenizer.json")
     with pytest.raises(TiebreakError, match=r"lists 'x\.py' in tiebreak\.json"):
+        push(model, NAME)
+    tree["files"] = {"config.json": file_digest(model / "config.json")}
+    (model / "tiebreak.json").write_text(json.dumps(tree))
+    with pytest.raises(TiebreakError, match=r"model\.safetensors is not in `files` of tiebreak\.json"):
         push(model, NAME)
     assert hub.asked == []
 

@@ -69,7 +69,7 @@ def push(
 def _files(folder: Path) -> dict[str, Path]:
     """The files that a model is read from, by name. Raises TiebreakError for a model that is not whole."""
     from tiebreak.judge import package
-    from tiebreak.judge.location import require_readable
+    from tiebreak.judge.location import is_read, require_readable
 
     shipped = package.read(folder)
     missing = hub.missing_file(folder)
@@ -78,6 +78,14 @@ def _files(folder: Path) -> dict[str, Path]:
             f"the model in {folder} is damaged or not whole, and nothing was sent: {problem}; {package.again(folder)}"
         )
     require_readable(shipped.files, str(folder))
+    known = {package.NAME, *shipped.files}
+    if others := sorted(
+        path.name for path in folder.iterdir() if is_read(path.name) and path.name not in known
+    ):
+        raise TiebreakError(
+            f"{folder / others[0]} is not in `files` of {package.NAME}, so it would stay behind: put it there with its hash "
+            f"(sha256sum {others[0]}), or move it away"
+        )
     return {name: folder / name for name in (package.NAME, *sorted(shipped.files))}
 
 
