@@ -312,6 +312,13 @@ def test_a_commit_of_somebody_else_in_between_is_seen(
     assert "somebody else has changed ada/judge meanwhile (412)" in refusal(model)
 
 
+def test_a_hub_without_xet_is_told_from_this_machine_s_errors(
+    hub: FakeHub, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", False)
+    assert "HF_HUB_DISABLE_XET=1 takes another way" in refusal(model)
+
+
 def test_no_login_no_network_and_another_owner(
     hub: FakeHub, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

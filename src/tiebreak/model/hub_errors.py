@@ -38,6 +38,10 @@ def explained(
             text = _refused(error.response.status_code, repo, page)
         case errors.HFValidationError():
             text = f"{repo!r} is no name of the hub: {error}"
+        case OSError(errno=None) if not isinstance(
+            error, errors.FileMetadataError
+        ):  # of Xet, the hub's store
+            text = f"{repo}: the download broke off ({error}); if that happens again, HF_HUB_DISABLE_XET=1 takes another way"
         case OSError() if not isinstance(error, errors.FileMetadataError):
             raise error  # of this machine, such as a full disk
         case _:
@@ -71,6 +75,10 @@ def not_pushed(error: Exception, repo: str) -> TiebreakError:
             text = f"{repo!r} is no name of the hub: {error}"
         case ValueError(__cause__=errors.BadRequestError()):
             text = f"the hub does not take README.md: {error}; correct it, or the option --license"
+        case OSError(errno=None):  # of Xet, the hub's store of large files
+            text = (
+                f"sending broke off ({error}); if that happens again, HF_HUB_DISABLE_XET=1 takes another way"
+            )
         case OSError():
             raise error  # of this machine, such as a file that is gone
         case _:
