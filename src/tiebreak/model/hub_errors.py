@@ -62,6 +62,7 @@ def not_pushed(error: Exception, repo: str) -> TiebreakError:
     from huggingface_hub import errors
 
     page = f"{_endpoint()}/{repo}"
+    committed = f"Nothing was committed to {repo}"
     match error:
         case RuntimeError(__cause__=Exception() as cause):  # of a file that it was uploading
             return not_pushed(cause, repo)
@@ -69,8 +70,11 @@ def not_pushed(error: Exception, repo: str) -> TiebreakError:
             text = "HF_HUB_OFFLINE is set, so nothing is sent to the hub: unset it"
         case httpx.TransportError():
             text = f"the hub at {_endpoint()} is out of reach ({type(error).__name__})"
-        case errors.HfHubHTTPError():
-            text = _refused_push(error.response.status_code, repo, page, error.server_message or "")
+            committed = f"{repo} has the whole commit or nothing of it"  # its answer may be what is lost
+        case errors.HfHubHTTPError(response=response):
+            text = _refused_push(response.status_code, repo, page, error.server_message or "")
+            if response.is_server_error:
+                committed = f"{repo} has the whole commit or nothing of it"
         case errors.HFValidationError():
             text = f"{repo!r} is no name of the hub: {error}"
         case ValueError(__cause__=errors.BadRequestError()):
@@ -83,7 +87,7 @@ def not_pushed(error: Exception, repo: str) -> TiebreakError:
             raise error  # of this machine, such as a file that is gone
         case _:
             text = _no_hub(error, repo)
-    return TiebreakError(f"{text}. Nothing was committed to {repo}; the same command tries again")
+    return TiebreakError(f"{text}. {committed}; the same command tries again")
 
 
 def no_token() -> TiebreakError:
