@@ -124,6 +124,7 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "evaluate": ("{recipe}", "votes.csv"),
     "label": ("{recipe}", "pairs.csv", "-o", "out.jsonl"),
     "predict": ("{recipe}", "pairs.csv", "-o", "out.csv"),
+    "push": ("{recipe}", "owner/name"),
     "rank": ("{recipe}", "candidates.jsonl", "-o", "out.csv"),
     "step": ("3", "{recipe}"),
     "sweep": ("{recipe}", "--key", "distill.temperature", "--values", "1,2"),

@@ -7,11 +7,13 @@ import runpy
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 import typer
+from fake_hub import fake_hub, use
 from forked import Forked, Tiebreak
 from served import served
 
@@ -62,7 +64,9 @@ def desk(tiny_run, tmp_path_factory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page) and page.stem != "serve"], ids=name)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if blocks(page) and page.stem not in ("serve", "hub")], ids=name
+)
 def test_what_a_page_shows_runs(page, desk):
     folder = desk / page.stem
     shutil.copytree(desk, folder, ignore=shutil.ignore_patterns(*(other.stem for other in PAGES)))
@@ -89,6 +93,23 @@ def test_the_page_on_serving_shows_requests_that_work(desk):
                 [*command, "-sS", "--fail-with-body"], capture_output=True, text=True, check=False
             )
             assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+
+
+def test_the_page_on_the_hub_shows_what_works(desk, tmp_path):
+    with fake_hub() as server:
+        for kind, text in blocks(REPOSITORY / "docs" / "hub.md"):
+            for part in [text] if kind == "python" else text.splitlines():
+                Forked(_ask, server.url, tmp_path, kind, part, folder=desk).finish()
+
+
+def _ask(url: str, cache: Path, kind: str, text: str) -> None:
+    """Python or a command of the page on the hub, in a process of its own that asks this hub."""
+    use(url, cache, pytest.MonkeyPatch())
+    if kind == "python":
+        exec(text, {"__name__": "__main__"})
+    else:
+        sys.argv = shlex.split(text)
+        cli.main()
 
 
 def run(command: list[str], folder: Path) -> None:

@@ -1,7 +1,7 @@
 """Command line: thin calls only. Results go to stdout, all else to stderr; an error exits with 2.
 
 Here are init, check and schema; `runs.py` has the commands on recipes, `models.py` those on what they made, `rows.py` those on
-rows of files, `serving.py` the one that serves a model.
+rows of files, `serving.py` the one that serves a model, `sharing.py` the one that pushes it.
 """
 
 import os
@@ -16,7 +16,7 @@ import typer
 import typer.core
 
 from tiebreak import __version__, plain, terminal
-from tiebreak.cli import models, rows, runs, serving
+from tiebreak.cli import models, rows, runs, serving, sharing
 from tiebreak.cli.options import AsJson, Columns, On, Seed, Sets, Values, example, mapping_of
 from tiebreak.commands.table import show_findings
 from tiebreak.errors import Interrupted, TiebreakError
@@ -247,6 +247,7 @@ for command, line in (
     (rows.label, "tiebreak label model pairs.jsonl -o preferences.jsonl"),
     (models.evaluate, "tiebreak evaluate model judged.csv votes.csv"),
     (serving.serve, "tiebreak serve model --port 8000"),
+    (sharing.push, "tiebreak push demo ada/judge --private"),
     (models.report, "tiebreak report demo"),
     (models.verify, "tiebreak verify demo"),
     (runs.demo, "tiebreak demo --votes 2000"),

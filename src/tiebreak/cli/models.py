@@ -27,7 +27,9 @@ from tiebreak.output import new_file
 def evaluate(
     predictions: Annotated[
         list[Path],
-        typer.Argument(help="Model folders, recipes that ran, files of `tiebreak predict`, or submissions."),
+        typer.Argument(
+            help="Model folders, recipes that ran, names on the hub, files of `tiebreak predict`, or submissions."
+        ),
     ],
     labels: Annotated[Path, typer.Argument(help="A file of votes, or, for files alone, a solution.")],
     weights: Weights = None,
@@ -93,7 +95,8 @@ def report(
 
 def verify(
     where: Annotated[
-        Path, typer.Argument(help="A recipe that ran, its run's folder, or a model folder.")
+        Path,
+        typer.Argument(help="A recipe that ran, its run's folder, a model folder, or a name on the hub."),
     ] = Path(),
     set_: Sets = None,
     as_json: AsJson = False,

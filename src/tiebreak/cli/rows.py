@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from tiebreak.commands.label import Labelled
     from tiebreak.commands.pieces import Files, Outcome
     from tiebreak.commands.predict import Predicted
+    from tiebreak.judge.location import Located
 
 AnOutcome = TypeVar("AnOutcome", bound="Outcome")
 
@@ -48,7 +49,8 @@ def predict(
         list[Path],
         typer.Argument(
             metavar="MODEL... PAIRS...",
-            help="Model folders or recipes that ran, then files of pairs; - is JSON Lines on standard input.",
+            help="Model folders, recipes that ran or names on the hub, then files of pairs; - is JSON Lines on standard "
+            "input.",
         ),
     ],
     output: RowsOutput,
@@ -90,7 +92,8 @@ def predict(
 
     if weights and fit:
         raise TiebreakError("--weights and --fit exclude each other: weights are given or fitted")
-    models, inputs = outputs.models_and_pairs(where, set_ or ())
+    located, inputs = outputs.models_and_pairs(where, set_ or ())
+    models = [model.folder for model in located]
     outputs.refuse_unused(set_, where[: len(models)])
     mapping = mapping_of(map_, values)
     request = prediction.Request(
@@ -133,7 +136,7 @@ def rank(
         list[Path],
         typer.Argument(
             metavar="MODEL CANDIDATES...",
-            help="A model folder or a recipe that ran, then files of prompts with several responses; - is JSON Lines on "
+            help="A model folder, a recipe that ran or a name on the hub, then files of prompts with several responses; - is JSON Lines on "
             "standard input.",
         ),
     ],
@@ -161,7 +164,7 @@ def rank(
     from tiebreak.commands.rank import Judging
     from tiebreak.commands.rank import rank as ranked
 
-    judging = Judging(_model(where, set_), pairs, device, precision, mapping=mapping_of(map_))
+    judging = Judging(_model(where, set_).folder, pairs, device, precision, mapping=mapping_of(map_))
     files = Files(where[1:], output, shard_of(shard), strict)
     sharing = _Sharing(context, files, shard, on, shards, sbatch or (), requeue)
     sharing.do(
@@ -175,7 +178,7 @@ def label(
         list[Path],
         typer.Argument(
             metavar="MODEL FILE...",
-            help="A model folder or a recipe that ran, then files of pairs, or of prompts with several responses; - is "
+            help="A model folder, a recipe that ran or a name on the hub, then files of pairs, or of prompts with several responses; - is "
             "JSON Lines on standard input.",
         ),
     ],
@@ -219,7 +222,8 @@ def label(
     from tiebreak.commands.pieces import Files
     from tiebreak.commands.rank import Judging
 
-    judging = Judging(_model(where, set_), pairs, device, precision, mapping=mapping_of(map_))
+    model = _model(where, set_)
+    judging = Judging(model.folder, pairs, device, precision, mapping=mapping_of(map_), origin=model.origin)
     rules = Rules(format_, min_margin, keep_ties, pairs_per_prompt)
     files = Files(where[1:], output, shard_of(shard), strict)
     sharing = _Sharing(context, files, shard, on, shards, sbatch or (), requeue)
@@ -236,8 +240,8 @@ def _labelled(outcome: "Labelled") -> str:
     )
 
 
-def _model(where: Sequence[Path], set_: Sequence[str] | None) -> Path:
-    """The model folder that comes first. Raises TiebreakError if there are no files after it, or it is one of several."""
+def _model(where: Sequence[Path], set_: Sequence[str] | None) -> "Located":
+    """The model that comes first. Raises TiebreakError if there are no files after it, or it is one of several."""
     from tiebreak.commands import outputs
 
     (model, *more), _ = outputs.models_and_pairs(where, set_ or ())

@@ -11,7 +11,9 @@ from tiebreak.errors import TiebreakError
 
 
 def serve(
-    where: Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder or a recipe that ran.")],
+    where: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="A model folder, a recipe that ran or a name on the hub.")
+    ],
     host: Annotated[
         str, typer.Option(help="Where to listen; others can connect to all but 127.0.0.1.")
     ] = "127.0.0.1",
@@ -61,6 +63,16 @@ def serve(
             f"--max-waiting {max_waiting} has no room for a request of --max-pairs {max_pairs}"
         )
     limits = Limits(text_characters=max_characters, pairs=max_pairs, seconds=timeout)
-    options = server.Options(host, port, name, device or (), precision, max_waiting, votes_file, limits)
     outputs.refuse_unused(set_, [where])
-    server.serve(outputs.model_folder(where, set_ or ()), accepted, options, Stop().install())
+    found = outputs.locate_model(where, set_ or ())
+    options = server.Options(
+        host,
+        port,
+        name or found.origin.get("hub"),
+        device or (),
+        precision,
+        max_waiting,
+        votes_file,
+        limits,
+    )
+    server.serve(found.folder, accepted, options, Stop().install())

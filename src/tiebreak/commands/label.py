@@ -170,9 +170,8 @@ class _Labels(pieces.Work[Item]):
     def _provenance(self) -> dict[str, Any]:
         """Which model and which version of tiebreak made the labels, and by which rules."""
         judging = self._judging.depends_on()
-        return {"version": __version__, "model": judging["the model"], "pairs": self._judging.pairs} | asdict(
-            self._rules
-        )
+        made = {"version": __version__, "model": judging["the model"], "pairs": self._judging.pairs}
+        return made | dict(self._judging.origin) | asdict(self._rules)
 
 
 def provenance_of(output: Path) -> Path:

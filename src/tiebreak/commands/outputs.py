@@ -13,6 +13,7 @@ from tiebreak.recipe.basics import RECIPE
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from tiebreak.judge.location import Located
     from tiebreak.stats.metrics import Array
 
 _AGAIN = "run the evaluation again"
@@ -55,26 +56,37 @@ def evaluation_folder(work: Workspace) -> Path:
     return work.folder(report)
 
 
-def model_folder(where: Path, overrides: Sequence[str] = ()) -> Path:
-    """The model to ship of a recipe that ran, or of its folder; any other folder stands for itself.
+def locate_model(where: Path, overrides: Sequence[str] = ()) -> "Located":
+    """The model to ship of a recipe that ran, or of its folder; a model of the hub, by its name; any other folder stands
+    for itself.
 
-    Raises TiebreakError if the recipe has no report yet.
+    Raises TiebreakError if the recipe has no report yet, and as `judge.location.locate` does.
     """
-    return report_folder(where, overrides) / "model" if recipe_at(where) else where
+    from tiebreak.judge.location import Located, locate
+
+    return Located(report_folder(where, overrides) / "model") if recipe_at(where) else locate(where)
 
 
-def models_and_pairs(where: Sequence[Path], overrides: Sequence[str] = ()) -> tuple[list[Path], list[Path]]:
-    """The model folders that come first, given as for `model_folder`, and the files after them.
+def model_folder(where: Path, overrides: Sequence[str] = ()) -> Path:
+    """The folder of a model, given as for `locate_model`."""
+    return locate_model(where, overrides).folder
 
-    Raises TiebreakError if there are no files, or a recipe has no report yet.
+
+def models_and_pairs(
+    where: Sequence[Path], overrides: Sequence[str] = ()
+) -> "tuple[list[Located], list[Path]]":
+    """The models that come first, given as for `locate_model`, and the files after them.
+
+    Raises TiebreakError if there are no files, and as `locate_model` does.
     """
     from tiebreak.judge import package
+    from tiebreak.judge.location import hub_name
 
-    is_model = [bool(recipe_at(path)) or (path / package.NAME).is_file() for path in where]
+    is_model = [bool(recipe_at(path) or hub_name(path)) or (path / package.NAME).is_file() for path in where]
     count = max(1, (*is_model, False).index(False))
     if count == len(where):
         raise TiebreakError("no pairs to judge: name a file of them after the model, or - for standard input")
-    return [model_folder(path, overrides) for path in where[:count]], list(where[count:])
+    return [locate_model(path, overrides) for path in where[:count]], list(where[count:])
 
 
 def predict_table(
@@ -84,7 +96,7 @@ def predict_table(
     precision: str,
     overrides: Sequence[str] = (),
 ) -> "Array":
-    """Predictions (n, models, 3) of each model, given as for `model_folder`, for votes (votes.schema.SCHEMA).
+    """Predictions (n, models, 3) of each model, given as for `locate_model`, for votes (votes.schema.SCHEMA).
 
     Votes that a model has seen are warned of. Raises TiebreakError, before any prediction, for a recipe without a report or a folder that is no model.
     """

@@ -3,8 +3,8 @@
 The output has every row of the inputs with all its columns, in their order, and ADDED behind them.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +36,7 @@ ADDED = (*SCHEMA.names, ERROR)
 @dataclass(frozen=True)
 class Judging:
     """By which model responses are ranked. pairs: how many to judge of a prompt, the default if None. mapping: of the inputs'
-    columns.
+    columns. origin: of a model of the hub, its name and commit.
     """
 
     model: Path
@@ -45,6 +45,7 @@ class Judging:
     precision: str = "auto"
     score_tokens: int = 16384
     mapping: ColumnMap = NO_MAP
+    origin: Mapping[str, str] = field(default_factory=dict)
 
     def depends_on(self) -> dict[str, Any]:
         """What the rankings depend on. Raises TiebreakError for a folder that is no model."""

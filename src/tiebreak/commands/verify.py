@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tiebreak.commands.outputs import recipe_at
+from tiebreak.commands.outputs import model_folder, recipe_at
 from tiebreak.engine import artifacts
 from tiebreak.engine.planner import state
 from tiebreak.engine.task_runner import make_again
@@ -26,7 +26,7 @@ class Verified:
 
 
 def verify(where: Path, overrides: Sequence[str] = ()) -> Iterator[Verified]:
-    """Verify every artifact of a recipe or a run's folder, in order, or the files of a model folder.
+    """Verify every artifact of a recipe or a run's folder, in order, or the files of a model folder or a model of the hub.
 
     Of a task whose artifacts are all outdated, as by a newer version of its step, those are read; outdated ones beside a current
     one are told of if they are damaged. A plan then knows of the damage, so that a run mends it. Raises TiebreakError for what
@@ -35,7 +35,7 @@ def verify(where: Path, overrides: Sequence[str] = ()) -> Iterator[Verified]:
     if recipe := recipe_at(where) or _recipe_of_run(where):
         yield from _artifacts(Workspace(recipe, tuple(overrides)))
     else:
-        yield _model(where)
+        yield _model(model_folder(where))
 
 
 def _recipe_of_run(folder: Path) -> Path | None:

@@ -14,6 +14,7 @@ from tiebreak.evaluate import submission
 from tiebreak.evaluate.bias import slices_by_kind
 from tiebreak.evaluate.variants import LabelledVotes
 from tiebreak.evaluate.verdict import Verdict, build_verdict
+from tiebreak.judge.location import hub_name
 from tiebreak.stats.blend import PROMPTS_TO_FIT, WEIGHTINGS, best_weights, shares, weighted
 from tiebreak.stats.calibration_test import CalibrationError, calibration_error, calibration_test
 from tiebreak.stats.metrics import Array, Bootstrap, Estimate, difference, prior_prediction, summarise
@@ -185,7 +186,11 @@ def _read_predictions(
 
 
 def _is_model(path: Path) -> bool:
-    """True for a model folder or a recipe, False for a file of predictions. Raises TiebreakError if missing."""
+    """True for a model, by its folder, recipe or name on the hub, False for a file of predictions. Raises TiebreakError if
+    missing.
+    """
+    if hub_name(path):
+        return True
     if not path.exists():
         raise TiebreakError(
             f"no model folder, recipe or file of predictions at {path}; `tiebreak run` makes a model, and "

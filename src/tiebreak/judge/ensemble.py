@@ -15,6 +15,7 @@ from tiebreak.errors import TiebreakError
 from tiebreak.judge import package
 from tiebreak.judge.inputs import Pairs, as_table
 from tiebreak.judge.judge import load_judge
+from tiebreak.judge.location import locate
 from tiebreak.stats.blend import best_weights, shares, weighted
 from tiebreak.votes.formats.readers import read_whole
 from tiebreak.votes.near_duplicates import prompt_groups
@@ -24,7 +25,7 @@ Array = NDArray[np.float64]
 
 
 class Ensemble:
-    """The judges of several model folders. Fitted: weights_ (models,), equal unless given.
+    """The judges of several model folders, or models of the hub (judge.location). Fitted: weights_ (models,), equal unless given.
 
     Holds one model at a time in memory; each call loads all of them, so pass all pairs at once.
     """
@@ -40,7 +41,7 @@ class Ensemble:
         """Read the packages. Raises TiebreakError for a folder that is no model, or weights that are not one number a folder."""
         if isinstance(folders, str | Path) or not folders:
             raise TiebreakError(f"an ensemble takes a list of model folders, not {folders!r}")
-        self.folders = [Path(folder) for folder in folders]
+        self.folders = [locate(folder).folder for folder in folders]
         for folder in self.folders:
             package.read(folder)
         self.weights_ = shares(weights, len(self.folders))

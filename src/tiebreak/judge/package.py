@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from tiebreak import json_files
 from tiebreak.errors import TiebreakError
 from tiebreak.hashes import file_digest
+from tiebreak.model import hub
 from tiebreak.output import write_atomically
 from tiebreak.recipe.basics import RECIPE
 from tiebreak.recipe.problems import problems
@@ -145,12 +146,23 @@ def _tree(file: Path) -> Any:
 
 def again(folder: Path) -> str:
     """How to get a model folder anew: the command for one in a run whose recipe is found, else words."""
-    here = folder.resolve()
-    recipe = next((parent / RECIPE for parent in here.parents if (parent / RECIPE).is_file()), None)
-    if recipe is None or not (here.parent / MANIFEST).is_file():
+    if hub.cache() in folder.parents:
+        return (
+            f"remove this copy of the hub's, {folder.parents[1]}, and load it again; if that is the same, the hub's is damaged: whoever "
+            "pushed it can push it again"
+        )
+    recipe = recipe_of(folder)
+    if recipe is None:
         return AGAIN
     place = shlex.quote(str(recipe))
     return f"make it anew with: tiebreak verify {place}; tiebreak run {place}"
+
+
+def recipe_of(folder: Path) -> Path | None:
+    """The recipe of the run that a model folder lies in; None for one that was copied out."""
+    here = folder.resolve()
+    recipe = next((parent / RECIPE for parent in here.parents if (parent / RECIPE).is_file()), None)
+    return recipe if (here.parent / MANIFEST).is_file() else None
 
 
 def damage(package: Package, folder: Path) -> str | None:

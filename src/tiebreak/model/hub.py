@@ -5,7 +5,7 @@ run; to update, name a revision. With HF_HUB_OFFLINE=1 only the cache is used.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path
@@ -26,6 +26,7 @@ GGUF = ".gguf"
 INDEX = "model.safetensors.index.json"
 ADAPTER = "adapter_config.json"
 _WEIGHTS = "*.safetensors"
+_SECONDS_TO_COMMIT = 300
 PATTERNS = ["*.json", _WEIGHTS, "*.model", "*.txt", "*.jinja"]
 
 
@@ -88,9 +89,28 @@ def download(location: str, revision: str | None = None, weights: bool = True) -
             return Path(hf_hub_download(repo, file, revision=found))
         patterns = [pattern for pattern in PATTERNS if weights or pattern != _WEIGHTS]
         folder = snapshot_download(repo, revision=found, allow_patterns=patterns, ignore_patterns=["*/*"])
-    if Path(folder).name != found:  # it goes by the commit that the hub answers with
-        raise hub_errors.no_commit(repo, Path(folder).name)
+    _require_same(Path(folder).name, found, repo)  # it goes by the commit that the hub answers with
     return Path(folder)
+
+
+def download_files(repo: str, found: str, names: Sequence[str]) -> Path:
+    """Download these files of a commit of a model unless they are cached, and return their folder.
+
+    Raises TiebreakError as `download` does, and where the commit has no such file.
+    """
+    from huggingface_hub import HfApi, hf_hub_download
+
+    folder = _cache_folder(repo) / "snapshots" / found
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        with _readable_errors(repo, found):
+            _require_same(
+                HfApi().repo_info(repo, revision=found).sha, found, repo
+            )  # asks once, as in `download`
+    for name in missing:
+        with _readable_errors(repo, found, file=name):
+            _require_same(Path(hf_hub_download(repo, name, revision=found)).parent.name, found, repo)
+    return folder
 
 
 def download_size_and_config(
@@ -140,6 +160,12 @@ def _require_commit(found: str | None, repo: str) -> str:
     if found is None or not _is_commit(found):
         raise hub_errors.no_commit(repo, found)
     return found
+
+
+def _require_same(answered: str | None, asked: str, repo: str) -> None:
+    """Raise TiebreakError if the hub answers with another commit than the one that was asked for."""
+    if answered != asked:
+        raise hub_errors.no_commit(repo, answered)
 
 
 def _cached_commit(home: Path, revision: str) -> str | None:
@@ -243,6 +269,18 @@ def hub_size_and_config(location: str, revision: str | None = None) -> tuple[int
 
 
 @contextmanager
+def writing(repo: str) -> Iterator[None]:
+    """What is sent to a model's repository; an exception of the hub's client becomes a TiebreakError."""
+    _limit_waiting()
+    try:
+        yield
+    except TiebreakError:
+        raise
+    except Exception as error:
+        raise hub_errors.not_pushed(error, repo) from None
+
+
+@contextmanager
 def _readable_errors(
     repo: str, revision: str, kind: Kind = "model", file: str | None = None
 ) -> Iterator[None]:
@@ -256,7 +294,9 @@ def _readable_errors(
 
 
 def _limit_waiting() -> None:
-    """Have the hub's client give up after its download timeout where it would wait for ever, such as for lists of files."""
+    """Have the hub's client give up where it would wait for ever, such as for lists of files: after its download timeout,
+    or, for what it sends, _SECONDS_TO_COMMIT.
+    """
     from huggingface_hub import get_session
 
     session = get_session()
@@ -268,7 +308,9 @@ def _limit_waiting() -> None:
 def _set_timeout(request: "httpx.Request") -> None:
     from huggingface_hub import constants
 
-    limits = dict.fromkeys(("connect", "read", "write"), constants.HF_HUB_DOWNLOAD_TIMEOUT)
+    seconds = constants.HF_HUB_DOWNLOAD_TIMEOUT
+    answer = seconds if request.method in ("GET", "HEAD") else max(seconds, _SECONDS_TO_COMMIT)
+    limits = {"connect": seconds, "read": answer, "write": answer}
     given = {
         name: limit for name, limit in request.extensions.get("timeout", {}).items() if limit is not None
     }

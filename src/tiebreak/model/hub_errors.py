@@ -38,14 +38,83 @@ def explained(
             text = _refused(error.response.status_code, repo, page)
         case errors.HFValidationError():
             text = f"{repo!r} is no name of the hub: {error}"
+        case OSError(errno=None) if not isinstance(
+            error, errors.FileMetadataError
+        ):  # of Xet, the hub's store
+            text = f"{repo}: the download broke off ({error}); if that happens again, HF_HUB_DISABLE_XET=1 takes another way"
         case OSError() if not isinstance(error, errors.FileMetadataError):
             raise error  # of this machine, such as a full disk
         case _:
-            text = (
-                f"what {_endpoint()} answers for {repo} comes from no hub ({type(error).__name__}): a proxy or a login "
-                "page of this network may stand in between; look at it in a browser, or correct HF_ENDPOINT"
-            )
+            text = _no_hub(error, repo)
     return TiebreakError(text)
+
+
+def _no_hub(error: Exception, repo: str) -> str:
+    return (
+        f"what {_endpoint()} answers for {repo} comes from no hub ({type(error).__name__}): a proxy or a login "
+        "page of this network may stand in between; look at it in a browser, or correct HF_ENDPOINT"
+    )
+
+
+def not_pushed(error: Exception, repo: str) -> TiebreakError:
+    """The error for an exception of the hub's client while a model was pushed, which is whole there or not at all."""
+    import httpx
+    from huggingface_hub import errors
+
+    page = f"{_endpoint()}/{repo}"
+    committed = f"Nothing was committed to {repo}"
+    match error:
+        case RuntimeError(__cause__=Exception() as cause):  # of a file that it was uploading
+            return not_pushed(cause, repo)
+        case errors.OfflineModeIsEnabled():
+            text = "HF_HUB_OFFLINE is set, so nothing is sent to the hub: unset it"
+        case httpx.TransportError():
+            text = f"the hub at {_endpoint()} is out of reach ({type(error).__name__})"
+            committed = f"{repo} has the whole commit or nothing of it"  # its answer may be what is lost
+        case errors.HfHubHTTPError(response=response):
+            text = _refused_push(response.status_code, repo, page, error.server_message or "")
+            if response.is_server_error:
+                committed = f"{repo} has the whole commit or nothing of it"
+        case errors.HFValidationError():
+            text = f"{repo!r} is no name of the hub: {error}"
+        case ValueError(__cause__=errors.BadRequestError()):
+            text = f"the hub does not take README.md: {error}; correct it, or the option --license"
+        case OSError(errno=None):  # of Xet, the hub's store of large files
+            text = (
+                f"sending broke off ({error}); if that happens again, HF_HUB_DISABLE_XET=1 takes another way"
+            )
+        case OSError():
+            raise error  # of this machine, such as a file that is gone
+        case _:
+            text = _no_hub(error, repo)
+    return TiebreakError(f"{text}. {committed}; the same command tries again")
+
+
+def no_token() -> TiebreakError:
+    """The error where a login is needed, and there is none."""
+    return TiebreakError(
+        f"the hub takes models from those alone whom it knows: {_LOG_IN}, with leave to write"
+    )
+
+
+def _refused_push(status: int, repo: str, page: str, said: str) -> str:
+    owner = repo.partition("/")[0]
+    match status:
+        case HTTPStatus.UNAUTHORIZED:
+            return f"the hub does not know who pushes {repo} (401): {_LOG_IN}; a token that is set may be old"
+        case HTTPStatus.FORBIDDEN | HTTPStatus.NOT_FOUND:
+            return (
+                f"the hub does not let you write to {repo} ({status}): {owner} has to be you or an organisation that you "
+                f"write for, and the token one with leave to write, see {_endpoint()}/settings/tokens"
+            )
+        case HTTPStatus.CONFLICT | HTTPStatus.PRECONDITION_FAILED:
+            return f"somebody else has changed {repo} meanwhile ({status}): look at {page}"
+        case HTTPStatus.TOO_MANY_REQUESTS:
+            return f"the hub was asked too often (429): wait some minutes before you push {repo}"
+        case _ if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            return f"the hub is out of order ({status}), which is its own fault: try again later"
+        case _:
+            return f"the hub answers {status} for {repo}" + (f": {said}" if said else "")
 
 
 def no_file(repo: str, file: str) -> TiebreakError:
