@@ -17,7 +17,7 @@ LAYERS = (
     {"__init__", "__main__"},
     {"cli"},
     {"commands"},
-    {"slurm"},
+    {"client", "plugins", "slurm"},
     {"engine"},
     {"pipeline"},
     {"data_card", "evaluate", "rewards", "train"},
