@@ -60,8 +60,12 @@ def desk(tiny_run, tmp_path_factory) -> Path:
     return folder
 
 
+RUNNABLE = [page for page in PAGES if blocks(page) and page.stem != "plugins"]
+"""That of plug-ins needs other packages: tests/plugins runs it."""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=name)
+@pytest.mark.parametrize("page", RUNNABLE, ids=name)
 def test_what_a_page_shows_runs(page, desk):
     folder = desk / page.stem
     shutil.copytree(desk, folder, ignore=shutil.ignore_patterns(*(other.stem for other in PAGES)))
