@@ -7,8 +7,10 @@ that key, and the figures of a step are sent there once: a mark in the run's fol
 import hashlib
 import json
 import logging
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, Self
 
@@ -122,11 +124,11 @@ class _Session:
             return
 
         def log_all(tracker: Tracker) -> None:
+            self._set_mark(new[-1][0])
             for step, figures in new:
                 tracker.log(step, figures)
             tracker.flush()
 
-        self._set_mark(new[-1][0])
         self._use(log_all)
 
     def finish(self, figures: Mapping[str, float], files: Sequence[Path]) -> None:
@@ -136,12 +138,12 @@ class _Session:
             return
 
         def log_end(tracker: Tracker) -> None:
+            self._set_mark(None)
             tracker.log(mark + 1, figures)
             tracker.flush()
             for file in files:
                 tracker.save(file)
 
-        self._set_mark(None)
         self._use(log_end)
 
     def close(self) -> None:
@@ -153,9 +155,10 @@ class _Session:
         if self._failed:
             return
         try:
-            if self._tracker is None:
-                self._tracker = open_tracker(self._name, self._task)
-            use(self._tracker)
+            with redirect_stdout(sys.stderr):  # results alone go to stdout, and these libraries talk
+                if self._tracker is None:
+                    self._tracker = open_tracker(self._name, self._task)
+                use(self._tracker)
         except Exception as error:  # of any library, disk or server
             log.warning("%s: %s; %s goes on without it", self._name, plain.message(error), self._task.name)
             self._failed = True
