@@ -88,8 +88,8 @@ def _fail_on_request(task: str) -> None:
 
 READ, TRAIN, JOIN = (
     Step("ingest", 1, _read, is_prerequisite=True),
-    Step("train", 1, _train),
-    Step("join", 1, _join),
+    Step("train", 1, _train, trains=True),
+    Step("join", 1, _join, shows=("all.txt",)),
 )
 
 

@@ -63,10 +63,12 @@ def desk(tiny_run, tmp_path_factory) -> Path:
     return folder
 
 
+RUNNABLE = [page for page in PAGES if blocks(page) and page.stem not in ("serve", "hub", "plugins")]
+"""Those of the server and the hub have tests of their own; that of plug-ins needs other packages, and tests/plugins runs it."""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "page", [page for page in PAGES if blocks(page) and page.stem not in ("serve", "hub")], ids=name
-)
+@pytest.mark.parametrize("page", RUNNABLE, ids=name)
 def test_what_a_page_shows_runs(page, desk):
     folder = desk / page.stem
     shutil.copytree(desk, folder, ignore=shutil.ignore_patterns(*(other.stem for other in PAGES)))

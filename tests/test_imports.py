@@ -17,7 +17,7 @@ LAYERS = (
     {"__init__", "__main__"},
     {"cli"},
     {"commands"},
-    {"serve", "slurm"},
+    {"client", "plugins", "serve", "slurm"},
     {"engine"},
     {"pipeline"},
     {"data_card", "evaluate", "rewards", "train"},

@@ -130,26 +130,6 @@ def test_the_best_is_chosen_and_the_worst_rejected(model: Path, tmp_path: Path) 
     assert [row["margin"] for row in rows] == pytest.approx([4, 3], rel=0.02)
 
 
-@pytest.mark.usefixtures("known")
-def test_no_data_is_made_of_an_answer_that_is_missing(model: Path, tmp_path: Path) -> None:
-    given = [
-        PAIRS[0],
-        PAIRS[1] | {"response_a": None},
-        PAIRS[2] | {"response_b": ""},
-        {"prompt": ["Q?", "R?"], "response_a": [None, "a 1"], "response_b": ["b 0", "b 0"]},
-    ]
-    source, output = write(tmp_path / "in.jsonl", given), tmp_path / "out.jsonl"
-    found = labelled(model, source, output, Rules(keep_ties=True))
-    assert found.counts == {"kept": 1, "not judged": 3}
-    assert found.reason == "row 2: an answer is missing or empty"
-    responses = [["r 1", None, "r 4"], [None, "r 1"], [None, ""]]
-    write(source, [{"prompt": "Q?", "responses": some} for some in responses])
-    found = labelled(model, source, output, Rules(pairs_per_prompt=2))
-    assert found.counts == {"kept": 1, "single": 1, "not judged": 1}
-    assert found.reason == "row 3: no response has an answer"
-    assert [(row["chosen"], row["rejected"]) for row in read(output)] == [("r 4", "r 1")]
-
-
 SINGLE = {"prompt": "Q?", "response_a": "a 1", "response_b": "b 0"}
 SEVERAL = {"prompt": ["Q?", "And?"], "response_a": ["same", "a 1"], "response_b": ["same", "b 0"]}
 APART = {"prompt": ["Q?", "And?"], "response_a": ["one", "a 1"], "response_b": ["other", "b 0"]}

@@ -76,7 +76,7 @@ def test_killed_it_goes_on_and_writes_the_same(
     source = write(tmp_path / "in.jsonl", rows)
     whole, output = tmp_path / f"whole.{ending}", tmp_path / f"out.{ending}"
     command(model, Files([source], whole))
-    kept, names = tmp_path / f"{output.name}.unfinished", [f"0-{n:08d}.parquet" for n in range(5)]
+    kept, names = tmp_path / f"{output.name}.unfinished", [f"0-{n:08d}.piece" for n in range(5)]
     for name in (*names, f"output.{ending}", output.name):
         killed_before(name, lambda: command(model, Files([source], output)))
         assert not output.exists()

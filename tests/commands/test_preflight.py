@@ -320,3 +320,10 @@ def test_the_command_ends_with_2_after_an_error(
         "models.student on V100-32G"
     ]
     assert card["labelled"] == 60
+
+
+def test_a_tracker_that_is_not_installed_is_an_error(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "compute.report_to" not in findings(recipe)
+    monkeypatch.setattr("tiebreak.engine.trackers.find_spec", lambda name: None)
+    found = findings(recipe, "compute.report_to=[trackio]")["compute.report_to"]
+    assert (found.level, found.text.rpartition(": ")[2]) == ("error", "pip install trackio")

@@ -49,6 +49,7 @@ def plan(
     """Print the state of every task, fresh, missing or stale, with its reason; on Slurm, the scripts to submit."""
     from tiebreak.commands.check import ingested
     from tiebreak.engine import planner
+    from tiebreak.engine.trackers import require_installed
     from tiebreak.hardware.gpu_specs import find_card
     from tiebreak.slurm.jobs import SlurmJobs
 
@@ -65,6 +66,7 @@ def plan(
         else:
             terminal.result(*"\n".join(texts).split("\n"))
         return
+    require_installed(work.recipe.compute.report_to)
     states = planner.plan(work, chosen)
     rows = [{"task": s.task.id, "state": s.status, "reason": str(s.reason)} for s in states]
     if gpu:

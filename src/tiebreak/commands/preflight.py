@@ -11,6 +11,7 @@ from typing import Any
 
 from tiebreak.engine.finding import Finding
 from tiebreak.engine.planner import state
+from tiebreak.engine.trackers import require_installed
 from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import TiebreakError
 from tiebreak.hardware import gpu_specs
@@ -61,6 +62,7 @@ class Preflight:
         found += self._hub_datasets()
         found += self._disk(known)
         found += self._memory(known)
+        found += self._trackers()
         if self.on_slurm:
             found += checks.findings(self.work, self._tasks_to_run)
         return found
@@ -115,6 +117,12 @@ class Preflight:
                 f"{', '.join(remote)}: read where there is internet, before the jobs: "
                 f"tiebreak run {self.work.arguments} --steps ingest",
             )
+
+    def _trackers(self) -> Iterator[Finding]:
+        try:
+            require_installed(self.work.recipe.compute.report_to)
+        except TiebreakError as error:
+            yield Finding("error", "compute.report_to", str(error))
 
     def _disk(self, models: list[_ModelInfo]) -> Iterator[Finding]:
         """Findings on disk space for the tasks that are not fresh, and on the hub's cache for models."""

@@ -13,6 +13,7 @@ from tiebreak.engine.planner import Damaged, state
 from tiebreak.engine.progress import Display, duration
 from tiebreak.engine.signals import Stop
 from tiebreak.engine.task_runner import threads
+from tiebreak.engine.trackers import require_installed
 from tiebreak.engine.worker import Message, Worker, log_file
 from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import Interrupted, TiebreakError
@@ -41,6 +42,7 @@ def run(work: Workspace, chosen: Sequence[Task], stop: Stop | None = None) -> Ou
     """
     for text in missing_inputs(work, chosen).values():
         raise TiebreakError(text)
+    require_installed(work.recipe.compute.report_to)
     threads(work.recipe.compute, 1)  # before any process starts: what is wrong with them is told once
     began = time.monotonic()
     run_state = _Run(work, chosen, stop or Stop())

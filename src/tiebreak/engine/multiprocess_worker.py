@@ -13,6 +13,7 @@ from tiebreak.engine.multiprocess import Failure, WorkerSpec
 from tiebreak.engine.progress import Reporter
 from tiebreak.engine.signals import STOPPING, kill_on_parent_exit, unblock_signals
 from tiebreak.engine.task_runner import describe_error, runtime_of
+from tiebreak.engine.tracking import Tracking
 from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import Interrupted, TiebreakError
 from tiebreak.output import write_atomically
@@ -48,9 +49,13 @@ def _work(spec: WorkerSpec, place: distributed.ProcessInfo) -> None:
 
         torch.cuda.set_device((spec.first_card + place.local_rank) % torch.cuda.device_count())
     compute = work.recipe.compute
-    report = None if place.rank else Reporter(spec.folder, lambda line: None, compute.log_every)
-    runtime = runtime_of(compute, spec.folder, spec.device, spec.stop.exists, report)
-    with distributed.process_group(place, spec.device, compute.shard_model):
+    reporter = Reporter(spec.folder, lambda line: None, compute.log_every)
+    with (
+        Tracking(work, task) as tracking,
+        distributed.process_group(place, spec.device, compute.shard_model),
+    ):
+        report = None if place.rank else tracking.reporting(reporter)
+        runtime = runtime_of(compute, spec.folder, spec.device, spec.stop.exists, report)
         metrics = task.step.run(task.settings, spec.inputs, spec.folder, runtime)
     if runtime.is_main:
         write_atomically(spec.metrics, json.dumps(metrics))

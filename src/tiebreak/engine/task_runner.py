@@ -15,6 +15,7 @@ from tiebreak.engine import artifacts, multiprocess
 from tiebreak.engine.artifacts import FAILURE, SCRATCH, Manifest
 from tiebreak.engine.planner import state
 from tiebreak.engine.progress import Reporter
+from tiebreak.engine.tracking import Tracking
 from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import DamagedInput, Interrupted, TiebreakError
 from tiebreak.output import full_disk_as_error, write_atomically
@@ -73,12 +74,14 @@ def _make(
         for name, group in task.inputs.items()
     }
     artifacts.open_scratch(folder, input_records)
-    if multiprocess.is_multiprocess(work, task):
-        metrics = multiprocess.run(work, task, inputs, device, log, should_stop)
-    else:
-        reporter = Reporter(folder, log, work.recipe.compute.log_every)
-        runtime = runtime_of(work.recipe.compute, folder, device, should_stop, reporter)
-        metrics = task.step.run(task.settings, inputs, folder, runtime)
+    with Tracking(work, task) as tracking:
+        if multiprocess.is_multiprocess(work, task):
+            metrics = multiprocess.run(work, task, inputs, device, log, should_stop)
+        else:
+            report = tracking.reporting(Reporter(folder, log, work.recipe.compute.log_every))
+            runtime = runtime_of(work.recipe.compute, folder, device, should_stop, report)
+            metrics = task.step.run(task.settings, inputs, folder, runtime)
+        tracking.finish(folder, metrics)
     upstream_manifests = [upstream for item in task.upstream() if (upstream := work.manifest(item))]
     manifest = Manifest(
         step=task.step.name,
@@ -114,7 +117,7 @@ def runtime_of(
     folder: Path,
     device: str,
     should_stop: Callable[[], bool],
-    report: Reporter | None = None,
+    report: Callable[..., None] | None = None,
 ) -> Runtime:
     """The runtime of a task in `folder`; without `report`, of a process that is not the main one."""
     common = Runtime(

@@ -1,6 +1,7 @@
 """The judge: a trained model that predicts calibrated probabilities for pairs of answers."""
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
+from transformers import PreTrainedTokenizerBase
 
 from tiebreak.errors import TiebreakError, nearest
 from tiebreak.judge import int8, package, ranking
@@ -34,16 +36,13 @@ log = logging.getLogger(__name__)
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "fp8")
 
 
-class Judge:
-    """P(A preferred), P(B preferred), P(tie) for pairs of answers. Made by `tiebreak.load`."""
+class PairJudge(ABC):
+    """P(A preferred), P(B preferred), P(tie) for pairs of answers, from logits that a subclass gets from its model."""
 
-    def __init__(
-        self, classifier: Classifier, shipped: package.Package, folder: Path, score_tokens: int = 16384
-    ) -> None:
-        self.classifier = classifier
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, shipped: package.Package, folder: Path) -> None:
+        self.tokenizer = tokenizer
         self.package = shipped
         self.folder = folder
-        self.score_tokens = score_tokens
         self.postprocessing = Postprocessing.from_package(shipped, folder)
 
     def predict(
@@ -167,7 +166,7 @@ class Judge:
 
     def _tokens(self, table: pa.Table) -> TokenizedVotes:
         votes, most = (
-            tokenize(table, self.classifier.tokenizer, self.package.prompt),
+            tokenize(table, self.tokenizer, self.package.prompt),
             self.package.tta.max_tokens,
         )
         if alike := votes.alike_when_cut(most):
@@ -179,10 +178,26 @@ class Judge:
             )
         return votes
 
+    @abstractmethod
     def _score(
         self, votes: TokenizedVotes, rows_R2: NDArray[np.int64], report: Callable[..., None]
     ) -> NDArray[np.float64]:
         """Logits (rows, 3) of rows (vote, order), the swap undone."""
+
+
+class Judge(PairJudge):
+    """A judge in this process. Made by `tiebreak.load`."""
+
+    def __init__(
+        self, classifier: Classifier, shipped: package.Package, folder: Path, score_tokens: int = 16384
+    ) -> None:
+        super().__init__(classifier.tokenizer, shipped, folder)
+        self.classifier = classifier
+        self.score_tokens = score_tokens
+
+    def _score(
+        self, votes: TokenizedVotes, rows_R2: NDArray[np.int64], report: Callable[..., None]
+    ) -> NDArray[np.float64]:
         max_tokens = self.package.tta.max_tokens
         with device_context(self.classifier.device):
             z_RC = score(self.classifier, votes, rows_R2, max_tokens, self.score_tokens, report)

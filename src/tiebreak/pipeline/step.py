@@ -37,6 +37,7 @@ class Step:
     is_prerequisite: its missing tasks run too when another step is chosen.
     trains: its tasks keep checkpoints of an adapter and its optimizer.
     writes: the weights in its artifacts.
+    shows: files of its artifacts that trackers keep.
     workload: workload(recipe, teacher, votes), the tokens of one of its tasks.
     """
 
@@ -50,4 +51,5 @@ class Step:
     is_prerequisite: bool = False
     trains: bool = False
     writes: tuple[Weights, ...] = ()
+    shows: tuple[str, ...] = ()
     workload: "Callable[[Recipe, str | None, VoteLengths], Workload] | None" = None

@@ -7,6 +7,8 @@ from pydantic import Field
 from tiebreak.recipe.limits import AtMost
 from tiebreak.recipe.values import MANY, Location, Minutes, Positive, Slice, StepName, Tokens, Weight
 
+TrackerName = Literal["tensorboard", "wandb", "trackio", "mlflow"]
+
 
 class Compute(Slice):
     """The execution of the run: device, processes, tokens per forward. Never part of an artifact's key."""
@@ -34,6 +36,9 @@ class Compute(Slice):
         10.0, description="time between two checkpoints"
     )
     log_every: Annotated[Positive, MANY] = Field(50, description="batches between two progress lines")
+    report_to: tuple[TrackerName, ...] = Field(
+        (), description="trackers of curves and results, each a package of its own to install"
+    )
 
 
 class Slurm(Slice):

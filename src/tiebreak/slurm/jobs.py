@@ -19,6 +19,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from tiebreak.engine import artifacts
 from tiebreak.engine.local_runner import missing_inputs
 from tiebreak.engine.planner import state
+from tiebreak.engine.trackers import require_installed
 from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import TiebreakError
 from tiebreak.output import new_folder, write_atomically
@@ -64,7 +65,7 @@ class SlurmJobs:
         """The common settings of this run's jobs.
 
         Raises TiebreakError for a profile that cannot be sourced or names another cluster, and for a run folder
-        that cannot be written in an option.
+        that cannot be written in an option, or a tracker that is not installed.
         """
         run_dir = self.work.run_dir.resolve()
         if any(mark in str(run_dir) for mark in '"\\\n'):
@@ -72,6 +73,7 @@ class SlurmJobs:
                 f"the run folder {str(run_dir)!r} has a double quote, a backslash or a line break, which Slurm "
                 "does not take in the path of a log; move it, or set run_dir to a folder without"
             )
+        require_installed(self.work.recipe.compute.report_to)
         settings = self.work.recipe.slurm
         profile = (self.work.root / settings.profile).resolve() if settings.profile else None
         return Site(

@@ -158,4 +158,4 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-STEP = Step("evaluate", VERSION, run, number=9, writes=("quantized",))
+STEP = Step("evaluate", VERSION, run, number=9, writes=("quantized",), shows=("report.html", "metrics.json"))
