@@ -19,7 +19,8 @@ from pydantic import BaseModel, Field, ValidationError
 from tiebreak import plain
 from tiebreak.errors import TiebreakError
 from tiebreak.judge import package
-from tiebreak.judge.judge import PairJudge, Pairs, as_table
+from tiebreak.judge.inputs import Pairs, as_table
+from tiebreak.judge.judge import PairJudge
 from tiebreak.model import hub
 from tiebreak.tokens.prompt import TokenizedVotes
 from tiebreak.votes.schema import swap_answers
