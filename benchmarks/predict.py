@@ -1,12 +1,12 @@
 """Prediction of files: pairs a second beside the scorer alone, memory as files grow, and kills.
 
-    python benchmarks/predict.py [--pairs 4000 16000 64000] [--kills 10] [--device cuda] [--write]
+    python benchmarks/predict.py [--pairs 4000 16000 64000] [--rounds 3] [--kills 10] [--device cuda] [--write]
     python benchmarks/predict.py --many 1000000 --shards 8 [--kills 10] [--device cuda] [--write]
 
 A tiny random judge predicts made-up pairs of about 60 tokens, so that what is not scoring shows most. `scorer` is
 `Judge.predict_table` of one table in memory, `jsonl`, `csv` and `parquet` are what `tiebreak predict` does, from JSON Lines to
 a file of that ending: reading, scoring in pieces, reading again, writing. Each is a process of its own, whose peak memory is
-what the system says. Last, `predict` of the middle size is killed at random moments and started again; its output is compared
+what the system says; --rounds: they take turns, and the median by seconds is shown. Last, `predict` of the middle size is killed at random moments and started again; its output is compared
 with that of an undisturbed one. --many: that many pairs instead, by shards in processes of their own, undisturbed and,
 beside it, with a shard killed at random moments and started again; peak memory is that of the largest process, for the scorer
 of an eighth of the pairs too. Prints a table, then one line of JSON; --write keeps both under benchmarks/results.
@@ -92,6 +92,14 @@ def run(arm: str, folder: Path, count: int, device: str) -> dict[str, Any]:
     return row | {"pairs_per_s": round(row["pairs"] / row["seconds"])}
 
 
+def in_turns(folder: Path, count: int, device: str, rounds: int) -> list[dict[str, Any]]:
+    """Each arm's median by seconds."""
+    found = [[run(arm, folder, count, device) for arm in ARMS] for _ in range(rounds)]
+    return [
+        sorted(rows, key=lambda row: float(row["seconds"]))[rounds // 2] for rows in zip(*found, strict=True)
+    ]
+
+
 def command(folder: Path, count: int, output: Path, device: str) -> list[str]:
     files = [str(folder / "model"), str(folder / f"{count}.jsonl"), "-o", str(output)]
     return [sys.executable, "-m", "tiebreak", "predict", *files, "--device", device]
@@ -172,6 +180,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--pairs", type=int, nargs="+", default=[4000, 16_000, 64_000])
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--many", type=int, help="pairs, by shards")
     parser.add_argument("--shards", type=int, default=8)
@@ -191,7 +200,7 @@ def main() -> None:
             rows = by_shards(folder, arguments.many, arguments.shards, arguments.kills, arguments.device)
         for count in () if arguments.many else arguments.pairs:
             write_pairs(folder / f"{count}.jsonl", count)
-            rows += [run(arm, folder, count, arguments.device) for arm in ARMS]
+            rows += in_turns(folder, count, arguments.device, arguments.rounds)
         if not arguments.many:
             middle = arguments.pairs[len(arguments.pairs) // 2]
             seconds = next(row["seconds"] for row in rows if (row["arm"], row["pairs"]) == ("jsonl", middle))
