@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
+from tiebreak.cli import runs
 from tiebreak.cli.options import Precision, Sets
-from tiebreak.engine.signals import Stop
 from tiebreak.errors import TiebreakError
 
 
@@ -75,4 +75,4 @@ def serve(
         votes_file,
         limits,
     )
-    server.serve(found.folder, accepted, options, Stop().install())
+    server.serve(found.folder, accepted, options, runs.stop.install())

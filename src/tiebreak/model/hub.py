@@ -5,8 +5,8 @@ run; to update, name a revision. With HF_HUB_OFFLINE=1 only the cache is used.
 """
 
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -268,29 +268,27 @@ def hub_size_and_config(location: str, revision: str | None = None) -> tuple[int
     return sum(file.size or 0 for file in wanted), json_files.read_object(config, gguf.AGAIN)
 
 
-@contextmanager
-def writing(repo: str) -> Iterator[None]:
+def writing(repo: str) -> AbstractContextManager[None]:
     """What is sent to a model's repository; an exception of the hub's client becomes a TiebreakError."""
-    _limit_waiting()
-    try:
-        yield
-    except TiebreakError:
-        raise
-    except Exception as error:
-        raise hub_errors.not_pushed(error, repo) from None
+    return _in_words(lambda error: hub_errors.not_pushed(error, repo))
 
 
-@contextmanager
 def _readable_errors(
     repo: str, revision: str, kind: Kind = "model", file: str | None = None
-) -> Iterator[None]:
+) -> AbstractContextManager[None]:
+    return _in_words(lambda error: hub_errors.explained(error, repo, revision, kind, file))
+
+
+@contextmanager
+def _in_words(explain: Callable[[Exception], TiebreakError]) -> Iterator[None]:
+    """Requests to the hub: an exception of its client is explained."""
     _limit_waiting()
     try:
         yield
     except TiebreakError:
         raise
     except Exception as error:
-        raise hub_errors.explained(error, repo, revision, kind, file) from None
+        raise explain(error) from None
 
 
 def _limit_waiting() -> None:
