@@ -1,3 +1,4 @@
+import itertools
 import xml.etree.ElementTree as ET
 
 import pytest
@@ -35,6 +36,14 @@ def test_long_names_are_drawn_in_lines_about_their_dot():
     lines = list(drawing.iter("tspan"))
     assert [len(line.text) for line in lines] == [44, 34]
     assert sum(float(line.get("y")) - 4 for line in lines) / 2 == float(dot.get("cy"))
+
+
+def test_names_of_many_lines_do_not_overlap():
+    estimate = {"value": 1.0, "low": 0.5, "high": 2.0}
+    lines = list(chart([("word " * 40, estimate), ("word " * 40, estimate)]).iter("tspan"))
+    places = [float(line.get("y")) for line in lines]
+    assert len(places) == 10
+    assert all(b - a >= 14 for a, b in itertools.pairwise(places))
 
 
 def test_on_a_narrow_screen_names_stand_above_their_dot_and_nothing_beyond_the_edge():

@@ -33,7 +33,7 @@ added from what `section` and `term` were called with.
 
 Parts of `parts.html.j2`, imported `with context`:
 
-- `section(title, question)`: a section, which opens with the question that it answers.
+- `section(title, question)`: a section, which opens with the question that it answers. Titles are unique in a page.
 - `verdict(good, headline, findings)`: `good` is true, false or none; `findings` have `holds` (alike) and `text`.
 - `tiles(figures)`: the few figures that matter, of (figure, what it is).
 - `table(caption, columns, text=(0,), unseen=false)`: a table that scrolls by itself, called with its rows; `text`: the
@@ -46,7 +46,7 @@ Parts of `parts.html.j2`, imported `with context`:
 - `pairs(items)`: a list of names and values.
 - `quote(text)`: a text of others, as it was written.
 - `term(name, shown)`: a word of `tiebreak.pages.terms`, linked to its meaning.
-- classes of paragraphs: `soft` (remarks), `note` (a warning).
+- classes: `soft`, a remark; `note`, a warning; `sides`, two things beside each other where the screen is wide enough.
 
 Filters: `number(digits)`, "–" for None; `slug`.
 """

@@ -23,7 +23,7 @@ class Layout:
 
     def height(self, lines: int) -> int:
         """Of a row whose name has this many lines."""
-        return 14 * lines + 20 if self.above else 30
+        return 14 * lines + 20 if self.above else max(30, 14 * lines + 4)
 
     def bar(self, height: int) -> float:
         """The height of the interval within a row."""
