@@ -29,9 +29,11 @@ def entropy(p_NC: Array) -> Array:
 
 def disagreement(p_NMC: Array) -> Array:
     """The disagreement (n,) of predictions (n, members, 3), in nats: from 0 to the logarithm of the number of members."""
-    return np.maximum(entropy(p_NMC.mean(axis=1)) - entropy(p_NMC).mean(axis=1), 0.0)
+    between_N: Array = entropy(p_NMC.mean(axis=1)) - entropy(p_NMC).mean(axis=1)
+    return np.maximum(between_N, 0.0)
 
 
 def priority(disagreement_N: Array, random: np.random.Generator) -> Array:
     """Numbers (n,), the highest of which are a draw without replacement in proportion to the disagreement."""
-    return np.log(np.maximum(disagreement_N, _LEAST)) + random.gumbel(size=len(disagreement_N))
+    noise_N: Array = random.gumbel(size=len(disagreement_N))
+    return np.log(np.maximum(disagreement_N, _LEAST)) + noise_N
