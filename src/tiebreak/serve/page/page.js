@@ -224,6 +224,7 @@ find("example").append(...Object.keys(EXAMPLES).map((name) => make("option", {},
 find("example").addEventListener("change", (event) => { if (event.target.value) fill(EXAMPLES[event.target.value]); });
 find("vote").addEventListener("click", startVote);
 find("skip").addEventListener("click", () => { closeBallot(); ballot.skip(); });
+find("stop").addEventListener("click", () => { closeBallot(); find("prompt").focus(); });
 document.querySelectorAll(".next").forEach((button) => button.addEventListener("click", openNext));
 find("export").addEventListener("click", () => busily("The votes are fetched …", exportVotes));
 find("file").addEventListener("change", (event) => {
