@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase
 
 from tiebreak.errors import TiebreakError, nearest
-from tiebreak.judge import int8, package, ranking
+from tiebreak.judge import committee, int8, package, ranking
 from tiebreak.judge.decisions import Decisions, certain_from, likely_from
 from tiebreak.judge.inputs import Pairs, as_list, as_table
 from tiebreak.judge.judgements import Judgements, shown
@@ -26,6 +26,7 @@ from tiebreak.judge.tta import first_order, is_certain
 from tiebreak.model import hub
 from tiebreak.model.classifier import Classifier, load
 from tiebreak.model.fast.compile import device_context
+from tiebreak.stats.acquisition import disagreement, priority
 from tiebreak.stats.guarantees import decisions, prediction_sets
 from tiebreak.tokens.prompt import TokenizedVotes, tokenize
 from tiebreak.votes.formats import candidates
@@ -106,6 +107,23 @@ class PairJudge(ABC):
         return [
             {label for label, within in zip(LABELS, row, strict=True) if within} for row in within_NC.tolist()
         ]
+
+    def next_pairs(
+        self,
+        pairs: Pairs,
+        count: int | None = None,
+        seed: int = 0,
+        columns: Mapping[str, str] | None = None,
+    ) -> list[int]:
+        """The numbers of the pairs to vote on next, `count` of them or all: those drawn first by how much the judge's orders,
+        and its baseline where one ships, disagree on them (stats.acquisition). Raises TiebreakError for pairs that cannot be read.
+        """
+        table, _ = as_table(pairs, columns)
+        if not len(table):
+            return []
+        told_N = disagreement(committee.predictions(self, table))
+        order_N = np.argsort(-priority(told_N, np.random.default_rng(seed)))
+        return [int(n) for n in order_N[:count]]
 
     def predict_table(
         self, table: pa.Table, both: bool | None = None, report: Callable[..., None] = lambda *_, **__: None
