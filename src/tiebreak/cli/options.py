@@ -20,7 +20,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
 Weights = Annotated[str | None, typer.Option(help="Weights of a blend, such as 2,1; equal if not given.")]
 Device = Annotated[str | None, typer.Option(help="cpu or cuda.")]
 Precision = Annotated[
-    str, typer.Option(help="auto, fp32, bf16, fp16, or fp8, which is fastest on Hopper and later.")
+    Literal["auto", "fp32", "bf16", "fp16", "fp8"],
+    typer.Option(help="auto, fp32, bf16, fp16, or fp8, which is fastest on Hopper and later."),
 ]
 Pairs = Annotated[
     int | None,
