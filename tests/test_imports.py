@@ -26,7 +26,7 @@ LAYERS = (
     {"stats", "tokens"},
     {"votes"},
     {"distributed", "hardware", "recipe"},
-    {"console", "hashes", "json_files", "output", "regular_file", "runtime", "seen", "terminal"},
+    {"arguments", "console", "hashes", "json_files", "output", "regular_file", "runtime", "seen", "terminal"},
     {"errors"},
     {"plain"},
 )
