@@ -17,6 +17,7 @@ from tiebreak.commands import pieces
 from tiebreak.commands.output_rows import ADDED, DECISION, ERROR, output_rows, own_types
 from tiebreak.commands.pieces import STANDARD, Compute, Files, Outcome
 from tiebreak.errors import TiebreakError
+from tiebreak.hardware.allocator import keep_memory
 from tiebreak.hashes import file_digest
 from tiebreak.votes.formats.mapping import NO_MAP, ColumnMap
 from tiebreak.votes.formats.pairs import Pair, PairFile
@@ -142,6 +143,7 @@ class _Prediction(pieces.Work[Pair]):
 
         request = self._request
         judge = load_judge(request.models[number], request.device, request.score_tokens, request.precision)
+        keep_memory()
 
         def compute(piece: Sequence[Pair], report: Callable[[float], None]) -> pa.Table:
             """Probabilities of the records' own sides, and why there are none."""

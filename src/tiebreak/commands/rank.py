@@ -14,6 +14,7 @@ import pyarrow as pa
 from tiebreak.commands import pieces
 from tiebreak.commands.output_rows import ERROR, own_columns, own_types
 from tiebreak.commands.pieces import Compute, Files, Outcome
+from tiebreak.hardware.allocator import keep_memory
 from tiebreak.hashes import file_digest
 from tiebreak.votes.formats.candidates import Candidates, CandidatesFile
 from tiebreak.votes.formats.mapping import NO_MAP, ColumnMap
@@ -65,6 +66,7 @@ class Judging:
         from tiebreak.judge.judge import load_judge
 
         judge = load_judge(self.model, self.device, self.score_tokens, self.precision)
+        keep_memory()
         return judge
 
     def rank(
