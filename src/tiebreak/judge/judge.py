@@ -31,6 +31,7 @@ from tiebreak.stats.acquisition import disagreement, priority
 from tiebreak.stats.guarantees import decisions, prediction_sets
 from tiebreak.tokens.prompt import TokenizedVotes, tokenize
 from tiebreak.votes.formats import candidates
+from tiebreak.votes.formats.readers import votes_table
 from tiebreak.votes.schema import LABELS, swap_answers
 
 log = logging.getLogger(__name__)
@@ -81,7 +82,7 @@ class PairJudge(ABC):
         found = candidates.read_record(texts)
         if found.error is not None:
             raise TiebreakError(f"cannot rank: {found.error}")
-        return ranking.rank([found], lambda table, _: self.predict_table(table), pairs)[0]
+        return ranking.rank([found], lambda votes, _: self.predict_table(votes_table(votes)), pairs)[0]
 
     @checked
     def decide(
