@@ -163,14 +163,16 @@ def rank(
     the same command goes on where it was.
     """
     from tiebreak.commands.pieces import Files
-    from tiebreak.commands.rank import Judging
+    from tiebreak.commands.rank import Judging, check
     from tiebreak.commands.rank import rank as ranked
 
     judging = Judging(_model(where, set_).folder, pairs, device, precision, mapping=mapping_of(map_))
     files = Files(where[1:], output, shard_of(shard), strict)
     sharing = _Sharing(context, files, shard, on, shards, sbatch or (), requeue)
     sharing.do(
-        partial(ranked, files, judging), lambda found: terminal.counted(found.rows, "row"), files.check
+        partial(ranked, files, judging),
+        lambda found: terminal.counted(found.rows, "row"),
+        partial(check, files, judging),
     )
 
 
@@ -229,7 +231,7 @@ def label(
     rules = Rules(format_, min_margin, keep_ties, pairs_per_prompt)
     files = Files(where[1:], output, shard_of(shard), strict)
     sharing = _Sharing(context, files, shard, on, shards, sbatch or (), requeue)
-    sharing.do(partial(labelled, files, judging, rules), _labelled, partial(check, files))
+    sharing.do(partial(labelled, files, judging, rules), _labelled, partial(check, files, judging))
 
 
 def next_(
@@ -330,7 +332,7 @@ class _Sharing:
     ) -> AnOutcome | None:
         """Do the work or submit jobs for it, and say what became of it. Returns the outcome if the output is written here.
 
-        check: raises TiebreakError for an output that cannot be written.
+        check: raises TiebreakError for what every job would end with.
         """
         if self.on == "slurm":
             self._require_files()

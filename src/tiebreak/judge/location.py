@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 
+from tiebreak.arguments import checked
 from tiebreak.errors import TiebreakError
 from tiebreak.judge import package
 from tiebreak.model import hub
@@ -44,6 +45,7 @@ def hub_name(location: Path | str) -> tuple[str, str | None] | None:
     return (repo, revision or None) if is_name and not Path(location).exists() else None
 
 
+@checked
 def locate(location: Path | str, revision: str | None = None, weights: bool = True) -> Located:
     """The folder of a judge; one of the hub is downloaded unless the local cache has it.
 

@@ -1,6 +1,7 @@
 """The server: judges loaded, a socket, and an end that loses no request."""
 
 import asyncio
+import gc
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from starlette.types import ASGIApp
 
 from tiebreak import terminal
 from tiebreak.errors import TiebreakError
+from tiebreak.hardware.allocator import keep_memory
 from tiebreak.judge.judge import Judge, load_judge
 from tiebreak.serve.app import create_app
 from tiebreak.serve.batching import Batcher
@@ -62,6 +64,8 @@ def serve(folder: Path, keys: Keys, options: Options, stop: Callable[[], bool] =
         to_vote = None
         if votes is not None and options.pairs is not None:
             to_vote = PairsToVote(in_order(judges[0], options.pairs, options.mapping, stop), votes)
+        keep_memory()
+        gc.freeze()  # libraries and models stay; to look through them for garbage takes a third of a second
         with Batcher(judges, options.most_waiting) as batcher:
             name = options.name or folder.resolve().name
             service = Service(name, judges[0].package.tta.max_tokens, batcher, options.limits)
