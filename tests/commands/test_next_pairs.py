@@ -114,7 +114,7 @@ def test_rows_that_are_no_pairs_are_counted_and_left_out(model: Path, tmp_path: 
         2,
         1,
         1,
-        "row 2: turn counts differ (prompt 2, response_a 1, response_b 1)",
+        "row 2: turn counts differ: prompt 2, response_a 1, response_b 1",
     )
     assert [row["n"] for row in read(tmp_path / "out.jsonl")] == [0]
 
