@@ -50,12 +50,12 @@ def serve(judge: Judge) -> Iterator[Serve]:
             keys: Keys | None = None,
             local_only: bool = False,
             votes: VotesFile | None = None,
-            pairs: PairsToVote | None = None,
+            to_vote: PairsToVote | None = None,
             **limits: Any,
         ) -> Client:
             batcher = stack.enter_context(Batcher(judges or [judge], most_waiting))
             service = Service("tiny", 120, batcher, replace(Limits(), **limits))
-            client = Client(create_app(service, keys or Keys(), local_only, votes, pairs))
+            client = Client(create_app(service, keys or Keys(), local_only, votes, to_vote))
             client.service = service  # type: ignore[attr-defined]
             stack.callback(client.close)
             return client

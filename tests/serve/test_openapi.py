@@ -23,7 +23,7 @@ EXCLUDED = [positive_data_acceptance]
 def openapi(serve, tmp_path_factory):
     votes = VotesFile(tmp_path_factory.mktemp("openapi") / "votes.jsonl")
     pairs = PairsToVote(as_table([PAIR_EXAMPLE])[0], votes)
-    return schemathesis.openapi.from_asgi("/openapi.json", serve(votes=votes, pairs=pairs).app)
+    return schemathesis.openapi.from_asgi("/openapi.json", serve(votes=votes, to_vote=pairs).app)
 
 
 def check(operation, mode, examples: int) -> None:

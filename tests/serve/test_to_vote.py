@@ -26,7 +26,7 @@ def file(tmp_path):
 
 @pytest.fixture
 def asking(serve, file):
-    return serve(votes=file, pairs=PairsToVote(as_table([*PAIRS, TURNS])[0], file))
+    return serve(votes=file, to_vote=PairsToVote(as_table([*PAIRS, TURNS])[0], file))
 
 
 def ask(client):
@@ -55,21 +55,21 @@ def test_votes_of_before_and_of_other_servers_count_whichever_answer_is_a(serve,
         json.dumps(swapped) + "\n" + '{"prompt": "torn\n' + "[1]\n" + json.dumps({"prompt": 3}) + "\n"
     )
     file = VotesFile(path)
-    client = serve(votes=file, pairs=PairsToVote(as_table(PAIRS)[0], file))
+    client = serve(votes=file, to_vote=PairsToVote(as_table(PAIRS)[0], file))
     assert ask(client) == {"pair": PAIRS[1], "left": 2}
     VotesFile(path).add({**PAIRS[2], "winner": "b"})
     assert ask(client) == {"pair": PAIRS[1], "left": 1}
 
 
 def test_equal_pairs_are_one(serve, file):
-    client = serve(votes=file, pairs=PairsToVote(as_table([PAIRS[0], PAIRS[0]])[0], file))
+    client = serve(votes=file, to_vote=PairsToVote(as_table([PAIRS[0], PAIRS[0]])[0], file))
     assert ask(client)["left"] == 1
 
 
 def test_without_pairs_or_a_key_nothing_is_asked(serve, file):
     assert serve(votes=file).get(NEXT).status_code == 404
     client = serve(
-        votes=file, pairs=PairsToVote(as_table(PAIRS)[0], file), keys=Keys.of("a-key-of-16-characters")
+        votes=file, to_vote=PairsToVote(as_table(PAIRS)[0], file), keys=Keys.of("a-key-of-16-characters")
     )
     assert client.get(NEXT).status_code == 401
     assert client.get("/page.json").json() == {"model": "tiny", "votes": True, "pairs": True}
