@@ -123,6 +123,7 @@ WITHOUT_A_RECIPE = {"demo", "init", "schema"}
 ARGUMENTS: dict[str, tuple[str, ...]] = {
     "evaluate": ("{recipe}", "votes.csv"),
     "label": ("{recipe}", "pairs.csv", "-o", "out.jsonl"),
+    "next": ("{recipe}", "pairs.csv", "-o", "out.csv"),
     "predict": ("{recipe}", "pairs.csv", "-o", "out.csv"),
     "push": ("{recipe}", "owner/name"),
     "rank": ("{recipe}", "candidates.jsonl", "-o", "out.csv"),
