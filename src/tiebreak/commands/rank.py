@@ -65,9 +65,8 @@ class Judging:
     def load(self) -> "Judge":
         from tiebreak.judge.judge import load_judge
 
-        judge = load_judge(self.model, self.device, self.score_tokens, self.precision)
         keep_memory()
-        return judge
+        return load_judge(self.model, self.device, self.score_tokens, self.precision)
 
     def rank(
         self, judge: "Judge", piece: Sequence[Candidates], report: Callable[[float], None]
@@ -76,7 +75,9 @@ class Judging:
         from tiebreak.judge.ranking import rank
 
         def predict(votes: Sequence[Vote], told: Callable[[float], None]) -> Any:
-            return judge.predict_table(votes_table(votes), report=lambda _, done, total, __: told(done / total))
+            return judge.predict_table(
+                votes_table(votes), report=lambda _, done, total, __: told(done / total)
+            )
 
         good = [found for found in piece if found.error is None]
         ranked = iter(rank(good, predict, self.pairs, report))
