@@ -73,20 +73,30 @@ def predict(request: Request, stop: Callable[[], bool] = lambda: False) -> Predi
     """
     from tiebreak.judge.ensemble import Ensemble
 
-    files = check(request)
+    files, threshold = check(request)
     ensemble = Ensemble(request.models, request.weights, request.device, precision=request.precision)
     if request.fit:
         ensemble.fit(read_whole(request.fit, "votes", request.mapping))
     weights = ensemble.weights_.tolist()
-    work = _Prediction(request, weights, _threshold(request))
+    work = _Prediction(request, weights, threshold)
     outcome = pieces.run(work, files, stop)
     return Predicted(**vars(outcome), decided=work.decided, weights=weights)
 
 
-def check(request: Request) -> Files:
-    """What is read and written. Raises TiebreakError for an output that cannot be written."""
+def check(request: Request) -> tuple[Files, float | None]:
+    """What is read and written, and the certainty from which pairs are decided; None where no decision is asked for.
+
+    Raises TiebreakError for inputs that are missing, an output that cannot be written, a folder that is no model, and weights
+    and decisions that are not to be had.
+    """
+    from tiebreak.judge import package
+    from tiebreak.stats.blend import shares
+
     request.files.check([request.fit] if request.fit else [])
-    return request.files
+    for model in request.models:
+        package.read(model)
+    shares(request.weights, len(request.models))
+    return request.files, _threshold(request)
 
 
 def _threshold(request: Request) -> float | None:

@@ -91,9 +91,14 @@ def rank(files: Files, judging: Judging, stop: Callable[[], bool] = lambda: Fals
     other inputs than those that an unfinished output has begun with; Interrupted, with what is done on disk, once `stop`
     returns True.
     """
+    check(files, judging)
+    return pieces.run(_Ranks(judging), files, stop)
+
+
+def check(files: Files, judging: Judging) -> None:
+    """Raise TiebreakError for inputs that are missing, an output that cannot be written and a folder that is no model."""
     files.check()
     judging.depends_on()
-    return pieces.run(_Ranks(judging), files, stop)
 
 
 class _Ranks(pieces.Work[Candidates]):

@@ -13,8 +13,8 @@ def keep_memory() -> None:
 
     By default glibc gives a large tensor's memory back, so that each forward on a CPU takes its pages anew, at up to a sixth of
     a small model's time, and those of the threads beside it. See mallopt(3). Garbage collection looks through all of the
-    libraries again and again, a third of a second each time. For commands, before they load a model, which would never be
-    collected otherwise: in another process, as a notebook's, something else may need what is freed.
+    libraries again and again, a third of a second each time; what is there now is never collected, so not after a model that is
+    dropped later. For commands: in another process, as a notebook's, something else may need what is freed.
     """
     gc.freeze()
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None

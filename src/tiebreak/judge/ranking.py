@@ -75,7 +75,7 @@ def rank(
 
     Raises TiebreakError for fewer than one pair.
     """
-    if pairs is not None and (not isinstance(pairs, int) or pairs < 1):
+    if pairs is not None and pairs < 1:
         raise TiebreakError(
             f"the pairs to judge of a prompt are 1 or more, not {pairs!r:.40}; leave it out for the default"
         )

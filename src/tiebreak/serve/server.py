@@ -21,7 +21,9 @@ from tiebreak.serve.batching import Batcher
 from tiebreak.serve.bodies import PAIR_EXAMPLE
 from tiebreak.serve.keys import Keys, is_loopback
 from tiebreak.serve.service import Limits, Service
+from tiebreak.serve.to_vote import PairsToVote, in_order
 from tiebreak.serve.votes import VotesFile
+from tiebreak.votes.formats.mapping import NO_MAP, ColumnMap
 
 LINGER_SECONDS = 1.0
 """After a stop signal, how long connections are still answered, each for the last time, before the socket closes."""
@@ -31,7 +33,11 @@ _BACKLOG = 2048
 
 @dataclass(frozen=True)
 class Options:
-    """Of one server. devices: a worker on each; the GPU or the CPU that is there if there are none."""
+    """Of one server.
+
+    devices: a worker on each; the GPU or the CPU that is there if there are none. pairs: a file of what the page's users vote
+    on, whose columns `mapping` names; it needs a votes_file.
+    """
 
     host: str = "127.0.0.1"
     port: int = 8000
@@ -40,26 +46,31 @@ class Options:
     precision: str = "auto"
     most_waiting: int = 4096
     votes_file: Path | None = None
+    pairs: Path | None = None
+    mapping: ColumnMap = NO_MAP
     limits: Limits = field(default_factory=Limits)
 
 
 def serve(folder: Path, keys: Keys, options: Options, stop: Callable[[], bool] = lambda: False) -> None:
     """Serve a model folder until a stop signal, then answer what was accepted.
 
-    stop: True once a signal came while the model was loaded. Raises TiebreakError for a model that cannot be loaded or used,
-    and an address that is not to be had.
+    stop: True once a signal came before the server listens. Raises TiebreakError for a model that cannot be loaded or used,
+    pairs that cannot be read, and an address that is not to be had; Interrupted for a stop while pairs are judged.
     """
     votes = None if options.votes_file is None else VotesFile(options.votes_file)
     with _bound(options.host, options.port) as listener:
-        keep_memory()
         devices: Sequence[str | None] = options.devices or [None]
         judges = [_load(folder, device, options.precision) for device in devices]
         if stop():
             return
+        keep_memory()
+        to_vote = None
+        if votes is not None and options.pairs is not None:
+            to_vote = PairsToVote(in_order(judges[0], options.pairs, options.mapping, stop), votes)
         with Batcher(judges, options.most_waiting) as batcher:
             name = options.name or folder.resolve().name
             service = Service(name, judges[0].package.tta.max_tokens, batcher, options.limits)
-            app = create_app(service, keys, not keys and is_loopback(options.host), votes)
+            app = create_app(service, keys, not keys and is_loopback(options.host), votes, to_vote)
             _Server(_config(app, options), service, _url(listener)).run([listener])
     terminal.note(f"stopped; {batcher.judged} pairs were judged")
 
