@@ -1,5 +1,6 @@
 """Memory of a process that only judges: tensors that are freed stay for the next forward."""
 
+import atexit
 import ctypes
 import gc
 import sys
@@ -17,6 +18,7 @@ def keep_memory() -> None:
     dropped later. For commands: in another process, as a notebook's, something else may need what is freed.
     """
     gc.freeze()
+    atexit.register(gc.unfreeze)  # libraries complain of what is left at the end
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
         mallopt(_M_MMAP_MAX, 0)
