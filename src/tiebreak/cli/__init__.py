@@ -107,6 +107,8 @@ def _main() -> None:
         again = shlex.join(["tiebreak", *sys.argv[1:]])
         how = "stopped at once, as far as the last checkpoints" if runs.stop.at_once else "stopped"
         terminal.note(f"{how}, nothing finished is lost; go on with: {again}")
+        if runs.stop.at_once:  # Python would wait for threads, and libraries complain
+            os._exit(runs.stop.exit_code)
         sys.exit(runs.stop.exit_code)
     except OSError as error:
         terminal.note(plain.message(f"error: {error.filename or 'system'}: {error.strerror or error}"))
