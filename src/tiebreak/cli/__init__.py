@@ -260,6 +260,7 @@ for command, line in (
     (rows.label, "tiebreak label model pairs.jsonl -o preferences.jsonl"),
     (models.evaluate, "tiebreak evaluate model judged.csv votes.csv"),
     (audits.audit, "tiebreak audit model votes.csv -o disagreements.csv"),
+    (audits.bench, "tiebreak bench model --suite judgebench"),
     (serving.serve, "tiebreak serve model --port 8000"),
     (sharing.push, "tiebreak push demo ada/judge --private"),
     (models.report, "tiebreak report demo"),

@@ -1,5 +1,7 @@
-"""Commands that examine a judge: audit, by people's votes."""
+"""Commands that examine a judge: audit, by people's votes, and bench, by published benchmarks."""
 
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,7 +10,8 @@ import typer
 from tiebreak import terminal
 from tiebreak.cli.options import AsJson, Columns, Device, Precision, Sets, Values, mapping_of, words
 from tiebreak.commands.table import show, show_verdict
-from tiebreak.output import new_file
+from tiebreak.errors import TiebreakError
+from tiebreak.output import new_file, write_atomically
 
 
 def audit(
@@ -86,3 +89,66 @@ def _figures(found: dict[str, Any]) -> list[dict[str, Any]]:
         "accuracy": calibration["accuracy"],
     }
     return [{"figure": name, **estimate} for name, estimate in rows.items()]
+
+
+def bench(
+    where: Annotated[
+        list[Path],
+        typer.Argument(metavar="MODEL...", help="Model folders, recipes that ran, or names on the hub."),
+    ],
+    suite: Annotated[
+        list[Path],
+        typer.Option(
+            "--suite", help="A folder or file of a benchmark, or hub:OWNER/NAME:SPLIT; may be given again."
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="A .json file with all results, or a .yaml file for the hub's .eval_results.",
+        ),
+    ] = None,
+    device: Device = None,
+    precision: Precision = "auto",
+    set_: Sets = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score judges on RewardBench 1 and 2, JudgeBench, PPE and LLMBar, in their published files, by their own rules.
+
+    With 95 % intervals; of several models the second and later ones with the paired change from the first and its p-value. Nothing of the
+    benchmarks comes with tiebreak.
+    """
+    from tiebreak.commands import bench as benching
+    from tiebreak.commands import outputs
+
+    if output:
+        new_file(output, (".json", ".yaml"), suite)
+    outputs.refuse_unused(set_, where)
+    if output and output.suffix == ".yaml" and len(where) > 1:
+        raise TiebreakError(f"{output} has the results of one model; name one, or a .json file")
+    found = benching.bench(where, suite, device, precision, set_ or ())
+    if output and output.suffix == ".yaml":
+        benching.write_eval_results(found, output)
+    elif output:
+        write_atomically(output, json.dumps(found, indent=2) + "\n")
+    if as_json:
+        terminal.show_json(found, indent=2)
+    else:
+        show(list(_bench_rows(found, len(where) > 1)), as_json=False)
+    if output:
+        terminal.note(f"written: {output}")
+
+
+def _bench_rows(found: Sequence[dict[str, Any]], several: bool) -> Iterator[dict[str, Any]]:
+    """A row for each figure of each judge."""
+    for result in found:
+        for figure in result["figures"]:
+            change = figure.get("change") or {}
+            yield {
+                "suite": result["suite"],
+                **({"judge": result["judge"]} if several else {}),
+                **{name: figure[name] for name in ("name", "value", "low", "high")},
+                **({"change": change.get("value"), "p": change.get("p")} if several else {}),
+            }
