@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tiebreak.arguments import checked
+
 if TYPE_CHECKING:
     from tiebreak.judge.judge import Judge
 
@@ -10,6 +12,7 @@ __version__ = "0.1.0"
 __all__ = ["load"]
 
 
+@checked
 def load(
     folder: str | Path,
     device: str | None = None,
