@@ -172,14 +172,15 @@ def test_without_data_pretrained_votes_are_skipped(script: Script, tmp_path: Pat
     assert "skipped" in script("pretrained.py", str(tmp_path), "--base", "none", "--work", str(tmp_path))
 
 
-def test_the_page_of_pretrained_votes_shows_every_arm(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("month", ["202611", "202612"])
+def test_the_page_of_pretrained_votes_shows_every_arm(monkeypatch: pytest.MonkeyPatch, month: str) -> None:
     monkeypatch.syspath_prepend(BENCHMARKS)
     namespace = runpy.run_path(str(BENCHMARKS / "pretrained.py"))
-    written = json.loads((BENCHMARKS / "results" / "pretrained-h200-202611.json").read_text())
+    written = json.loads((BENCHMARKS / "results" / f"pretrained-h200-{month}.json").read_text())
     table = "\n".join(namespace["markdown"](written["rows"]))
     page = namespace["page"](table, written)
     assert all(f"| {row['arm']} | {row['log_loss']['value']:.4f} (" in page for row in written["rows"])
-    assert table in (BENCHMARKS / "results" / "pretrained-h200-202611.md").read_text()
+    assert table in (BENCHMARKS / "results" / f"pretrained-h200-{month}.md").read_text()
 
 
 def test_the_page_of_real_votes_says_how_it_was_made(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,6 +246,25 @@ def test_rankings_are_measured_beside_random_pairs(script: Script) -> None:
     all_pairs = {row["arm"]: row["tau"] for row in rows if (row["noise"], row["pairs"]) == (1.0, 45)}
     assert all_pairs["schedule"] == all_pairs["random"] > 0.7, "all pairs are all pairs, however chosen"
     assert f"| {rows[0]['arm']} | {rows[0]['pairs']} | {rows[0]['tau']} |" in table
+
+
+def test_every_rule_of_which_pairs_next_is_measured_beside_random(script: Script) -> None:
+    line = script("active.py", "--small", "--processes", "1").strip().split("\n\n")[-1]
+    rows = json.loads(line)["rows"]
+    curves = {(row["world"], row["rule"]): tuple(row["curve"]) for row in rows}
+    assert len(curves) == len(set(curves.values())) == 27, "no rule is another by mistake"
+    for (world, _), curve in curves.items():
+        assert curve[0] == curves[world, "random"][0], "all begin with the same votes"
+
+
+def test_the_page_of_which_pairs_next_is_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import active
+    from machine import table
+
+    written = json.loads(active.RESULT.with_suffix(".json").read_text())
+    page = active.page(table(active.COLUMNS, written["rows"]), written)
+    assert page == active.RESULT.with_suffix(".md").read_text()
 
 
 def test_growth_is_measured_at_three_sizes(script: Script) -> None:

@@ -17,10 +17,11 @@ from tiebreak.commands import pieces
 from tiebreak.commands.output_rows import ADDED, DECISION, ERROR, output_rows, own_types
 from tiebreak.commands.pieces import STANDARD, Compute, Files, Outcome
 from tiebreak.errors import TiebreakError
+from tiebreak.hardware.allocator import keep_memory
 from tiebreak.hashes import file_digest
 from tiebreak.votes.formats.mapping import NO_MAP, ColumnMap
 from tiebreak.votes.formats.pairs import Pair, PairFile
-from tiebreak.votes.formats.readers import read_whole, record_batch
+from tiebreak.votes.formats.readers import read_whole, votes_table
 from tiebreak.votes.schema import LABELS, probabilities, probability_columns, swap_answers
 
 if TYPE_CHECKING:
@@ -150,6 +151,8 @@ class _Prediction(pieces.Work[Pair]):
     def load(self, number: int) -> Compute[Pair]:
         from tiebreak.judge.judge import load_judge
 
+        if number == 0:  # later ones would keep the models before
+            keep_memory()
         request = self._request
         judge = load_judge(request.models[number], request.device, request.score_tokens, request.precision)
 
@@ -203,6 +206,6 @@ def judged(judge: "Judge", piece: Sequence[Pair], report: Callable[[float], None
     p_NC = np.full((len(piece), len(LABELS)), np.nan)
     where = [n for n, pair in enumerate(piece) if pair.vote is not None]
     if where:
-        table = pa.Table.from_batches([record_batch([pair.vote for pair in piece if pair.vote is not None])])
+        table = votes_table([pair.vote for pair in piece if pair.vote is not None])
         p_NC[where] = judge.predict_table(table, report=lambda _, done, total, __: report(done / total))
     return p_NC

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tiebreak.arguments import checked
 from tiebreak.errors import TiebreakError, nearest
-from tiebreak.judge import int8, package, ranking
+from tiebreak.judge import committee, int8, package, ranking
 from tiebreak.judge.decisions import Decisions, certain_from, likely_from
 from tiebreak.judge.inputs import Pairs, as_list, as_table
 from tiebreak.judge.judgements import Judgements, shown
@@ -27,9 +27,11 @@ from tiebreak.judge.tta import first_order, is_certain
 from tiebreak.model import hub
 from tiebreak.model.classifier import Classifier, load
 from tiebreak.model.fast.compile import device_context
+from tiebreak.stats.acquisition import disagreement, priority
 from tiebreak.stats.guarantees import decisions, prediction_sets
 from tiebreak.tokens.prompt import TokenizedVotes, tokenize
 from tiebreak.votes.formats import candidates
+from tiebreak.votes.formats.readers import votes_table
 from tiebreak.votes.schema import LABELS, swap_answers
 
 log = logging.getLogger(__name__)
@@ -80,7 +82,7 @@ class PairJudge(ABC):
         found = candidates.read_record(texts)
         if found.error is not None:
             raise TiebreakError(f"cannot rank: {found.error}")
-        return ranking.rank([found], lambda table, _: self.predict_table(table), pairs)[0]
+        return ranking.rank([found], lambda votes, _: self.predict_table(votes_table(votes)), pairs)[0]
 
     @checked
     def decide(
@@ -111,6 +113,24 @@ class PairJudge(ABC):
         return [
             {label for label, within in zip(LABELS, row, strict=True) if within} for row in within_NC.tolist()
         ]
+
+    @checked
+    def next_pairs(
+        self,
+        pairs: Pairs,
+        count: int | None = None,
+        seed: int = 0,
+        columns: Mapping[str, str] | None = None,
+    ) -> list[int]:
+        """The numbers of the pairs to vote on next, `count` of them or all: those drawn first by how much the judge's orders,
+        and its baseline where one ships, disagree on them (stats.acquisition). Raises TiebreakError for pairs that cannot be read.
+        """
+        table, _ = as_table(pairs, columns)
+        if not len(table):
+            return []
+        told_N = disagreement(committee.predictions(self, table))
+        order_N = np.argsort(-priority(told_N, np.random.default_rng(seed)))
+        return [int(n) for n in order_N[:count]]
 
     @checked
     def predict_table(
