@@ -34,7 +34,8 @@ added from what `section` and `term` were called with.
 Parts of `parts.html.j2`, imported `with context`:
 
 - `section(title, question)`: a section, which opens with the question that it answers. Titles are unique in a page.
-- `verdict(good, headline, findings)`: `good` is true, false or none; `findings` have `holds` (alike) and `text`.
+- `verdict(good, headline, findings)`: `good` is true, false or none; `findings` have `holds` (alike) and `text`. In its body may be a list,
+  of items of the class "warning" or of none.
 - `tiles(figures)`: the few figures that matter, of (figure, what it is).
 - `table(caption, columns, text=(0,), unseen=false)`: a table that scrolls by itself, called with its rows; `text`: the
   columns, by number, that are no figures, whose cells have the class "text"; `unseen`: a caption that repeats the heading is
