@@ -44,7 +44,7 @@ Parts of `parts.html.j2`, imported `with context`:
 - `estimate(e, digits)`, `change(e, digits, note)`, `percentage(e, digits)`: a cell with the interval below the figure;
   `e` has `value`, `low`, `high`.
 - `figure(plot, caption)`: a plot of `tiebreak.pages.plots`, which has a name for those who do not see it.
-- `pairs(items)`: a list of names and values.
+- `pairs(items)`: a list of names and short values.
 - `quote(text)`: a text of others, as it was written.
 - `term(name, shown)`: a word of `tiebreak.pages.terms`, linked to its meaning.
 - classes: `soft`, a remark; `note`, a warning; `sides`, two things beside each other where the screen is wide enough.
