@@ -72,3 +72,11 @@ def test_without_styles_they_are_the_strengths():
 def test_differences_are_shares_of_what_both_have():
     found = style_control.differences(np.array([[3.0, 0], [1, 0]]), np.array([[1.0, 0], [1, 0]]))
     assert found == pytest.approx(np.array([[np.sqrt(2), 0], [0, 0]]))
+
+
+def test_rows_that_do_not_tell_style_from_strength_give_none():
+    models, y, style = made_up(np.random.default_rng(4), 90)
+    won = np.eye(3)[(style[:, 0] < 0).astype(int)]
+    assert style_control.fit(models, won, style, np.arange(90), 3) is None
+    same = np.tile(style[:1], (90, 1)) * (1 - 2 * (models[:, :1] == 1))
+    assert style_control.fit(models[:60], y[:60], same[:60] * 0, np.arange(60), 3) is not None

@@ -29,6 +29,9 @@ from tiebreak.stats.ratings import Ratings
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+_LARGEST = 20.0
+"""A coefficient beyond goes on without end: the rows' style tells who wins."""
+
 
 @dataclass(frozen=True)
 class StyleControlled:
@@ -51,10 +54,10 @@ def differences(a_NS: Floats, b_NS: Floats) -> Floats:
     return found_NS
 
 
-def fit(model_N2: Ints, y_NC: Floats, style_NS: Floats, group_N: Ints, models: int) -> StyleControlled:
+def fit(model_N2: Ints, y_NC: Floats, style_NS: Floats, group_N: Ints, models: int) -> StyleControlled | None:
     """Fit strengths and coefficients to rows with the indices of their models, all of them with votes or judged.
 
-    style_NS: what `differences` gives. y_NC: probabilities of a, b, tie.
+    style_NS: what `differences` gives. y_NC: probabilities of a, b, tie. None where the rows do not tell strengths and style apart.
     """
     parameters, styles = models + 1, style_NS.shape[1]
     features_NCK = np.zeros((len(y_NC), 3, 3 + styles))
@@ -66,7 +69,12 @@ def fit(model_N2: Ints, y_NC: Floats, style_NS: Floats, group_N: Ints, models: i
     mass_PC = np.stack([np.bincount(pair_N, y_N) for y_N in y_NC.T], axis=1)
     allowed_PC, basis_FR = estimable(pair_parameters(pair_P2, models), FEATURES, mass_PC > 0, parameters)
     basis_FR = block_diag(basis_FR, np.eye(styles)[:, np.ptp(style_NS, axis=0) > 0])
-    theta_F, p_NC, inverse_FF = maximise(index_NK, y_NC, features_NCK, allowed_PC[pair_N], basis_FR)
+    try:
+        theta_F, p_NC, inverse_FF = maximise(index_NK, y_NC, features_NCK, allowed_PC[pair_N], basis_FR)
+    except np.linalg.LinAlgError:
+        return None
+    if np.abs(theta_F[parameters:]).max(initial=0.0) > _LARGEST:
+        return None
     residual_NK = ((y_NC - p_NC)[:, None] @ features_NCK)[:, 0]
     middle_FF = clustered_middle(scatter(residual_NK, index_NK, parameters + styles), group_N)
     covariance_FF = inverse_FF @ middle_FF @ inverse_FF
