@@ -172,14 +172,15 @@ def test_without_data_pretrained_votes_are_skipped(script: Script, tmp_path: Pat
     assert "skipped" in script("pretrained.py", str(tmp_path), "--base", "none", "--work", str(tmp_path))
 
 
-def test_the_page_of_pretrained_votes_shows_every_arm(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("month", ["202611", "202612"])
+def test_the_page_of_pretrained_votes_shows_every_arm(monkeypatch: pytest.MonkeyPatch, month: str) -> None:
     monkeypatch.syspath_prepend(BENCHMARKS)
     namespace = runpy.run_path(str(BENCHMARKS / "pretrained.py"))
-    written = json.loads((BENCHMARKS / "results" / "pretrained-h200-202611.json").read_text())
+    written = json.loads((BENCHMARKS / "results" / f"pretrained-h200-{month}.json").read_text())
     table = "\n".join(namespace["markdown"](written["rows"]))
     page = namespace["page"](table, written)
     assert all(f"| {row['arm']} | {row['log_loss']['value']:.4f} (" in page for row in written["rows"])
-    assert table in (BENCHMARKS / "results" / "pretrained-h200-202611.md").read_text()
+    assert table in (BENCHMARKS / "results" / f"pretrained-h200-{month}.md").read_text()
 
 
 def test_the_page_of_real_votes_says_how_it_was_made(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tiebreak.arguments import checked
+
 if TYPE_CHECKING:
     from tiebreak.comparison.results import Comparison, Leaderboard
     from tiebreak.judge.judge import Judge, PairJudge
@@ -12,6 +14,7 @@ __version__ = "0.1.0"
 __all__ = ["compare", "leaderboard", "load"]
 
 
+@checked
 def load(
     folder: str | Path,
     device: str | None = None,

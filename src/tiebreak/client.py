@@ -6,6 +6,7 @@ token ids, and treats the probabilities that come back as a judge does those of 
 all of that itself.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field, ValidationError
 
 from tiebreak import plain
+from tiebreak.arguments import checked
 from tiebreak.errors import TiebreakError
 from tiebreak.judge import package
 from tiebreak.judge.inputs import Pairs, as_table
@@ -41,6 +43,7 @@ class Client:
     needs a model.
     """
 
+    @checked
     def __init__(
         self,
         url: str,
@@ -49,10 +52,15 @@ class Client:
         at_once: int = 16,
         timeout: float = 120.0,
     ) -> None:
+        if at_once < 1 or not 0 < timeout < math.inf:
+            raise TiebreakError(
+                f"at_once takes 1 or more requests and timeout some seconds, not {at_once} and {timeout}"
+            )
         self._server = _Server(url, api_key, at_once, timeout)
         served = self._server.send("GET", "/v1/models", _Models).data[0]
         self._judge = None if served.owned_by == OURS else _ServedJudge(self._server, served, model)
 
+    @checked
     def predict(self, pairs: Pairs, both: bool | None = None) -> NDArray[np.float64]:
         """Calibrated probabilities (n, 3) of a, b and tie, as by `Judge.predict`, whose arguments these are.
 

@@ -13,6 +13,7 @@ from tiebreak.errors import TiebreakError
 def test_who_finishes_second_finds_nothing_to_write(tmp_path: Path) -> None:
     output = tmp_path / "out.jsonl"
     first, second = Unfinished(output, {"the model": "m"}), Unfinished(output, {"the model": "m"})
+    second.begin()
     with second.finishing() as turn:  # waited for the first, which was done before it came in
         assert turn is not None
         turn.write_text("rows")
@@ -26,11 +27,47 @@ def test_who_finishes_second_finds_nothing_to_write(tmp_path: Path) -> None:
 
 
 def test_a_piece_for_what_another_process_has_finished_is_none(tmp_path: Path) -> None:
-    unfinished = Unfinished(tmp_path / "out.jsonl", {})
-    unfinished.remove()
+    output = tmp_path / "out.jsonl"
+    output.write_text("of an earlier command")
+    first, second = Unfinished(output, {}), Unfinished(output, {})
+    second.write(0, 0, pa.table({"x": [1]}))
+    with second.finishing() as turn:
+        assert turn is not None
+        turn.write_text("rows")
+    assert first.is_overtaken()
+    first.write(0, 1, pa.table({"x": [1]}))
+    assert [path.name for path in tmp_path.iterdir()] == ["out.jsonl"]
+
+
+def test_what_was_there_before_is_no_output_of_another_process(tmp_path: Path) -> None:
+    """The folder is gone, as where another process had nothing to keep in it: it is made again."""
+    output = tmp_path / "out.jsonl"
+    output.write_text("of an earlier command")
+    unfinished = Unfinished(output, {})
+    unfinished.begin()
+    Unfinished(output, {}).remove()
+    assert not unfinished.is_overtaken()
     unfinished.write(0, 0, pa.table({"x": [1]}))
-    assert not unfinished.has(0, 0)
-    assert list(tmp_path.iterdir()) == []
+    assert unfinished.read(0, 0)["x"].to_pylist() == [1]
+
+
+def test_two_that_begin_at_once_on_other_inputs_are_kept_apart(tmp_path: Path) -> None:
+    output, table = tmp_path / "out.jsonl", pa.table({"x": [1]})
+    first, second = Unfinished(output, {"the inputs": 1}), Unfinished(output, {"the inputs": 2})
+    second.begin()
+    first_job = (first.folder / "job.json").read_text()
+    second.write(0, 0, table)
+    with pytest.raises(TiebreakError, match="a part of other predictions: the inputs differ"):
+        first.write(0, 1, table)
+    with (
+        pytest.raises(TiebreakError, match="a part of other predictions: the inputs differ"),
+        first.finishing(),
+    ):
+        pass
+    assert second.read(0, 0) == table
+    (first.folder / "job.json").write_text(first_job.replace("2", "1"))  # whoever comes last says whose it is
+    with pytest.raises(TiebreakError, match="was damaged and is gone"):
+        first.read(0, 0)
 
 
 def test_pieces_are_kept_in_no_folder_of_others(tmp_path: Path) -> None:
@@ -48,6 +85,7 @@ def test_pieces_are_kept_in_no_folder_of_others(tmp_path: Path) -> None:
 
 def test_files_of_others_outlive_the_folder(tmp_path: Path) -> None:
     unfinished = Unfinished(tmp_path / "out.jsonl", {})
+    unfinished.begin()
     (unfinished.folder / ".nfs0001").write_text("x")
     unfinished.write(0, 0, pa.table({"x": [1]}))
     with unfinished.finishing() as output:

@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 
 import pytest
+from html_pages import faults
 from rich.console import Console
 from tiny_models import base
 
@@ -159,10 +160,12 @@ def test_terminal_and_page_have_the_same_content_and_escape_text(tmp_path):
         assert section.title in text
         assert section.title in page
     assert "votes: 1 of 6 records cannot be used" in text
-    assert "http" not in page
+    assert not faults(page)
+    assert f"{len(list(view.warnings(card)))} things to know before training." in page
     hostile = replace(card, overlaps=[("\u202egpj\x1b[2J.csv", "<b>", 1)])
     assert view.html(hostile).replace("\n", "").isprintable()
     assert "\\u202egpj\\x1b[2J.csv" in view.html(hostile)
+    assert not faults(view.html(hostile))
     view.write_html(card, tmp_path / "card.html")
     assert (tmp_path / "card.html").read_text() == page
 

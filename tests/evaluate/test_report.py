@@ -6,9 +6,10 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 from hostile_text import HOSTILE
+from html_pages import faults
 from scipy.stats import binomtest
 
-from tiebreak.evaluate import model_card, plots, report
+from tiebreak.evaluate import model_card, report
 from tiebreak.evaluate.variants import (
     LabelledVotes,
     Stage,
@@ -18,6 +19,7 @@ from tiebreak.evaluate.variants import (
     variants,
 )
 from tiebreak.judge.logits import ModelLogits
+from tiebreak.pages import plots
 from tiebreak.stats.calibration import from_json
 from tiebreak.stats.calibration_test import calibration_test
 from tiebreak.stats.clustered import share
@@ -94,19 +96,23 @@ def test_numbers_of_the_ladder_are_printed(measured):
         for metric, digits in (("log_loss", 4), ("accuracy", 3), ("brier", 4)):
             assert f"<td>{variant[metric]['value']:.{digits}f}<small>" in page
         ece = variant["ece"]
-        assert f'<td>{ece["value"]:.3f}<small class="whole">p ' in page
-        limit = f'<small class="whole">up to {ece["limit"]:.3f}</small>'
+        assert f"<td>{ece['value']:.3f}<small>p " in page
+        limit = f"<small>up to {ece['limit']:.3f}</small>"
         assert f"<td>{ece['when_calibrated']:.3f}{limit}" in page
 
 
 def test_the_verdict_comes_before_all_else(measured):
     page = report.render(measured)
     body = page[page.index("</h1>") :]
-    assert (
-        body.index('class="verdict bad"')
-        < body.index("Do not use: worse than")
-        < body.index("<p>On 80 votes")
+    order = (
+        'class="verdict bad"',
+        "Do not use: worse than",
+        'class="tiles"',
+        "Contents</h2>",
+        "What each step adds</h2>",
     )
+    places = [body.index(part) for part in order]
+    assert places == sorted(places)
     assert "Worse than the &lt;i&gt;class&lt;/i&gt; shares." in page
     assert 'class="verdict' not in report.render(measured | {"verdict": None})
 
@@ -134,7 +140,7 @@ def test_optional_keys_are_shown(measured):
         "facts": {"device": "a card", "seconds": {"split/votes": 2.0}},
     }
     page = report.render(measured | more)
-    assert "best possible 0.777" in page
+    assert "best possible 0.7770" in page
     assert "75.0 %" in page
     assert "70.1 to 80.0" in page
     assert "a card" in page
@@ -166,76 +172,31 @@ def test_card_claims_nothing_that_was_not_done(measured):
     assert "averaged over folds, quantised" in model_card.render(empty, several)
 
 
-def test_intervals_are_drawn_in_proportion():
-    one, two = {"value": 1.0, "low": 0.5, "high": 2.0}, {"value": 1.5, "low": 1.0, "high": 2.0}
-    drawing = ET.fromstring(str(plots.intervals([("one", one), ("two", two)], [("mark", 0.75)])))
-    dots = [float(dot.get("cx")) for dot in drawing.iter("circle")]
-    spans = [line for line in drawing.iter("line") if line.get("class") == "interval"]
-    (mark,) = [float(line.get("x1")) for line in drawing.iter("line") if line.get("class") == "mark"]
-    left, right = float(spans[0].get("x1")), float(spans[0].get("x2"))
-    assert (dots[0] - left) / (right - left) == pytest.approx(1 / 3, abs=1e-2)
-    assert (dots[1] - left) / (right - left) == pytest.approx(2 / 3, abs=1e-2)
-    assert (mark - left) / (right - left) == pytest.approx(1 / 6, abs=1e-2)
-
-
-def test_an_estimate_without_an_interval_is_a_dot_alone():
-    estimate = {"value": 1.0, "low": None, "high": None}
-    drawing = ET.fromstring(str(plots.intervals([("one", estimate), ("two", estimate | {"value": 2.0})])))
-    assert len(list(drawing.iter("circle"))) == 2
-    assert not [line for line in drawing.iter("line") if line.get("class") == "interval"]
-
-
-def test_long_names_are_drawn_in_lines_about_their_dot():
-    estimate = {"value": 1.0, "low": 0.5, "high": 2.0}
-    drawing = ET.fromstring(str(plots.intervals([("word " * 16, estimate)])))
-    dot = next(drawing.iter("circle"))
-    lines = list(drawing.iter("tspan"))
-    assert [len(line.text) for line in lines] == [44, 34]
-    assert sum(float(line.get("y")) - 4 for line in lines) / 2 == float(dot.get("cy"))
-
-
-def test_on_a_narrow_screen_names_stand_above_their_dot_and_nothing_beyond_the_edge():
-    estimate = {"value": 1.0, "low": 0.5, "high": 2.0}
-    names = ["word " * 16, "short"]
-    drawing = ET.fromstring(str(plots.intervals([(n, estimate) for n in names], [("m", 0.5)], narrow=True)))
-    width = float(drawing.get("viewBox").split()[2])
-    assert width <= 420
-    dots = [float(dot.get("cy")) for dot in drawing.iter("circle")]
-    lines = [(len(line.text), float(line.get("x")), float(line.get("y"))) for line in drawing.iter("tspan")]
-    assert [letters for letters, *_ in lines] == [54, 24, 5]
-    assert all(x + 6.8 * letters < width for letters, x, _ in lines)
-    (_, _, first), (_, _, second), (_, _, last) = lines
-    assert first < second < dots[0] < last < dots[1]
-
-
-def test_marks_that_are_close_are_named_one_over_the_other():
-    def drawn(*marks: tuple[str, float]) -> list[tuple[float, float, str]]:
-        plot = plots.intervals([("one", {"value": 1.0, "low": 0.0, "high": 2.0})], marks)
-        texts = [text for text in ET.fromstring(str(plot)).iter("text") if text.text and " " in text.text]
-        return sorted((float(text.get("y")), float(text.get("x")), text.text) for text in texts)
-
-    assert [y for y, *_ in drawn(("far", 0.2), ("away", 1.8))] == [14, 14]
-    (upper, one, _), (lower, other, _) = drawn(("prior", 1.02), ("best possible", 1.0))
-    assert (upper, lower) == (14, 28)
-    assert abs(one - other) < 60
-    ((_, x, text),) = drawn(("a mark at the very edge", 2.0))
-    assert x + plots.LETTER * len(text) / 2 <= 930
-
-
-def test_every_table_scrolls_by_itself_and_the_chart_has_a_form_for_either_screen(measured):
+def test_the_page_is_without_faults_and_the_chart_has_a_form_for_either_screen(measured):
     page = report.render(measured)
-    assert page.count("<table") == page.count('<div class="scroll" tabindex="0"><table') > 1
+    assert not faults(page)
     assert page.count('<div class="wide"><svg') == page.count('<div class="narrow"><svg') == 1
     assert all(f'viewBox="0 0 {width} ' in page for width in (930, 420))
 
 
-@pytest.mark.parametrize(
-    ("low", "high"), [(0.8512, 0.8533), (0.0, 3.0), (0.6, 1.11), (-2e-4, 1e-4), (0.01, 0.99)]
-)
-def test_ticks_are_few_and_inside(low, high):
-    ticks = plots._ticks(low, high)
-    assert 3 <= len(ticks) <= 10
-    assert low <= ticks[0] <= ticks[-1] <= high
+def test_the_title_says_what_was_judged_on_which_votes_and_when(measured):
+    page = report.render(measured | {"votes_from": ["<a>.csv", "b.csv"], "finished": "2026-11-30"})
+    head = page[page.index("<h1>") : page.index("</header>")]
+    assert "Report on the judge a &lt;b&gt;bold&lt;/b&gt; run</h1>" in head
+    assert "tested on 80 votes on 80 prompts" in head
+    assert "Votes: &lt;a&gt;.csv, b.csv. Finished on 2026-11-30." in head
+
+
+def test_the_verdict_says_in_plain_words_how_often_it_is_right(measured):
+    page = report.render(measured)
+    prior, *_, final = measured["ladder"]
+    assert f"In {100 * final['accuracy']['value']:.1f} % of the votes" in page
+    assert f"is right in {100 * prior['accuracy']['value']:.1f} %." in page
+    baseline = dict(
+        measured["ladder"][1], stage="baseline", accuracy={"value": 0.4321, "low": None, "high": None}
+    )
+    page = report.render(measured | {"ladder": [prior, baseline, final]})
+    assert "a simple model of word counts, in 43.2 %." in page
 
 
 def test_reliability_curve_bins_hold_all_rows(measured):
@@ -285,9 +246,9 @@ def test_the_learning_curve_is_a_table_with_a_sentence(measured):
     curve = learning_curve(points, np.arange(40), Bootstrap(20))
     page = report.render(measured | {"learning_curve": curve})
     assert f"<p>{curve['text']}</p>" in page
-    assert f"<tr><td>400</td><td>{loss.mean():.4f}<small>" in page
+    assert f'<tr><th scope="row">400</th><td>{loss.mean():.4f}<small>' in page
     assert "<td>-0.0300<small>-0.0300 to -0.0300</small></td><td>–</td></tr>" in page
-    assert f"<tr><td>200</td><td>{loss.mean() + 0.03:.4f}<small>" in page
+    assert f'<tr><th scope="row">200</th><td>{loss.mean() + 0.03:.4f}<small>' in page
     assert "<td>–</td><td>0.0141</td></tr>" in page
 
 
@@ -299,8 +260,11 @@ def test_decisions_are_shown_with_their_bounds(measured):
     ]
     shown = measured | {"abstention": {"voters": 400, "smallest_max_error": 0.17, "rows": rows}}
     page, card = report.render(shown), model_card.render(shown, CARD)
-    assert "<td>0.2</td><td>0.71</td><td>25.0 %</td><td>0.150<small>0.100 to 0.220</small></td>" in page
-    assert "<td>0.1</td><td>not shown</td>" in page
+    assert (
+        '<th scope="row">0.2</th><td>0.71</td><td>25.0 %</td><td>0.150<small>0.100 to 0.220</small></td>'
+        in page
+    )
+    assert '<th scope="row">0.1</th><td>not shown</td>' in page
     assert "show is 0.17" in page
     assert "| 0.2 | 25.0 % | 0.150 |" in card
     assert "| 0.1 | not shown by these votes | |" in card

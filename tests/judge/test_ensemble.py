@@ -123,7 +123,10 @@ def test_models_may_be_held_in_fewer_bits(folders, votes_and_predictions) -> Non
         Ensemble(folders[:1], device="cpu", precision="b16").predict(table)
 
 
-@pytest.mark.parametrize("folders", ["model", []])
-def test_what_is_no_list_of_folders_is_refused(folders: str | list[str]) -> None:
-    with pytest.raises(TiebreakError, match="takes a list of model folders"):
+@pytest.mark.parametrize(
+    ("folders", "told"),
+    [("model", r"folders takes Sequence\[str | Path\]"), ([], "takes a list of model folders")],
+)
+def test_what_is_no_list_of_folders_is_refused(folders: str | list[str], told: str) -> None:
+    with pytest.raises(TiebreakError, match=told):
         Ensemble(folders)

@@ -376,7 +376,7 @@ def test_a_set_has_no_order(shipped: Path) -> None:
         ({"x", "y"}, None, "responses are a list, not {'"),
         (None, None, "responses are a list, not None"),
         (b"xy", None, "responses are a list, not b'xy'"),
-        (["x", "y"], 1.5, "are 1 or more, not 1.5"),
+        (["x", "y"], 1.5, "pairs takes int | None, not 1.5"),
     ],
 )
 def test_what_cannot_be_ranked_is_refused(shipped: Path, responses: Any, pairs: Any, why: str) -> None:

@@ -1,6 +1,6 @@
 """Rankings by pairs, with judges whose answers are known."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ from tiebreak.judge.judge import Judge
 from tiebreak.stats.davidson import Strengths
 from tiebreak.stats.pair_schedule import ALL_UP_TO, PAIRS_EACH
 from tiebreak.votes.formats.candidates import read_record
+from tiebreak.votes.formats.readers import votes_table
+from tiebreak.votes.formats.vote import Vote
 
 
 def by_length(table: pa.Table) -> np.ndarray:
@@ -126,10 +128,10 @@ def test_many_prompts_are_judged_in_few_large_batches(judge: Judge) -> None:
     found = [read_record({"prompt": f"Q{n}?", "responses": answers(5 + n)}) for n in range(8)]
     shares: list[float] = []
 
-    def predict(table: pa.Table, report: Callable[[float], None]) -> np.ndarray:
+    def predict(votes: Sequence[Vote], report: Callable[[float], None]) -> np.ndarray:
         report(0.5)
         report(1.0)
-        return judge.predict_table(table)
+        return judge.predict_table(votes_table(votes))
 
     together = ranking.rank(found, predict, report=shares.append)
     assert len(judge.asked) <= 6  # type: ignore[attr-defined]

@@ -185,9 +185,9 @@ ODD: dict[str, tuple[Change, str]] = {
     "tokenizer: of nothing": (text("tokenizer.json", "{}"), "tokenizer.json is damaged"),
     "tokenizer: a folder": (as_folder("tokenizer.json"), "no tokenizer.json|is a folder, not a file"),
     "tokenizer: settings a list": (text("tokenizer_config.json", "[]"), "tokenizer_config.json is damaged"),
-    "tokenizer: BOS a number": (text("tokenizer_config.json", '{"bos_token": 5}'), "bos_token is 5, no token"),
-    "tokenizer: padding a list": (text("tokenizer_config.json", '{"pad_token": []}'), r"pad_token is \[\], no token"),
-    "tokenizer: EOS a number": (text("tokenizer_config.json", '{"eos_token": 3}'), "eos_token is 3, no token"),
+    "tokenizer: BOS a number": (text("tokenizer_config.json", '{"bos_token": 5}'), "bos_token is 5; .*correct it"),
+    "tokenizer: padding a list": (text("tokenizer_config.json", '{"pad_token": []}'), r"pad_token is \[\]; .*correct it"),
+    "tokenizer: EOS a number": (text("tokenizer_config.json", '{"eos_token": 3}'), "eos_token is 3; .*correct it"),
     "tokenizer: an unknown class": (text("tokenizer_config.json", '{"tokenizer_class": "Own"}'), "tokenizer|EOS"),
 }  # fmt: skip
 

@@ -5,11 +5,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tiny_models import base
+from tiny_models import FAMILIES, base
 from transformers import AutoTokenizer
 
 from tiebreak.errors import TiebreakError
-from tiebreak.model import intact, tokenizer_facts
+from tiebreak.model import hub, intact, tokenizer_facts
 from tiebreak.model.classifier import load
 
 
@@ -89,3 +89,59 @@ def test_a_saved_tokenizer_does_not_tell_how_it_was_loaded(
     saved = json.loads((tmp_path / "saved" / "tokenizer_config.json").read_text())
     assert saved["eos_token"] == "<|im_end|>"
     assert not {"local_files_only", "is_local"} & saved.keys()
+
+
+ODD_VALUES: tuple[object, ...] = (
+    None,
+    5,
+    True,
+    "x",
+    ["x"],
+    [5],
+    {"a": 1},
+    {"content": 5},
+    {"content": "x"},
+    False,
+)
+KEYS = (
+    "eos_token bos_token sep_token additional_special_tokens extra_special_tokens added_tokens_decoder padding_side "
+    "truncation_side model_max_length model_input_names chat_template tokenizer_class auto_map split_special_tokens "
+    "add_bos_token add_prefix_space clean_up_tokenization_spaces name_or_path legacy vocab of_nobody"
+).split()
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_settings_are_refused_before_any_work_where_loading_would_fail(folder: Path, key: str) -> None:
+    file, size = folder / "tokenizer_config.json", vocabulary(folder)
+    whole = file.read_text()
+    for value in ODD_VALUES:
+        file.write_text(whole)
+        change(file, **{key: value})
+        try:
+            loaded = AutoTokenizer.from_pretrained(folder)
+            tokenizer_facts.prepare(loaded, size, str(folder))
+            loaded("a")
+        except Exception:
+            with pytest.raises(
+                TiebreakError,
+                match=rf"tokenizer_config\.json: ({key} is|no token is) .*correct it|has no EOS",
+            ):
+                intact.require(folder)
+        else:
+            intact.require(folder)
+
+
+def test_usual_settings_take_no_loading(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of every family that the tests know, and what older versions of transformers wrote."""
+    monkeypatch.setattr(hub, "tokenizer", None)
+    for family in FAMILIES:
+        tokenizer_facts.require_folder(base(family), vocabulary(base(family)), "")
+    added = {"0": {"content": "<pad>", "lstrip": False, "special": True}}
+    change(
+        folder / "tokenizer_config.json",
+        added_tokens_decoder=added,
+        legacy=True,
+        add_bos_token=True,
+        model_max_length=1e30,
+    )
+    tokenizer_facts.require_folder(folder, vocabulary(folder), "")

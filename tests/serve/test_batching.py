@@ -6,9 +6,10 @@ from threading import Event
 import numpy as np
 import pytest
 
-from tiebreak.judge.inputs import as_table
+from tiebreak.judge.inputs import read_pairs
 from tiebreak.serve.batching import Batcher, QueueFull, estimated_tokens
 from tiebreak.serve.bodies import PAIR_EXAMPLE
+from tiebreak.votes.formats.readers import votes_table
 
 COMPARE = "/v1/compare"
 
@@ -27,30 +28,31 @@ class Paused:
         return self.judge.judgements(table)
 
 
-def tables(count):
-    return [as_table([{**PAIR_EXAMPLE, "prompt": f"Question {n}?"}])[0] for n in range(count)]
+def votes(count):
+    """Requests of one pair each."""
+    return [list(read_pairs([{**PAIR_EXAMPLE, "prompt": f"Question {n}?"}])) for n in range(count)]
 
 
 def test_what_waits_is_judged_in_one_call(judge):
     paused = Paused(judge)
     with Batcher([paused], 100) as batcher:
-        first, *others = (batcher.submit(table) for table in tables(10)[:1])
+        first, *others = (batcher.submit(one) for one in votes(10)[:1])
         assert paused.begun.wait(30)
-        others = [batcher.submit(table) for table in tables(10)[1:]]
+        others = [batcher.submit(one) for one in votes(10)[1:]]
         paused.go.set()
         found = [future.result(30).p_NC for future in (first, *others)]
     assert paused.calls == [1, 9]
     assert (batcher.batches, batcher.judged) == (2, 10)
-    expected = [judge.predict_table(table) for table in tables(10)]
+    expected = [judge.predict_table(votes_table(one)) for one in votes(10)]
     np.testing.assert_allclose(np.concatenate(found), np.concatenate(expected), atol=1e-6, rtol=0)
 
 
 def test_a_batch_stays_within_the_token_budget(judge):
-    paused = Paused(judge, score_tokens=3 * estimated_tokens(tables(1)[0]))
+    paused = Paused(judge, score_tokens=3 * estimated_tokens(votes(1)[0]))
     with Batcher([paused], 100) as batcher:
-        futures = [batcher.submit(tables(1)[0])]
+        futures = [batcher.submit(votes(1)[0])]
         assert paused.begun.wait(30)
-        futures += [batcher.submit(table) for table in tables(7)]
+        futures += [batcher.submit(one) for one in votes(7)]
         paused.go.set()
         wait(futures, 30)
     assert paused.calls == [1, 3, 3, 1]
@@ -60,13 +62,13 @@ def test_a_request_above_the_budget_is_judged_by_itself(judge):
     paused = Paused(judge, score_tokens=1)
     paused.go.set()
     with Batcher([paused], 100) as batcher:
-        assert len(batcher.submit(as_table([PAIR_EXAMPLE] * 3)[0]).result(30)) == 3
+        assert len(batcher.submit(list(read_pairs([PAIR_EXAMPLE] * 3))).result(30)) == 3
 
 
 def test_leaving_judges_all_that_waits(judge):
     paused = Paused(judge)
     with Batcher([paused], 100) as batcher:
-        futures = [batcher.submit(table) for table in tables(5)]
+        futures = [batcher.submit(one) for one in votes(5)]
         assert paused.begun.wait(30)
         paused.go.set()
     assert all(future.done() for future in futures)
@@ -76,7 +78,7 @@ def test_leaving_judges_all_that_waits(judge):
 def test_workers_share_the_queue(judge):
     one, other = Paused(judge, score_tokens=1), Paused(judge, score_tokens=1)
     with Batcher([one, other], 100) as batcher:
-        futures = [batcher.submit(table) for table in tables(6)]
+        futures = [batcher.submit(one) for one in votes(6)]
         assert one.begun.wait(30)
         assert other.begun.wait(30)
         one.go.set()

@@ -257,6 +257,7 @@ for command, line in (
     (rows.predict, "tiebreak predict model pairs.csv -o judged.jsonl"),
     (rows.rank, "tiebreak rank model candidates.jsonl -o ranked.jsonl"),
     (rows.label, "tiebreak label model pairs.jsonl -o preferences.jsonl"),
+    (rows.next_, "tiebreak next model pairs.jsonl -n 100 -o to_vote_on.jsonl"),
     (models.evaluate, "tiebreak evaluate model judged.csv votes.csv"),
     (comparing.compare, "tiebreak compare model ada.json bob.json --votes votes.csv"),
     (serving.serve, "tiebreak serve model --port 8000"),
@@ -265,7 +266,7 @@ for command, line in (
     (models.verify, "tiebreak verify demo"),
     (runs.demo, "tiebreak demo --votes 2000"),
 ):
-    app.command(epilog=example(line))(command)
+    app.command(command.__name__.rstrip("_"), epilog=example(line))(command)
 
 
 @app.command(epilog=example("tiebreak schema"))

@@ -20,7 +20,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
 Weights = Annotated[str | None, typer.Option(help="Weights of a blend, such as 2,1; equal if not given.")]
 Device = Annotated[str | None, typer.Option(help="cpu or cuda.")]
 Precision = Annotated[
-    str, typer.Option(help="auto, fp32, bf16, fp16, or fp8, which is fastest on Hopper and later.")
+    Literal["auto", "fp32", "bf16", "fp16", "fp8"],
+    typer.Option(help="auto, fp32, bf16, fp16, or fp8, which is fastest on Hopper and later."),
 ]
 Pairs = Annotated[
     int | None,
@@ -58,16 +59,22 @@ def example(command: str) -> str:
 
 
 def arguments_of(context: typer.Context, without: Collection[str]) -> list[str]:
-    """The arguments that give a command what it was given, but for the options that some parameters stand for."""
-    found: list[str] = []
+    """The arguments that give a command what it was given, but for the options that some parameters stand for.
+
+    Options come first, and -- before all else, which may begin with a dash.
+    """
+    options: list[str] = []
+    places: list[str] = []
     for parameter in context.command.params:
         value = context.params.get(str(parameter.name))
         if parameter.name in without or value is None or value is False:
             continue
         for one in value if isinstance(value, list | tuple) else [value]:
-            option = [parameter.opts[0]] if parameter.param_type_name == "option" else []
-            found += option if one is True else [*option, str(one)]
-    return found
+            if parameter.param_type_name == "option":
+                options += [parameter.opts[0]] if one is True else [parameter.opts[0], str(one)]
+            else:
+                places.append(str(one))
+    return [*options, "--", *places]
 
 
 def words(text: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Commands on the rows of files: predict, rank, label. All rows are worked on here, or by jobs that share them."""
+"""Commands on the rows of files: predict, rank, label, next. All rows are worked on here, or by jobs that share them."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -33,9 +33,11 @@ from tiebreak.cli.options import (
 )
 from tiebreak.engine.signals import Stop
 from tiebreak.errors import Interrupted, TiebreakError
+from tiebreak.recipe.basics import MAX_SEED
 
 if TYPE_CHECKING:
     from tiebreak.commands.label import Labelled
+    from tiebreak.commands.next_pairs import Chosen
     from tiebreak.commands.pieces import Files, Outcome
     from tiebreak.commands.predict import Predicted
     from tiebreak.judge.location import Located
@@ -161,7 +163,7 @@ def rank(
     the same command goes on where it was.
     """
     from tiebreak.commands.pieces import Files
-    from tiebreak.commands.rank import Judging
+    from tiebreak.commands.rank import Judging, check
     from tiebreak.commands.rank import rank as ranked
 
     judging = Judging(
@@ -170,7 +172,9 @@ def rank(
     files = Files(where[1:], output, shard_of(shard), strict)
     sharing = _Sharing(context, files, shard, on, shards, sbatch or (), requeue)
     sharing.do(
-        partial(ranked, files, judging), lambda found: terminal.counted(found.rows, "row"), files.check
+        partial(ranked, files, judging),
+        lambda found: terminal.counted(found.rows, "row"),
+        partial(check, files, judging),
     )
 
 
@@ -229,7 +233,61 @@ def label(
     rules = Rules(format_, min_margin, keep_ties, pairs_per_prompt)
     files = Files(where[1:], output, shard_of(shard), strict)
     sharing = _Sharing(context, files, shard, on, shards, sbatch or (), requeue)
-    sharing.do(partial(labelled, files, judging, rules), _labelled, partial(check, files))
+    sharing.do(partial(labelled, files, judging, rules), _labelled, partial(check, files, judging))
+
+
+def next_(
+    context: typer.Context,
+    where: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="MODEL... PAIRS...",
+            help="Model folders, recipes that ran or names on the hub, then files of pairs; - is JSON Lines on standard "
+            "input.",
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="A .jsonl, .csv or .parquet file.")],
+    count: Annotated[
+        int | None, typer.Option("-n", "--count", min=1, help="Pairs to choose; all if not given.")
+    ] = None,
+    votes: Annotated[
+        list[Path] | None,
+        typer.Option(help="Votes that there are, whose pairs are left out; may be given again."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of the draw.")] = 0,
+    strict: Strict = False,
+    shard: Shard = "1/1",
+    on: On = "local",
+    shards: Shards = 1,
+    sbatch: Sbatch = None,
+    requeue: Requeue = False,
+    map_: Columns = None,
+    device: Device = None,
+    precision: Precision = "auto",
+    set_: Sets = None,
+) -> None:
+    """Choose the unvoted pairs to vote on next, the next one first.
+
+    Pairs are drawn by how much the predictions of them disagree, as in both orders, by the baseline, where one ships, and by
+    other models, if several are given. The rows of the pairs have all their columns, and the disagreement in `disagreement`.
+    Stopped or killed, the same command goes on where it was.
+    """
+    from tiebreak.commands import outputs
+    from tiebreak.commands.next_pairs import Choice, check, next_pairs
+    from tiebreak.commands.pieces import Files
+
+    located, inputs = outputs.models_and_pairs(where, set_ or ())
+    models = [model.folder for model in located]
+    outputs.refuse_unused(set_, where[: len(models)])
+    choice = Choice(models, count, votes or (), seed, device, precision, mapping_of(map_))
+    files = Files(inputs, output, shard_of(shard), strict)
+    sharing = _Sharing(context, files, shard, on, shards, sbatch or (), requeue)
+    sharing.do(partial(next_pairs, files, choice), _chosen, partial(check, files, choice))
+
+
+def _chosen(outcome: "Chosen") -> str:
+    voted = f"; {terminal.counted(outcome.voted, 'pair')} with a vote left out" if outcome.voted else ""
+    return f"{outcome.chosen} of {terminal.counted(outcome.rows, 'pair')}{voted}"
 
 
 def _labelled(outcome: "Labelled") -> str:
@@ -276,7 +334,7 @@ class _Sharing:
     ) -> AnOutcome | None:
         """Do the work or submit jobs for it, and say what became of it. Returns the outcome if the output is written here.
 
-        check: raises TiebreakError for an output that cannot be written.
+        check: raises TiebreakError for what every job would end with.
         """
         if self.on == "slurm":
             self._require_files()

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from tiebreak.cli import runs
-from tiebreak.cli.options import Precision, Sets
+from tiebreak.cli.options import Columns, Precision, Sets, mapping_of
 from tiebreak.errors import TiebreakError
 
 
@@ -28,6 +28,11 @@ def serve(
     votes_file: Annotated[
         Path | None, typer.Option(help="A .jsonl file, to which votes of the page's users are appended.")
     ] = None,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(help="Pairs without votes, on which the page's users vote, the most informative first."),
+    ] = None,
+    map_: Columns = None,
     name: Annotated[
         str | None, typer.Option(help="What clients call the model; its folder's name by default.")
     ] = None,
@@ -62,6 +67,11 @@ def serve(
         raise TiebreakError(
             f"--max-waiting {max_waiting} has no room for a request of --max-pairs {max_pairs}"
         )
+    if pairs and not votes_file:
+        raise TiebreakError("--pairs asks people for votes: name the file that these go to with --votes-file")
+    mapping = mapping_of(map_)
+    if mapping and not pairs:
+        raise TiebreakError("--map names the columns of --pairs, and there are none")
     limits = Limits(text_characters=max_characters, pairs=max_pairs, seconds=timeout)
     outputs.refuse_unused(set_, [where])
     found = outputs.locate_model(where, set_ or ())
@@ -73,6 +83,8 @@ def serve(
         precision,
         max_waiting,
         votes_file,
+        pairs,
+        mapping,
         limits,
     )
     server.serve(found.folder, accepted, options, runs.stop.install())

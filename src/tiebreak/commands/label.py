@@ -86,14 +86,14 @@ def label(files: Files, judging: Judging, rules: Rules, stop: Callable[[], bool]
     other inputs than those that an unfinished output has begun with; Interrupted, with what is done on disk, once `stop`
     returns True.
     """
-    check(files)
+    check(files, judging)
     work = _Labels(judging, rules)
     outcome = pieces.run(work, files, stop)
     return Labelled(**vars(outcome), counts=dict(work.counts))
 
 
-def check(files: Files) -> None:
-    """Raise TiebreakError for an output that cannot be written."""
+def check(files: Files, judging: Judging) -> None:
+    """Raise TiebreakError for inputs that are missing, an output that cannot be written and a folder that is no model."""
     if files.output == STANDARD:
         raise TiebreakError(
             "labels go into a file, beside what says which model made them; name one with --output"
@@ -102,6 +102,7 @@ def check(files: Files) -> None:
     if files.output.suffix != ".parquet":
         beside = provenance_of(files.output)
         new_file(beside, (beside.suffix,), files.inputs)
+    judging.depends_on()
 
 
 class _Labels(pieces.Work[Item]):

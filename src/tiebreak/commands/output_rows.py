@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from tiebreak.evaluate.submission import COLUMNS, PREFERENCE_COLUMNS, PROBABILITY_COLUMNS
 from tiebreak.votes.formats.pairs import Pair
+from tiebreak.votes.parquet import opened
 from tiebreak.votes.schema import LABELS
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def own_names(names: Iterable[str], added: Collection[str]) -> dict[str, str]:
 def own_types(files: Sequence[Path], added: Collection[str]) -> pa.Schema | None:
     """The types of the records' own columns where all files are Parquet and agree on them."""
     try:
-        schema = pa.unify_schemas([pq.read_schema(path) for path in files])
+        schema = pa.unify_schemas([pq.read_schema(opened(path)) for path in files])
         names = own_names(schema.names, added)
         return pa.schema([column.with_name(names[column.name]) for column in schema])
     except (pa.ArrowException, OSError):

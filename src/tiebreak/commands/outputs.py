@@ -1,6 +1,7 @@
 """Outputs of a finished run: report, model, metrics."""
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -150,8 +151,21 @@ def write_report(work: Workspace, output: Path | None = None, more: dict[str, An
     """
     folder = evaluation_folder(work)
     made_up = {"made_up": True} if _is_made_up(work) else {}
-    metrics = read_metrics(folder) | {"facts": run_facts(work)} | made_up | (more or {})
+    told = {"facts": run_facts(work), "votes_from": _names_of_votes(work), "finished": _day_finished(work)}
+    metrics = read_metrics(folder) | told | made_up | (more or {})
     return _render(metrics, folder / "metrics.json", output or work.run_dir / "report.html")
+
+
+def _names_of_votes(work: Workspace) -> list[str]:
+    """Names of the files of votes, without their folders, since reports are shared."""
+    return [Path(location).name for location in work.recipe.data.votes]
+
+
+def _day_finished(work: Workspace) -> str:
+    """The day, in UTC, on which the evaluation was finished, as 2026-11-30."""
+    manifest = work.manifest(work.find("evaluate/report"))
+    assert manifest is not None
+    return datetime.fromtimestamp(manifest.finished, UTC).date().isoformat()
 
 
 def _is_made_up(work: Workspace) -> bool:

@@ -18,9 +18,10 @@ from typing import Any, BinaryIO, Generic, Protocol, TypeVar
 
 import pyarrow as pa
 
+from tiebreak import __version__
 from tiebreak.commands import row_files
 from tiebreak.commands.row_progress import Progress, count_rows
-from tiebreak.commands.unfinished import STANDARD_INPUT, Unfinished, prepared
+from tiebreak.commands.unfinished import STANDARD_INPUT, Unfinished, check_place, prepared
 from tiebreak.engine.workspace import content_fingerprint
 from tiebreak.errors import Interrupted, TiebreakError
 from tiebreak.output import new_file, replacing
@@ -34,6 +35,7 @@ PIECE = 2048
 """Pairs that are judged at a time, and lost at most where a process is killed."""
 _PIECE_CHARS = 16 << 20
 _ARRIVING = 64
+_RESTORE = "put back what was there and run the same command again, or begin anew: delete the folder"
 
 
 class Item(Protocol):
@@ -106,15 +108,20 @@ class Files:
     strict: bool = False
 
     def check(self, others: Sequence[Path] = (), suffixes: Sequence[str] = row_files.SUFFIXES) -> None:
-        """Raise TiebreakError for an output that cannot be written or would replace an input or one of `others`."""
-        read = [path for path in (*self.inputs, *others) if path != STANDARD]
+        """Raise TiebreakError for inputs that are missing, and an output that cannot be written or would replace an input
+        or one of `others`.
+        """
+        named = [path for path in (*self.inputs, *others) if path != STANDARD]
+        read = containers.expand(named)
         if self.output != STANDARD:
-            for path in read:
-                if path.is_dir() and self.output.resolve().is_relative_to(path.resolve()):
+            place = self.output.parent.resolve() / self.output.name  # which a link at it does not change
+            for path in named:
+                if path.is_dir() and place.is_relative_to(path.resolve()):
                     raise TiebreakError(
                         f"{self.output} would lie in the folder {path}, all of which this command reads; name an output elsewhere"
                     )
             new_file(self.output, suffixes, read)
+            check_place(self.output, read)
         elif self.shard != (0, 1):
             raise TiebreakError("standard output takes no shards; name a file with --output")
         if STANDARD in self.inputs and len(self.inputs) > 1:
@@ -127,7 +134,7 @@ class Files:
 class Outcome:
     """Rows read, those among them that could not be judged, with the first reason.
 
-    finished: the output is there, which another process may have `written`.
+    finished: the output is there, which another process may have `written` meanwhile.
     """
 
     rows: int = 0
@@ -175,26 +182,35 @@ def run(work: Work[AnItem], files: Files, stop: Callable[[], bool] = lambda: Fal
 
 def _to_file(work: Work[AnItem], files: Files, stop: Callable[[], bool]) -> Outcome:
     inputs = _inputs(files)
+    state = _state(work, inputs)
     unfinished = Unfinished(files.output, _job(work, inputs))
+    require_unchanged = partial(_require_unchanged, state, work, inputs, unfinished.folder)
     outcome, pieces = Outcome(), 0
     try:
         for number in range(work.passes):
-            outcome, pieces = _pass(work, files, inputs, number, unfinished, stop)
+            outcome, pieces = _pass(work, files, inputs, number, unfinished, require_unchanged, stop)
     except TiebreakError:
         if files.shard == (0, 1) and unfinished.is_empty():
             unfinished.remove()
         raise
-    if any(not unfinished.has(n, piece) for n in range(work.passes) for piece in range(pieces)):
-        # where the folder is gone, or was new beside the output, another shard has finished it
-        if unfinished.is_new and unfinished.is_empty() and files.output.is_file():
-            unfinished.remove()
-        outcome.finished = not unfinished.folder.is_dir() and files.output.is_file()
-        outcome.written = False
+    missing = [
+        piece for piece in range(pieces) if any(not unfinished.has(n, piece) for n in range(work.passes))
+    ]
+    if missing:
+        shard, shards = files.shard
+        outcome.finished, outcome.written = unfinished.is_overtaken(), False
+        if not outcome.finished and any(piece % shards == shard for piece in missing):
+            raise TiebreakError(
+                f"{unfinished.folder} has lost some of what was kept there; run the same command again"
+            )
         return outcome
+    if not pieces:
+        unfinished.begin()
     with unfinished.finishing() as output:
         if output:
             rows = partial(_joined, work, inputs, unfinished, pieces, outcome.unjudged > 0)
             row_files.write(rows, output, work.types(inputs), work.last)
+            require_unchanged()
             work.finish(files.output)
         outcome.written = output is not None
     return outcome
@@ -203,11 +219,20 @@ def _to_file(work: Work[AnItem], files: Files, stop: Callable[[], bool]) -> Outc
 def _inputs(files: Files) -> list[Path]:
     """The files to read. What comes on standard input is kept in one, beside the output."""
     if list(files.inputs) != [STANDARD]:
-        return containers.expand(files.inputs)
+        return list(map(_pinned, containers.expand(files.inputs)))
     kept = prepared(files.output) / STANDARD_INPUT
     with replacing(kept) as file:
         shutil.copyfileobj(sys.stdin.buffer, file)
     return [kept]
+
+
+def _pinned(path: Path) -> Path:
+    """The path; a data set of the hub at the commit that it has here, so that all processes read the same."""
+    if not (data := hub_datasets.parse_location(path)):
+        return path
+    from tiebreak.model import hub
+
+    return data.at(hub.commit(data.name, data.revision, "dataset"))
 
 
 def _job(work: Work[AnItem], inputs: Sequence[Path]) -> Mapping[str, Any]:
@@ -216,6 +241,7 @@ def _job(work: Work[AnItem], inputs: Sequence[Path]) -> Mapping[str, Any]:
         | work.depends_on()
         | {
             "the inputs": [[path.name, _fingerprint(path)] for path in inputs],
+            "the version of tiebreak": __version__,
             "the size of a piece": [PIECE, _PIECE_CHARS],
         }
     )
@@ -225,12 +251,36 @@ def _fingerprint(path: Path) -> str:
     return str(path) if hub_datasets.parse_location(path) else content_fingerprint(path)
 
 
+def _state(work: Work[AnItem], inputs: Sequence[Path]) -> Mapping[str, Any]:
+    """What is looked up in no time of all that the result depends on, by the words in which a difference is told."""
+    files = [path.stat() for path in inputs if not hub_datasets.parse_location(path)]
+    times = [(file.st_ino, file.st_size, file.st_mtime_ns) for file in files]
+    return work.depends_on() | {"the inputs": times}
+
+
+def _require_unchanged(
+    before: Mapping[str, Any], work: Work[AnItem], inputs: Sequence[Path], folder: Path
+) -> None:
+    """Raise TiebreakError if anything that the result depends on has changed since this process began."""
+    try:
+        now = _state(work, inputs)
+    except OSError as error:
+        raise TiebreakError(
+            f"{error.filename} was read by this command and is gone; {_RESTORE} {folder}"
+        ) from None
+    if changed := [name for name, value in before.items() if now[name] != value]:
+        raise TiebreakError(
+            f"{' and '.join(changed)} changed while this command read them, so no more is kept of it; {_RESTORE} {folder}"
+        )
+
+
 def _pass(
     work: Work[AnItem],
     files: Files,
     inputs: Sequence[Path],
     number: int,
     unfinished: Unfinished,
+    require_unchanged: Callable[[], None],
     stop: Callable[[], bool],
 ) -> tuple[Outcome, int]:
     """Compute the missing pieces of this shard in one pass. Returns what all rows are, and the number of pieces."""
@@ -248,7 +298,9 @@ def _pass(
             if (count - 1) % shards == shard and not unfinished.has(number, count - 1):
                 compute = compute or work.load(number)
                 report = partial(progress.within, done, len(piece))
-                unfinished.write(number, count - 1, compute(piece, report))
+                computed = compute(piece, report)
+                require_unchanged()
+                unfinished.write(number, count - 1, computed)
     return outcome, count
 
 

@@ -17,10 +17,11 @@ from tiebreak.commands import pieces
 from tiebreak.commands.output_rows import ADDED, DECISION, ERROR, output_rows, own_types
 from tiebreak.commands.pieces import STANDARD, Compute, Files, Outcome
 from tiebreak.errors import TiebreakError
+from tiebreak.hardware.allocator import keep_memory
 from tiebreak.hashes import file_digest
 from tiebreak.votes.formats.mapping import NO_MAP, ColumnMap
 from tiebreak.votes.formats.pairs import Pair, PairFile
-from tiebreak.votes.formats.readers import read_whole, record_batch
+from tiebreak.votes.formats.readers import read_whole, votes_table
 from tiebreak.votes.schema import LABELS, probabilities, probability_columns, swap_answers
 
 if TYPE_CHECKING:
@@ -72,20 +73,30 @@ def predict(request: Request, stop: Callable[[], bool] = lambda: False) -> Predi
     """
     from tiebreak.judge.ensemble import Ensemble
 
-    files = check(request)
+    files, threshold = check(request)
     ensemble = Ensemble(request.models, request.weights, request.device, precision=request.precision)
     if request.fit:
         ensemble.fit(read_whole(request.fit, "votes", request.mapping))
     weights = ensemble.weights_.tolist()
-    work = _Prediction(request, weights, _threshold(request))
+    work = _Prediction(request, weights, threshold)
     outcome = pieces.run(work, files, stop)
     return Predicted(**vars(outcome), decided=work.decided, weights=weights)
 
 
-def check(request: Request) -> Files:
-    """What is read and written. Raises TiebreakError for an output that cannot be written."""
+def check(request: Request) -> tuple[Files, float | None]:
+    """What is read and written, and the certainty from which pairs are decided; None where no decision is asked for.
+
+    Raises TiebreakError for inputs that are missing, an output that cannot be written, a folder that is no model, and weights
+    and decisions that are not to be had.
+    """
+    from tiebreak.judge import package
+    from tiebreak.stats.blend import shares
+
     request.files.check([request.fit] if request.fit else [])
-    return request.files
+    for model in request.models:
+        package.read(model)
+    shares(request.weights, len(request.models))
+    return request.files, _threshold(request)
 
 
 def _threshold(request: Request) -> float | None:
@@ -142,6 +153,7 @@ class _Prediction(pieces.Work[Pair]):
 
         request = self._request
         judge = load_judge(request.models[number], request.device, request.score_tokens, request.precision)
+        keep_memory()
 
         def compute(piece: Sequence[Pair], report: Callable[[float], None]) -> pa.Table:
             """Probabilities of the records' own sides, and why there are none."""
@@ -193,6 +205,6 @@ def judged(judge: "Judge", piece: Sequence[Pair], report: Callable[[float], None
     p_NC = np.full((len(piece), len(LABELS)), np.nan)
     where = [n for n, pair in enumerate(piece) if pair.vote is not None]
     if where:
-        table = pa.Table.from_batches([record_batch([pair.vote for pair in piece if pair.vote is not None])])
+        table = votes_table([pair.vote for pair in piece if pair.vote is not None])
         p_NC[where] = judge.predict_table(table, report=lambda _, done, total, __: report(done / total))
     return p_NC

@@ -14,9 +14,12 @@ import pyarrow as pa
 from tiebreak.commands import pieces
 from tiebreak.commands.output_rows import ERROR, own_columns, own_types
 from tiebreak.commands.pieces import Compute, Files, Outcome
+from tiebreak.hardware.allocator import keep_memory
 from tiebreak.hashes import file_digest
 from tiebreak.votes.formats.candidates import Candidates, CandidatesFile
 from tiebreak.votes.formats.mapping import NO_MAP, ColumnMap
+from tiebreak.votes.formats.readers import votes_table
+from tiebreak.votes.formats.vote import Vote
 
 if TYPE_CHECKING:
     from tiebreak.judge.judge import Judge
@@ -62,7 +65,9 @@ class Judging:
     def load(self) -> "Judge":
         from tiebreak.judge.judge import load_judge
 
-        return load_judge(self.model, self.device, self.score_tokens, self.precision)
+        judge = load_judge(self.model, self.device, self.score_tokens, self.precision)
+        keep_memory()
+        return judge
 
     def rank(
         self, judge: "Judge", piece: Sequence[Candidates], report: Callable[[float], None]
@@ -70,8 +75,10 @@ class Judging:
         """The ranking of each, None where there is nothing to rank."""
         from tiebreak.judge.ranking import rank
 
-        def predict(table: pa.Table, told: Callable[[float], None]) -> Any:
-            return judge.predict_table(table, report=lambda _, done, total, __: told(done / total))
+        def predict(votes: Sequence[Vote], told: Callable[[float], None]) -> Any:
+            return judge.predict_table(
+                votes_table(votes), report=lambda _, done, total, __: told(done / total)
+            )
 
         good = [found for found in piece if found.error is None]
         ranked = iter(rank(good, predict, self.pairs, report))
@@ -85,9 +92,14 @@ def rank(files: Files, judging: Judging, stop: Callable[[], bool] = lambda: Fals
     other inputs than those that an unfinished output has begun with; Interrupted, with what is done on disk, once `stop`
     returns True.
     """
+    check(files, judging)
+    return pieces.run(_Ranks(judging), files, stop)
+
+
+def check(files: Files, judging: Judging) -> None:
+    """Raise TiebreakError for inputs that are missing, an output that cannot be written and a folder that is no model."""
     files.check()
     judging.depends_on()
-    return pieces.run(_Ranks(judging), files, stop)
 
 
 class _Ranks(pieces.Work[Candidates]):

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from tiebreak.console import Terminal
 from tiebreak.engine.progress import Display, Reporter
+from tiebreak.votes.parquet import opened
 
 
 class Progress:
@@ -51,7 +52,7 @@ def _count_file(path: Path) -> int | None:
         with path.open("rb") as file:
             match file.read(1):
                 case b"P":
-                    return int(pq.read_metadata(path).num_rows)
+                    return int(pq.read_metadata(opened(path)).num_rows)
                 case b"{":
                     return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
     except (OSError, pa.ArrowException):

@@ -5,12 +5,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from tiebreak import plain
+from tiebreak import pages, plain
 from tiebreak.data_card.card import Card, labels_of
 from tiebreak.data_card.standings import Model
 from tiebreak.output import write_atomically
@@ -21,19 +20,16 @@ from tiebreak.votes.near_duplicates import THRESHOLD
 _TERMINAL_ROWS = 20
 _ADVANTAGE = "what side A is worth, models being equal"
 
-_templates = jinja2.Environment(
-    loader=jinja2.PackageLoader("tiebreak.data_card"), autoescape=True, undefined=jinja2.StrictUndefined
-)
-
 
 @dataclass(frozen=True)
 class Section:
     """A table with a heading; the first column is text, the others are figures.
 
-    note: an explanation below the table. last_is_text: the last column is text too.
+    question: what it answers. note: an explanation below the table. last_is_text: the last column is text too.
     """
 
     title: str
+    question: str
     columns: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
     note: str = ""
@@ -63,13 +59,13 @@ def terminal(card: Card) -> Group:
 
 def html(card: Card) -> str:
     """The card as one HTML page."""
-    page = _templates.get_template("card.html.j2").render(
-        votes=f"{card.votes:,}",
-        files=len(card.files),
+    return pages.render(
+        "tiebreak.data_card",
+        "card.html.j2",
+        card=card,
         warnings=list(warnings(card)),
-        sections=list(sections(card)),
+        parts=list(sections(card)),
     )
-    return plain.lines(page)
 
 
 def write_html(card: Card, path: Path) -> None:
@@ -116,11 +112,23 @@ def sections(card: Card) -> Iterator[Section]:
     yield _files(card)
     rejects = [(f.name, kind, f"{n:,}") for f in card.files for kind, n in f.rejects.items()]
     if rejects:
-        yield Section("Rejected records", ("file", "reason", "records"), rejects)
+        yield Section(
+            "Rejected records",
+            "Which records cannot be used, and why?",
+            ("file", "reason", "records"),
+            rejects,
+        )
     not_read = [(f.name, ", ".join(f.not_read)) for f in card.files if f.not_read]
     if not_read:
         note = "Prompts that differ only there are one prompt. What belongs to it: --map 'context=COLUMN'."
-        yield Section("Columns that are not read", ("file", "columns"), not_read, note, last_is_text=True)
+        yield Section(
+            "Columns that are not read",
+            "What do the files hold that no vote is made of?",
+            ("file", "columns"),
+            not_read,
+            note,
+            last_is_text=True,
+        )
     if card.labelled:
         yield from _labels(card)
     yield from _texts(card)
@@ -133,7 +141,13 @@ def sections(card: Card) -> Iterator[Section]:
             f"Prompts or answers that a split keeps together: equal ones, at least {THRESHOLD:.0%} of 5-character "
             "shingles in common, other signs of a copy, or a chain of these."
         )
-        yield Section("Overlap between files", ("file", "has prompts of", "rows"), rows, note)
+        yield Section(
+            "Overlap between files",
+            "Which files ask the same questions, so that one gives the other's answers away?",
+            ("file", "has prompts of", "rows"),
+            rows,
+            note,
+        )
 
 
 def _files(card: Card) -> Section:
@@ -141,7 +155,12 @@ def _files(card: Card) -> Section:
         (f.name, f"{f.records:,}", f"{f.votes:,}", f"{sum(f.rejects.values()):,}", f"{f.distinct_prompts:,}")
         for f in card.files
     ]
-    return Section("Files", ("file", "records", "votes", "rejects", "distinct prompts"), rows)
+    return Section(
+        "Files",
+        "What was read, and how much of it can be used?",
+        ("file", "records", "votes", "rejects", "distinct prompts"),
+        rows,
+    )
 
 
 def _labels(card: Card) -> Iterator[Section]:
@@ -150,7 +169,9 @@ def _labels(card: Card) -> Iterator[Section]:
         f"{card.labelled:,} labelled votes. 95 % intervals take the votes on one prompt, or on nearly the same, "
         f"together; there is none for what fewer than {FEWEST_PROMPTS} prompts tell (Kish's effective number of them)."
     )
-    yield Section("Labels", ("label", "share"), rows, note)
+    yield Section(
+        "Labels", "How often do people prefer A, prefer B, or call it a tie?", ("label", "share"), rows, note
+    )
     bias = [("A wins", _share(card.a_wins)), ("the longer answer wins", _share(card.longer_wins))]
     found = card.standings
     if found.advantage is not None and found.margin is not None:
@@ -158,7 +179,13 @@ def _labels(card: Card) -> Iterator[Section]:
     elif found.why_unknown:
         bias.append((_ADVANTAGE, "cannot be told"))
     note = "Several votes on one pair of answers count as one, here and for models."
-    yield Section("Bias, among votes that are no ties", ("", "share"), bias, note)
+    yield Section(
+        "Bias, among votes that are no ties",
+        "Does the position or the length of an answer win votes?",
+        ("what", "share"),
+        bias,
+        note,
+    )
     bins = [
         (
             f"{b.low:+.1f} to {b.high:+.1f}",
@@ -170,7 +197,11 @@ def _labels(card: Card) -> Iterator[Section]:
     ]
     note = "(tokens of A - tokens of B) / (tokens of A + tokens of B)."
     yield Section(
-        "A wins by how much longer it is", ("difference", "decisive votes", "A wins", "ties"), bins, note
+        "A wins by how much longer it is",
+        "Does the longer answer win the more, the longer it is?",
+        ("difference", "decisive votes", "A wins", "ties"),
+        bins,
+        note,
     )
 
 
@@ -181,7 +212,9 @@ def _texts(card: Card) -> Iterator[Section]:
         if card.tokens_are_estimated
         else ""
     )
-    yield Section("Length in tokens", ("text", *next(iter(card.tokens.values()))), rows, note)
+    yield Section(
+        "Length in tokens", "How long are the texts?", ("text", *next(iter(card.tokens.values()))), rows, note
+    )
     budgets = [
         (
             f"{b.max_tokens:,}",
@@ -192,9 +225,16 @@ def _texts(card: Card) -> Iterator[Section]:
         for b in card.budgets
     ]
     columns = ("tokens of a row", "rows cut", "tokens that go", "votes whose answers become equal")
-    yield Section("What a budget cuts", columns, budgets)
+    yield Section(
+        "What a budget cuts",
+        "How much of them would a model of so many tokens a row not see?",
+        columns,
+        budgets,
+    )
     scripts = [(name, f"{part:.1%}") for name, part in card.scripts.items()]
-    yield Section("Scripts of the prompts", ("script", "votes"), scripts)
+    yield Section(
+        "Scripts of the prompts", "What scripts are the prompts written in?", ("script", "votes"), scripts
+    )
 
 
 def _models(models: Sequence[Model]) -> Iterator[Section]:
@@ -203,11 +243,23 @@ def _models(models: Sequence[Model]) -> Iterator[Section]:
     ]
     note = "Bradley-Terry strengths with ties (Davidson 1970) about their mean, position accounted for."
     if ranked:
-        yield Section("Models", ("model", "votes", "wins of decisive votes", "strength"), ranked, note)
+        yield Section(
+            "Models",
+            "Which models wrote the better answers, by these votes?",
+            ("model", "votes", "wins of decisive votes", "strength"),
+            ranked,
+            note,
+        )
     unranked = [(m.name, f"{m.votes:,}", _share(m.wins), m.why_apart) for m in models if m.why_apart]
     if unranked:
         columns = ("model", "votes", "wins of decisive votes", "why")
-        yield Section("Models that are not ranked", columns, unranked, last_is_text=True)
+        yield Section(
+            "Models that are not ranked",
+            "Which models cannot be placed, and why?",
+            columns,
+            unranked,
+            last_is_text=True,
+        )
 
 
 def _repeats(card: Card) -> Section:
@@ -221,19 +273,25 @@ def _repeats(card: Card) -> Section:
         ("votes on a pair that another vote is on", f"{card.duplicates:,}"),
         ("pairs with several votes", f"{disagreement.repeated:,}"),
     ]
-    if disagreement.noise is None:
-        return Section("Repetition and oddities", ("", "votes"), rows)
-    low = "" if disagreement.noise_low is None else f" ({disagreement.noise_low:.2f} at 95 % confidence)"
-    rows += [
-        ("of these with different labels", f"{disagreement.contradicted:,}"),
-        ("chance that two votes on such a pair agree", _share(disagreement.agreement)),
-        ("log loss that voters cost on them, at least", f"{disagreement.noise:.2f}{low}"),
-    ]
-    note = (
-        "No prediction has a lower expected log loss where voters disagree so often; how they vote on pairs with "
-        "one vote is not known."
+    note = ""
+    if disagreement.noise is not None:
+        low = "" if disagreement.noise_low is None else f" ({disagreement.noise_low:.2f} at 95 % confidence)"
+        rows += [
+            ("of these with different labels", f"{disagreement.contradicted:,}"),
+            ("chance that two votes on such a pair agree", _share(disagreement.agreement)),
+            ("log loss that voters cost on them, at least", f"{disagreement.noise:.2f}{low}"),
+        ]
+        note = (
+            "No prediction has a lower expected log loss where voters disagree so often; how they vote on pairs with "
+            "one vote is not known."
+        )
+    return Section(
+        "Repetition and oddities",
+        "How often does the same thing come again, and what is missing?",
+        ("what", "votes"),
+        rows,
+        note,
     )
-    return Section("Repetition and oddities", ("", "votes"), rows, note)
 
 
 def _points(value: float, margin: float) -> str:

@@ -171,7 +171,7 @@ class Workspace:
         """
         path = self.local(source)
         if data := parse_location(Path(source.location)):
-            return Path(f"hub:{data.name}@{hub.commit(data.name, data.revision, 'dataset')}:{data.split}")
+            return data.at(hub.commit(data.name, data.revision, "dataset"))
         path = path or self._downloaded(source)
         if not source.is_model:
             return path

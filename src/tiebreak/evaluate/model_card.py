@@ -10,7 +10,8 @@ from markupsafe import escape
 
 from tiebreak import plain
 from tiebreak.errors import TiebreakError
-from tiebreak.evaluate.report import label, number
+from tiebreak.evaluate.report import label
+from tiebreak.pages import number
 
 _PLACE = "path/to/this/folder"
 _KIND: dict[str, Any] = {

@@ -47,7 +47,7 @@ class LabelledVotes:
 class Stage(StrEnum):
     """Stages of the ladder with a name of their own; the others' are made of a teacher's or a blend's name."""
 
-    PRIOR = "class prior"
+    PRIOR = "class shares"
     BASELINE = "baseline"
     STUDENT = "student"
     AVERAGED = "averaged"

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from tiebreak.arguments import checked
 from tiebreak.errors import TiebreakError
 from tiebreak.judge import package
 from tiebreak.judge.inputs import Pairs, as_table
@@ -30,6 +31,7 @@ class Ensemble:
     Holds one model at a time in memory; each call loads all of them, so pass all pairs at once.
     """
 
+    @checked
     def __init__(
         self,
         folders: Sequence[str | Path],
@@ -39,8 +41,8 @@ class Ensemble:
         precision: str = "auto",
     ) -> None:
         """Read the packages. Raises TiebreakError for a folder that is no model, or weights that are not one number a folder."""
-        if isinstance(folders, str | Path) or not folders:
-            raise TiebreakError(f"an ensemble takes a list of model folders, not {folders!r}")
+        if not len(folders):
+            raise TiebreakError("an ensemble takes a list of model folders, not an empty one")
         self.folders = [locate(folder).folder for folder in folders]
         for folder in self.folders:
             package.read(folder)
@@ -49,6 +51,7 @@ class Ensemble:
         self.score_tokens = score_tokens
         self.precision = precision
 
+    @checked
     def fit(self, votes: Path | str | pa.Table, report: Callable[..., None] = lambda *_, **__: None) -> Self:
         """Choose the weights on votes (a file, or a table in votes.schema.SCHEMA) that no model trained on.
 
@@ -64,6 +67,7 @@ class Ensemble:
         )
         return self
 
+    @checked
     def predict(
         self,
         pairs: Pairs,
@@ -75,6 +79,7 @@ class Ensemble:
         table, swapped_N = as_table(pairs, columns)
         return swap_answers(weighted(self.weights_, self.predict_table(table, both, report)), swapped_N)
 
+    @checked
     def predict_table(
         self, table: pa.Table, both: bool | None = None, report: Callable[..., None] = lambda *_, **__: None
     ) -> Array:

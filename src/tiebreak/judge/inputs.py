@@ -1,6 +1,6 @@
 """Pairs of answers as a caller in Python has them: dicts, a table of any library, or a file."""
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -11,13 +11,18 @@ from numpy.typing import NDArray
 from tiebreak.errors import TiebreakError
 from tiebreak.votes.formats.mapping import ColumnMap
 from tiebreak.votes.formats.pairs import Pair, PairFile, read_whole
-from tiebreak.votes.formats.readers import record_batch
+from tiebreak.votes.formats.dialog import RowError
+from tiebreak.votes.formats.readers import votes_table
+from tiebreak.votes.formats.record_formats import PAIR, ReadOptions
 from tiebreak.votes.formats.vote import Vote
 
 _TEXTS = ("prompt", "response_a", "response_b")
 _PAIR = f"a pair is a dict with {', '.join(_TEXTS)}, each a string, or a list of turns or messages"
 _GIVEN = Path("what was given")
 """What stands for the name of a file in errors."""
+
+
+_UNLABELLED = ReadOptions(labelled=False)
 
 
 class Table(Protocol):
@@ -38,8 +43,23 @@ def as_table(pairs: Pairs, columns: Mapping[str, str] | None = None) -> tuple[pa
     """
     mapping = ColumnMap(columns or {})
     found = read_whole(Path(pairs), mapping) if isinstance(pairs, str | Path) else _read_given(pairs, mapping)
-    table = pa.Table.from_batches([record_batch([vote for _, vote in found])])
-    return table, np.array([pair.swapped for pair, _ in found], dtype=bool)
+    return votes_table([vote for _, vote in found]), np.array([pair.swapped for pair, _ in found], dtype=bool)
+
+
+def read_pairs(pairs: Iterable[Mapping[str, Any]]) -> Iterator[Vote]:
+    """The unlabelled votes of dicts that have prompt, response_a and response_b, and `system` if they like.
+
+    As by `as_table`, without a look for columns of other names. Raises TiebreakError for one that cannot be read.
+    """
+    for number, pair in enumerate(pairs):
+        try:
+            yield from PAIR.votes(pair, _UNLABELLED)
+        except RowError as error:
+            raise _unreadable(number, error) from None
+
+
+def _unreadable(number: int, why: object) -> TiebreakError:
+    return TiebreakError(f"pair {number}: {why}; {_PAIR}")
 
 
 def _read_given(pairs: Any, mapping: ColumnMap) -> list[tuple[Pair, Vote]]:
@@ -50,7 +70,7 @@ def _read_given(pairs: Any, mapping: ColumnMap) -> list[tuple[Pair, Vote]]:
     found = []
     for number, pair in enumerate(read):
         if pair.vote is None:
-            raise TiebreakError(f"pair {number}: {pair.error}; {_PAIR}")
+            raise _unreadable(number, pair.error)
         found.append((pair, pair.vote._replace(id=pair.vote.id or str(number))))
     return found
 

@@ -2,7 +2,7 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase
 
+from tiebreak.arguments import checked
 from tiebreak.errors import TiebreakError, nearest
-from tiebreak.judge import int8, package, ranking
+from tiebreak.judge import committee, int8, package, ranking
 from tiebreak.judge.decisions import Decisions, certain_from, likely_from
 from tiebreak.judge.inputs import Pairs, as_list, as_table
 from tiebreak.judge.judgements import Judgements, shown
@@ -26,9 +27,11 @@ from tiebreak.judge.tta import first_order, is_certain
 from tiebreak.model import hub
 from tiebreak.model.classifier import Classifier, load
 from tiebreak.model.fast.compile import device_context
+from tiebreak.stats.acquisition import disagreement, priority
 from tiebreak.stats.guarantees import decisions, prediction_sets
 from tiebreak.tokens.prompt import TokenizedVotes, tokenize
 from tiebreak.votes.formats import candidates
+from tiebreak.votes.formats.readers import votes_table
 from tiebreak.votes.schema import LABELS, swap_answers
 
 log = logging.getLogger(__name__)
@@ -45,6 +48,7 @@ class PairJudge(ABC):
         self.folder = folder
         self.postprocessing = Postprocessing.from_package(shipped, folder)
 
+    @checked
     def predict(
         self,
         pairs: Pairs,
@@ -63,7 +67,8 @@ class PairJudge(ABC):
         table, swapped_N = as_table(pairs, columns)
         return swap_answers(self.predict_table(table, both, report), swapped_N)
 
-    def rank(self, prompt: Any, responses: Sequence[Any], pairs: int | None = None) -> Ranking:
+    @checked
+    def rank(self, prompt: Any, responses: Iterable[Any], pairs: int | None = None) -> Ranking:
         """Rank 1 to 64 responses to a prompt by comparisons of pairs: `.best`, `.order`, `.scores`, `.p_best`, `.pairs`.
 
         prompt: a string, or a list of turns or messages; a response: a string, or a list of turns or messages. pairs: how many
@@ -77,8 +82,9 @@ class PairJudge(ABC):
         found = candidates.read_record(texts)
         if found.error is not None:
             raise TiebreakError(f"cannot rank: {found.error}")
-        return ranking.rank([found], lambda table, _: self.predict_table(table), pairs)[0]
+        return ranking.rank([found], lambda votes, _: self.predict_table(votes_table(votes)), pairs)[0]
 
+    @checked
     def decide(
         self, pairs: Pairs, max_error: float = 0.2, columns: Mapping[str, str] | None = None
     ) -> Decisions:
@@ -93,6 +99,7 @@ class PairJudge(ABC):
         choices = decisions(self.predict(pairs, columns=columns), threshold)
         return Decisions([None if choice is None else LABELS[choice] for choice in choices], threshold)
 
+    @checked
     def prediction_sets(
         self, pairs: Pairs, coverage: float = 0.9, columns: Mapping[str, str] | None = None
     ) -> list[set[str]]:
@@ -107,6 +114,25 @@ class PairJudge(ABC):
             {label for label, within in zip(LABELS, row, strict=True) if within} for row in within_NC.tolist()
         ]
 
+    @checked
+    def next_pairs(
+        self,
+        pairs: Pairs,
+        count: int | None = None,
+        seed: int = 0,
+        columns: Mapping[str, str] | None = None,
+    ) -> list[int]:
+        """The numbers of the pairs to vote on next, `count` of them or all: those drawn first by how much the judge's orders,
+        and its baseline where one ships, disagree on them (stats.acquisition). Raises TiebreakError for pairs that cannot be read.
+        """
+        table, _ = as_table(pairs, columns)
+        if not len(table):
+            return []
+        told_N = disagreement(committee.predictions(self, table))
+        order_N = np.argsort(-priority(told_N, np.random.default_rng(seed)))
+        return [int(n) for n in order_N[:count]]
+
+    @checked
     def predict_table(
         self, table: pa.Table, both: bool | None = None, report: Callable[..., None] = lambda *_, **__: None
     ) -> NDArray[np.float64]:
@@ -115,6 +141,7 @@ class PairJudge(ABC):
             return np.empty((0, 3))
         return self._postprocess(table, self._probabilities(table, self._tokens(table), both, report))
 
+    @checked
     def judgements(self, table: pa.Table) -> Judgements:
         """Calibrated probabilities of pairs as by `predict_table`, with both orders' and what was cut."""
         votes, max_tokens = self._tokens(table), self.package.tta.max_tokens
@@ -129,6 +156,7 @@ class PairJudge(ABC):
             votes.frame_tokens,
         )
 
+    @checked
     def logits(
         self, table: pa.Table, both: bool, report: Callable[..., None] = lambda *_, **__: None
     ) -> NDArray[np.float64]:
@@ -221,6 +249,8 @@ def load_judge(
     """Load a judge, see `tiebreak.load`."""
     if precision not in PRECISIONS:
         raise TiebreakError(f"unknown precision {precision!r}: {nearest(precision, PRECISIONS)}")
+    if score_tokens < 1:
+        raise TiebreakError(f"score_tokens, the tokens of one forward, are 1 or more, not {score_tokens}")
     shipped = package.read(folder)
     device = _choose_device(device)
     try:

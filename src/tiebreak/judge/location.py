@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 
+from tiebreak.arguments import checked
 from tiebreak.errors import TiebreakError
 from tiebreak.judge import package
 from tiebreak.model import hub
@@ -18,6 +19,7 @@ from tiebreak.model import hub
 log = logging.getLogger(__name__)
 
 REPOSITORY = re.compile(r"(?=.{,96}$)[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+_WEIGHTS = "model*.safetensors"
 _ENDINGS = frozenset(
     ".csv .tsv .json .jsonl .ndjson .parquet .txt .md .html .yaml .yml .gz .zst .bz2 .xz .zip .gguf".split()
 )
@@ -43,11 +45,13 @@ def hub_name(location: Path | str) -> tuple[str, str | None] | None:
     return (repo, revision or None) if is_name and not Path(location).exists() else None
 
 
-def locate(location: Path | str, revision: str | None = None) -> Located:
+@checked
+def locate(location: Path | str, revision: str | None = None, weights: bool = True) -> Located:
     """The folder of a judge; one of the hub is downloaded unless the local cache has it.
 
     A folder that is here comes before a model of the hub. The commit that the cache has for a revision comes before the
-    hub's current one, and offline nothing else is used (model.hub). Raises TiebreakError for a revision of a folder, and
+    hub's current one, and offline nothing else is used (model.hub). weights: of the model, without which all else is
+    downloaded. Raises TiebreakError for a revision of a folder, and
     for a model of the hub that is gated, unknown, out of reach, or not one that tiebreak made.
     """
     name = hub_name(location)
@@ -65,7 +69,7 @@ def locate(location: Path | str, revision: str | None = None) -> Located:
     folder = hub.download_files(repo, found, [package.NAME])
     files = package.read(folder).files
     require_readable(files, repo)
-    hub.download_files(repo, found, sorted(files))
+    hub.download_files(repo, found, sorted(name for name in files if weights or not fnmatch(name, _WEIGHTS)))
     log.info("%s: commit %s of the hub", repo, found)
     return Located(folder, {"hub": repo, "commit": found})
 

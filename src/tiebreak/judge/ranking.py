@@ -12,7 +12,6 @@ from functools import cached_property, partial
 from hashlib import blake2b
 
 import numpy as np
-import pyarrow as pa
 from scipy.special import softmax
 
 from tiebreak.errors import TiebreakError
@@ -20,11 +19,10 @@ from tiebreak.stats.davidson import Floats
 from tiebreak.stats.pair_schedule import Pair, PairSchedule, budget_of
 from tiebreak.votes.formats.candidates import Candidates
 from tiebreak.votes.formats.dialog import Turns
-from tiebreak.votes.formats.readers import record_batch
 from tiebreak.votes.formats.vote import Vote
 
-Predict = Callable[[pa.Table, Callable[[float], None]], Floats]
-"""Probabilities (P, 3) of a table in votes.schema.SCHEMA; the other argument is told which share is done."""
+Predict = Callable[[Sequence[Vote], Callable[[float], None]], Floats]
+"""Probabilities (P, 3) of unlabelled votes; the other argument is told which share is done."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ def rank(
 
     Raises TiebreakError for fewer than one pair.
     """
-    if pairs is not None and (not isinstance(pairs, int) or pairs < 1):
+    if pairs is not None and pairs < 1:
         raise TiebreakError(
             f"the pairs to judge of a prompt are 1 or more, not {pairs!r:.40}; leave it out for the default"
         )
@@ -89,8 +87,8 @@ def rank(
     total, done = sum(schedule.budget for schedule in schedules), 0
     while rounds := [(n, found) for n, schedule in enumerate(schedules) if (found := schedule.next_round())]:
         asked = [(n, pair) for n, found in rounds for pair in found]
-        table = _table([_vote(candidates[n], *(distinct[n][side][0] for side in pair)) for n, pair in asked])
-        p_PC = predict(table, partial(_report_part, report, done / total, len(asked) / total))
+        votes = [_vote(candidates[n], *(distinct[n][side][0] for side in pair)) for n, pair in asked]
+        p_PC = predict(votes, partial(_report_part, report, done / total, len(asked) / total))
         ends = np.cumsum([len(found) for _, found in rounds])[:-1]
         for (n, found), p in zip(rounds, np.split(p_PC, ends), strict=True):
             schedules[n].add(found, p)
@@ -119,10 +117,6 @@ def _seed(candidates: Candidates) -> int:
 def _vote(candidates: Candidates, a: int, b: int) -> Vote:
     responses = candidates.responses
     return Vote(None, candidates.prompt, responses[a], responses[b], None, None, None)
-
-
-def _table(votes: Sequence[Vote]) -> pa.Table:
-    return pa.Table.from_batches([record_batch(votes)])
 
 
 def _ranking(schedule: PairSchedule, groups: Sequence[Sequence[int]]) -> Ranking:

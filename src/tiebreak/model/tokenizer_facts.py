@@ -1,9 +1,11 @@
 """Facts of a model's tokenizer: tokens within the embedding table, an EOS that ends rows, markers that no text forges."""
 
 import logging
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tokenizers import Tokenizer
 
 from tiebreak import json_files
@@ -16,7 +18,62 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_SPECIAL = ("eos_token", "bos_token", "pad_token", "unk_token")
+_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json")
+
+
+_TYPE = "__type"
+_ROLES = ("eos", "bos", "pad", "unk", "sep", "cls", "mask")
+
+
+class _Token(BaseModel):
+    model_config = ConfigDict(strict=True)
+    content: str
+
+
+class _Typed(_Token):
+    type: Literal["AddedToken"] = Field(alias=_TYPE)
+
+
+_AToken = str | _Typed | None
+
+
+class _Settings(BaseModel):
+    """The settings of a tokenizer where there is nothing odd about them. With any others, only loading it tells."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, protected_namespaces=())
+    eos_token: _AToken = None
+    bos_token: _AToken = None
+    pad_token: _AToken = None
+    unk_token: _AToken = None
+    sep_token: _AToken = None
+    cls_token: _AToken = None
+    mask_token: _AToken = None
+    additional_special_tokens: list[str | _Typed] = []
+    added_tokens_decoder: dict[str, _Token] = {}
+    padding_side: Literal["right", "left"] = "right"
+    truncation_side: Literal["right", "left"] = "right"
+    model_max_length: float | None = None
+    model_input_names: list[str] = []
+    chat_template: str | None = None
+    tokenizer_class: str | None = None
+    processor_class: str | None = None
+    name_or_path: str | None = None
+    backend: str | None = None
+    split_special_tokens: bool = False
+    add_bos_token: bool | None = None
+    add_eos_token: bool | None = None
+    add_prefix_space: Literal[False] | None = None
+    clean_up_tokenization_spaces: bool | None = None
+    spaces_between_special_tokens: bool | None = None
+    use_default_system_prompt: bool | None = None
+    legacy: bool | None = None
+    errors: str | None = None
+
+    @property
+    def tokens(self) -> list[str]:
+        """The special tokens that have a role."""
+        named = (getattr(self, f"{role}_token") for role in _ROLES)
+        return [token.content if isinstance(token, _Token) else token for token in named if token]
 
 
 def prepare(tokenizer: "PreTrainedTokenizerBase", vocabulary: int, name: str) -> int:
@@ -64,16 +121,48 @@ def require_folder(folder: Path, vocabulary: int, mend: str) -> None:
     except Exception as error:  # tokenizers raises nothing more special
         raise TiebreakError(f"{file} is damaged: {error}; {mend}") from None
     require_backend(backend, vocabulary, str(folder))
-    files = [folder / name for name in ("tokenizer_config.json", "special_tokens_map.json")]
-    found = {file: json_files.read_object(file, mend) for file in files if file.is_file()}
-    for file, settings in found.items():
-        for name in _SPECIAL:
-            token = settings.get(name)
-            text = token.get("content") if isinstance(token, dict) else token
-            if not isinstance(text, str | None) or (token is not None and text is None):
-                raise TiebreakError(f"{file}: {name} is {token!r:.100}, no token; correct it, or {mend}")
-    if not any(settings.get("eos_token") for settings in found.values()):
-        prepare(hub.tokenizer(str(folder)), vocabulary, str(folder))
+    found = {
+        folder / name: json_files.read_object(folder / name, mend)
+        for name in _SETTINGS
+        if (folder / name).is_file()
+    }
+    odd = [problem for file, settings in found.items() for problem in _odd(file, settings, backend)]
+    if odd or not any(settings.get("eos_token") for settings in found.values()):
+        _require_loads(folder, vocabulary, odd, mend)
+
+
+def _odd(file: Path, settings: dict[str, Any], backend: Tokenizer) -> Iterator[str]:
+    """What is odd about the settings of a tokenizer, each as the key and its value."""
+    if file.name == _SETTINGS[1]:  # where a token needs no type
+        settings = {
+            key: value | {_TYPE: "AddedToken"} if isinstance(value, dict) else value
+            for key, value in settings.items()
+        }
+    try:
+        read = _Settings.model_validate(settings)
+    except ValidationError as error:
+        names = dict.fromkeys(str(problem["loc"][0]) for problem in error.errors())
+        yield from (f"{file}: {name} is {settings[name]!r:.100}" for name in names)
+    else:
+        yield from (
+            f"{file}: no token is {token!r:.100}"
+            for token in read.tokens
+            if backend.token_to_id(token) is None
+        )
+
+
+def _require_loads(folder: Path, vocabulary: int, odd: Sequence[str], mend: str) -> None:
+    """Load a tokenizer, which takes seconds. Raises TiebreakError, with what is odd about it, if that fails."""
+    try:
+        loaded = hub.tokenizer(str(folder))
+        prepare(loaded, vocabulary, str(folder))
+        loaded("a")
+    except TiebreakError as error:
+        raise TiebreakError(
+            "; ".join([*odd, str(error)]) + (f"; correct it, or {mend}" if odd else "")
+        ) from None
+    except Exception as error:  # transformers' classes raise whatever they stumble over
+        raise TiebreakError(f"{'; '.join(odd)}: {error}; correct it, or {mend}") from None
 
 
 def save(tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None:

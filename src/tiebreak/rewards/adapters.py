@@ -8,9 +8,10 @@ TRL 1.16.0 (trl/trainer/grpo_trainer.py, _calculate_rewards); OpenRLHF at 2cedb6
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
+from tiebreak.arguments import checked
 from tiebreak.errors import TiebreakError, nearest
 from tiebreak.judge.judge import Judge
-from tiebreak.rewards.preferences import Rewards, against_group, against_references
+from tiebreak.rewards.preferences import Rewards, against_group, against_references, require_equal
 
 Against = Literal["group", "column"]
 
@@ -18,6 +19,7 @@ UNJUDGED = 0.5
 """What OpenRLHF and verl, which take no missing rewards, get for an answer that cannot be judged: neither won nor lost."""
 
 
+@checked
 def trl(judge: Judge, reference: str = "reference", against: Against = "group") -> Callable[..., Rewards]:
     """A reward function for TRL's `GRPOTrainer(reward_funcs=...)`.
 
@@ -28,6 +30,7 @@ def trl(judge: Judge, reference: str = "reference", against: Against = "group") 
     """
     _require_known(against)
 
+    @checked
     def preferred(prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> Rewards:
         if against == "group":
             return against_group(judge, prompts, completions)
@@ -36,6 +39,7 @@ def trl(judge: Judge, reference: str = "reference", against: Against = "group") 
     return preferred
 
 
+@checked
 def openrlhf(judge: Judge, against: Against = "column") -> Callable[..., dict[str, Any]]:
     """The `reward_func` of a file for OpenRLHF's `--reward.remote_url` (or `--remote_rm_url`).
 
@@ -45,11 +49,13 @@ def openrlhf(judge: Judge, against: Against = "column") -> Callable[..., dict[st
     """
     _require_known(against)
 
+    @checked
     def reward_func(
         queries: Sequence[str], prompts: Sequence[str], labels: Sequence[Any], **_: Any
     ) -> dict[str, Any]:
         import torch
 
+        require_equal(queries=queries, prompts=prompts, labels=labels)
         for query, prompt in zip(queries, prompts, strict=True):
             if not query.startswith(prompt):
                 raise TiebreakError(
@@ -68,6 +74,7 @@ def openrlhf(judge: Judge, against: Against = "column") -> Callable[..., dict[st
     return reward_func
 
 
+@checked
 def verl(judge: Judge, prompt: str = "question") -> Callable[..., float]:
     """A `compute_score` for verl's `custom_reward_function`, which scores one answer against the ground truth.
 
@@ -76,6 +83,7 @@ def verl(judge: Judge, prompt: str = "question") -> Callable[..., float]:
     """
     score_batch = verl_batch(judge, prompt)
 
+    @checked
     def compute_score(
         data_source: Any, solution_str: str, ground_truth: Any, extra_info: Any = None, **_: Any
     ) -> float:
@@ -84,6 +92,7 @@ def verl(judge: Judge, prompt: str = "question") -> Callable[..., float]:
     return compute_score
 
 
+@checked
 def verl_batch(
     judge: Judge, prompt: str = "question", against: Against = "column"
 ) -> Callable[..., list[float]]:
@@ -93,6 +102,7 @@ def verl_batch(
     """
     _require_known(against)
 
+    @checked
     def compute_score(
         data_sources: Sequence[Any],
         solution_strs: Sequence[str],
@@ -113,9 +123,15 @@ def _require_known(against: str) -> None:
         raise TiebreakError(f"rewards are not against {against!r}: {nearest(against, get_args(Against))}")
 
 
-def _value(columns: Mapping[str, Any], name: str, where: str) -> Any:
+def _value(columns: Any, name: str, where: str) -> Any:
+    if not isinstance(columns, Mapping):
+        raise TiebreakError(
+            f"{where} is to be a dict with {name!r}, which the reward needs, not {columns!r:.60}"
+        )
     if name not in columns:
-        raise TiebreakError(f"{where} has no {name!r}, which the reward needs; {nearest(name, columns)}")
+        raise TiebreakError(
+            f"{where} has no {name!r}, which the reward needs; {nearest(name, map(str, columns))}"
+        )
     return columns[name]
 
 

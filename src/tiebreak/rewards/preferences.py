@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from tiebreak.arguments import checked
 from tiebreak.errors import TiebreakError
 from tiebreak.judge.inputs import as_table
 from tiebreak.judge.judge import Judge
@@ -19,6 +20,7 @@ Rewards = list[float | None]
 """A reward between 0 and 1 for each answer; None where none can be judged."""
 
 
+@checked
 def against_references(
     judge: Judge, prompts: Sequence[Any], answers: Sequence[Any], references: Sequence[Any]
 ) -> Rewards:
@@ -26,17 +28,18 @@ def against_references(
 
     Prompts and answers are strings, or lists of chat messages. Raises TiebreakError unless there are as many of each.
     """
-    _require_equal(prompts=prompts, answers=answers, references=references)
+    require_equal(prompts=prompts, answers=answers, references=references)
     return _shares_won(judge, zip(prompts, answers, references, strict=True))
 
 
+@checked
 def against_group(judge: Judge, prompts: Sequence[Any], answers: Sequence[Any]) -> Rewards:
     """The mean of P(answer preferred) + P(tie) / 2 over the other answers to the same prompt; None where there are none.
 
     A prompt's n answers are n (n - 1) / 2 pairs. What cannot be read is left out of the means of others. Raises TiebreakError
     unless there are as many prompts as answers.
     """
-    _require_equal(prompts=prompts, answers=answers)
+    require_equal(prompts=prompts, answers=answers)
     groups: defaultdict[str, list[int]] = defaultdict(list)
     for n, prompt in enumerate(prompts):
         groups[json.dumps(prompt, sort_keys=True, default=str)].append(n)
@@ -50,7 +53,8 @@ def against_group(judge: Judge, prompts: Sequence[Any], answers: Sequence[Any]) 
     return [sum(shares) / len(shares) if shares else None for shares in won]
 
 
-def _require_equal(**sequences: Sequence[Any]) -> None:
+def require_equal(**sequences: Sequence[Any]) -> None:
+    """Raise TiebreakError unless these have the same length."""
     if len({len(each) for each in sequences.values()}) > 1:
         counts = ", ".join(f"{len(each)} {name}" for name, each in sequences.items())
         raise TiebreakError(f"rewards need as many of each: {counts}")

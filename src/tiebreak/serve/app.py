@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from tiebreak import __version__
-from tiebreak.serve import compare, errors, page, tei, vllm
+from tiebreak.serve import compare, errors, page, tei, to_vote, vllm
 from tiebreak.serve import votes as votes_routes
 from tiebreak.serve.bodies import TAG
 from tiebreak.serve.errors import ApiError
@@ -19,6 +19,7 @@ from tiebreak.serve.gate import Gate
 from tiebreak.serve.keys import Keys
 from tiebreak.serve.metrics import CONTENT_TYPE, Metrics
 from tiebreak.serve.service import Service
+from tiebreak.serve.to_vote import PairsToVote
 from tiebreak.serve.votes import VotesFile
 
 _DESCRIPTION = """A judge of two answers: calibrated P(A preferred), P(B preferred) and P(tie).
@@ -29,8 +30,17 @@ _MOST_PROBLEMS = 3
 """Of a body, which an error names."""
 
 
-def create_app(service: Service, keys: Keys, local_only: bool, votes: VotesFile | None = None) -> ASGIApp:
-    """The application of a service. local_only: see `Gate`. votes: where those of the page's users go, if anywhere."""
+def create_app(
+    service: Service,
+    keys: Keys,
+    local_only: bool,
+    votes: VotesFile | None = None,
+    pairs: PairsToVote | None = None,
+) -> ASGIApp:
+    """The application of a service.
+
+    local_only: see `Gate`. votes: where those of the page's users go, if anywhere. pairs: what they are asked to vote on.
+    """
     app = FastAPI(
         title="tiebreak", version=__version__, description=_DESCRIPTION, docs_url=None, redoc_url=None
     )
@@ -39,9 +49,11 @@ def create_app(service: Service, keys: Keys, local_only: bool, votes: VotesFile 
     )  # for the document: the gate asks for keys
     for module in (compare, vllm, tei):
         app.include_router(module.router(service), dependencies=bearer)
-    app.include_router(page.router(service, takes_votes=votes is not None))
+    app.include_router(page.router(service, takes_votes=votes is not None, has_pairs=pairs is not None))
     if votes is not None:
         app.include_router(votes_routes.router(service, votes), dependencies=bearer)
+    if pairs is not None:
+        app.include_router(to_vote.router(pairs), dependencies=bearer)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(ApiError, _api_error)

@@ -17,9 +17,11 @@ from types import TracebackType
 from typing import Protocol, Self
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from tiebreak.judge.judgements import Judgements
+from tiebreak.votes.formats.dialog import Turns
+from tiebreak.votes.formats.readers import votes_table
+from tiebreak.votes.formats.vote import Vote
 
 _CHARACTERS_PER_TOKEN = 4
 _FRAME_TOKENS = 30
@@ -47,7 +49,7 @@ class QueueFull(Exception):
 
 @dataclass(frozen=True)
 class _Waiting:
-    table: pa.Table
+    votes: Sequence[Vote]
     tokens: int
     future: "Future[Judgements]"
 
@@ -100,9 +102,9 @@ class Batcher:
             with self._changed:
                 self.admitted -= pairs
 
-    def submit(self, table: pa.Table) -> "Future[Judgements]":
-        """Queue pairs (votes.schema.SCHEMA) to be judged, those of an admitted request."""
-        waiting = _Waiting(table, estimated_tokens(table), Future())
+    def submit(self, votes: Sequence[Vote]) -> "Future[Judgements]":
+        """Queue pairs to be judged, those of an admitted request."""
+        waiting = _Waiting(votes, estimated_tokens(votes), Future())
         with self._changed:
             self._waiting.append(waiting)
             self._changed.notify()
@@ -112,7 +114,7 @@ class Batcher:
         while batch := self._next_batch(judge.score_tokens):
             start = time.monotonic()
             tokens = _judge(judge, batch)
-            self._count(sum(len(waiting.table) for waiting in batch), tokens, time.monotonic() - start)
+            self._count(sum(len(waiting.votes) for waiting in batch), tokens, time.monotonic() - start)
 
     def _next_batch(self, budget: int) -> list[_Waiting]:
         """What waits, up to the token budget; none once all is done and the batcher is closing."""
@@ -138,17 +140,21 @@ class Batcher:
             self._seconds_per_pair += _RECENT * (seconds / pairs - self._seconds_per_pair)
 
 
-def estimated_tokens(table: pa.Table) -> int:
+def estimated_tokens(votes: Sequence[Vote]) -> int:
     """About how many tokens the model reads for these pairs, in both orders."""
-    texts = [pc.list_flatten(table[name]) for name in ("prompt", "response_a", "response_b")]
-    characters = sum(pc.sum(pc.utf8_length(column)).as_py() or 0 for column in texts)
-    return _ORDERS * (characters // _CHARACTERS_PER_TOKEN + _FRAME_TOKENS * len(table))
+    characters = sum(count_characters(turns) for vote in votes for turns in vote[1:4])
+    return _ORDERS * (characters // _CHARACTERS_PER_TOKEN + _FRAME_TOKENS * len(votes))
+
+
+def count_characters(turns: Turns) -> int:
+    """The characters of a text."""
+    return sum(len(turn or "") for turn in turns)
 
 
 def _judge(judge: Judging, batch: Sequence[_Waiting]) -> int:
     """Judge a batch in one call; if that fails, each request by itself, so that only those at fault do. Returns tokens."""
     try:
-        found = judge.judgements(pa.concat_tables([waiting.table for waiting in batch]))
+        found = judge.judgements(votes_table([vote for waiting in batch for vote in waiting.votes]))
     except Exception as error:
         if len(batch) > 1:
             return sum(_judge(judge, [waiting]) for waiting in batch)
@@ -156,7 +162,7 @@ def _judge(judge: Judging, batch: Sequence[_Waiting]) -> int:
         return 0
     start = 0
     for waiting in batch:
-        stop = start + len(waiting.table)
+        stop = start + len(waiting.votes)
         waiting.future.set_result(found[start:stop])
         start = stop
     return found.tokens

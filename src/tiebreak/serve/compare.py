@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictInt, Tag
+from typing_extensions import TypedDict
 
 from tiebreak.judge.judgements import DecidedBy, Judgements, shown
 from tiebreak.serve.bodies import PAIR_EXAMPLE, Answer, ErrorBody, Pair, Text, Usage, failures
@@ -28,7 +29,7 @@ CompareRequest = Annotated[
 ]
 
 
-class Probabilities(BaseModel):
+class Probabilities(TypedDict):
     """P(A preferred), P(B preferred), P(tie)."""
 
     p_a: float
@@ -42,14 +43,17 @@ class Order(Probabilities):
     first: Literal["a", "b"]
 
 
-class Kept(BaseModel):
+_FIRST: tuple[Literal["a"], Literal["b"]] = ("a", "b")
+
+
+class Kept(TypedDict):
     """Tokens of a text, and how many of them the model is shown."""
 
     given: int
     kept: int
 
 
-class Tokens(BaseModel):
+class Tokens(TypedDict):
     """The tokens of a pair."""
 
     prompt: Kept
@@ -146,31 +150,33 @@ def comparisons(found: Judgements) -> list[Comparison]:
         strict=True,
     )
     return [
-        Comparison(
-            **_named(p_C),
-            index=n,
-            decided_by=decided_by,
-            truncated=truncated,
-            orders=_orders(p_OC, shown_O),
-            tokens=_tokens(given, kept),
-        )
-        for n, (p_C, p_OC, shown_O, decided_by, truncated, given, kept) in enumerate(rows)
+        {
+            "p_a": a,
+            "p_b": b,
+            "p_tie": tie,
+            "index": n,
+            "decided_by": decided_by,
+            "truncated": truncated,
+            "orders": _orders(p_OC, shown_O),
+            "tokens": _tokens(given, kept),
+        }
+        for n, ((a, b, tie), p_OC, shown_O, decided_by, truncated, given, kept) in enumerate(rows)
     ]
 
 
 def _orders(p_OC: list[list[float]], shown_O: list[bool]) -> list[Order]:
-    names: tuple[Literal["a"], Literal["b"]] = ("a", "b")
     return [
-        Order(first=name, **_named(p_C))
-        for name, p_C, is_shown in zip(names, p_OC, shown_O, strict=True)
+        {"p_a": a, "p_b": b, "p_tie": tie, "first": first}
+        for first, (a, b, tie), is_shown in zip(_FIRST, p_OC, shown_O, strict=True)
         if is_shown
     ]
 
 
 def _tokens(given: list[int], kept: list[int]) -> Tokens:
-    prompt, a, b = (Kept(given=g, kept=k) for g, k in zip(given, kept, strict=True))
-    return Tokens(prompt=prompt, response_a=a, response_b=b)
-
-
-def _named(p_C: list[float]) -> dict[str, float]:
-    return dict(zip(("p_a", "p_b", "p_tie"), p_C, strict=True))
+    prompt, a, b = given
+    kept_prompt, kept_a, kept_b = kept
+    return {
+        "prompt": {"given": prompt, "kept": kept_prompt},
+        "response_a": {"given": a, "kept": kept_a},
+        "response_b": {"given": b, "kept": kept_b},
+    }

@@ -1,6 +1,7 @@
 """The server: judges loaded, a socket, and an end that loses no request."""
 
 import asyncio
+import gc
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,13 +12,16 @@ from starlette.types import ASGIApp
 
 from tiebreak import terminal
 from tiebreak.errors import TiebreakError
+from tiebreak.hardware.allocator import keep_memory
 from tiebreak.judge.judge import Judge, load_judge
 from tiebreak.serve.app import create_app
 from tiebreak.serve.batching import Batcher
 from tiebreak.serve.bodies import PAIR_EXAMPLE
 from tiebreak.serve.keys import Keys, is_loopback
 from tiebreak.serve.service import Limits, Service
+from tiebreak.serve.to_vote import PairsToVote, in_order
 from tiebreak.serve.votes import VotesFile
+from tiebreak.votes.formats.mapping import NO_MAP, ColumnMap
 
 LINGER_SECONDS = 1.0
 """After a stop signal, how long connections are still answered, each for the last time, before the socket closes."""
@@ -27,7 +31,11 @@ _BACKLOG = 2048
 
 @dataclass(frozen=True)
 class Options:
-    """Of one server. devices: a worker on each; the GPU or the CPU that is there if there are none."""
+    """Of one server.
+
+    devices: a worker on each; the GPU or the CPU that is there if there are none. pairs: a file of what the page's users vote
+    on, whose columns `mapping` names; it needs a votes_file.
+    """
 
     host: str = "127.0.0.1"
     port: int = 8000
@@ -36,14 +44,16 @@ class Options:
     precision: str = "auto"
     most_waiting: int = 4096
     votes_file: Path | None = None
+    pairs: Path | None = None
+    mapping: ColumnMap = NO_MAP
     limits: Limits = field(default_factory=Limits)
 
 
 def serve(folder: Path, keys: Keys, options: Options, stop: Callable[[], bool] = lambda: False) -> None:
     """Serve a model folder until a stop signal, then answer what was accepted.
 
-    stop: True once a signal came while the model was loaded. Raises TiebreakError for a model that cannot be loaded or used,
-    and an address that is not to be had.
+    stop: True once a signal came before the server listens. Raises TiebreakError for a model that cannot be loaded or used,
+    pairs that cannot be read, and an address that is not to be had; Interrupted for a stop while pairs are judged.
     """
     votes = None if options.votes_file is None else VotesFile(options.votes_file)
     with _bound(options.host, options.port) as listener:
@@ -51,10 +61,15 @@ def serve(folder: Path, keys: Keys, options: Options, stop: Callable[[], bool] =
         judges = [_load(folder, device, options.precision) for device in devices]
         if stop():
             return
+        to_vote = None
+        if votes is not None and options.pairs is not None:
+            to_vote = PairsToVote(in_order(judges[0], options.pairs, options.mapping, stop), votes)
+        keep_memory()
+        gc.freeze()  # libraries and models stay; to look through them for garbage takes a third of a second
         with Batcher(judges, options.most_waiting) as batcher:
             name = options.name or folder.resolve().name
             service = Service(name, judges[0].package.tta.max_tokens, batcher, options.limits)
-            app = create_app(service, keys, not keys and is_loopback(options.host), votes)
+            app = create_app(service, keys, not keys and is_loopback(options.host), votes, to_vote)
             _Server(_config(app, options), service, _url(listener)).run([listener])
     terminal.note(f"stopped; {batcher.judged} pairs were judged")
 

@@ -2,27 +2,26 @@
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from starlette.concurrency import run_in_threadpool
 
 from tiebreak.errors import TiebreakError
 from tiebreak.judge import ranking
-from tiebreak.judge.inputs import as_table
+from tiebreak.judge.inputs import read_pairs
 from tiebreak.judge.judgements import Judgements
 from tiebreak.judge.ranking import Ranking
-from tiebreak.serve.batching import Batcher, QueueFull
+from tiebreak.serve.batching import Batcher, QueueFull, count_characters
 from tiebreak.serve.errors import ApiError
 from tiebreak.stats.davidson import Floats
 from tiebreak.stats.pair_schedule import budget_of
 from tiebreak.votes.formats.candidates import Candidates, read_record
+from tiebreak.votes.formats.dialog import Turns
+from tiebreak.votes.formats.vote import Vote
 
 
 @dataclass(frozen=True)
@@ -53,10 +52,11 @@ class Service:
         """Judge pairs, dicts as for `Judge.predict`. Raises ApiError."""
         self._limit_pairs(len(pairs))
         with _as_api_errors():
-            table, _ = as_table(pairs)
-            self._limit_texts(table)
-            with self.batcher.admit(len(table)):
-                future = asyncio.wrap_future(self.batcher.submit(table))
+            votes = list(read_pairs(pairs))
+            for vote in votes:
+                self._limit_texts(vote[1:4])
+            with self.batcher.admit(len(votes)):
+                future = asyncio.wrap_future(self.batcher.submit(votes))
                 return await asyncio.wait_for(future, self.limits.seconds)
 
     async def rank(
@@ -68,16 +68,16 @@ class Service:
             most = sum(budget_of(len(found.responses), pairs) for found in candidates)
             self._limit_pairs(most)
             for found in candidates:
-                self._limit_text(max(map(_characters, (found.prompt, *found.responses))))
+                self._limit_texts((found.prompt, *found.responses))
             with self.batcher.admit(most):
                 return await run_in_threadpool(self._rank, candidates, pairs)
 
     def _rank(self, candidates: Sequence[Candidates], pairs: int | None) -> tuple[list[Ranking], int]:
         deadline, tokens = time.monotonic() + self.limits.seconds, 0
 
-        def predict(table: pa.Table, _: Any) -> Floats:
+        def predict(votes: Sequence[Vote], _: Any) -> Floats:
             nonlocal tokens
-            found = _wait(self.batcher.submit(table), deadline - time.monotonic())
+            found = _wait(self.batcher.submit(votes), deadline - time.monotonic())
             tokens += found.tokens
             return found.p_NC
 
@@ -87,15 +87,8 @@ class Service:
         if pairs > self.limits.pairs:
             raise ApiError(413, f"{pairs} pairs in a request; at most {self.limits.pairs} are judged")
 
-    def _limit_texts(self, table: pa.Table) -> None:
-        for name in ("prompt", "response_a", "response_b"):
-            turns = table[name].combine_chunks()
-            lengths = pc.fill_null(pc.utf8_length(pc.list_flatten(turns)), 0).to_numpy()
-            if len(lengths):
-                self._limit_text(int(np.bincount(pc.list_parent_indices(turns).to_numpy(), lengths).max()))
-
-    def _limit_text(self, characters: int) -> None:
-        if characters > self.limits.text_characters:
+    def _limit_texts(self, texts: Iterable[Turns]) -> None:
+        if (characters := max(map(count_characters, texts))) > self.limits.text_characters:
             raise ApiError(
                 413,
                 f"a text has {characters} characters; at most {self.limits.text_characters} are read",
@@ -107,10 +100,6 @@ def _candidates(row: Mapping[str, Any]) -> Candidates:
     if found.error is not None:
         raise TiebreakError(found.error)
     return found
-
-
-def _characters(turns: Sequence[str | None]) -> int:
-    return sum(len(turn or "") for turn in turns)
 
 
 def _wait(future: "Future[Judgements]", seconds: float) -> Judgements:

@@ -42,9 +42,11 @@ class VotesFile:
         """Append a vote, on the disk when this returns. Several servers may write to one file."""
         self._append(json.dumps(dict(vote)).encode() + b"\n")
 
-    def read(self) -> bytes:
-        """All whole votes."""
-        content = self.path.read_bytes()
+    def read(self, start: int = 0) -> bytes:
+        """All whole votes, from a byte on at which one starts."""
+        with self.path.open("rb") as file:
+            file.seek(start)
+            content = file.read()
         return content[: content.rfind(b"\n") + 1]
 
     def _append(self, line: bytes) -> None:

@@ -240,6 +240,7 @@ def _run_command(
             input=text,
             capture_output=True,
             text=True,
+            errors="surrogateescape",  # as Python has the names of files that are not UTF-8
             check=False,
             timeout=_TIMEOUT,
             env=without_secrets(environment),

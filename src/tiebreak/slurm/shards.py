@@ -1,9 +1,10 @@
 """Jobs for the shards of a command on rows: one array, a job a shard, each requeued until its shard is done.
 
-The SBATCH_ variables of the calling shell hold, and flags given override them.
+The SBATCH_ variables of the calling shell hold, and flags given override them, but for what makes the shards what they are.
 """
 
 import os
+import re
 import shlex
 import signal
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,12 @@ MOST_REQUEUES = 100
 """How often one job goes back to the queue; it goes on where it was."""
 _WARNING_SECONDS = 120
 _RESTARTS = "SLURM_RESTART_COUNT"
+_OWN_VARIABLES = {
+    f"SBATCH_{name}"
+    for name in "ARRAY_INX ERROR JOB_NAME NO_REQUEUE OPEN_MODE OUTPUT REQUEUE SIGNAL TEST_ONLY WAIT".split()
+}
+_OWN_FLAG = re.compile("--(array|wrap|wait|test-only|no-requeue)(=.*)?|-[aW].*", re.DOTALL)
+"""What the script says itself, or what would run something else than all shards once."""
 
 
 def script(arguments: Sequence[str], output: Path, shards: int, needs_gpu: bool) -> str:
@@ -25,7 +32,7 @@ def script(arguments: Sequence[str], output: Path, shards: int, needs_gpu: bool)
 
     Raises TiebreakError for a folder that Slurm does not take in the path of a log.
     """
-    folder = str(output.resolve().parent)
+    folder = str(output.parent.resolve())
     if any(mark in folder for mark in '"\\\n'):
         raise TiebreakError(
             f"the folder {folder!r} has a double quote, a backslash or a line break, which Slurm does not take in the "
@@ -39,20 +46,22 @@ def script(arguments: Sequence[str], output: Path, shards: int, needs_gpu: bool)
         "signal": f"B:USR1@{_WARNING_SECONDS}",
         **({"gres": "gpu:1"} if needs_gpu else {}),
     }
-    command = shlex.join([str(tiebreak_command()), *arguments])
+    name, *others = arguments
     lines = [
         "#!/bin/bash",
         "#SBATCH --requeue",
         *(f"#SBATCH --{option}={value}" for option, value in directives.items()),
         "trap '' USR1  # until tiebreak listens: Slurm's warning before the end",
-        f'exec {command} --requeue --shard "$SLURM_ARRAY_TASK_ID/{shards}"',
+        f"cd {shlex.quote(os.getcwd())} || exit",
+        f'exec {shlex.join([str(tiebreak_command()), name])} --requeue --shard "$SLURM_ARRAY_TASK_ID/{shards}" '
+        f"{shlex.join(others)}",
     ]
     return "\n".join(lines) + "\n"
 
 
 def logs_of(arguments: Sequence[str], output: Path, job: str) -> str:
     """The logs of a submitted array, as a pattern."""
-    return f"{output.resolve().parent}/slurm-{_name(arguments)}-{job}_*.log"
+    return f"{output.parent.resolve()}/slurm-{_name(arguments)}-{job}_*.log"
 
 
 def _name(arguments: Sequence[str]) -> str:
@@ -64,14 +73,29 @@ def submit(
 ) -> str:
     """Submit the shards with flags for sbatch. Returns the array's id.
 
-    Raises TiebreakError for more shards than the cluster's arrays hold, and with sbatch's message.
+    Raises TiebreakError for more shards than the cluster's arrays hold, for what is no flag or one of the script's own, and
+    with sbatch's message.
     """
+    for option in options:
+        if not option.startswith("-") or option in ("-", "--"):
+            raise TiebreakError(
+                f"--sbatch takes a flag of sbatch with its value, such as --time=60, not {option!r}"
+            )
+        if _OWN_FLAG.fullmatch(option):
+            raise TiebreakError(
+                f"--sbatch {option} is not to be set: --shards says what the array is, and its jobs go back to the queue "
+                "until they are done; leave it out"
+            )
     most = client.max_array_size()
     if most is not None and shards >= most:
         raise TiebreakError(
             f"{shards} shards are more than the cluster takes in one array: at most {most - 1}"
         )
-    variables = {name: value for name, value in os.environ.items() if name.startswith("SBATCH_") and value}
+    variables = {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith("SBATCH_") and value and name not in _OWN_VARIABLES
+    }
     return client.submit(script(arguments, output, shards, needs_gpu), options, variables)
 
 

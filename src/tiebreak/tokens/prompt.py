@@ -198,7 +198,8 @@ def _encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> Iterato
     chunks = [list(texts[start : start + ENCODE_CHUNK]) for start in range(0, len(texts), ENCODE_CHUNK)]
     encode = partial(backend.encode_batch_fast, add_special_tokens=False)
     try:
-        for encodings in prefetch(map(encode, chunks)):
+        found = map(encode, chunks)
+        for encodings in prefetch(found) if len(chunks) > 1 else found:
             for encoding in encodings:
                 yield encoding.ids
     finally:

@@ -1,5 +1,6 @@
 """Streaming Parquet input and output in bounded memory, written atomically."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tiebreak.output import replacing
+
+
+def opened(path: Path) -> pa.NativeFile:
+    """A file to read by the bytes of its name, whatever they are: a name alone may also be taken for the address of a store."""
+    return pa.OSFile(os.fsencode(path))
 
 
 @contextmanager
@@ -19,5 +25,5 @@ def writer(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
 
 def batches(path: Path, columns: Sequence[str] | None = None, rows: int = 4096) -> Iterator[pa.RecordBatch]:
     """Stream the batches of a Parquet file that this project wrote."""
-    with pq.ParquetFile(path, pre_buffer=False) as file:
+    with pq.ParquetFile(opened(path), pre_buffer=False) as file:
         yield from file.iter_batches(rows, columns=columns, use_threads=False)

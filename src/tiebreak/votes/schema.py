@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tiebreak.errors import TiebreakError
 from tiebreak.output import replacing
+from tiebreak.votes.parquet import opened
 
 Number = TypeVar("Number", bound=np.number)
 
@@ -87,7 +88,7 @@ def rows_of(table: pa.Table, ids: Sequence[str]) -> pa.Table:
 
 def read_table(path: Path) -> pa.Table:
     """Votes from a Parquet file that this project wrote."""
-    return pq.read_table(path)
+    return pq.read_table(opened(path))
 
 
 def write_table(table: pa.Table, path: Path) -> None:

@@ -36,6 +36,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from tiebreak.output import write_atomically
+from tiebreak.votes.parquet import opened
 from tiebreak.votes.schema import LABELS, SCHEMA, probability_columns, write_table
 
 Ints = NDArray[np.int64]
@@ -197,7 +198,7 @@ def write(folder: Path, votes: int, seed: int, world: World | None = None) -> No
 def read_parameters(folder: Path) -> tuple[int, int] | None:
     """The number of votes and the seed that `write` was called with for a folder; None if it has none."""
     truth = folder / "data" / "truth.parquet"
-    metadata = (pq.read_schema(truth).metadata or {}) if truth.is_file() else {}
+    metadata = (pq.read_schema(opened(truth)).metadata or {}) if truth.is_file() else {}
     return (
         (int(metadata[b"votes"]), int(metadata[b"seed"])) if metadata.keys() >= {b"votes", b"seed"} else None
     )

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch._inductor import async_compile
 from transformers import Gemma2Config, LlamaConfig
 
 pytest.importorskip(
@@ -73,3 +74,12 @@ def test_kernels_and_compiled_layers_equal_plain_attention(family: str, again: i
     compile.recompute(classifier.model, again)
     for got, want in zip(learned(on_kernels(classifier), documents), expected, strict=True):
         torch.testing.assert_close(got, want, atol=2e-4, rtol=1e-3)
+
+
+def test_layers_are_compiled_without_other_processes() -> None:
+    """A pool of compile processes can lose a kernel, and the command would wait for it forever."""
+    classifier = random_classifier("llama")
+    compile.compile_layers(classifier.model)
+    assert async_compile.get_compile_threads() == 1
+    assert not async_compile.AsyncCompile.use_process_pool()
+    compile.uncompile_layers(classifier.model)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tiebreak.judge.logits import ModelLogits
     from tiebreak.judge.postprocessing import Postprocessing
 
-VERSION = 14
+VERSION = 15
 
 _MODEL_INPUTS = ("teachers", "students", "average", "averaged", "quantized", "model", "baseline")
 _FICLONE = 0x40049409

@@ -23,7 +23,7 @@ _HEADERS = {
 }
 
 
-def router(service: Service, takes_votes: bool) -> APIRouter:
+def router(service: Service, takes_votes: bool, has_pairs: bool) -> APIRouter:
     routes = APIRouter(include_in_schema=False)
     for path, (name, kind) in _FILES.items():
         routes.add_api_route(path, _file(name, kind))
@@ -31,7 +31,7 @@ def router(service: Service, takes_votes: bool) -> APIRouter:
     @routes.get("/page.json")
     async def about() -> dict[str, Any]:
         """What the page has to know before it asks."""
-        return {"model": service.name, "votes": takes_votes}
+        return {"model": service.name, "votes": takes_votes, "pairs": has_pairs}
 
     return routes
 

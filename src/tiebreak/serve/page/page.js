@@ -24,7 +24,7 @@ const EXAMPLES = {
 
 const find = (id) => document.getElementById(id);
 const percent = (p) => `${Math.round(100 * p)} %`;
-const ballot = { pair: null, swapped: false, queue: [] };
+const ballot = { pair: null, swapped: false, queue: [], skip: () => {} };
 
 function make(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
@@ -134,8 +134,9 @@ function cutOf(name, tokens) {
 const readable = (text) => Array.isArray(text)
   ? text.map((turn) => turn?.content ?? turn ?? "").join("\n\n") : text ?? "";
 
-function openBallot(pair) {
-  Object.assign(ballot, { pair, swapped: Math.random() < 0.5 });
+function openBallot(pair, skip) {
+  Object.assign(ballot, { pair, skip, swapped: Math.random() < 0.5 });
+  find("ballot-left").textContent = "";
   const [first, second] = ballot.swapped ? ["response_b", "response_a"] : ["response_a", "response_b"];
   find("ballot-prompt").textContent = readable(pair.prompt);
   find("ballot-first").textContent = readable(pair[first]);
@@ -149,6 +150,18 @@ function openBallot(pair) {
 function closeBallot() {
   find("ballot").hidden = true;
   find("pair").hidden = false;
+}
+
+async function openNext() {
+  let found;
+  await busily("The next pair is fetched …", async () => { found = await (await call("v1/votes/next")).json(); });
+  if (!found) return;
+  if (!found.pair) {
+    say("All pairs have a vote.");
+    return;
+  }
+  openBallot(found.pair, openNext);
+  find("ballot-left").textContent = `${found.left} ${found.left === 1 ? "pair has" : "pairs have"} no vote yet.`;
 }
 
 async function vote(choice) {
@@ -168,8 +181,8 @@ async function vote(choice) {
 
 function startVote() {
   const next = ballot.queue.shift();
-  if (next) openBallot(next);
-  else if (find("pair").reportValidity()) openBallot(pasted());
+  if (next) openBallot(next, () => { if (ballot.queue.length) startVote(); });
+  else if (find("pair").reportValidity()) openBallot(pasted(), () => {});
 }
 
 async function readPairs(file) {
@@ -210,7 +223,9 @@ find("clear").addEventListener("click", () => { fill({ prompt: "", response_a: "
 find("example").append(...Object.keys(EXAMPLES).map((name) => make("option", {}, name)));
 find("example").addEventListener("change", (event) => { if (event.target.value) fill(EXAMPLES[event.target.value]); });
 find("vote").addEventListener("click", startVote);
-find("skip").addEventListener("click", () => { closeBallot(); if (ballot.queue.length) startVote(); });
+find("skip").addEventListener("click", () => { closeBallot(); ballot.skip(); });
+find("stop").addEventListener("click", () => { closeBallot(); find("prompt").focus(); });
+document.querySelectorAll(".next").forEach((button) => button.addEventListener("click", openNext));
 find("export").addEventListener("click", () => busily("The votes are fetched …", exportVotes));
 find("file").addEventListener("change", (event) => {
   const [file] = event.target.files;
@@ -221,8 +236,9 @@ document.querySelectorAll("[data-choice]").forEach((button) => {
 });
 
 async function about() {
-  const { model, votes } = await (await fetch("page.json")).json();
+  const { model, votes, pairs } = await (await fetch("page.json")).json();
   find("model").textContent = model;
   find("vote").hidden = find("collect").hidden = !votes;
+  document.querySelectorAll(".next").forEach((button) => { button.hidden = !pairs; });
 }
 about();

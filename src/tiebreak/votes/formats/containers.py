@@ -27,6 +27,7 @@ from tiebreak.votes.formats import delimited, hub_datasets
 from tiebreak.votes.formats.dialog import RowError
 from tiebreak.votes.formats.rows import TRUNCATED, Record, Row, require_unique, unreadable
 from tiebreak.votes.formats.text_lines import MAX_RECORD, Lines, Stream, Unfolded, damaged
+from tiebreak.votes.parquet import opened
 
 _FREE_ROWS = 1_000_000
 """Rows of Parquet beyond one for each two bytes."""
@@ -241,8 +242,10 @@ def _grow(buffer: str, pieces: Iterator[str]) -> str:
 
 def _parquet(path: Path, columns: Collection[str]) -> Iterator[Row]:
     try:
-        texts = [field.name for field in pq.read_schema(path) if pa.types.is_string(field.type)]
-        file = pq.ParquetFile(path, read_dictionary=texts, pre_buffer=False, page_checksum_verification=True)
+        texts = [field.name for field in pq.read_schema(opened(path)) if pa.types.is_string(field.type)]
+        file = pq.ParquetFile(
+            opened(path), read_dictionary=texts, pre_buffer=False, page_checksum_verification=True
+        )
     except _BROKEN_PARQUET as error:
         raise TiebreakError(f"{path} is a damaged Parquet file: {error}") from None
     require_unique(path, file.schema_arrow.names, columns)

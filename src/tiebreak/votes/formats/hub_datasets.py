@@ -22,6 +22,10 @@ class HubDataset:
     revision: str | None
     split: str
 
+    def at(self, commit: str) -> Path:
+        """The path that names it at a commit."""
+        return Path(f"hub:{self.name}@{commit}:{self.split}")
+
 
 def parse_location(path: Path) -> HubDataset | None:
     """The data set that a path names, whatever folder the path is relative to; None if it names a file."""

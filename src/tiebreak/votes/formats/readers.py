@@ -337,6 +337,11 @@ def _chars(vote: Vote) -> int:
     return sum(map(len, filter(None, chain(*vote[1:4]))))
 
 
+def votes_table(votes: Sequence[Vote]) -> pa.Table:
+    """A table in votes.schema.SCHEMA."""
+    return pa.Table.from_batches([record_batch(votes)])
+
+
 def record_batch(votes: Sequence[Vote]) -> pa.RecordBatch:
     unlabelled = (None, None, None)
     rows = [(*vote[:6], *(vote.p or unlabelled), vote.weight, vote.session, vote.tags) for vote in votes]

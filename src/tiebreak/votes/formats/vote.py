@@ -81,6 +81,11 @@ def content_id(vote: Vote) -> str:
     return digest(repr((vote.prompt, vote.response_a, vote.response_b)))
 
 
+def unordered_id(prompt: Turns, response_a: Turns, response_b: Turns) -> str:
+    """A hash of a pair's texts, the same whichever answer is called A."""
+    return digest(repr((prompt, sorted(map(repr, (response_a, response_b))))))
+
+
 def random_side(vote: Vote) -> Vote:
     """A preference with its winner on a side drawn by a hash of the texts, so that A does not always win."""
     if int(content_id(vote), 16) % 2 == 0:

@@ -13,7 +13,7 @@ LETTER = 6.4
 
 
 @dataclass(frozen=True)
-class _Layout:
+class Layout:
     """The layout of a chart: names of `letters` a line end at `labels`, left of the scale, or stand above their rows."""
 
     width: int
@@ -23,31 +23,44 @@ class _Layout:
 
     def height(self, lines: int) -> int:
         """Of a row whose name has this many lines."""
-        return 14 * lines + 20 if self.above else 30
+        return 14 * lines + 20 if self.above else max(30, 14 * lines + 4)
 
     def bar(self, height: int) -> float:
         """The height of the interval within a row."""
         return height - 13 if self.above else height / 2
 
 
-_WIDE = _Layout(width=930, labels=320, letters=44, above=False)
-_NARROW = _Layout(width=420, labels=12, letters=58, above=True)
+WIDE = Layout(width=930, labels=320, letters=44, above=False)
+NARROW = Layout(width=420, labels=12, letters=58, above=True)
 
 
 def intervals(
     rows: Sequence[tuple[str, Mapping[str, Any]]],
     marks: Sequence[tuple[str, float]] = (),
     unit: str = "",
-    narrow: bool = False,
+    digits: int = 4,
 ) -> Markup:
     """Plot of labelled estimates: a dot each, with its interval if any; vertical lines at `marks`.
 
-    narrow: for the screen of a telephone, with the names above instead of beside.
+    An estimate has value, low and high (None without an interval). unit: what they are figures of. The plot comes
+    in two forms, of which the page shows the one that fits the screen.
     """
-    layout = _NARROW if narrow else _WIDE
-    ends: list[float] = [end for _, row in rows for end in row.values() if end is not None] + [
-        value for _, value in marks
+    wide, narrow = (interval_chart(rows, marks, unit, digits, layout) for layout in (WIDE, NARROW))
+    return Markup('<div class="wide">{}</div><div class="narrow">{}</div>').format(wide, narrow)
+
+
+def interval_chart(
+    rows: Sequence[tuple[str, Mapping[str, Any]]],
+    marks: Sequence[tuple[str, float]],
+    unit: str,
+    digits: int,
+    layout: Layout,
+) -> Markup:
+    """One form of the plot of `intervals`."""
+    ends: list[float] = [
+        row[end] for _, row in rows for end in ("value", "low", "high") if row[end] is not None
     ]
+    ends += [value for _, value in marks]
     low, high = min(ends), max(ends)
     pad = (high - low or 1.0) * 0.06
     low, high = low - pad, high + pad
@@ -57,7 +70,7 @@ def intervals(
     def x(value: float) -> float:
         return round(layout.labels + (layout.width - layout.labels - 12) * (value - low) / (high - low), 1)
 
-    texts, top = _marked([(f"{name} {value:.3f}", x(value)) for name, value in marks], layout.width)
+    texts, top = _marked([(f"{name} {value:.{digits}f}", x(value)) for name, value in marks], layout.width)
     bottom = top + sum(heights)
     parts = [_axis(x, _ticks(low, high), top, bottom), *texts]
     parts += [
@@ -71,14 +84,20 @@ def intervals(
         bar = span = ""
         if row["low"] is not None:
             bar = f'<line class="interval" x1="{x(row["low"])}" x2="{x(row["high"])}" y1="{y}" y2="{y}"/>'
-            span = f" ({row['low']:.4f} to {row['high']:.4f})"
+            span = f" ({row['low']:.{digits}f} to {row['high']:.{digits}f})"
         above = y - 12 - 7 * (len(lines) - 1)
-        text = _lines(lines, 4, above, "start") if narrow else _lines(lines, layout.labels - 12, y + 4, "end")
+        text = (
+            _lines(lines, 4, above, "start")
+            if layout.above
+            else _lines(lines, layout.labels - 12, y + 4, "end")
+        )
         parts.append(
             f'{text}{bar}<circle class="dot" cx="{x(row["value"])}" cy="{y}" r="4.5"><title>{escape(name)}: '
-            f"{row['value']:.4f}{span}</title></circle>"
+            f"{row['value']:.{digits}f}{span}</title></circle>"
         )
-    return _svg(layout.width, bottom + 36, parts)
+    least, most = (pick(rows, key=lambda row: row[1]["value"]) for pick in (min, max))
+    spoken = f"{unit}: from {least[1]['value']:.{digits}f}, {least[0]}, to {most[1]['value']:.{digits}f}, {most[0]}"
+    return _svg(layout.width, bottom + 36, parts, spoken)
 
 
 def reliability(bins: Sequence[dict[str, Any]], name: str) -> Markup:
@@ -115,7 +134,12 @@ def reliability(bins: Sequence[dict[str, Any]], name: str) -> Markup:
             f"{b['probability']:.3f}, observed {share:.3f}, {b['rows']:g} rows</title></circle>"
         )
     parts.append(_small(x(0.5), size - 6, f"predicted {name}"))
-    return _svg(size, size, parts)
+    furthest = max(bins, key=lambda b: abs(b["probability"] - b["share"]))
+    spoken = (
+        f"{name}, predicted and observed, in {len(bins)} bins: furthest apart at {furthest['probability']:.3f} "
+        f"predicted, {furthest['share']:.3f} observed"
+    )
+    return _svg(size, size, parts, spoken)
 
 
 def _axis(x: Any, ticks: Sequence[float], top: float, bottom: float) -> str:
@@ -160,6 +184,7 @@ def _ticks(low: float, high: float) -> list[float]:
     return [round(n * step, 10) for n in range(first, int(high // step) + 1)]
 
 
-def _svg(width: float, height: float, parts: Sequence[str]) -> Markup:
+def _svg(width: float, height: float, parts: Sequence[str], name: str) -> Markup:
+    """A drawing with the name that a screen reader speaks."""
     size = f'viewBox="0 0 {width:g} {height:g}" style="max-width:{width:g}px"'
-    return Markup(f'<svg role="img" {size}>{"".join(parts)}</svg>')
+    return Markup(f'<svg role="img" aria-label="{escape(name)}" {size}>{"".join(parts)}</svg>')
