@@ -9,9 +9,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tiebreak.errors import TiebreakError
+from tiebreak.votes.formats.dialog import RowError
 from tiebreak.votes.formats.mapping import ColumnMap
 from tiebreak.votes.formats.pairs import Pair, PairFile, read_whole
-from tiebreak.votes.formats.dialog import RowError
 from tiebreak.votes.formats.readers import votes_table
 from tiebreak.votes.formats.record_formats import PAIR, ReadOptions
 from tiebreak.votes.formats.vote import Vote

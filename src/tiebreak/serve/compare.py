@@ -43,7 +43,7 @@ class Order(Probabilities):
     first: Literal["a", "b"]
 
 
-_FIRST: tuple[Literal["a"], Literal["b"]] = ("a", "b")
+_FIRST: tuple[Literal["a", "b"], ...] = ("a", "b")
 
 
 class Kept(TypedDict):
