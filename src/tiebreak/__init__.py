@@ -8,7 +8,7 @@ from tiebreak.arguments import checked
 
 if TYPE_CHECKING:
     from tiebreak.comparison.results import Comparison, Leaderboard
-    from tiebreak.judge.judge import Judge, PairJudge
+    from tiebreak.judge.judge import Judge
 
 __version__ = "0.1.0"
 __all__ = ["compare", "leaderboard", "load"]
@@ -42,8 +42,9 @@ def load(
     return judge
 
 
+@checked
 def compare(
-    judge: "PairJudge | str | Path",
+    judge: Any,
     outputs: Any,
     votes: Any = None,
     baseline: str | None = None,
@@ -62,11 +63,10 @@ def compare(
     """
     from tiebreak.comparison.api import compare as compared
 
-    if isinstance(judge, str | Path):
-        judge = load(judge)
     return compared(judge, outputs, votes, baseline, by, budget, columns)
 
 
+@checked
 def leaderboard(votes: Any, columns: Mapping[str, str] | None = None) -> "Leaderboard":
     """The leaderboard of models by votes between them: Davidson's strengths, with intervals and ranks.
 

@@ -11,7 +11,8 @@ from tiebreak.comparison import analysis
 from tiebreak.comparison.judged import Judged, judged
 from tiebreak.comparison.results import Comparison, Leaderboard
 from tiebreak.errors import TiebreakError
-from tiebreak.judge.judge import PairJudge
+from tiebreak.judge.judge import PairJudge, load_judge
+from tiebreak.judge.location import locate
 from tiebreak.votes.formats.mapping import ColumnMap
 from tiebreak.votes.formats.model_outputs import (
     Key,
@@ -30,7 +31,7 @@ OF_PROMPTS = ("language", "length")
 
 
 def compare(
-    judge: PairJudge,
+    judge: Any,
     outputs: Any,
     votes: Any = None,
     baseline: str | None = None,
@@ -39,6 +40,12 @@ def compare(
     columns: Mapping[str, str] | None = None,
 ) -> Comparison:
     """Compare models, see `tiebreak.compare`."""
+    if isinstance(judge, str | Path):
+        judge = load_judge(locate(judge).folder)
+    if not isinstance(judge, PairJudge):
+        raise TiebreakError(f"judge is what tiebreak.load gives, or a model folder, not {judge!r:.60}")
+    if budget is not None and budget < 1:
+        raise TiebreakError(f"budget, the comparisons to judge, is 1 or more, not {budget}")
     names = [by] if isinstance(by, str) else list(by)
     found = _outputs(outputs, ColumnMap(columns or {}), column_of(names))
     if found.problems:

@@ -6,7 +6,7 @@ from markupsafe import Markup
 
 from tiebreak.comparison.results import Leaderboard
 from tiebreak.errors import TiebreakError
-from tiebreak.evaluate.plots import intervals
+from tiebreak.pages.plots import NARROW, WIDE, interval_chart
 
 
 class Svg(Markup):
@@ -21,4 +21,4 @@ def strengths(board: Leaderboard, narrow: bool = False) -> Svg:
     rows = [(standing.model, asdict(standing.elo)) for standing in board.standings if standing.elo]
     if not rows:
         raise TiebreakError("no model's strength is known, so that there is nothing to plot")
-    return Svg(intervals(rows, unit="Elo points", narrow=narrow))
+    return Svg(interval_chart(rows, [], "strength in Elo points", 0, NARROW if narrow else WIDE))
