@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from json_lines import write
+from markupsafe import escape
 
 import tiebreak as library
 from tiebreak.commands import pieces
@@ -94,8 +95,8 @@ def test_what_cannot_be_done_is_said_before_anything_is_judged(
     source = write(tmp_path / "all.jsonl", outputs())
     other = write(tmp_path / "other.jsonl", [votes()[0] | {"response_a": "else"}])
     cases = [
-        ((source, "-o", tmp_path / "x.txt"), "Valid: .json"),
-        ((source, "-o", source), "Valid: .json"),
+        ((source, "-o", tmp_path / "x.txt"), "Valid: .html, .json"),
+        ((source, "-o", source), "Valid: .html, .json"),
         ((source, "--baseline", "zoe"), "no outputs of the baseline 'zoe'"),
         ((source, "--by", "topic"), "no column 'topic'"),
         ((source, "--by", "kind", "--by", "generator"), "slices are by one column"),
@@ -107,3 +108,21 @@ def test_what_cannot_be_done_is_said_before_anything_is_judged(
         assert code == 2
         assert message in err
         assert "judging" not in err or "none of the" in message
+
+
+def test_the_page_says_what_was_found_and_escapes_what_others_wrote(
+    model: Path, tmp_path: Path, tiebreak: Tiebreak
+) -> None:
+    rows = [row | {"generator": row["generator"].replace("bob", "<b>ob")} for row in outputs()]
+    source, given = write(tmp_path / "all.jsonl", rows), write(tmp_path / "votes.jsonl", votes())
+    out = tmp_path / "out.html"
+    code, shown, err = tiebreak("compare", model, source, "--votes", given, "--by", "kind", "-o", out)
+    assert code == 0, err
+    page = out.read_text()
+    assert str(escape(shown.splitlines()[0])) in page
+    assert "<b>ob" not in page
+    assert "Which of 3 models is better" in page
+    assert all(f">{title}</h2>" in page for title in ("Leaderboard", "Pairs", "Style", "By kind", "Votes"))
+    alone = tmp_path / "alone.html"
+    assert tiebreak("compare", model, source, "-o", alone)[0] == 0
+    assert "Strengths by source" not in alone.read_text()

@@ -35,7 +35,9 @@ def compare(
     budget: Annotated[
         int | None, typer.Option(min=1, help="Judge this many comparisons at most, spread evenly.")
     ] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write all of it as .json.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write a page (.html), or all of it as .json.")
+    ] = None,
     map_: Columns = None,
     values: Values = None,
     device: Device = None,
@@ -68,9 +70,7 @@ def compare(
     )
     found = comparing.compare(request, runs.stop.install())
     if as_json:
-        terminal.show_json(
-            comparing.as_json(found, {"model": str(located.folder), **located.origin}), indent=2
-        )
+        terminal.show_json(comparing.as_json(request, found), indent=2)
     else:
         _show(found.result)
     terminal.note(*found.remarks, *found.result.notes)

@@ -29,7 +29,7 @@ from tiebreak.votes.schema import probability_columns
 if TYPE_CHECKING:
     from tiebreak.comparison.results import Comparison as Result
 
-SUFFIXES = (".json",)
+SUFFIXES = (".html", ".json")
 PAIRS = ".pairs.parquet"
 """The ending of the file with what the judge said, after the output's name."""
 
@@ -79,7 +79,6 @@ def compare(request: Request, stop: Callable[[], bool] = lambda: False) -> Compa
     """
     from tiebreak.comparison import analysis, api
     from tiebreak.comparison.judged import Judged
-    from tiebreak.judge import package
     from tiebreak.votes.formats.model_votes import read_model_votes
 
     request.check()
@@ -101,23 +100,31 @@ def compare(request: Request, stop: Callable[[], bool] = lambda: False) -> Compa
     remarks = tuple(_remarks(work.outputs, found.unmatched if found else 0, len(votes) if votes else 0))
     compared = Compared(result, remarks, made.models, len(made.table))
     if request.output is not None:
-        about = {
-            "model": str(request.model),
-            **request.origin,
-            "package": file_digest(request.model / package.NAME),
-        }
-        write_atomically(request.output, json.dumps(as_json(compared, about), indent=2) + "\n")
+        write_atomically(request.output, _text(request, compared))
     return compared
 
 
-def as_json(compared: Compared, about: Mapping[str, str]) -> dict[str, Any]:
+def as_json(request: Request, compared: Compared) -> dict[str, Any]:
     """All of it, as `--json` prints it."""
+    from tiebreak.judge import package
+
+    about = {"model": str(request.model), **request.origin}
     return {
         **compared.result.as_dict(),
         "judged": compared.judged,
         "remarks": list(compared.remarks),
-        "judge": dict(about),
+        "judge": about | {"package": file_digest(request.model / package.NAME)},
     }
+
+
+def _text(request: Request, compared: Compared) -> str:
+    """What the output holds."""
+    from tiebreak.comparison.page import page
+
+    if request.output is None or request.output.suffix == ".json":
+        return json.dumps(as_json(request, compared), indent=2) + "\n"
+    name = request.origin.get("hub") or request.model.resolve().name
+    return page(compared.result, name, compared.judged, compared.remarks)
 
 
 @contextmanager

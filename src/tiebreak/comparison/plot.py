@@ -6,7 +6,9 @@ from markupsafe import Markup
 
 from tiebreak.comparison.results import Leaderboard
 from tiebreak.errors import TiebreakError
-from tiebreak.pages.plots import NARROW, WIDE, interval_chart
+from tiebreak.pages.plots import WIDE, interval_chart, intervals
+
+UNIT = "strength in Elo points"
 
 
 class Svg(Markup):
@@ -16,9 +18,19 @@ class Svg(Markup):
         return str(self).replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
 
 
-def strengths(board: Leaderboard, narrow: bool = False) -> Svg:
+def strengths(board: Leaderboard) -> Svg:
     """Strengths with their intervals. Raises TiebreakError if none is known."""
+    return Svg(interval_chart(_rows(board), [], UNIT, 0, WIDE))
+
+
+def strengths_on_page(board: Leaderboard) -> Markup:
+    """The plot in the forms for wide and narrow screens; empty if no strength is known."""
+    known = any(standing.elo for standing in board.standings)
+    return intervals(_rows(board), unit=UNIT, digits=0) if known else Markup("")
+
+
+def _rows(board: Leaderboard) -> list[tuple[str, dict[str, float | None]]]:
     rows = [(standing.model, asdict(standing.elo)) for standing in board.standings if standing.elo]
     if not rows:
         raise TiebreakError("no model's strength is known, so that there is nothing to plot")
-    return Svg(interval_chart(rows, [], "strength in Elo points", 0, NARROW if narrow else WIDE))
+    return rows
