@@ -181,7 +181,7 @@ are of one pair of models, with as many votes. Each table is of one judge:
 
 Every interval holds what it says, whatever the judge says, with 100 votes and with 5,000, and votes of one prompt that
 depend on each other. The ranks hold more often than 95 %, as they should: they are whole numbers. A judge narrows intervals by
-a tenth here, and even a perfect one can do no more: most of what a vote says is the voter's own, and the judge replaces only
+7 to 17 % here, and even a perfect one can do no more: most of what a vote says is the voter's own, and the judge replaces only
 what differs between prompts. The adversarial judge costs nothing, at a weight that is tuned; with the weight fixed at 1, as
 plain prediction-powered inference has it, he makes intervals wider than the votes alone.
 

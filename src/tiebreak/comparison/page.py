@@ -34,6 +34,7 @@ def page(found: Comparison, judge: str, judged: int, remarks: Sequence[str] = ()
             name: [one for one in found.slices if one.by == name]
             for name in dict.fromkeys(s.by for s in found.slices)
         },
+        apart=any(standing.why_apart for standing in found.leaderboard.standings),
         plot=strengths_on_page(found.leaderboard),
         sure=sum(standing.best_rank == 1 for standing in found.leaderboard.standings) == 1 or None,
         advice=[*worth(found), *next_votes(found)],
