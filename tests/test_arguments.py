@@ -104,6 +104,8 @@ def _interface(judge: Judge) -> list[tuple[Callable[..., Any], dict[str, Any]]]:
     }
     return [
         (tiebreak.load, {"folder": judge.folder}),
+        (tiebreak.compare, {"judge": judge, "outputs": []}),
+        (tiebreak.leaderboard, {"votes": []}),
         *((method, given[name]) for name, method in methods.items()),
         *((adapter, {"judge": judge}) for adapter in ADAPTERS),
         (rewards.trl(judge), {"prompts": ["Why?"], "completions": ["So."]}),
@@ -130,7 +132,7 @@ def test_every_argument_of_the_interface_is_looked_at(judge: Judge) -> None:
             with pytest.raises(TiebreakError, match=rf"^{name} takes .*, not <object object"):
                 function(**given | {name: object()})
             looked_at += 1
-    assert looked_at == 50
+    assert looked_at == 55
 
 
 @pytest.mark.parametrize("value", [None, 5, object(), b"a", [None], [b"a"], "no such file", "", "a\0b", {}])

@@ -86,6 +86,10 @@ class Work(ABC, Generic[AnItem]):
         """The pairs of an item that a judge is asked about, at most."""
         return 1
 
+    def count(self, files: Sequence[Path]) -> int | None:
+        """The number of items, where that is quickly told."""
+        return count_rows(files)
+
     def types(self, files: Sequence[Path]) -> pa.Schema | None:
         """The types of the output's columns, where they are known, and the metadata of Parquet."""
         return None
@@ -104,15 +108,13 @@ class Files:
     strict: bool = False
 
     def check(self, others: Sequence[Path] = (), suffixes: Sequence[str] = row_files.SUFFIXES) -> None:
-        """Raise TiebreakError for inputs that are missing, and an output that cannot be written or would replace an input
-        or one of `others`.
-        """
+        """Raise TiebreakError for an output that cannot be written or would replace an input or one of `others`."""
         if STANDARD in self.inputs and len(self.inputs) > 1:
             raise TiebreakError(
                 "standard input (-) comes alone; write what it gives into a file to take it with others"
             )
         named = [path for path in (*self.inputs, *others) if path != STANDARD]
-        read = containers.expand(named)
+        read = containers.expand(path for path in named if path.exists())
         if self.output != STANDARD:
             place = self.output.parent.resolve() / self.output.name  # which a link at it does not change
             for path in named:
@@ -124,6 +126,10 @@ class Files:
             check_place(self.output, read)
         elif self.shard != (0, 1):
             raise TiebreakError("standard output takes no shards; name a file with --output")
+
+    def require_inputs(self) -> None:
+        """Raise TiebreakError for inputs that are missing."""
+        containers.expand(path for path in self.inputs if path != STANDARD)
 
 
 @dataclass
@@ -284,7 +290,7 @@ def _pass(
     compute: Compute[AnItem] | None = None
     outcome, count = Outcome(), 0
     name = work.name if work.passes == 1 else f"{work.name}, model {number + 1} of {work.passes}"
-    with Progress(name, unfinished.folder, count_rows(inputs)) as progress:
+    with Progress(name, unfinished.folder, work.count(inputs)) as progress:
         for count, piece in enumerate(prefetch(_cut(work, inputs)), 1):
             if stop():
                 raise Interrupted
