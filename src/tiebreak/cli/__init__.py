@@ -1,7 +1,8 @@
 """Command line: thin calls only. Results go to stdout, all else to stderr; an error exits with 2.
 
 Here are init, check and schema; `runs.py` has the commands on recipes, `models.py` those on what they made, `rows.py` those on
-rows of files, `serving.py` the one that serves a model, `sharing.py` the one that pushes it.
+rows of files, `audits.py` the one that examines a judge, `serving.py` the one that serves a model, `sharing.py` the one that
+pushes it.
 """
 
 import os
@@ -16,14 +17,26 @@ import typer
 import typer.core
 
 from tiebreak import __version__, plain, terminal
-from tiebreak.cli import models, rows, runs, serving, sharing
+from tiebreak.cli import audits, models, rows, runs, serving, sharing
 from tiebreak.cli.options import AsJson, Columns, On, Seed, Sets, Values, example, mapping_of
 from tiebreak.commands.table import show_findings
 from tiebreak.errors import Interrupted, TiebreakError
 from tiebreak.output import full_disk_as_error, new_file
 from tiebreak.recipe.basics import FEWEST_VOTES, MOST_VOTES, presets
 
-EVERYDAY = ("init", "check", "run", "status", "predict", "rank", "label", "evaluate", "report", "demo")
+EVERYDAY = (
+    "init",
+    "check",
+    "run",
+    "status",
+    "predict",
+    "rank",
+    "label",
+    "evaluate",
+    "audit",
+    "report",
+    "demo",
+)
 """Commands that `tiebreak --help` shows first, in this order."""
 
 
@@ -249,6 +262,8 @@ for command, line in (
     (rows.label, "tiebreak label model pairs.jsonl -o preferences.jsonl"),
     (rows.next_, "tiebreak next model pairs.jsonl -n 100 -o to_vote_on.jsonl"),
     (models.evaluate, "tiebreak evaluate model judged.csv votes.csv"),
+    (audits.audit, "tiebreak audit model votes.csv -o disagreements.csv"),
+    (audits.bench, "tiebreak bench model --suite judgebench"),
     (serving.serve, "tiebreak serve model --port 8000"),
     (sharing.push, "tiebreak push demo ada/judge --private"),
     (models.report, "tiebreak report demo"),
