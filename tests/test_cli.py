@@ -123,6 +123,7 @@ WITHOUT_A_RECIPE = {"demo", "init", "schema"}
 ARGUMENTS: dict[str, tuple[str, ...]] = {
     "audit": ("{recipe}", "votes.csv"),
     "bench": ("{recipe}", "--suite", "votes.csv"),
+    "compare": ("{recipe}", "ada.json", "bob.json"),
     "evaluate": ("{recipe}", "votes.csv"),
     "label": ("{recipe}", "pairs.csv", "-o", "out.jsonl"),
     "next": ("{recipe}", "pairs.csv", "-o", "out.csv"),

@@ -20,6 +20,7 @@ LAYERS = (
     {"client", "plugins", "serve", "slurm"},
     {"engine"},
     {"pipeline"},
+    {"comparison"},
     {"data_card", "evaluate", "rewards", "train"},
     {"judge"},
     {"baseline", "model"},

@@ -1,15 +1,17 @@
 """Learn from votes which of two answers people prefer: calibrated P(A), P(B), P(tie)."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tiebreak.arguments import checked
 
 if TYPE_CHECKING:
+    from tiebreak.comparison.results import Comparison, Leaderboard
     from tiebreak.judge.judge import Judge
 
 __version__ = "0.1.0"
-__all__ = ["load"]
+__all__ = ["compare", "leaderboard", "load"]
 
 
 @checked
@@ -38,3 +40,40 @@ def load(
     judge = load_judge(found.folder, device, score_tokens, precision)
     judge.package = found.recorded(judge.package)
     return judge
+
+
+@checked
+def compare(
+    judge: Any,
+    outputs: Any,
+    votes: Any = None,
+    baseline: str | None = None,
+    by: str | Sequence[str] = (),
+    budget: int | None = None,
+    columns: Mapping[str, str] | None = None,
+) -> "Comparison":
+    """Compare models by their outputs, judged in both orders: win rates, a leaderboard with intervals and ranks, at equal style too.
+
+    judge: what `load` gives, or what it takes. outputs: files, a table or dicts with a prompt (or instruction), an output and its model
+    (generator), or pairs with response_a, response_b, model_a and model_b. votes: people's votes on a random sample of the same
+    answers, likewise; then all is by votes and judge together (prediction-powered inference), and intervals hold whatever the judge's
+    errors are. baseline: compare each model with this one alone. by: "language", "length" and one column, to look at apart. budget:
+    comparisons to judge at most. columns: those of other names in files, as `--map` gives them.
+    Raises TiebreakError for outputs and votes that cannot be read, and for fewer than two models.
+    """
+    from tiebreak.comparison.api import compare as compared
+
+    return compared(judge, outputs, votes, baseline, by, budget, columns)
+
+
+@checked
+def leaderboard(votes: Any, columns: Mapping[str, str] | None = None) -> "Leaderboard":
+    """The leaderboard of models by votes between them: Davidson's strengths, with intervals and ranks.
+
+    votes: a file, a table or dicts with model_a, model_b and winner (or p_a, p_b and p_tie, as `predict` writes them). Votes on the same prompt
+    count as dependent on each other; without a prompt each is on one of its own. columns: those of other names.
+    Raises TiebreakError for votes that cannot be read.
+    """
+    from tiebreak.comparison.api import leaderboard as ranked
+
+    return ranked(votes, columns)

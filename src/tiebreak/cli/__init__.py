@@ -1,8 +1,8 @@
 """Command line: thin calls only. Results go to stdout, all else to stderr; an error exits with 2.
 
 Here are init, check and schema; `runs.py` has the commands on recipes, `models.py` those on what they made, `rows.py` those on
-rows of files, `audits.py` the one that examines a judge, `serving.py` the one that serves a model, `sharing.py` the one that
-pushes it.
+rows of files, `audits.py` those that examine a judge, `comparing.py` the one that compares models, `serving.py` the one that
+serves a model, `sharing.py` the one that pushes it.
 """
 
 import os
@@ -17,7 +17,7 @@ import typer
 import typer.core
 
 from tiebreak import __version__, plain, terminal
-from tiebreak.cli import audits, models, rows, runs, serving, sharing
+from tiebreak.cli import audits, comparing, models, rows, runs, serving, sharing
 from tiebreak.cli.options import AsJson, Columns, On, Seed, Sets, Values, example, mapping_of
 from tiebreak.commands.table import show_findings
 from tiebreak.errors import Interrupted, TiebreakError
@@ -33,6 +33,7 @@ EVERYDAY = (
     "rank",
     "label",
     "evaluate",
+    "compare",
     "audit",
     "report",
     "demo",
@@ -262,6 +263,7 @@ for command, line in (
     (rows.label, "tiebreak label model pairs.jsonl -o preferences.jsonl"),
     (rows.next_, "tiebreak next model pairs.jsonl -n 100 -o to_vote_on.jsonl"),
     (models.evaluate, "tiebreak evaluate model judged.csv votes.csv"),
+    (comparing.compare, "tiebreak compare model ada.json bob.json --votes votes.csv"),
     (audits.audit, "tiebreak audit model votes.csv -o disagreements.csv"),
     (audits.bench, "tiebreak bench model --suite judgebench"),
     (serving.serve, "tiebreak serve model --port 8000"),

@@ -166,7 +166,9 @@ def rank(
     from tiebreak.commands.rank import Judging, check
     from tiebreak.commands.rank import rank as ranked
 
-    judging = Judging(_model(where, set_).folder, pairs, device, precision, mapping=mapping_of(map_))
+    judging = Judging(
+        model_before_files(where, set_).folder, pairs, device, precision, mapping=mapping_of(map_)
+    )
     files = Files(where[1:], output, shard_of(shard), strict)
     sharing = _Sharing(context, files, shard, on, shards, sbatch or (), requeue)
     sharing.do(
@@ -226,7 +228,7 @@ def label(
     from tiebreak.commands.pieces import Files
     from tiebreak.commands.rank import Judging
 
-    model = _model(where, set_)
+    model = model_before_files(where, set_)
     judging = Judging(model.folder, pairs, device, precision, mapping=mapping_of(map_), origin=model.origin)
     rules = Rules(format_, min_margin, keep_ties, pairs_per_prompt)
     files = Files(where[1:], output, shard_of(shard), strict)
@@ -298,7 +300,7 @@ def _labelled(outcome: "Labelled") -> str:
     )
 
 
-def _model(where: Sequence[Path], set_: Sequence[str] | None) -> "Located":
+def model_before_files(where: Sequence[Path], set_: Sequence[str] | None) -> "Located":
     """The model that comes first. Raises TiebreakError if there are no files after it, or it is one of several."""
     from tiebreak.commands import outputs
 

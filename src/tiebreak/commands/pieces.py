@@ -86,6 +86,10 @@ class Work(ABC, Generic[AnItem]):
         """The pairs of an item that a judge is asked about, at most."""
         return 1
 
+    def count(self, files: Sequence[Path]) -> int | None:
+        """The number of items, where that is quickly told."""
+        return count_rows(files)
+
     def types(self, files: Sequence[Path]) -> pa.Schema | None:
         """The types of the output's columns, where they are known, and the metadata of Parquet."""
         return None
@@ -286,7 +290,7 @@ def _pass(
     compute: Compute[AnItem] | None = None
     outcome, count = Outcome(), 0
     name = work.name if work.passes == 1 else f"{work.name}, model {number + 1} of {work.passes}"
-    with Progress(name, unfinished.folder, count_rows(inputs)) as progress:
+    with Progress(name, unfinished.folder, work.count(inputs)) as progress:
         for count, piece in enumerate(prefetch(_cut(work, inputs)), 1):
             if stop():
                 raise Interrupted

@@ -4,7 +4,7 @@ Dimension letter: N votes.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,22 @@ from tiebreak.votes.scripts import script
 Counts = NDArray[np.int64]
 
 _MARKS = re.compile(r"^\s*(?:[-*+•]\s|\d+[.)]\s|#{1,6}\s|\|.*\||```)|\*\*[^*\n]+\*\*", re.MULTILINE)
+
+STYLE = ("length", "headings", "lists", "bold")
+"""What `style` counts: characters, and Markdown's headings, list items and bold texts."""
+_STYLE = tuple(
+    re.compile(pattern, re.MULTILINE)
+    for pattern in (r"^\s*#{1,6}\s", r"^\s*(?:[-*+•]|\d+[.)])\s", r"\*\*[^*\n]+\*\*|__[^_\n]+__")
+)
+
+
+def style(turns: Sequence[str | None]) -> tuple[int, ...]:
+    """The counts named in STYLE of an answer, all turns together."""
+    texts = [turn or "" for turn in turns]
+    return (
+        sum(map(len, texts)),
+        *(sum(len(pattern.findall(text)) for text in texts) for pattern in _STYLE),
+    )
 
 
 def lengths(answers: pa.ChunkedArray) -> Counts:

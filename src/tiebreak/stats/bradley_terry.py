@@ -57,14 +57,14 @@ def fit(model_N2: Ints, p_NC: Floats, weight_N: Floats, group_N: Ints, models: i
     index_P4: Ints = np.column_stack([pair_P2, np.broadcast_to([models, models + 1], pair_P2.shape)])
     mass_PC: Floats = np.stack([np.bincount(pair_N, weight_N * p_N) for p_N in p_NC.T], axis=1)
     allowed_PC, basis_FR = estimable(index_P4, _FEATURES, mass_PC > 0, models + 2)
-    theta_F, p_PC, inverse_FF = _maximise(index_P4, mass_PC, allowed_PC, basis_FR)
+    theta_F, p_PC, inverse_FF = maximise(index_P4, mass_PC, _FEATURES, allowed_PC, basis_FR)
     score_N4 = (weight_N[:, None] * (p_NC - p_PC[pair_N])) @ _FEATURES
-    middle_FF = _clustered_middle(scatter(score_N4, index_P4[pair_N], models + 2), group_N)
+    middle_FF = clustered_middle(scatter(score_N4, index_P4[pair_N], models + 2), group_N)
     covariance_FF = inverse_FF @ middle_FF @ inverse_FF
-    prompts_M = _prompts(model_N2, weight_N, group_N, models)
+    prompts_M = prompts_of(model_N2, weight_N, group_N, models)
     inestimable_FF = np.eye(models + 2) - basis_FR @ basis_FR.T
-    comparable_M = _largest_comparable(inestimable_FF[:models, :models], prompts_M)
-    contrast_MF = _centred_contrasts(comparable_M, prompts_M)
+    comparable_M = largest_comparable(inestimable_FF[:models, :models], prompts_M)
+    contrast_MF = centred_contrasts(comparable_M, prompts_M, models + 2)
     error_M = np.sqrt((contrast_MF @ covariance_FF * contrast_MF).sum(axis=1).clip(0))
     is_estimable = inestimable_FF[-1, -1] < 1e-6
     error = np.sqrt(covariance_FF[-1, -1]) * t_quantile(effective_groups(weight_N, group_N))
@@ -78,16 +78,19 @@ def fit(model_N2: Ints, p_NC: Floats, weight_N: Floats, group_N: Ints, models: i
     )
 
 
-def _maximise(
-    index_P4: Ints, mass_PC: Floats, allowed_PC: Flags, basis_FR: Floats
+def maximise(
+    index_PK: Ints, mass_PC: Floats, features: Floats, allowed_PC: Flags, basis_FR: Floats
 ) -> tuple[Floats, Floats, Floats]:
-    """The maximum-likelihood parameters (F,) in the span of the basis, with probabilities (P, C) and inverse
-    information (F, F).
+    """The maximum-likelihood parameters (F,) of a multinomial logit in the span of the basis, with probabilities (P, C) and
+    inverse information (F, F).
+
+    features: of the logits, (C, K) or (P, C, K). allowed_PC: the outcomes that have a probability above 0.
     """
     theta_F = np.zeros(len(basis_FR))
     for _ in range(_STEPS):
-        p_PC = _probabilities(theta_F, index_P4, allowed_PC)
-        gradient_F, information_FF = derivatives(p_PC, index_P4, mass_PC, _FEATURES, len(theta_F))
+        z_PC = (features @ theta_F[index_PK][:, :, None])[:, :, 0]
+        p_PC: Floats = softmax(np.where(allowed_PC, z_PC, -np.inf), axis=1)
+        gradient_F, information_FF = derivatives(p_PC, index_PK, mass_PC, features, len(theta_F))
         information_RR = basis_FR.T @ information_FF @ basis_FR
         step_F = basis_FR @ np.linalg.solve(information_RR, basis_FR.T @ gradient_F)
         if np.abs(step_F).max(initial=0.0) < 1e-9:
@@ -96,23 +99,22 @@ def _maximise(
     return theta_F, p_PC, basis_FR @ np.linalg.inv(information_RR) @ basis_FR.T
 
 
-def _probabilities(theta_F: Floats, index_P4: Ints, allowed_PC: Flags) -> Floats:
-    z_PC = np.where(allowed_PC, theta_F[index_P4] @ _FEATURES.T, -np.inf)
-    p_PC: Floats = softmax(z_PC, axis=1)
-    return p_PC
-
-
-def _clustered_middle(score_NF: Any, group_N: Ints) -> Floats:
-    """The middle of the sandwich: the sum over groups of outer products of scores, times G / (G - 1) against bias."""
+def group_sums(score_NF: Any, group_N: Ints) -> Any:
+    """The sums of sparse scores over groups, sparse (G, F)."""
     number_N = np.unique(group_N, return_inverse=True)[1]
-    groups = int(number_N.max()) + 1
     member_GN = sparse.csr_array((np.ones(len(number_N)), (number_N, np.arange(len(number_N)))))
-    score_GF = member_GN @ score_NF
+    return member_GN @ score_NF
+
+
+def clustered_middle(score_NF: Any, group_N: Ints) -> Floats:
+    """The middle of the sandwich: the sum over groups of outer products of scores, times G / (G - 1) against bias."""
+    score_GF = group_sums(score_NF, group_N)
+    groups = score_GF.shape[0]
     middle_FF: Floats = (score_GF.T @ score_GF).toarray() * groups / max(groups - 1, 1)
     return middle_FF
 
 
-def _prompts(model_N2: Ints, weight_N: Floats, group_N: Ints, models: int) -> Floats:
+def prompts_of(model_N2: Ints, weight_N: Floats, group_N: Ints, models: int) -> Floats:
     """The effective number of groups of each model (M,); 0 for one without votes."""
     number_N = np.unique(group_N, return_inverse=True)[1]
     places = (number_N.repeat(2), model_N2.ravel())
@@ -122,7 +124,7 @@ def _prompts(model_N2: Ints, weight_N: Floats, group_N: Ints, models: int) -> Fl
     return prompts_M
 
 
-def _largest_comparable(inestimable_MM: Floats, prompts_M: Floats) -> Flags:
+def largest_comparable(inestimable_MM: Floats, prompts_M: Floats) -> Flags:
     """The largest set of models whose differences are estimable; of equally large ones the one in most prompts.
     Empty if no two models can be compared.
 
@@ -136,13 +138,13 @@ def _largest_comparable(inestimable_MM: Floats, prompts_M: Floats) -> Flags:
     return comparable_M
 
 
-def _centred_contrasts(comparable_M: Flags, prompts_M: Floats) -> Floats:
+def centred_contrasts(comparable_M: Flags, prompts_M: Floats, parameters: int) -> Floats:
     """Contrasts (M, F) of each model with the mean of the comparable ones, of those in enough prompts if there are any.
 
     Only differences of strengths are identified.
     """
     frequent_M = comparable_M & (prompts_M >= FEWEST_PROMPTS)
     reference_M = frequent_M if frequent_M.sum() > 1 else comparable_M
-    contrast_MF = np.eye(len(comparable_M), len(comparable_M) + 2)
+    contrast_MF = np.eye(len(comparable_M), parameters)
     contrast_MF[:, : len(comparable_M)] -= reference_M / max(reference_M.sum(), 1)
     return contrast_MF

@@ -55,7 +55,7 @@ def share(part_N: Floats, whole_N: Floats, group_N: Numbers) -> Share:
     independent_votes = _effective_votes(
         part_N, whole_N, np.unique(group_N[counted_N], return_inverse=True)[1]
     )
-    low, high = _wilson(value, independent_votes * (_Z / float(t_quantile(prompts))) ** 2)
+    low, high = wilson(value, independent_votes * (_Z / float(t_quantile(prompts))) ** 2)
     return Share(value, low, high, votes, prompts)
 
 
@@ -112,7 +112,8 @@ def _correlation(value_N: NDArray[np.float64], weight_N: NDArray[np.float64], gr
     return float(np.clip(1 - within / overall, 0, 1)) if overall > 1e-12 else 1.0
 
 
-def _wilson(share: float, votes: float) -> tuple[float, float]:
+def wilson(share: float, votes: float) -> tuple[float, float]:
+    """Wilson's 95 % interval (JASA 22, 1927) of a share of this many independent votes."""
     scale = 1 + _Z**2 / votes
     middle = (share + _Z**2 / (2 * votes)) / scale
     half = _Z * math.sqrt(share * (1 - share) / votes + _Z**2 / (4 * votes**2)) / scale

@@ -80,17 +80,18 @@ def logits(theta_F: Floats, index_PK: Ints) -> Floats:
 
 
 def derivatives(
-    p_PC: Floats, index_PK: Ints, mass_PC: Floats, features_CK: Floats, parameters: int
+    p_PC: Floats, index_PK: Ints, mass_PC: Floats, features: Floats, parameters: int
 ) -> tuple[Floats, Floats]:
     """The gradient (F,) of the log-likelihood of a multinomial logit and its negative Hessian (F, F).
 
-    p_PC: the model's probabilities. mass_PC: the votes for each class. features_CK: of the logits.
+    p_PC: the model's probabilities. mass_PC: the votes for each class. features: of the logits, (C, K) or (P, C, K).
     """
     total_P = mass_PC.sum(axis=1)
     gradient_F, hessian_FF = np.zeros(parameters), np.zeros((parameters, parameters))
-    np.add.at(gradient_F, index_PK, (mass_PC - total_P[:, None] * p_PC) @ features_CK)
-    mean_PK = p_PC @ features_CK
-    square_PKK = np.einsum("pc,ci,cj->pij", p_PC, features_CK, features_CK)
+    residual_PC = mass_PC - total_P[:, None] * p_PC
+    np.add.at(gradient_F, index_PK, (residual_PC[:, None] @ features)[:, 0])
+    mean_PK = (p_PC[:, None] @ features)[:, 0]
+    square_PKK = features.swapaxes(-1, -2) @ (p_PC[:, :, None] * features)
     curvature_PKK = total_P[:, None, None] * (square_PKK - mean_PK[:, :, None] * mean_PK[:, None, :])
     np.add.at(hessian_FF, (index_PK[:, :, None], index_PK[:, None, :]), curvature_PKK)
     return gradient_F, hessian_FF

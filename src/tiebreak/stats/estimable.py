@@ -40,8 +40,8 @@ def estimable(
 
 
 def scatter(values_K4: Floats, index_K4: Ints, parameters: int) -> Any:
-    """A sparse matrix (K, F) with four values per row, in the columns index_K4."""
-    rows_K4 = np.arange(len(values_K4))[:, None].repeat(4, axis=1)
+    """A sparse matrix (K, F) with as many values per row, in the columns index_K4."""
+    rows_K4 = np.arange(len(values_K4))[:, None].repeat(values_K4.shape[1], axis=1)
     coordinates = (rows_K4.ravel(), index_K4.ravel())
     return sparse.csr_array((values_K4.ravel(), coordinates), shape=(len(values_K4), parameters))
 

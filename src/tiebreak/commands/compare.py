@@ -1,0 +1,221 @@
+"""Comparison of models' outputs by a judge, and by people's votes if there are any, as by `tiebreak compare`.
+
+What the judge says of each comparison is kept beside the output (OUT.pairs.parquet), written in pieces, so that a stopped command goes
+on where it was.
+"""
+
+import json
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tiebreak.commands import pieces
+from tiebreak.commands.pieces import Compute, Files
+from tiebreak.errors import TiebreakError
+from tiebreak.hashes import file_digest
+from tiebreak.output import new_file, write_atomically
+from tiebreak.votes.formats import containers
+from tiebreak.votes.formats.mapping import NO_MAP, ColumnMap
+from tiebreak.votes.formats.model_outputs import Comparison, Key, Outputs, comparisons, read_outputs
+from tiebreak.votes.schema import probability_columns
+
+if TYPE_CHECKING:
+    from tiebreak.comparison.results import Comparison as Result
+
+SUFFIXES = (".html", ".json")
+PAIRS = ".pairs.parquet"
+"""The ending of the file with what the judge said, after the output's name."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """Which outputs to compare, by which model and votes. baseline: compare each with this model alone. by: what to look at apart.
+    budget: comparisons to judge. mapping: of the columns. origin: of a model of the hub, its name and commit.
+    """
+
+    model: Path
+    outputs: Sequence[Path]
+    output: Path | None = None
+    votes: Path | None = None
+    baseline: str | None = None
+    by: Sequence[str] = ()
+    budget: int | None = None
+    mapping: ColumnMap = NO_MAP
+    device: str | None = None
+    precision: str = "auto"
+    score_tokens: int = 16384
+    origin: Mapping[str, str] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Raise TiebreakError for an output that cannot be written, and a folder that is no model."""
+        from tiebreak.judge import package
+
+        package.read(self.model)
+        if self.output is not None:
+            new_file(self.output, SUFFIXES, [*self.outputs, *([self.votes] if self.votes else [])])
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What was found, and what to say of the files: answers that are missing, records and votes that could not be used."""
+
+    result: "Result"
+    remarks: tuple[str, ...]
+    models: tuple[str, ...]
+    judged: int
+
+
+def compare(request: Request, stop: Callable[[], bool] = lambda: False) -> Compared:
+    """Judge the comparisons of all outputs, and analyse them.
+
+    Raises TiebreakError for what cannot be read or written; Interrupted, with what is done on disk, once `stop` returns True.
+    """
+    from tiebreak.comparison import analysis, api
+    from tiebreak.comparison.judged import Judged
+    from tiebreak.votes.formats.model_votes import read_model_votes
+
+    request.check()
+    votes, problems = (
+        (None, []) if request.votes is None else read_model_votes([request.votes], request.mapping)
+    )
+    if votes is not None:
+        from tiebreak.commands.seen_votes import warn_of_seen
+
+        api.require_votes(votes, problems)
+        warn_of_seen([request.model], votes)
+    work = _Judging(request, api.voted(votes))
+    with _kept(request.output) as kept:
+        pieces.run(work, Files(request.outputs, kept), stop)
+        made = Judged(pq.read_table(kept), tuple(work.outputs.models))
+    found = None if votes is None else made.votes(votes)
+    matched = api.matched(made, votes)
+    result = analysis.compare(made, matched, request.by)
+    remarks = tuple(_remarks(work.outputs, found.unmatched if found else 0, len(votes) if votes else 0))
+    compared = Compared(result, remarks, made.models, len(made.table))
+    if request.output is not None:
+        write_atomically(request.output, _text(request, compared))
+    return compared
+
+
+def as_json(request: Request, compared: Compared) -> dict[str, Any]:
+    """All of it, as `--json` prints it."""
+    from tiebreak.judge import package
+
+    about = {"model": str(request.model), **request.origin}
+    return {
+        **compared.result.as_dict(),
+        "judged": compared.judged,
+        "remarks": list(compared.remarks),
+        "judge": about | {"package": file_digest(request.model / package.NAME)},
+    }
+
+
+def _text(request: Request, compared: Compared) -> str:
+    """What the output holds."""
+    from tiebreak.comparison.page import page
+
+    if request.output is None or request.output.suffix == ".json":
+        return json.dumps(as_json(request, compared), indent=2) + "\n"
+    name = request.origin.get("hub") or request.model.resolve().name
+    return page(compared.result, name, compared.judged, compared.remarks)
+
+
+@contextmanager
+def _kept(output: Path | None) -> Iterator[Path]:
+    """Where what the judge says is kept: beside the output, or for the time of the command."""
+    if output is not None:
+        yield output.with_name(output.name + PAIRS)
+        return
+    with tempfile.TemporaryDirectory(prefix="tiebreak-") as folder:
+        yield Path(folder) / f"compare{PAIRS}"
+
+
+def _remarks(outputs: Outputs, unmatched: int, votes: int) -> Iterator[str]:
+    for model, count in outputs.missing().items():
+        if any(model in answers for answers in outputs.answers.values()):
+            yield f"{model} has no answer to {count} of {len(outputs.answers)} prompts; those are left out of its comparisons"
+    if outputs.problems:
+        yield f"{len(outputs.problems)} records could not be read, the first: {outputs.problems[0]}"
+    if unmatched:
+        yield f"{unmatched} of {votes} votes are on none of these comparisons, and are left out"
+
+
+class _Judging(pieces.Work[Comparison]):
+    """The judge's probabilities of all comparisons. voted: those that come first where not all are judged."""
+
+    name = "compare"
+
+    def __init__(self, request: Request, voted: frozenset[Key]) -> None:
+        self._request, self._voted = request, voted
+
+    @cached_property
+    def outputs(self) -> Outputs:
+        from tiebreak.comparison.api import column_of
+
+        request = self._request
+        return read_outputs(containers.expand(request.outputs), request.mapping, column_of(request.by))
+
+    @cached_property
+    def _comparisons(self) -> list[Comparison]:
+        found = comparisons(self.outputs, self._request.baseline, self._request.budget, self._voted)
+        if not found:
+            raise TiebreakError(
+                "no two models have answers to the same prompt, so that there is nothing to compare"
+            )
+        return found
+
+    def depends_on(self) -> dict[str, Any]:
+        from tiebreak.judge import package
+
+        request = self._request
+        return {
+            "the model": file_digest(request.model / package.NAME),
+            "the baseline": request.baseline,
+            "the budget": [request.budget, sorted(self._voted) if request.budget is not None else []],
+            "the column": list(request.by),
+            "the mapping": request.mapping.as_rows(),
+            "the precision": request.precision,
+        }
+
+    def items(self, files: Iterable[Path]) -> Iterator[Comparison]:
+        return iter(self._comparisons)
+
+    def count(self, files: Sequence[Path]) -> int | None:
+        return len(self._comparisons)
+
+    def load(self, number: int) -> Compute[Comparison]:
+        from tiebreak.judge.judge import load_judge
+        from tiebreak.votes.formats.readers import record_batch
+
+        request = self._request
+        judge = load_judge(request.model, request.device, request.score_tokens, request.precision)
+
+        def compute(piece: Sequence[Comparison], report: Callable[[float], None]) -> pa.Table:
+            table = pa.Table.from_batches([record_batch([one.vote for one in piece])])
+            p_NC = judge.predict_table(
+                table, both=True, report=lambda _, done, total, __: report(done / total)
+            )
+            return pa.table(probability_columns(p_NC))
+
+        return compute
+
+    def rows(
+        self, pieces: Iterable[tuple[Sequence[Comparison], Sequence[pa.Table]]], errors: bool
+    ) -> Iterator[dict[str, Any]]:
+        from tiebreak.comparison.judged import facts
+
+        for piece, (table,) in pieces:
+            for one, p in zip(piece, table.to_pylist(), strict=True):
+                yield facts(one) | p
+
+    def types(self, files: Sequence[Path]) -> pa.Schema | None:
+        from tiebreak.comparison.judged import SCHEMA
+
+        return SCHEMA

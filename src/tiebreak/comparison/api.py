@@ -1,0 +1,144 @@
+"""`tiebreak.compare` and `tiebreak.leaderboard`: comparisons in memory."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from tiebreak.comparison import analysis
+from tiebreak.comparison.judged import Judged, judged
+from tiebreak.comparison.results import Comparison, Leaderboard
+from tiebreak.errors import TiebreakError
+from tiebreak.judge.judge import PairJudge, load_judge
+from tiebreak.judge.location import locate
+from tiebreak.votes.formats.mapping import ColumnMap
+from tiebreak.votes.formats.model_outputs import (
+    Key,
+    Outputs,
+    comparisons,
+    prompt_key,
+    read_given,
+    read_outputs,
+)
+from tiebreak.votes.formats.model_votes import read_model_votes
+from tiebreak.votes.formats.readers import record_batch
+from tiebreak.votes.schema import probabilities
+
+OF_PROMPTS = ("language", "length")
+"""What comparisons are sliced by without a column."""
+
+
+def compare(
+    judge: Any,
+    outputs: Any,
+    votes: Any = None,
+    baseline: str | None = None,
+    by: str | Sequence[str] = (),
+    budget: int | None = None,
+    columns: Mapping[str, str] | None = None,
+) -> Comparison:
+    """Compare models, see `tiebreak.compare`."""
+    if isinstance(judge, str | Path):
+        judge = load_judge(locate(judge).folder)
+    if not isinstance(judge, PairJudge):
+        raise TiebreakError(f"judge is what tiebreak.load gives, or a model folder, not {judge!r:.60}")
+    if budget is not None and budget < 1:
+        raise TiebreakError(f"budget, the comparisons to judge, is 1 or more, not {budget}")
+    names = [by] if isinstance(by, str) else list(by)
+    found = _outputs(outputs, ColumnMap(columns or {}), column_of(names))
+    if found.problems:
+        raise TiebreakError(
+            f"{len(found.problems)} of the outputs cannot be read, the first is {found.problems[0]}"
+        )
+    table = None if votes is None else require_votes(*read_model_votes(votes))
+    chosen = comparisons(found, baseline, budget, voted(table))
+    if not chosen:
+        raise TiebreakError(
+            "no two models have answers to the same prompt, so that there is nothing to compare"
+        )
+    pairs = pa.Table.from_batches([record_batch([one.vote for one in chosen])])
+    made = judged(chosen, judge.predict_table(pairs, both=True), found.models)
+    return analysis.compare(made, matched(made, table), names)
+
+
+def leaderboard(votes: Any, columns: Mapping[str, str] | None = None) -> Leaderboard:
+    """A leaderboard of votes or judged pairs, see `tiebreak.leaderboard`."""
+    table = require_votes(*read_model_votes(votes, ColumnMap(columns or {})))
+    sides = [table[f"model_{side}"].to_pylist() for side in "ab"]
+    if any(name is None for side in sides for name in side):
+        raise TiebreakError("a leaderboard needs model_a and model_b of every vote")
+    if same := next((a for a, b in zip(*sides, strict=True) if a == b), None):
+        raise TiebreakError(f"a vote is between {same} and itself; a leaderboard needs two models")
+    models = tuple(dict.fromkeys(name for pair in zip(*sides, strict=True) for name in pair))
+    number = {name: n for n, name in enumerate(models)}
+    prompts = np.unique([prompt_key(prompt) for prompt in table["prompt"].to_pylist()], return_inverse=True)[
+        1
+    ]
+    rows = analysis.Rows(
+        models,
+        np.array([[number[name] for name in side] for side in sides]).T,
+        prompts,
+        None,
+        probabilities(table),
+        np.ones(len(table), np.int64),
+    )
+    return analysis.leaderboard(rows, "votes")
+
+
+def column_of(by: Sequence[str]) -> str | None:
+    """The column among what to slice by. Raises TiebreakError for two."""
+    found = [name for name in by if name not in OF_PROMPTS]
+    if len(found) > 1:
+        raise TiebreakError(
+            f"slices are by one column, besides {' and '.join(OF_PROMPTS)}; not by {' and '.join(found)}"
+        )
+    return found[0] if found else None
+
+
+def require_votes(table: pa.Table, problems: Sequence[str]) -> pa.Table:
+    """The votes. Raises TiebreakError if there are none, or rows could not be read."""
+    if problems:
+        raise TiebreakError(f"{len(problems)} of the votes cannot be read, the first is {problems[0]}")
+    if not len(table):
+        raise TiebreakError("no votes; needed are model_a, model_b and winner")
+    return table
+
+
+def voted(votes: pa.Table | None) -> frozenset[Key]:
+    """The comparisons of named models that there are votes on."""
+    if votes is None:
+        return frozenset()
+    rows = votes.select(["prompt", "model_a", "model_b"]).to_pylist()
+    return frozenset(
+        (prompt_key(row["prompt"]), *sorted((row["model_a"], row["model_b"])))
+        for row in rows
+        if row["model_a"] and row["model_b"]
+    )
+
+
+def matched(made: Judged, votes: pa.Table | None) -> tuple[Any, Any] | None:
+    """The votes on judged comparisons. Raises TiebreakError if none is on any of them."""
+    if votes is None:
+        return None
+    found = made.votes(votes)
+    if not found.count_N.any():
+        raise TiebreakError(
+            f"none of the {len(votes)} votes is on one of the comparisons: prompt and both answers have to be those of the outputs, "
+            "letter by letter"
+        )
+    return found.y_NC, found.count_N
+
+
+def _outputs(outputs: Any, mapping: ColumnMap, by: str | None) -> Outputs:
+    if isinstance(outputs, str | Path):
+        return read_outputs([Path(outputs)], mapping, by)
+    if hasattr(outputs, "__arrow_c_stream__"):
+        return read_given(pa.table(outputs).to_pylist(), by)
+    if isinstance(outputs, Mapping) or not isinstance(outputs, Iterable):
+        raise TiebreakError(f"outputs are files, a table or a list of dicts, not {outputs!r:.40}")
+    given = list(outputs)
+    if given and all(isinstance(one, str | Path) for one in given):
+        return read_outputs([Path(one) for one in given], mapping, by)
+    return read_given(given, by)

@@ -1,0 +1,95 @@
+"""What a comparison of models found, in sentences for people who were not there."""
+
+from collections.abc import Iterator, Sequence
+
+from tiebreak.comparison.results import Comparison, Leaderboard, Pair, Source
+from tiebreak.stats.metrics import Estimate
+
+BY: dict[Source, str] = {
+    "judge": "by the judge",
+    "votes": "by people's votes",
+    "votes and judge": "by people's votes and the judge together",
+}
+
+
+def headline(board: Leaderboard, pairs: Sequence[Pair]) -> str:
+    """Who is ahead, by how much, and how sure that is."""
+    ranked = [standing for standing in board.standings if not standing.why_apart]
+    if len(ranked) < 2:
+        return f"Too little to rank the models, {BY[board.source]}: {board.comparisons} comparisons on {board.prompts} prompts."
+    first, second = ranked[0], ranked[1]
+    rivals = [s.model for s in ranked[1:] if s.best_rank == 1]
+    pair = next((p for p in pairs if {p.model, p.other} == {first.model, second.model}), None)
+    shown = f": {against(pair)}" if pair else ""
+    if not rivals:
+        return f"{first.model} is ahead of the other{'s' * (len(ranked) > 2)}, {BY[board.source]}{shown}."
+    return f"{first.model} leads, but {_listed(rivals)} may be as good, {BY[board.source]}{shown}."
+
+
+def against(pair: Pair) -> str:
+    """How a model fares against another."""
+    rate = pair.rates[0].win_rate
+    return (
+        f"{pair.model} is preferred to {pair.other} in {of_100(rate)} of 100 comparisons, ties counted half"
+    )
+
+
+def of_100(rate: Estimate) -> str:
+    """A rate in a hundred, with its interval."""
+    span = (
+        "" if rate.low is None or rate.high is None else f" ({100 * rate.low:.0f} to {100 * rate.high:.0f})"
+    )
+    return f"{100 * rate.value:.0f}{span}"
+
+
+def notes(with_votes: bool, sampling: float | None, board: Leaderboard) -> Iterator[str]:
+    """What to know of the figures."""
+    if board.source == "judge":
+        yield (
+            "Intervals are about which prompts were asked, and nothing else: where the judge's preferences are not people's, "
+            "all figures are off by that. Some hundred votes on a random sample of these comparisons (--votes) correct it."
+        )
+    if with_votes:
+        yield (
+            "Intervals hold whatever the judge's errors are, if the votes are on a random sample of each pair's comparisons and "
+            "the judge has not learned from them."
+        )
+    if sampling is not None and sampling > 0:
+        yield (
+            "The votes do not look like a random sample: the judge rates the comparisons with votes otherwise than the rest. "
+            "Figures by votes and judge are then about the comparisons that were voted on."
+        )
+    if apart := [standing for standing in board.standings if standing.why_apart]:
+        yield (
+            f"Not ranked: {'; '.join(f'{standing.model} ({standing.why_apart})' for standing in apart[:5])}"
+            + (f" and {len(apart) - 5} more." if len(apart) > 5 else ".")
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    if len(names) > 3:
+        return f"{', '.join(names[:3])} and {len(names) - 3} more"
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
+
+
+def worth(found: Comparison) -> Iterator[str]:
+    """What the judge is worth, beside the votes."""
+    if found.worth is not None:
+        votes, gained = found.worth.compared, found.worth.effective_votes - found.worth.compared
+        yield (
+            f"The judge is worth {gained:.0f} votes beside these {votes}: errors are as small as those of {votes + gained:.0f} votes alone."
+            if gained >= 0.5
+            else f"The judge adds nothing to these {votes} votes: he does not foresee them, or there are too few to tell."
+        )
+
+
+def next_votes(found: Comparison) -> Iterator[str]:
+    """Where to vote next."""
+    plan = found.next_votes
+    if plan is not None and plan.votes:
+        named = ", ".join(f"{a} and {b} {count}" for a, b, count in plan.pairs[:6])
+        more = f" and {len(plan.pairs) - 6} more pairs" if len(plan.pairs) > 6 else ""
+        yield (
+            f"The next {plan.votes} votes are best spent on {named}{more}, each on prompts drawn at random; errors of the strengths should "
+            f"fall by {plan.errors_fall_by:.0%}."
+        )

@@ -1,0 +1,128 @@
+"""Comparison of models' outputs from the command line: what is said, what is kept, going on after a stop."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from json_lines import write
+from markupsafe import escape
+
+import tiebreak as library
+from tiebreak.commands import pieces
+from tiebreak.commands.compare import Request, compare
+from tiebreak.errors import Interrupted, TiebreakError
+
+pytestmark = pytest.mark.slow
+
+Tiebreak = Callable[..., tuple[int, str, str]]
+
+
+def outputs(prompts: int = 24) -> list[dict[str, Any]]:
+    return [
+        {"instruction": f"Question {q}?", "output": f"{m} says {q * n}.", "generator": m, "kind": "ab"[q % 2]}
+        for q in range(prompts)
+        for n, m in enumerate(("ada", "bob", "cyd"), 1)
+        if (q, m) != (0, "cyd")
+    ]
+
+
+def votes(prompts: int = 20) -> list[dict[str, Any]]:
+    return [
+        {"prompt": f"Question {q}?", "response_a": f"bob says {q * 2}.", "response_b": f"ada says {q}.", "winner": "ab"[q % 3 == 0]}
+        for q in range(prompts)
+    ]  # fmt: skip
+
+
+def test_it_is_what_python_finds(model: Path, tmp_path: Path, tiebreak: Tiebreak) -> None:
+    source, given = write(tmp_path / "all.jsonl", outputs()), write(tmp_path / "votes.jsonl", votes())
+    out = tmp_path / "out.json"
+    code, shown, err = tiebreak("compare", model, source, "--votes", given, "--by", "kind", "-o", out)
+    assert code == 0, err
+    expected = library.compare(library.load(model, device="cpu"), outputs(), votes(), by="kind")
+    found = json.loads(out.read_text())
+    assert shown.startswith(expected.headline)
+    assert found["headline"] == expected.headline
+    assert found["pairs"][0]["rates"][0]["win_rate"]["value"] == pytest.approx(
+        expected.pairs[0].rates[0].win_rate.value, abs=1e-5
+    )
+    assert found["judged"] == 70
+    assert found["remarks"] == ["cyd has no answer to 1 of 24 prompts; those are left out of its comparisons"]
+    assert "cyd has no answer to 1 of 24 prompts" in err
+    kept = pq.read_table(f"{out}.pairs.parquet")
+    assert len(kept) == 70
+    assert kept["p_a"].to_numpy().max() <= 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "all.jsonl",
+        "out.json",
+        "out.json.pairs.parquet",
+        "votes.jsonl",
+    ]
+
+
+def test_json_goes_to_standard_output(model: Path, tmp_path: Path, tiebreak: Tiebreak) -> None:
+    source = write(tmp_path / "all.jsonl", outputs())
+    code, shown, _ = tiebreak("compare", model, source, "--json", "--baseline", "ada")
+    assert code == 0
+    found = json.loads(shown)
+    assert {pair["model"] for pair in found["pairs"]} | {pair["other"] for pair in found["pairs"]} == {
+        "ada",
+        "bob",
+        "cyd",
+    }
+    assert len(found["pairs"]) == 2
+    assert found["worth"] is None
+
+
+def test_it_goes_on_where_it_was(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pieces, "PIECE", 30)
+    request = Request(model, [write(tmp_path / "all.jsonl", outputs())], tmp_path / "out.json", device="cpu")
+    answers = iter([False, True])
+    with pytest.raises(Interrupted):
+        compare(request, lambda: next(answers))
+    assert len(list(tmp_path.glob("*.unfinished/*.piece"))) == 1
+    with pytest.raises(TiebreakError, match="holds a part of other predictions: the baseline differ"):
+        compare(Request(model, request.outputs, request.output, baseline="ada", device="cpu"))
+    assert compare(request).judged == 70
+    assert not list(tmp_path.glob("*.unfinished"))
+
+
+def test_what_cannot_be_done_is_said_before_anything_is_judged(
+    model: Path, tmp_path: Path, tiebreak: Tiebreak
+) -> None:
+    source = write(tmp_path / "all.jsonl", outputs())
+    other = write(tmp_path / "other.jsonl", [votes()[0] | {"response_a": "else"}])
+    cases = [
+        ((source, "-o", tmp_path / "x.txt"), "Valid: .html, .json"),
+        ((source, "-o", source), "Valid: .html, .json"),
+        ((source, "--baseline", "zoe"), "no outputs of the baseline 'zoe'"),
+        ((source, "--by", "topic"), "no column 'topic'"),
+        ((source, "--by", "kind", "--by", "generator"), "slices are by one column"),
+        ((source, "--votes", source), "Needed is one of these sets"),
+        ((source, "--votes", other), "none of the 1 votes is on one of the comparisons"),
+    ]
+    for arguments, message in cases:
+        code, _, err = tiebreak("compare", model, *arguments)
+        assert code == 2
+        assert message in err
+        assert "judging" not in err or "none of the" in message
+
+
+def test_the_page_says_what_was_found_and_escapes_what_others_wrote(
+    model: Path, tmp_path: Path, tiebreak: Tiebreak
+) -> None:
+    rows = [row | {"generator": row["generator"].replace("bob", "<b>ob")} for row in outputs()]
+    source, given = write(tmp_path / "all.jsonl", rows), write(tmp_path / "votes.jsonl", votes())
+    out = tmp_path / "out.html"
+    code, shown, err = tiebreak("compare", model, source, "--votes", given, "--by", "kind", "-o", out)
+    assert code == 0, err
+    page = out.read_text()
+    assert str(escape(shown.splitlines()[0])) in page
+    assert "<b>ob" not in page
+    assert "Which of 3 models is better" in page
+    assert all(f">{title}</h2>" in page for title in ("Leaderboard", "Pairs", "Style", "By kind", "Votes"))
+    alone = tmp_path / "alone.html"
+    assert tiebreak("compare", model, source, "-o", alone)[0] == 0
+    assert "Strengths by source" not in alone.read_text()

@@ -1,0 +1,138 @@
+"""The whole analysis on made-up answers, where the truth is known."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from made_up_votes import drawn, probabilities
+
+from tiebreak.comparison import analysis
+from tiebreak.comparison.judged import Judged, judged
+from tiebreak.votes.formats.model_outputs import Comparison, comparisons, read_given
+
+TRUE = {"ada": 0.8, "bob": 0.3, "cyd": 0.2, "dan": -1.0}
+
+
+def made_up(prompts: int, seed: int = 0) -> tuple[Judged, list[Comparison], np.ndarray]:
+    """Comparisons of four models, judged by one who knows all, and the gaps (n,) of strength."""
+    random = np.random.default_rng(seed)
+    rows = [
+        {"instruction": f"Question {q}?", "output": f"{m} {q} {'word ' * int(random.integers(3, 60))}", "generator": m, "kind": "ab"[q % 2]}
+        for q in range(prompts)
+        for m in TRUE
+    ]  # fmt: skip
+    outputs = read_given(rows, "kind")
+    chosen = comparisons(outputs)
+    luck = random.normal(size=(prompts, len(TRUE)))
+    names = list(TRUE)
+    quality = {(f"Question {q}?", m): TRUE[m] + luck[q, names.index(m)] for q in range(prompts) for m in TRUE}
+    gap = np.array(
+        [
+            quality[c.vote.prompt[0], c.vote.model_a] - quality[c.vote.prompt[0], c.vote.model_b]
+            for c in chosen
+        ]
+    )
+    return judged(chosen, probabilities(gap), outputs.models), chosen, gap
+
+
+def voted(gap: np.ndarray, share: float, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    voted = random.random(len(gap)) < share
+    return np.where(voted[:, None], drawn(random, probabilities(gap)), np.nan), voted.astype(np.int64)
+
+
+def test_the_order_ranks_and_rates_are_those_of_the_truth():
+    made, _, gap = made_up(250)
+    found = analysis.compare(made, voted(gap, 0.4), ["kind", "length", "language"])
+    board = found.leaderboard
+    assert board.source == "votes and judge"
+    assert [one.source for one in found.by_source] == ["votes", "judge"]
+    assert board.standings[0].model == "ada"
+    assert board.standings[-1].model == "dan"
+    assert (board.standings[0].best_rank, board.standings[-1].worst_rank) == (1, 4)
+    assert 0 < board.judge_weight < 2
+    for standing in board.standings:
+        assert standing.elo.low < standing.elo.value < standing.elo.high
+    assert len(found.pairs) == 6
+    for pair in found.pairs:
+        first = pair.rates[0]
+        assert [rates.source for rates in pair.rates] == ["votes and judge", "votes", "judge"]
+        assert first.win_rate.value == pytest.approx(first.win.value + first.tie.value / 2, abs=0.02)
+        assert pair.effective_votes > 0.9 * first.comparisons
+    assert {(s.by, s.name) for s in found.slices} >= {("kind", "a"), ("kind", "b"), ("language", "Latin")}
+    assert found.worth.effective_votes > found.worth.compared
+    assert found.next_votes.votes == analysis.NEXT_VOTES
+    assert sum(count for *_, count in found.next_votes.pairs) == analysis.NEXT_VOTES
+
+
+def test_win_rates_of_the_board_are_by_its_strengths():
+    made, _, _ = made_up(100)
+    board = analysis.compare(made).leaderboard
+    names = [standing.model for standing in board.standings]
+    better = np.array(board.p_better, float)
+    assert better + better.T == pytest.approx(np.ones((4, 4)))
+    assert board.win_rate("ada", "dan") == better[names.index("ada"), names.index("dan")] > 0.7
+    first, last = board.standings[0].elo.value, board.standings[-1].elo.value
+    odds = np.exp((first - last) * np.log(10) / 400)
+    assert better[0, -1] > odds / (odds + 1) - 0.2
+    pytest.importorskip("pandas")
+    assert len(board.to_frame()) == 4
+    assert board.plot()._repr_svg_().startswith('<svg xmlns="http://www.w3.org/2000/svg"')
+
+
+def test_by_the_judge_alone_it_says_what_the_intervals_leave_out():
+    found = analysis.compare(made_up(60)[0])
+    assert found.worth is None
+    assert found.next_votes is None
+    assert "where the judge's preferences are not people's" in found.notes[0]
+    assert found.headline.startswith("ada ")
+    assert "by the judge" in found.headline
+    assert "significan" not in json.dumps(found.as_dict())
+
+
+def test_a_judge_of_the_opposite_opinion_does_not_matter_beside_votes():
+    made, chosen, gap = made_up(150)
+    contrary = judged(chosen, probabilities(-gap), made.models)
+    votes = voted(gap, 0.5)
+    found = analysis.compare(contrary, votes)
+    board, (alone, judge) = found.leaderboard, found.by_source
+    assert board.standings == tuple(
+        replace(s, rates=replace(s.rates, source="votes and judge")) for s in alone.standings
+    )
+    assert [s.model for s in judge.standings] == [s.model for s in reversed(board.standings)]
+    assert found.worth.effective_votes == pytest.approx(found.worth.compared)
+
+
+def test_votes_on_chosen_comparisons_are_noticed():
+    made, _, gap = made_up(250)
+    votes, count = voted(gap, 1.0)
+    odd = (gap < 0) & (np.random.default_rng(3).random(len(gap)) < 0.6)
+    chosen = np.where(odd[:, None], votes, np.nan), odd.astype(np.int64)
+    assert any("do not look like a random sample" in note for note in analysis.compare(made, chosen).notes)
+    fair = voted(gap, 0.3)
+    assert not any("random sample: the judge" in note for note in analysis.compare(made, fair).notes)
+    assert count.all()
+
+
+def test_few_prompts_have_figures_without_intervals():
+    made, _, gap = made_up(12)
+    found = analysis.compare(made, voted(gap, 0.8))
+    assert all(s.elo is None or s.elo.low is None for s in found.leaderboard.standings)
+    assert all("fewer than 20 prompts" in s.why_apart for s in found.leaderboard.standings if s.elo)
+    assert found.headline.startswith("Too little to rank the models")
+    json.dumps(found.as_dict(), allow_nan=False)
+
+
+def test_a_pair_without_votes_has_no_rates_of_them():
+    made, _, gap = made_up(60)
+    y, count = voted(gap, 0.9)
+    none = (made.sides == [0, 3]).all(axis=1)
+    y[none], count[none] = np.nan, 0
+    found = analysis.compare(made, (y, count))
+    pair = next(pair for pair in found.pairs if {pair.model, pair.other} == {"ada", "dan"})
+    assert pair.rates[0].comparisons == 0
+    assert math.isnan(pair.rates[0].win_rate.value)
+    assert pair.rates[2].comparisons == 60
+    assert pair.effective_votes is None

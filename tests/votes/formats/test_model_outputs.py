@@ -1,0 +1,95 @@
+"""Outputs of models: whose they are, which prompts they share, which comparisons are judged."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from json_lines import write
+
+from tiebreak.errors import TiebreakError
+from tiebreak.votes.formats.mapping import parse
+from tiebreak.votes.formats.model_outputs import comparisons, prompt_key, read_given, read_outputs
+
+
+def rows(model: str, prompts: range, **more: Any) -> list[dict[str, Any]]:
+    return [{"instruction": f"Q{q}?", "output": f"{model} {q}", "generator": model, **more} for q in prompts]
+
+
+def test_files_of_alpaca_eval(tmp_path: Path) -> None:
+    one, other = tmp_path / "ada.json", tmp_path / "bob.jsonl"
+    one.write_text(json.dumps(rows("ada", range(5), dataset="helpful")))
+    write(other, rows("Bob v2", range(3, 8)))
+    found = read_outputs([one, other], by="dataset")
+    assert found.models == ["ada", "Bob v2"]
+    assert found.missing() == {"ada": 3, "Bob v2": 3}
+    chosen = comparisons(found)
+    assert [one.vote.prompt for one in chosen] == [["Q3?"], ["Q4?"]]
+    assert chosen[0].vote.response_b == ["Bob v2 3"]
+    assert chosen[0].by == "helpful"
+
+
+def test_the_name_of_a_file_is_the_models(tmp_path: Path) -> None:
+    files = [
+        write(tmp_path / f"{name}.jsonl", [{"question": "Q?", "answer": name, "input": "More."}])
+        for name in ("ada", "bob")
+    ]
+    found = read_outputs(files)
+    assert found.models == ["ada", "bob"]
+    assert comparisons(found)[0].vote.prompt == ["Q?\nMore."]
+
+
+def test_columns_of_other_names(tmp_path: Path) -> None:
+    file = write(tmp_path / "all.jsonl", [{"ask": "Q?", "text": m, "who": m} for m in ("ada", "bob")])
+    mapping = parse(["prompt=ask,responses=text,model_a=who"], [])
+    assert read_outputs([file], mapping).models == ["ada", "bob"]
+
+
+def test_pairs_keep_their_sides(tmp_path: Path) -> None:
+    pair = {"prompt": "Q?", "response_a": "x", "response_b": "y", "model_a": "ada", "model_b": "bob"}
+    file = write(
+        tmp_path / "pairs.jsonl",
+        [pair, pair | {"prompt": "R?", "model_a": "bob", "model_b": "ada"}, pair | {"model_b": ""}],
+    )
+    found = read_outputs([file])
+    assert [(c.vote.model_a, c.vote.model_b) for c in comparisons(found)] == [("ada", "bob"), ("bob", "ada")]
+    assert len(found.problems) == 1
+    assert "no names of two different models" in found.problems[0]
+
+
+def test_a_budget_is_spread_over_pairs_and_prompts() -> None:
+    found = read_given([row for m in "abcd" for row in rows(m, range(40))])
+    chosen = comparisons(found, budget=60)
+    assert set(Counter((c.vote.model_a, c.vote.model_b) for c in chosen).values()) == {10}
+    assert max(Counter(c.vote.prompt[0] for c in chosen).values()) <= 2
+    voted = frozenset({(prompt_key(["Q7?"]), "b", "d"), (prompt_key(["Q8?"]), "b", "d")})
+    some = comparisons(found, budget=12, wanted=voted)
+    assert {("Q7?", "b", "d"), ("Q8?", "b", "d")} <= {
+        (c.vote.prompt[0], c.vote.model_a, c.vote.model_b) for c in some
+    }
+    assert len(some) == 12
+    assert len(comparisons(found, budget=999)) == 240
+
+
+def test_a_second_answer_to_a_prompt_is_refused_and_the_same_one_is_not(tmp_path: Path) -> None:
+    twice = rows("ada", range(2)) * 2 + rows("bob", range(2))
+    assert len(comparisons(read_given(twice))) == 2
+    with pytest.raises(
+        TiebreakError, match=r"record 5: ada has another answer to the same prompt before it \('Q0\?'\)"
+    ):
+        read_given([*twice[:4], twice[0] | {"output": "else"}])
+
+
+def test_what_is_no_output_says_so(tmp_path: Path) -> None:
+    file = write(tmp_path / "x.jsonl", [{"instruction": "Q?", "score": 1}])
+    with pytest.raises(TiebreakError, match=r"has the columns instruction, score\. Needed are a prompt"):
+        read_outputs([file])
+    with pytest.raises(TiebreakError, match="all outputs are of ada"):
+        read_outputs([write(tmp_path / "y.jsonl", rows("ada", range(3)))])
+    with pytest.raises(TiebreakError, match="no column 'topic'"):
+        read_outputs([write(tmp_path / "z.jsonl", rows("ada", range(2)) + rows("bob", range(2)))], by="topic")
+    broken = write(tmp_path / "broken.jsonl", rows("ada", range(2)) + rows("bob", range(2)))
+    with broken.open("a") as lines:
+        lines.write('{"instruction": 7, "output": "x", "generator": "ada"}\n')
+    assert read_outputs([broken]).problems[0].startswith(f"{broken}, record 5:")
