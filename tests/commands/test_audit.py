@@ -58,6 +58,15 @@ def test_the_verdict_comes_first_and_figures_after_it(tiebreak, model, votes):
     assert "alpha among people" in figures
 
 
+def test_the_page_and_the_file_are_written(tiebreak, model, votes, tmp_path):
+    page, file = tmp_path / "a.html", tmp_path / "d.csv"
+    code, _, err = tiebreak("audit", model, votes, "--samples", 50, "-o", page, "-o", file)
+    assert code == 0
+    assert err.endswith(f"written: {page}\nwritten: {file}\n")
+    assert "<h1>Audit of the judge" in page.read_text()
+    assert file.read_text().startswith("id,surprise,")
+
+
 def test_votes_unlike_the_training_votes_are_told(tiebreak, model, votes, tmp_path):
     folder = tmp_path / "model"
     shutil.copytree(model, folder)
@@ -96,7 +105,8 @@ def test_predictions_of_other_votes_are_refused(tiebreak, votes, tmp_path):
         (("nowhere", "votes.jsonl"), "no model folder, recipe or file of predictions at nowhere"),
         (("{model}", "gone.jsonl"), "no file at gone.jsonl"),
         (("{model}", "votes.jsonl", "--annotator", "who"), "no column 'who' that names who voted"),
-        (("{model}", "votes.jsonl", "-o", "out.txt"), "Valid: .csv"),
+        (("{model}", "votes.jsonl", "-o", "out.txt"), "Valid: .csv, .html"),
+        (("{model}", "votes.jsonl", "-o", "v.csv", "-o", "votes.jsonl"), "cannot write votes.jsonl"),
         (("{model}", "votes.jsonl", "-o", "votes.csv", "--set", "seed=1"), "--set seed=1 changes a recipe"),
     ],
 )

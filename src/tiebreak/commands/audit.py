@@ -56,7 +56,18 @@ def audit(request: Request, bootstrap: "Bootstrap") -> dict[str, Any]:
         judged = _from_model(request, folder, voted)
         shift = _shift(folder, judged, bootstrap)
     family = request.family or (family_of(folder) if folder else ())
-    return {"judge": str(request.judge)} | audits.audit(judged, bootstrap, family, shift)
+    about = {"judge": str(request.judge), "votes_from": [path.name for path in request.votes]}
+    return about | audits.audit(judged, bootstrap, family, shift)
+
+
+def write(found: dict[str, Any], path: Path) -> None:
+    """Write the page of an audit (.html) or its disagreements (.csv)."""
+    from tiebreak.evaluate.audit import files, page
+
+    if path.suffix == ".html":
+        page.write(found, path)
+    else:
+        files.write_csv(found["disagreements"], path)
 
 
 def _from_file(request: Request, voted: "Annotations") -> "Judged":

@@ -134,8 +134,8 @@ def _shift(found: Mapping[str, Any] | None) -> Iterator[Finding]:
         yield Finding("shift", None, text)
         return
     text = (
-        f"{_share(found['unusual'])} of the pairs look less usual than {found['beyond']:.0%} of the training votes did"
-        f" (as many as {1 - found['beyond']:.0%} would without a shift)."
+        f"{_share(found['unusual'])} of the votes are on pairs that look less usual than {100 * found['beyond']:.0f} % of the "
+        f"training votes did; without a shift {100 - 100 * found['beyond']:.0f} % would be."
     )
     if found["change"]:
         text += f" Log loss on them is {found['change']['value']:+.4f} from that on the others{_interval(found['change'], '+.4f')}."
@@ -146,7 +146,7 @@ def _surprises(found: Mapping[str, Any]) -> Finding:
     row = found["surprises"][0]
     excess = Estimate(**row["excess"])
     text = (
-        f"{_share(row['seen'])} of votes had a probability of {row['up_to']:.0%} or less, {100 * row['expected']:.1f} % would if the "
+        f"{_share(row['seen'])} of votes had a probability of {100 * row['up_to']:.0f} % or less, {100 * row['expected']:.1f} % would if the "
         f"probabilities were right. {len(found['disagreements'])} pairs are listed where people choose otherwise."
     )
     return Finding("surprises", None if excess.low is None else excess.low <= 0, text)
