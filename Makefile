@@ -6,7 +6,10 @@ export PYTHON
 # about a worker a core; tests/conftest.py says what comes first, and what goes to one worker
 PYTEST := $(BIN)/python -m pytest -n auto --no-loadscope-reorder
 
-.PHONY: help demo test quick thorough nightly golden lint format clean
+# each is one of the kills of the thorough test beside it
+KILLED_ONCE := tests/engine/test_kill_steps.py::test_a_step_that_is_killed_ends_the_same
+
+.PHONY: help demo test quick thorough all nightly golden lint format clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -22,6 +25,9 @@ quick: $(READY)  ## those that take seconds
 
 thorough: $(READY)  ## those that take minutes: every task killed three times, a real Slurm
 	@$(PYTEST) -m "thorough and not nightly" $(ARGS)
+
+all: $(READY)  ## test and thorough at once: what both need is made once, and no step is killed twice
+	@$(PYTEST) -m "not nightly" --deselect $(KILLED_ONCE) $(ARGS)
 
 nightly: $(READY)  ## those that take tens of minutes: damaged files by the thousand, 200 kills; writes docs/nightly.md
 	@$(BIN)/python tests/nightly.py -n auto --no-loadscope-reorder $(ARGS)

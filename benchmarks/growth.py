@@ -177,6 +177,8 @@ def main() -> None:
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.write and (arguments.small or arguments.case):
+        parser.error("--write keeps every case at its full size: leave out --small and --case")
     if arguments.measure:
         print(json.dumps(measure(arguments.measure)))
         return
@@ -199,8 +201,8 @@ def main() -> None:
         versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
         caveats = (
             f"{about['processor']}, one process at a time, {about['date']}, {versions}; "
-            "`python benchmarks/growth.py --write`. Other work ran beside it on the same cores, so seconds are more "
-            "than they need be; processor seconds, of which growth is computed, hardly are. Below a second what "
+            "`python benchmarks/growth.py --write`. Other work on the same cores makes seconds more than they need be; "
+            "processor seconds, of which growth is computed, hardly. Below a second what "
             "every check does counts. Of long prompts each meets some hundred others, fewer where there are fewer, and "
             "beyond some 3,000 their shingles no longer fit into the 128 MiB that are kept."
         )

@@ -1,15 +1,21 @@
-"""Prediction of files: pairs a second beside the scorer alone, memory as files grow, and kills.
+"""Prediction of files beside the scorer alone, memory as files grow, and kills.
 
-    python benchmarks/predict.py [--pairs 4000 16000 64000] [--rounds 3] [--kills 10] [--device cuda] [--write]
+    python benchmarks/predict.py [--block 4096] [--rounds 12] [--pairs 4000 16000 64000] [--kills 10] [--device cuda] [--write]
     python benchmarks/predict.py --many 1000000 --shards 8 [--kills 10] [--device cuda] [--write]
 
-A tiny random judge predicts made-up pairs of about 60 tokens, so that what is not scoring shows most. `scorer` is
-`Judge.predict_table` of one table in memory, `jsonl`, `csv` and `parquet` are what `tiebreak predict` does, from JSON Lines to
-a file of that ending: reading, scoring in pieces, reading again, writing. Each is a process of its own, whose peak memory is
-what the system says; --rounds: they take turns, and the median by seconds is shown. Last, `predict` of the middle size is killed at random moments and started again; its output is compared
-with that of an undisturbed one. --many: that many pairs instead, by shards in processes of their own, undisturbed and,
-beside it, with a shard killed at random moments and started again; peak memory is that of the largest process, for the scorer
-of an eighth of the pairs too. Prints a table, then one line of JSON; --write keeps both under benchmarks/results.
+A tiny random judge predicts made-up pairs of about 60 tokens, so that what is not scoring shows most.
+
+By turns, in one process that has loaded the model once for all arms: `scorer` is `Judge.predict_table` of `block` pairs in one
+call, from a table in memory to an array. `jsonl`, `csv` and `parquet` are all that `tiebreak predict` does with a file of the
+same pairs but load the model: JSON Lines are read and converted, by a thread ahead, scored in pieces of 2,048 that are kept on
+the disk, with progress; then read again, and written with the probabilities to a file of that ending. Both make their own
+tokens. Once with one thread of torch's, once with as many as it takes. `turns.py` says how they are compared.
+
+Memory: `scorer` (of the whole table) and `jsonl` in processes of their own, with the model's loading; peak memory is what the
+system says. Last, `predict` of the middle size is killed at random moments and started again; its output is compared with that
+of an undisturbed one. --many: that many pairs instead, by shards in processes of their own, undisturbed and, beside it, with a
+shard killed at random moments and started again; peak memory is that of the largest process, for the scorer of an eighth of the
+pairs too. Prints tables, then one line of JSON; --write keeps all under benchmarks/results.
 """
 
 import argparse
@@ -23,17 +29,20 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 
 from machine import processor, table
 
 from tiebreak.hashes import file_digest
 
 RESULTS = Path(__file__).parent / "results"
-ARMS = ("scorer", "jsonl", "csv", "parquet")
+ENDINGS = ("jsonl", "csv", "parquet")
+TURNS = ("arm", "threads", "blocks", "cpu_us", "cpu_more_%", "wall_us", "wall_more_%")
 COLUMNS = ("arm", "pairs", "seconds", "pairs_per_s", "peak_gib", "kills")
 WORDS = (
     "the of and to in is that for it as was with be by on not he this are or his from at which but".split()
@@ -92,12 +101,43 @@ def run(arm: str, folder: Path, count: int, device: str) -> dict[str, Any]:
     return row | {"pairs_per_s": round(row["pairs"] / row["seconds"])}
 
 
-def in_turns(folder: Path, count: int, device: str, rounds: int) -> list[dict[str, Any]]:
-    """Each arm's median by seconds."""
-    found = [[run(arm, folder, count, device) for arm in ARMS] for _ in range(rounds)]
-    return [
-        sorted(rows, key=lambda row: float(row["seconds"]))[rounds // 2] for rows in zip(*found, strict=True)
-    ]
+def compare(folder: Path, block: int, rounds: int, device: str) -> list[dict[str, Any]]:
+    """The arms by turns in this process."""
+    import torch
+    from turns import by_turns
+
+    from tiebreak.commands.predict import Request, predict
+    from tiebreak.hardware.allocator import keep_memory
+    from tiebreak.judge import judge
+    from tiebreak.judge.inputs import as_table
+
+    keep_memory()  # as the command does
+    pairs, loaded = folder / f"{block}.jsonl", judge.load_judge(folder / "model", device)
+    table, _ = as_table(pairs)
+
+    def command(ending: str) -> None:
+        output = folder / f"turn.{ending}"
+        output.unlink(missing_ok=True)
+        predict(Request([folder / "model"], [pairs], output, device=device))
+
+    with patch.object(judge, "load_judge", lambda *_: loaded):
+        arms = {ending: partial(command, ending) for ending in ENDINGS}
+        rows = by_turns(partial(loaded.predict_table, table), arms, rounds, block)
+    return [row | {"threads": torch.get_num_threads()} for row in rows]
+
+
+def in_turns(folder: Path, block: int, rounds: int, device: str) -> list[dict[str, Any]]:
+    """The arms with one thread, then with torch's own number, each in a process of its own."""
+    found = []
+    for threads in ({"OMP_NUM_THREADS": "1"}, {}):
+        environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+        command = [sys.executable, __file__, "--compare", str(folder), "--block", str(block)]
+        command += ["--rounds", str(rounds), "--device", device]
+        done = subprocess.run(
+            command, env=environment | threads, check=True, stdout=subprocess.PIPE, text=True
+        )
+        found += json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 def command(folder: Path, count: int, output: Path, device: str) -> list[str]:
@@ -180,40 +220,54 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--pairs", type=int, nargs="+", default=[4000, 16_000, 64_000])
-    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--block", type=int, default=4096)
+    parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--many", type=int, help="pairs, by shards")
     parser.add_argument("--shards", type=int, default=8)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--compare", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.compare:
+        print(json.dumps(compare(arguments.compare, arguments.block, arguments.rounds, arguments.device)))
+        return
     if arguments.measure:
         arm, folder, count = arguments.measure[0], Path(arguments.measure[1]), arguments.measure[2]
         pairs, output = folder / f"{count}.jsonl", folder / f"out-{count}"
         print(json.dumps(measure(arm, folder / "model", pairs, output, arguments.device)))
         return
     with TemporaryDirectory(prefix="tiebreak-predict-") as name:
-        folder, rows = Path(name), []
+        folder, turns = Path(name), []
         write_judge(folder)
         if arguments.many:
             rows = by_shards(folder, arguments.many, arguments.shards, arguments.kills, arguments.device)
-        for count in () if arguments.many else arguments.pairs:
-            write_pairs(folder / f"{count}.jsonl", count)
-            rows += in_turns(folder, count, arguments.device, arguments.rounds)
-        if not arguments.many:
-            middle = arguments.pairs[len(arguments.pairs) // 2]
-            seconds = next(row["seconds"] for row in rows if (row["arm"], row["pairs"]) == ("jsonl", middle))
-            rows.append(kill(folder, middle, arguments.kills, 10 + seconds / 3, arguments.device))
+        else:
+            for count in (arguments.block, *arguments.pairs):
+                write_pairs(folder / f"{count}.jsonl", count)
+            turns = in_turns(folder, arguments.block, arguments.rounds, arguments.device)
+            rows = [
+                run(arm, folder, count, arguments.device)
+                for count in arguments.pairs
+                for arm in ("scorer", "jsonl")
+            ]
+            middle = len(arguments.pairs) // 2
+            seconds = rows[2 * middle + 1]["seconds"]
+            rows.append(
+                kill(folder, arguments.pairs[middle], arguments.kills, 10 + seconds / 3, arguments.device)
+            )
     about = {
         "benchmark": "predict",
         "date": date.today().isoformat(),
         "processor": processor(),
         "cores": os.cpu_count(),
+        "load average": [round(load, 1) for load in os.getloadavg()],
         "python": platform.python_version(),
         **{package: version(package) for package in ("torch", "transformers", "pyarrow")},
     }
-    shown, line = table(COLUMNS, rows), json.dumps(about | {"rows": rows})
+    shown = "\n\n".join([table(TURNS, turns)] * bool(turns) + [table(COLUMNS, rows)])
+    line = json.dumps(about | {"turns": turns, "rows": rows})
     print(shown, line, sep="\n\n")
     if arguments.write:
         name = f"predict{'-many' if arguments.many else ''}-{arguments.device}-202611"

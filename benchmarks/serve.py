@@ -4,10 +4,12 @@
 
 A tiny random judge is served on loopback by a process of its own, with all defaults. `clients` connections, all of one other
 process, ask without a pause for made-up pairs of about 60 tokens, `pairs` in a request. `scorer` is `Judge.predict_table` of
-4,096 such pairs in one call, in a process of its own. The two take turns, since others may use the machine: a sixth of the
-seconds each, the scorer first and last; `of_scorer` is the median over the turns of the server's throughput by the mean of
-the scorer's before and after, and `pairs_per_cpu_s` counts the seconds of a processor that each has used, which others on the
-machine change less. `stopped` is another run, whose server is sent SIGTERM halfway: lost is a request that was sent whole and
+4,096 such pairs in one call, from a table in memory, in a process of its own that keeps its memory as the server does. The two
+take turns, since others may use the machine: a sixth of the seconds each, the scorer first and last. `of_scorer` is the median
+over the turns of the server's throughput by the mean of the scorer's before and after: the server shares the cores with its
+clients, which the scorer does not. `cpu_us` is a processor's time a pair, of the server's process (its /metrics) and of the
+scorer's, with all their threads; `clients_cpu_us` that of the process with the clients; `of_scorer_cpu` divides the scorer's by
+the server's. `stopped` is another run, whose server is sent SIGTERM halfway: lost is a request that was sent whole and
 got no answer; the server's own count of judged pairs must agree with the answers. Memory is the server's resident set after the
 first turn and after the last. Prints a table, then one line of JSON; --write keeps both under benchmarks/results.
 """
@@ -49,7 +51,9 @@ COLUMNS = (
         "requests",
         "pairs_per_s",
         "of_scorer",
-        "pairs_per_cpu_s",
+        "cpu_us",
+        "of_scorer_cpu",
+        "clients_cpu_us",
         "p50_ms",
         "p99_ms",
     ),
@@ -67,17 +71,19 @@ def made_up(count: int, seed: int) -> list[dict[str, str]]:
 
 
 def score(model: Path, device: str) -> None:
-    """Print the scorer's pairs a second, and a processor's second, for each line of standard input: how long to score."""
+    """Print the scorer's pairs a second, and a processor's seconds a pair, for each line of standard input: how long to score."""
+    from tiebreak.hardware.allocator import keep_memory
     from tiebreak.judge.inputs import as_table
     from tiebreak.judge.judge import load_judge
 
+    keep_memory()
     judge, (pairs, _) = load_judge(model, device), as_table(made_up(4096, seed=0))
     judge.predict_table(pairs)
     for line in sys.stdin:
         start, cpu, done = time.perf_counter(), time.process_time(), 0
         while time.perf_counter() - start < float(line):
             done += len(judge.predict_table(pairs))
-        print(done / (time.perf_counter() - start), done / (time.process_time() - cpu), flush=True)
+        print(done / (time.perf_counter() - start), (time.process_time() - cpu) / done, flush=True)
 
 
 class Scorer:
@@ -89,7 +95,7 @@ class Scorer:
         self._process = subprocess.Popen(command, text=True, **pipes)  # type: ignore[call-overload]
 
     def rates(self, seconds: float) -> tuple[float, float]:
-        """Pairs a second, and a processor's second."""
+        """Pairs a second, and a processor's seconds a pair."""
         self._process.stdin.write(f"{seconds}\n")
         self._process.stdin.flush()
         wall, cpu = map(float, self._process.stdout.readline().split())
@@ -196,37 +202,36 @@ async def served(model: Path, arguments: argparse.Namespace) -> list[dict[str, A
     with server(model, arguments.device) as (_, address):
         load, rates, memories = Load(address, arguments.pairs), [], []
         alone = [scorer.rates(turn)]
-        _, cpu = process(address)
+        (_, cpu), clients = process(address), time.process_time()
         for _ in range(TURNS):
             before, start = load.statuses[200], time.perf_counter()
             await load.run(arguments.clients, turn)
             rates.append((load.statuses[200] - before) * arguments.pairs / (time.perf_counter() - start))
             memories.append(process(address)[0])
             alone.append(scorer.rates(turn))
-        cpu = process(address)[1] - cpu
+        cpu, clients = process(address)[1] - cpu, time.process_time() - clients
     scorer.close()
     walls = [wall for wall, _ in alone]
     ratios = [2 * rate / (one + other) for rate, (one, other) in zip(rates, pairwise(walls), strict=True)]
     pairs = load.statuses[200] * arguments.pairs
+    scorer_cpu = median(seconds for _, seconds in alone)
     figures = {
         "of_scorer": round(median(ratios), 2),
-        "pairs_per_cpu_s": round(pairs / cpu),
+        "cpu_us": round(cpu / pairs * 1e6),
+        "of_scorer_cpu": round(scorer_cpu * pairs / cpu, 2),
+        "clients_cpu_us": round(clients / pairs * 1e6),
         "memory_start_mib": memories[0],
         "memory_end_mib": memories[-1],
     }
+    served = {"arm": "served", "clients": arguments.clients, **load.figures(pairs * TURNS / sum(rates))}
     return [
         {
             "arm": "scorer",
             "pairs": 4096,
-            "pairs_per_s": round(sum(walls) / len(walls)),
-            "pairs_per_cpu_s": round(sum(cpu for _, cpu in alone) / len(alone)),
+            "pairs_per_s": round(median(walls)),
+            "cpu_us": round(scorer_cpu * 1e6),
         },
-        {
-            "arm": "served",
-            "clients": arguments.clients,
-            **load.figures(pairs * TURNS / sum(rates)),
-            **figures,
-        },
+        served | figures,
     ]
 
 
@@ -275,7 +280,10 @@ def main() -> None:
         "load average": [round(load, 1) for load in os.getloadavg()],
         "threads": os.environ.get("OMP_NUM_THREADS", "as many as torch takes"),
         "python": platform.python_version(),
-        **{package: version(package) for package in ("torch", "transformers", "fastapi", "uvicorn")},
+        **{
+            package: version(package)
+            for package in ("torch", "transformers", "fastapi", "uvicorn", "httptools", "uvloop")
+        },
     }
     shown, line = table(COLUMNS, rows), json.dumps(about | {"rows": rows})
     print(shown, line, sep="\n\n")
@@ -291,7 +299,7 @@ def page(shown: str, about: dict[str, Any]) -> str:
 
 
 CAVEATS = """Server and clients share the machine, and so do the others that its load average counts: where it is above the cores,
-compare the arms, and these roughly. The model is tiny, so that all that is not scoring shows most."""
+compare the arms by CPU time, and these roughly. The model is tiny, so that all that is not scoring shows most."""
 
 
 if __name__ == "__main__":

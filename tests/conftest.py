@@ -61,8 +61,14 @@ def scope(nodeid: str) -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What is slow comes first, so that no worker is left with it at the end."""
-    items.sort(key=lambda item: not any(map(item.get_closest_marker, ("slow", "thorough", "nightly"))))
+    """What is slow comes first, so that no worker is left with it at the end; before all else Slurm, which mostly waits."""
+    items.sort(
+        key=lambda item: (
+            scope(item.nodeid) != "slurm",
+            not any(map(item.get_closest_marker, ("thorough", "nightly"))),
+            item.get_closest_marker("slow") is None,
+        )
+    )
 
 
 @pytest.fixture(autouse=True)

@@ -11,9 +11,9 @@ from tiebreak.model.merge import save
 from tiebreak.recipe.schema import Prompt, Tta
 
 
-def ship(folder: Path, seed: int) -> Path:
+def ship(folder: Path, seed: int, hidden: int = 32) -> Path:
     """A judge whose answers are random, but sure of themselves."""
-    judge = classifier.load(base("llama"), device="cpu")
+    judge = classifier.load(base("llama", hidden), device="cpu")
     judge.model.score.weight.data.normal_(std=0.5, generator=torch.Generator().manual_seed(seed))
     save(judge, folder)
     shipped = package.Package(prompt=Prompt(), tta=Tta(max_tokens=120), calibration={"temperature": 1.3})

@@ -248,6 +248,25 @@ def test_rankings_are_measured_beside_random_pairs(script: Script) -> None:
     assert f"| {rows[0]['arm']} | {rows[0]['pairs']} | {rows[0]['tau']} |" in table
 
 
+def test_every_rule_of_which_pairs_next_is_measured_beside_random(script: Script) -> None:
+    line = script("active.py", "--small", "--processes", "1").strip().split("\n\n")[-1]
+    rows = json.loads(line)["rows"]
+    curves = {(row["world"], row["rule"]): tuple(row["curve"]) for row in rows}
+    assert len(curves) == len(set(curves.values())) == 27, "no rule is another by mistake"
+    for (world, _), curve in curves.items():
+        assert curve[0] == curves[world, "random"][0], "all begin with the same votes"
+
+
+def test_the_page_of_which_pairs_next_is_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import active
+    from machine import table
+
+    written = json.loads(active.RESULT.with_suffix(".json").read_text())
+    page = active.page(table(active.COLUMNS, written["rows"]), written)
+    assert page == active.RESULT.with_suffix(".md").read_text()
+
+
 def test_growth_is_measured_at_three_sizes(script: Script) -> None:
     table, line = script("growth.py", "--small", "--case", "equal rows").strip().split("\n\n")
     rows = json.loads(line)["rows"]

@@ -122,8 +122,11 @@ def test_errors_are_one_line_and_exit_code_2(
 WITHOUT_A_RECIPE = {"demo", "init", "schema"}
 ARGUMENTS: dict[str, tuple[str, ...]] = {
     "compare": ("{recipe}", "ada.json", "bob.json"),
+    "audit": ("{recipe}", "votes.csv"),
+    "bench": ("{recipe}", "--suite", "votes.csv"),
     "evaluate": ("{recipe}", "votes.csv"),
     "label": ("{recipe}", "pairs.csv", "-o", "out.jsonl"),
+    "next": ("{recipe}", "pairs.csv", "-o", "out.csv"),
     "predict": ("{recipe}", "pairs.csv", "-o", "out.csv"),
     "push": ("{recipe}", "owner/name"),
     "rank": ("{recipe}", "candidates.jsonl", "-o", "out.csv"),
@@ -168,6 +171,7 @@ def test_commands_say_recipe_in_the_same_words(command: str) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
+        ("audit", "model", "votes.csv"),
         ("check", "votes.csv"),
         ("evaluate", "p.csv", "votes.csv"),
         ("predict", "model", "votes.csv", "-o", "out.csv"),

@@ -1,12 +1,20 @@
 """The client: what a server's one order gives, made into what the judge itself predicts."""
 
+import os
+import shutil
+import socket
+import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from classifier_server import serving
+from fake_hub import OWNER, FakeHub, fake_hub, use
 from shipped_judge import ship
+from tiny_models import votes
 
 import tiebreak
 from tiebreak.client import Client
@@ -69,6 +77,13 @@ def test_a_swap_swaps_the_probabilities(url: str, folder: Path) -> None:
     np.testing.assert_allclose(client.predict(swapped)[:, [1, 0, 2]], client.predict(PAIRS), atol=TOLERANCE)
 
 
+def test_columns_of_other_names_are_mapped(url: str, folder: Path, judge: Judge) -> None:
+    rows = [{"ask": "Why?", "texts": ["Because.", "No."]}]
+    columns = {"prompt": "ask", "response_a": "texts.0", "response_b": "texts.1"}
+    found = Client(url, folder).predict(rows, columns=columns)
+    np.testing.assert_allclose(found, judge.predict(PAIRS[:1]), atol=TOLERANCE)
+
+
 def test_no_pairs_are_no_request(url: str, folder: Path) -> None:
     assert Client(url, folder).predict([]).shape == (0, 3)
 
@@ -126,6 +141,84 @@ def test_tiebreak_serve_needs_no_model(folder: Path, judge: Judge) -> None:
     with served.served(folder) as (_, address):
         client = Client(address)
         np.testing.assert_allclose(client.predict(many), judge.predict(many), atol=TOLERANCE)
+        rows, columns = [PAIRS[0] | {"prompt": None, "ask": "Why?"}], {"prompt": "ask"}
+        np.testing.assert_allclose(
+            client.predict(rows, columns=columns), judge.predict(PAIRS[:1]), atol=TOLERANCE
+        )
         assert client.predict([]).shape == (0, 3)
         with pytest.raises(TiebreakError, match="leave out `both`"):
             client.predict(many, both=True)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    with fake_hub() as server:
+        use(server.url, tmp_path / "cache", monkeypatch)
+        yield server
+
+
+def test_a_model_of_the_hub_is_taken_by_name_without_its_weights(
+    hub: FakeHub, url: str, folder: Path, judge: Judge, tmp_path: Path
+) -> None:
+    from tiebreak.commands.push import push
+
+    name = f"{OWNER}/judge"
+    model = shutil.copytree(folder, tmp_path / "model")
+    (model / "README.md").write_text("# judge\n")
+    push(model, name)
+    for client in (Client(url, name), Client(url, name, revision="main")):
+        np.testing.assert_allclose(client.predict(PAIRS), judge.predict(PAIRS), atol=TOLERANCE)
+    assert not list((tmp_path / "cache").rglob("*.safetensors"))
+    with pytest.raises(TiebreakError, match=r"ada/gone"):
+        Client(url, f"{OWNER}/gone")
+
+
+def test_vllm_itself(tmp_path: Path) -> None:
+    """Its own server, in 32 bits, of the program that TIEBREAK_TEST_VLLM names; heads of its kernels are 32 wide or more."""
+    program = os.environ.get("TIEBREAK_TEST_VLLM")
+    if program is None:
+        pytest.skip("name the program vllm of an environment of its own in TIEBREAK_TEST_VLLM")
+    folder = ship(tmp_path / "model", seed=3, hidden=256)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        program,
+        "serve",
+        str(folder),
+        "--runner",
+        "pooling",
+        "--max-model-len",
+        "2000",
+        "--dtype",
+        "float32",
+    ]
+    surroundings = os.environ | {
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+    }
+    surroundings = {name: value for name, value in surroundings.items() if name != "PYTHONPATH"}
+    with (tmp_path / "log").open("wb") as log:
+        server = subprocess.Popen(
+            [*command, "--host", "127.0.0.1", "--port", str(port), "--enforce-eager"],
+            cwd=tmp_path, env=surroundings, stdout=log, stderr=log,
+        )  # fmt: skip
+    try:
+        url = f"http://127.0.0.1:{port}"
+        while not _answers(f"{url}/health"):
+            assert server.poll() is None, (tmp_path / "log").read_text()[-3000:]
+            time.sleep(1)
+        own = tiebreak.load(folder, device="cpu", precision="fp32")
+        table = votes(100, seed=5)
+        np.testing.assert_allclose(Client(url, folder).predict(table), own.predict(table), atol=TOLERANCE)
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url).is_success
+    except httpx.HTTPError:
+        return False

@@ -13,6 +13,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import typer
+from bench_files import judgebench
 from fake_hub import fake_hub, use
 from forked import Forked, Tiebreak
 from served import served
@@ -47,9 +48,10 @@ def mentioned(page: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def desk(tiny_run, tmp_path_factory) -> Path:
-    """A folder as a reader has it: the finished demo, and votes of their own in the competition's format."""
+    """A folder as a reader has it: the finished demo, votes of their own in the competition's format, a benchmark."""
     folder = tmp_path_factory.mktemp("desk")
     shutil.copytree(tiny_run.folder, folder / "demo")
+    judgebench(folder / "judgebench", [("livecodebench", "right", "wrong", "A>B")] * 2)
     votes = pq.read_table(tiny_run.folder / "data" / "votes.parquet").slice(0, 150).to_pylist()
     with (folder / "votes.csv").open("w", newline="") as file:
         winners = [f"winner_{choice}" for choice in ("model_a", "model_b", "tie")]

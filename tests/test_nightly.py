@@ -36,5 +36,5 @@ def test_nightly_tests_run_in_no_other_target(repository: Path) -> None:
         if "-m " in line and "PYTEST" in line
     ]
     chosen = [line for line in recipes if "pytest -n" not in line]
-    assert len(chosen) == 3
+    assert len(chosen) == 4
     assert all("not nightly" in line for line in chosen)

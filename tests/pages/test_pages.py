@@ -1,50 +1,12 @@
-import sys
-import textwrap
-
 import jinja2
 import pytest
 from hostile_text import HOSTILE
 from html_pages import faults
+from sample_pages import ESTIMATE, PARTS, PARTS_VALUES, VALUES, example
 
 from tiebreak import pages
 from tiebreak.pages import plots
 from tiebreak.pages.terms import TERMS
-
-ESTIMATE = {"value": 12.0, "low": 3.0, "high": 21.0}
-VALUES = {
-    "names": ["m", "n"],
-    "judge": "j",
-    "votes": 100,
-    "findings": [{"holds": True, "text": "m wins."}, {"holds": None, "text": "Ties are few."}],
-    "rows": [{"name": "m", "strength": ESTIMATE}, {"name": "n", "strength": {"value": -12.0, "low": None, "high": None}}],
-    "chart": plots.intervals([("m", ESTIMATE)], unit="strength", digits=0),
-}  # fmt: skip
-
-
-@pytest.fixture
-def package(tmp_path, monkeypatch):
-    """Makes a package with a template; returns its name."""
-
-    def make(template: str) -> str:
-        name = f"pages_of_{tmp_path.name}"
-        folder = tmp_path / name / "templates"
-        folder.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name / "__init__.py").touch()
-        (folder / "page.html.j2").write_text(template)
-        monkeypatch.syspath_prepend(tmp_path)
-        pages._templates.cache_clear()
-        return name
-
-    yield make
-    for name in [name for name in sys.modules if name.startswith("pages_of_")]:
-        del sys.modules[name]
-
-
-def example() -> str:
-    """The template in the docstring of `tiebreak.pages`."""
-    lines = pages.__doc__.splitlines()
-    shown = [n for n, line in enumerate(lines) if line.startswith("    ")]
-    return textwrap.dedent("\n".join(lines[shown[0] : shown[-1] + 1]))
 
 
 def test_the_example_of_the_docstring_is_a_page_without_faults(package):
@@ -74,33 +36,8 @@ def test_texts_of_others_are_shown_and_do_nothing(package, name):
     assert not faults(pages.render(package(example()), "page.html.j2", **values))
 
 
-PARTS = """\
-{% extends "base.html.j2" %}
-{% from "parts.html.j2" import change, figure, pairs, percentage, quote, section, table, text_table, tiles, verdict with context %}
-{% block title %}A page{% endblock %}
-{% block about %}Of all parts.{% endblock %}
-{% block summary %}{{ verdict(none, "Not known.") }}{{ tiles([("62 %", "wins")]) }}{% endblock %}
-{% block content %}
-{% call section("Parts & more", "Are they there?") %}
-{{ text_table("Parts", ("part", "what", "votes"), [("a", "<b>", "1")], (0, 1), unseen=true) }}
-{% call table("Figures", ("name", "share", "change")) %}
-<tr><th scope="row">m</th>{{ percentage(share) }}{{ change(delta, 2, "from n") }}</tr>
-{% endcall %}
-{{ figure(plot, "A plot") }}{{ pairs([("device", "CPU")]) }}{{ quote(text) }}
-{% endcall %}
-{% endblock %}
-"""
-
-
 def test_every_part_is_free_of_faults(package):
-    bins = [{"probability": 0.2, "share": 0.25, "low": 0.1, "high": 0.4, "rows": 10}]
-    values = {
-        "share": {"value": 0.6251, "low": 0.5, "high": 0.75},
-        "delta": {"value": 0.5, "low": None, "high": None},
-        "plot": plots.reliability(bins, "P(A)"),
-        "text": "one\n  two <i>",
-    }
-    page = pages.render(package(PARTS), "page.html.j2", **values)
+    page = pages.render(package(PARTS), "page.html.j2", **PARTS_VALUES)
     assert not faults(page)
     assert "<td>62.5 %<small>50.0 to 75.0</small></td>" in page
     assert '<td>+0.50<small class="wraps">from n</small></td>' in page

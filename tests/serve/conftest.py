@@ -17,6 +17,7 @@ from tiebreak.serve.app import create_app
 from tiebreak.serve.batching import Batcher
 from tiebreak.serve.keys import Keys
 from tiebreak.serve.service import Limits, Service
+from tiebreak.serve.to_vote import PairsToVote
 from tiebreak.serve.votes import VotesFile
 
 Serve = Callable[..., Client]
@@ -49,11 +50,12 @@ def serve(judge: Judge) -> Iterator[Serve]:
             keys: Keys | None = None,
             local_only: bool = False,
             votes: VotesFile | None = None,
+            to_vote: PairsToVote | None = None,
             **limits: Any,
         ) -> Client:
             batcher = stack.enter_context(Batcher(judges or [judge], most_waiting))
             service = Service("tiny", 120, batcher, replace(Limits(), **limits))
-            client = Client(create_app(service, keys or Keys(), local_only, votes))
+            client = Client(create_app(service, keys or Keys(), local_only, votes, to_vote))
             client.service = service  # type: ignore[attr-defined]
             stack.callback(client.close)
             return client

@@ -9,14 +9,21 @@ from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-PATHS = ("/v1/compare", "/v1/rank", "/classify", "/v1/classify", "/score", "/rerank", "/predict")
+from tiebreak.judge.inputs import as_table
+from tiebreak.serve.bodies import PAIR_EXAMPLE
+from tiebreak.serve.to_vote import PairsToVote
+from tiebreak.serve.votes import VotesFile
+
+PATHS = ("/v1/compare", "/v1/rank", "/classify", "/v1/classify", "/score", "/rerank", "/predict", "/v1/votes")
 EXCLUDED = [positive_data_acceptance]
 """What a pair is depends on its fields together, such as the turns of its prompt and answers, which no schema says."""
 
 
 @pytest.fixture(scope="module")
-def openapi(serve):
-    return schemathesis.openapi.from_asgi("/openapi.json", serve().app)
+def openapi(serve, tmp_path_factory):
+    votes = VotesFile(tmp_path_factory.mktemp("openapi") / "votes.jsonl")
+    pairs = PairsToVote(as_table([PAIR_EXAMPLE])[0], votes)
+    return schemathesis.openapi.from_asgi("/openapi.json", serve(votes=votes, to_vote=pairs).app)
 
 
 def check(operation, mode, examples: int) -> None:

@@ -34,6 +34,17 @@ def test_a_stopped_server_answers_what_it_has_accepted(shipped):
     assert int(judged[1]) == 8 * len(statuses)
 
 
+def test_a_second_interrupt_ends_a_server_at_once(shipped):
+    with served(shipped) as (server, _):
+        os.kill(server.pid, signal.SIGINT)
+        while "stopping" not in server.said("err"):
+            time.sleep(0.01)
+        os.kill(server.pid, signal.SIGINT)
+        out, err = server.communicate(60)
+    assert (server.returncode, out) == (130, "")
+    assert err.endswith("answered first\nstopped at once: 0 pairs will not be answered\n")
+
+
 def ask(url: str, statuses: list[int]) -> None:
     """Ask for pairs over a connection that is kept, until nobody listens. A lost answer is status 0."""
     with httpx.Client(base_url=url, timeout=60) as client:

@@ -66,7 +66,7 @@ class Parts:
 
     @classmethod
     def fit(cls, inputs: Inputs, y_NC: Array, weights_N: Array) -> Self:
-        even_NH = _even_and_sizes(inputs)
+        even_NH = even_and_sizes(inputs)
         centre_H, scale_F, scale_H = even_NH.mean(axis=0), _scale(inputs.odd_NF), _scale(even_NH)
         words = SymmetricLogistic(PENALTY).fit(*_sparse(inputs, centre_H, scale_F, scale_H), y_NC, weights_N)
         trees = _fit_trees(inputs, y_NC, weights_N)
@@ -147,7 +147,7 @@ def _prior(y_NC: Array, weights_N: Array) -> Array:
     return shares_C
 
 
-def _even_and_sizes(inputs: Inputs) -> Array:
+def even_and_sizes(inputs: Inputs) -> Array:
     """The even features and the absolute values of the odd ones, which are even too; trees do without the latter."""
     return np.hstack([inputs.even_NG, np.abs(inputs.odd_NF)])
 
@@ -160,9 +160,7 @@ def _scale(x_NF: Array) -> Array:
 def _sparse(inputs: Inputs, centre_H: Array, scale_F: Array, scale_H: Array) -> tuple[csr_array, csr_array]:
     """Sparse matrices of words and features side by side, odd and even."""
     odd = hstack([inputs.odd_words, csr_array(inputs.odd_NF * scale_F)], format="csr")
-    even = hstack(
-        [inputs.even_words, csr_array((_even_and_sizes(inputs) - centre_H) * scale_H)], format="csr"
-    )
+    even = hstack([inputs.even_words, csr_array((even_and_sizes(inputs) - centre_H) * scale_H)], format="csr")
     return csr_array(odd), csr_array(even)
 
 

@@ -1,7 +1,8 @@
 """Command line: thin calls only. Results go to stdout, all else to stderr; an error exits with 2.
 
 Here are init, check and schema; `runs.py` has the commands on recipes, `models.py` those on what they made, `rows.py` those on
-rows of files, `comparing.py` the one that compares models, `serving.py` the one that serves a model, `sharing.py` the one that pushes it.
+rows of files, `audits.py` those that examine a judge, `comparing.py` the one that compares models, `serving.py` the one that
+serves a model, `sharing.py` the one that pushes it.
 """
 
 import os
@@ -16,7 +17,7 @@ import typer
 import typer.core
 
 from tiebreak import __version__, plain, terminal
-from tiebreak.cli import comparing, models, rows, runs, serving, sharing
+from tiebreak.cli import audits, comparing, models, rows, runs, serving, sharing
 from tiebreak.cli.options import AsJson, Columns, On, Seed, Sets, Values, example, mapping_of
 from tiebreak.commands.table import show_findings
 from tiebreak.errors import Interrupted, TiebreakError
@@ -33,6 +34,7 @@ EVERYDAY = (
     "label",
     "evaluate",
     "compare",
+    "audit",
     "report",
     "demo",
 )
@@ -119,6 +121,8 @@ def _main() -> None:
         again = shlex.join(["tiebreak", *sys.argv[1:]])
         how = "stopped at once, as far as the last checkpoints" if runs.stop.at_once else "stopped"
         terminal.note(f"{how}, nothing finished is lost; go on with: {again}")
+        if runs.stop.at_once:  # Python would wait for threads, and libraries complain
+            os._exit(runs.stop.exit_code)
         sys.exit(runs.stop.exit_code)
     except OSError as error:
         terminal.note(plain.message(f"error: {error.filename or 'system'}: {error.strerror or error}"))
@@ -260,6 +264,8 @@ for command, line in (
     (rows.next_, "tiebreak next model pairs.jsonl -n 100 -o to_vote_on.jsonl"),
     (models.evaluate, "tiebreak evaluate model judged.csv votes.csv"),
     (comparing.compare, "tiebreak compare model ada.json bob.json --votes votes.csv"),
+    (audits.audit, "tiebreak audit model votes.csv -o disagreements.csv"),
+    (audits.bench, "tiebreak bench model --suite judgebench"),
     (serving.serve, "tiebreak serve model --port 8000"),
     (sharing.push, "tiebreak push demo ada/judge --private"),
     (models.report, "tiebreak report demo"),

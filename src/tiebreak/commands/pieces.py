@@ -111,6 +111,10 @@ class Files:
         """Raise TiebreakError for inputs that are missing, and an output that cannot be written or would replace an input
         or one of `others`.
         """
+        if STANDARD in self.inputs and len(self.inputs) > 1:
+            raise TiebreakError(
+                "standard input (-) comes alone; write what it gives into a file to take it with others"
+            )
         named = [path for path in (*self.inputs, *others) if path != STANDARD]
         read = containers.expand(named)
         if self.output != STANDARD:
@@ -124,10 +128,6 @@ class Files:
             check_place(self.output, read)
         elif self.shard != (0, 1):
             raise TiebreakError("standard output takes no shards; name a file with --output")
-        if STANDARD in self.inputs and len(self.inputs) > 1:
-            raise TiebreakError(
-                "standard input (-) comes alone; write what it gives into a file to take it with others"
-            )
 
 
 @dataclass

@@ -151,9 +151,10 @@ class _Prediction(pieces.Work[Pair]):
     def load(self, number: int) -> Compute[Pair]:
         from tiebreak.judge.judge import load_judge
 
+        if number == 0:  # later ones would keep the models before
+            keep_memory()
         request = self._request
         judge = load_judge(request.models[number], request.device, request.score_tokens, request.precision)
-        keep_memory()
 
         def compute(piece: Sequence[Pair], report: Callable[[float], None]) -> pa.Table:
             """Probabilities of the records' own sides, and why there are none."""

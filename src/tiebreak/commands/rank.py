@@ -65,9 +65,8 @@ class Judging:
     def load(self) -> "Judge":
         from tiebreak.judge.judge import load_judge
 
-        judge = load_judge(self.model, self.device, self.score_tokens, self.precision)
         keep_memory()
-        return judge
+        return load_judge(self.model, self.device, self.score_tokens, self.precision)
 
     def rank(
         self, judge: "Judge", piece: Sequence[Candidates], report: Callable[[float], None]

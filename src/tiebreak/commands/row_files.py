@@ -48,11 +48,18 @@ def json_line(row: Row) -> bytes:
 
 def _json(value: Any) -> str:
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=_text)
+        text = _ENCODER.encode(value)
     except ValueError:
         numbers = json.dumps(value, default=_text)
         text = json.dumps(json.loads(numbers, parse_constant=lambda _: None), ensure_ascii=False)
     return text if _encodes(text) else json.dumps(json.loads(text))
+
+
+def _text(value: Any) -> str:
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
+
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=_text)
 
 
 def _encodes(text: str) -> bool:
@@ -61,10 +68,6 @@ def _encodes(text: str) -> bool:
     except UnicodeEncodeError:  # half of a surrogate pair, which "\ud800" may bring
         return False
     return True
-
-
-def _text(value: Any) -> str:
-    return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
 
 
 def _in_order(names: Iterable[str], last: Sequence[str]) -> list[str]:

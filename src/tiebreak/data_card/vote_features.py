@@ -5,14 +5,13 @@ Dimension letters: N votes, C classes (a, b, tie).
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tiebreak.votes.normalise import normalise
+from tiebreak.votes.pair_hash import pair_hash
 from tiebreak.votes.scripts import SCRIPTS, script
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ class VoteFeatures:
     def from_batch(cls, batch: pa.RecordBatch, tokens: Ints, models: dict[str, int]) -> "VoteFeatures":
         """The features of a batch in votes.schema.SCHEMA. `models` maps names to indices and grows by new ones."""
         prompts, a, b = (batch[name].to_pylist() for name in ("prompt", "response_a", "response_b"))
-        hashes = [_pair_hash(*texts) for texts in zip(prompts, a, b, strict=True)]
+        hashes = [pair_hash(*texts) for texts in zip(prompts, a, b, strict=True)]
         return cls(
             p=np.stack([_floats(batch[name]) for name in ("p_a", "p_b", "p_tie")], axis=1),
             tokens=tokens,
@@ -86,13 +85,6 @@ def estimated_token_counts(batch: pa.RecordBatch) -> Ints:
         for name in ("prompt", "response_a", "response_b")
     ]
     return np.array(columns, np.int64).reshape(3, -1).T // BYTES_PER_TOKEN
-
-
-def _pair_hash(prompt: Any, a: Any, b: Any) -> tuple[int, bool]:
-    sides = [repr(a), repr(b)]
-    text = "\0".join([normalise(prompt), *sorted(sides)])
-    digest = blake2b(text.encode("utf-8", "replace"), digest_size=8).digest()
-    return int.from_bytes(digest, "big"), sides[0] > sides[1]
 
 
 def _floats(column: pa.Array) -> NDArray[np.float32]:

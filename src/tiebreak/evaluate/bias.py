@@ -28,6 +28,9 @@ RATIO_BINS = ("up to 1.5 times", "1.5 to 3 times", "over 3 times")
 
 MAX_SLICES = 40
 
+SLICED_BY = ("turns", "script", "answers")
+"""What all votes are sliced by; some have tags besides."""
+
 
 def bias_report(
     votes: pa.Table, p_NC: Array, z_NOC: Array, prior_C: Array, truth: LabelledVotes, bootstrap: Bootstrap
@@ -37,8 +40,8 @@ def bias_report(
     p_NC: the shipped probabilities. z_NOC: raw logits in both orders, swap undone; with one order position is
     None. prior_C: the class shares that slices are compared with.
     """
-    length = _advantage(*(text_features.lengths(votes[f"response_{side}"]) for side in "ab"))
-    marks = _advantage(*(text_features.marks(votes[f"response_{side}"]) for side in "ab"))
+    length = advantage_of(*(text_features.lengths(votes[f"response_{side}"]) for side in "ab"))
+    marks = advantage_of(*(text_features.marks(votes[f"response_{side}"]) for side in "ab"))
     a_N, b_N = (np.array([name or "" for name in votes[f"model_{side}"].to_pylist()]) for side in "ab")
     return {
         "position": position_bias(z_NOC, truth, bootstrap) if z_NOC.shape[1] == 2 else None,
@@ -59,11 +62,11 @@ def position_bias(z_NOC: Array, truth: LabelledVotes, bootstrap: Bootstrap) -> d
     """
     stored_NC, swapped_NC = softmax(z_NOC[:, 0]), softmax(z_NOC[:, 1])
     columns = {
-        "first_advantage": (_lead(stored_NC) - _lead(swapped_NC)) / 2,
+        "first_advantage": (lead(stored_NC) - lead(swapped_NC)) / 2,
         "change": np.abs(stored_NC - swapped_NC).sum(axis=1) / 2,
         "flips": (stored_NC.argmax(axis=1) != swapped_NC.argmax(axis=1)).astype(np.float64),
     }
-    return _means(columns, truth.groups_N, bootstrap)
+    return mean_estimates(columns, truth.groups_N, bootstrap)
 
 
 def lead_by_advantage(
@@ -77,8 +80,8 @@ def lead_by_advantage(
     # r times as much is an advantage of (r - 1) / (r + 1); just above it, so that rounding moves no vote
     edges = [(ratio - 1) / (ratio + 1) + 1e-9 for ratio in (1.5, 3.0)]
     names_N = np.where(size_N > 0, np.array(RATIO_BINS)[np.searchsorted(edges, size_N)], "")
-    leads = sign_N * _lead(p_NC), sign_N * _lead(truth.y_NC)
-    found = list(_lead_gaps(names_N, *leads, truth.groups_N, bootstrap))
+    leads = sign_N * lead(p_NC), sign_N * lead(truth.y_NC)
+    found = list(lead_gaps(names_N, *leads, truth.groups_N, bootstrap))
     return sorted(found, key=lambda item: RATIO_BINS.index(item["name"]))
 
 
@@ -86,21 +89,21 @@ def slices_by_kind(
     votes: pa.Table, p_NC: Array, prior_C: Array, truth: LabelledVotes, bootstrap: Bootstrap
 ) -> dict[str, list[dict[str, Any]]]:
     """Slices by turns, by the script of the prompt, by the length of the answers and, where votes have any, by their tags."""
+    found: dict[str, list[dict[str, Any]]] = {by: [] for by in SLICED_BY}
+    for by, names_N in slice_names(votes):
+        found.setdefault(by, []).extend(slice_metrics(names_N, p_NC, prior_C, truth, bootstrap))
+    return {by: rows for by, rows in found.items() if rows or by in SLICED_BY}
+
+
+def slice_names(votes: pa.Table) -> Iterator[tuple[str, NDArray[Any]]]:
+    """What votes are sliced by, each with the name of every vote's slice (n,); of the tags each by itself, "" for the others."""
     turns_N = np.minimum(text_features.turns(votes["prompt"]), 4)
-    names = {
-        "turns": np.where(turns_N == 4, "4 or more", turns_N.astype(str)),
-        "script": text_features.scripts(votes["prompt"]),
-        "answers": _length_slices(
-            text_features.lengths(votes["response_a"]) + text_features.lengths(votes["response_b"])
-        ),
-    }
-    found = {by: slice_metrics(names_N, p_NC, prior_C, truth, bootstrap) for by, names_N in names.items()}
-    tags = [
-        slices
-        for names_N in _tagged(votes)
-        for slices in slice_metrics(names_N, p_NC, prior_C, truth, bootstrap)
-    ]
-    return found | ({"tags": tags} if tags else {})
+    yield "turns", np.where(turns_N == 4, "4 or more", turns_N.astype(str))
+    yield "script", text_features.scripts(votes["prompt"])
+    lengths = (text_features.lengths(votes[f"response_{side}"]) for side in "ab")
+    yield "answers", _length_slices(sum(lengths, np.zeros(len(votes), np.int64)))
+    for names_N in _tagged(votes):
+        yield "tags", names_N
 
 
 def _tagged(votes: pa.Table) -> Iterator[NDArray[Any]]:
@@ -126,7 +129,7 @@ def slice_metrics(
     }
     return [
         _slice(name, {key: column[rows] for key, column in columns.items()}, truth.groups_N[rows], bootstrap)
-        for name, rows in _large_slices(names_N, truth.groups_N)
+        for name, rows in large_slices(names_N, truth.groups_N)
     ]
 
 
@@ -134,9 +137,9 @@ def models(
     a_N: NDArray[Any], b_N: NDArray[Any], p_NC: Array, truth: LabelledVotes, bootstrap: Bootstrap
 ) -> list[dict[str, Any]]:
     """The lead of each model over its opponents. Each vote counts once for either model."""
-    predicted_N, observed_N = (np.concatenate([_lead(x), -_lead(x)]) for x in (p_NC, truth.y_NC))
+    predicted_N, observed_N = (np.concatenate([lead(x), -lead(x)]) for x in (p_NC, truth.y_NC))
     groups_N = np.tile(truth.groups_N, 2)
-    found = _lead_gaps(np.concatenate([a_N, b_N]), predicted_N, observed_N, groups_N, bootstrap)
+    found = lead_gaps(np.concatenate([a_N, b_N]), predicted_N, observed_N, groups_N, bootstrap)
     return list(islice(found, MAX_SLICES))
 
 
@@ -147,13 +150,13 @@ def model_pairs(
     known = (a_N != "") & (b_N != "") & (a_N != b_N)
     pairs = [f"{min(a, b)} over {max(a, b)}" for a, b in zip(a_N, b_N, strict=True)]
     sign_N = np.where(a_N < b_N, 1.0, -1.0)
-    leads = sign_N * _lead(p_NC), sign_N * _lead(truth.y_NC)
+    leads = sign_N * lead(p_NC), sign_N * lead(truth.y_NC)
     names_N = np.where(known, np.array(pairs, dtype=str), "")
-    found = _lead_gaps(names_N, *leads, truth.groups_N, bootstrap, tie_gap=p_NC[:, 2] - truth.y_NC[:, 2])
+    found = lead_gaps(names_N, *leads, truth.groups_N, bootstrap, tie_gap=p_NC[:, 2] - truth.y_NC[:, 2])
     return list(islice(found, MAX_SLICES))
 
 
-def _lead_gaps(
+def lead_gaps(
     names_N: NDArray[Any],
     predicted_N: Array,
     observed_N: Array,
@@ -163,23 +166,25 @@ def _lead_gaps(
 ) -> Iterator[dict[str, Any]]:
     """Predicted and observed leads of each named slice, the gap between them, and more; the largest first."""
     columns = {"predicted": predicted_N, "observed": observed_N, "gap": predicted_N - observed_N, **more}
-    for name, rows in _large_slices(names_N, groups_N):
+    for name, rows in large_slices(names_N, groups_N):
         yield _slice(name, {key: column[rows] for key, column in columns.items()}, groups_N[rows], bootstrap)
 
 
 def _slice(
     name: str, columns: dict[str, Array], groups_N: NDArray[np.int64], bootstrap: Bootstrap
 ) -> dict[str, Any]:
-    return {"name": name, "rows": len(groups_N)} | _means(columns, groups_N, bootstrap)
+    return {"name": name, "rows": len(groups_N)} | mean_estimates(columns, groups_N, bootstrap)
 
 
-def _means(columns: dict[str, Array], groups_N: NDArray[np.int64], bootstrap: Bootstrap) -> dict[str, Any]:
-    """The mean of each column with its interval."""
+def mean_estimates(
+    columns: dict[str, Array], groups_N: NDArray[np.int64], bootstrap: Bootstrap
+) -> dict[str, Any]:
+    """The mean of each column with its interval, as dicts."""
     estimates = bootstrap.estimates(np.stack(list(columns.values()), axis=1), groups_N)
     return {name: asdict(estimate) for name, estimate in zip(columns, estimates, strict=True)}
 
 
-def _lead(p_NC: Array) -> Array:
+def lead(p_NC: Array) -> Array:
     """P(a) - P(b)."""
     return p_NC[:, 0] - p_NC[:, 1]
 
@@ -191,12 +196,12 @@ def _length_slices(characters_N: NDArray[np.int64]) -> NDArray[Any]:
     return names[np.searchsorted(LENGTH_EDGES, characters_N, side="right")]
 
 
-def _advantage(a_N: NDArray[np.int64], b_N: NDArray[np.int64]) -> Array:
+def advantage_of(a_N: NDArray[np.int64], b_N: NDArray[np.int64]) -> Array:
     advantage: Array = (a_N - b_N) / np.maximum(a_N + b_N, 1)
     return advantage
 
 
-def _large_slices(
+def large_slices(
     names_N: NDArray[Any], groups_N: NDArray[np.int64]
 ) -> Iterator[tuple[str, NDArray[np.bool_]]]:
     """Names and rows of the slices with enough groups, the largest first; rows named "" belong to none."""

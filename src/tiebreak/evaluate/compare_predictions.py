@@ -173,19 +173,19 @@ def _read_predictions(
     predictions: Sequence[Path], labelled: _Labels, predict: PredictFn | None, mapping: ColumnMap
 ) -> Array:
     """Predictions (n, predictions, 3) for the labelled votes; files are read first, as models take longer."""
-    models = [path for path in dict.fromkeys(predictions) if predict and _is_model(path)]
+    models = [path for path in dict.fromkeys(predictions) if predict and is_model(path)]
     if models and labelled.votes is None:
         raise TiebreakError(
             f"{labelled.path} holds labels without texts, so {models[0]} has nothing to judge; give votes, with "
             f"prompt, response_a and response_b, or a file of: tiebreak predict {models[0]} PAIRS -o p.csv"
         )
-    x = {path: _aligned(path, labelled.ids, mapping) for path in predictions if path not in models}
+    x = {path: aligned_predictions(path, labelled.ids, mapping) for path in predictions if path not in models}
     if predict and models:
         x |= zip(models, predict(models, labelled.votes).swapaxes(0, 1), strict=True)
-    return _normalised(np.stack([x[path] for path in predictions], axis=1))
+    return normalised(np.stack([x[path] for path in predictions], axis=1))
 
 
-def _is_model(path: Path) -> bool:
+def is_model(path: Path) -> bool:
     """True for a model, by its folder, recipe or name on the hub, False for a file of predictions. Raises TiebreakError if
     missing.
     """
@@ -199,7 +199,7 @@ def _is_model(path: Path) -> bool:
     return path.is_dir() or path.suffix in (".yaml", ".yml")
 
 
-def _aligned(path: Path, labelled: Sequence[str], mapping: ColumnMap) -> Array:
+def aligned_predictions(path: Path, labelled: Sequence[str], mapping: ColumnMap) -> Array:
     """The probabilities (n, 3) in a file for the labelled ids, in their order."""
     ids, x_NC = submission.read(path, mapping)
     position = {vote: n for n, vote in enumerate(ids)}
@@ -222,12 +222,12 @@ def _read_labels(path: Path, mapping: ColumnMap) -> _Labels:
     """Read the labels of a file of votes or of a solution."""
     if path.is_file() and submission.is_solution(path, mapping):
         ids, y_NC = submission.read(path)
-        return _Labels(path, ids, _normalised(y_NC))
+        return _Labels(path, ids, normalised(y_NC))
     votes = readers.read_whole(path, "votes", mapping)
-    y_NC = _normalised(probabilities(votes))
+    y_NC = normalised(probabilities(votes))
     return _Labels(path, votes["id"].to_pylist(), y_NC, prompt_groups(votes), votes)
 
 
-def _normalised(x: Array) -> Array:
+def normalised(x: Array) -> Array:
     normalised: Array = x / x.sum(axis=-1, keepdims=True)
     return normalised

@@ -28,7 +28,10 @@ SIGNIFICANT = 0.05
 SAME = 0.002
 """Mean difference in probability below which a judge hardly differs from the baseline, as a blend that is all baseline."""
 
-About = Literal["class shares", "baseline", "calibration", "weakest slice"]
+About = Literal[
+    "class shares", "baseline", "calibration", "weakest slice",  # of any judge
+    "people", "slices", "position", "length", "self-preference", "shift", "surprises",  # of an audit
+]  # fmt: skip
 
 NAMES = {"class shares": "the class shares", "baseline": "the baseline, a model of word counts and features"}
 """Names of the comparisons, within a sentence."""

@@ -1,6 +1,8 @@
 """Memory of a process that only judges: tensors that are freed stay for the next forward."""
 
+import atexit
 import ctypes
+import gc
 import sys
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
@@ -8,12 +10,15 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 
 
 def keep_memory() -> None:
-    """Have this process keep the memory that it frees.
+    """Have this process keep the memory that it frees, and leave out of garbage collection all that it has now.
 
     By default glibc gives a large tensor's memory back, so that each forward on a CPU takes its pages anew, at up to a sixth of
-    a small model's time, and those of the threads beside it. For commands, once their models are loaded: what else is in a
-    process, as in a notebook, may need what is freed. See mallopt(3). Without glibc it does nothing.
+    a small model's time, and those of the threads beside it. See mallopt(3). Garbage collection looks through all of the
+    libraries again and again, a third of a second each time; what is there now is never collected, so not after a model that is
+    dropped later. For commands: in another process, as a notebook's, something else may need what is freed.
     """
+    gc.freeze()
+    atexit.register(gc.unfreeze)  # libraries complain of what is left at the end
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
         mallopt(_M_MMAP_MAX, 0)

@@ -1,11 +1,13 @@
 """The server: judges loaded, a socket, and an end that loses no request."""
 
 import asyncio
-import gc
+import os
+import signal
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -61,11 +63,10 @@ def serve(folder: Path, keys: Keys, options: Options, stop: Callable[[], bool] =
         judges = [_load(folder, device, options.precision) for device in devices]
         if stop():
             return
+        keep_memory()
         to_vote = None
         if votes is not None and options.pairs is not None:
             to_vote = PairsToVote(in_order(judges[0], options.pairs, options.mapping, stop), votes)
-        keep_memory()
-        gc.freeze()  # libraries and models stay; to look through them for garbage takes a third of a second
         with Batcher(judges, options.most_waiting) as batcher:
             name = options.name or folder.resolve().name
             service = Service(name, judges[0].package.tta.max_tokens, batcher, options.limits)
@@ -77,7 +78,8 @@ def serve(folder: Path, keys: Keys, options: Options, stop: Callable[[], bool] =
 class _Server(uvicorn.Server):
     """A server that, once asked to stop, first answers for a while with `Connection: close`.
 
-    So that clients leave the connections that they keep, where the socket's end could meet their next request.
+    So that clients leave the connections that they keep, where the socket's end could meet their next request. A second
+    Ctrl-C ends the process.
     """
 
     def __init__(self, config: uvicorn.Config, service: Service, url: str) -> None:
@@ -87,6 +89,13 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         terminal.note(f"serving {self._service.name} at {self._url}")
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.should_exit and sig == signal.SIGINT:  # nothing is written that could be half there
+            waiting = terminal.counted(self._service.batcher.admitted, "pair")
+            terminal.note(f"stopped at once: {waiting} will not be answered")
+            os._exit(128 + sig)
+        super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._service.draining = True

@@ -59,9 +59,11 @@ class PairsToVote:
         lines = self._votes.read(self._read)
         self._read += len(lines)
         for line in lines.splitlines():
-            with suppress(ValueError, TiebreakError):  # within which a writer was killed
-                table, _ = as_table([{k: v for k, v in json.loads(line).items() if k in (*TEXTS, "system")}])
-                yield from _texts(table)
+            with suppress(ValueError, TiebreakError):  # of a line within which a writer was killed
+                vote = json.loads(line)
+                if isinstance(vote, dict):
+                    texts = {name: vote[name] for name in (*TEXTS, "system") if name in vote}
+                    yield from _texts(as_table([texts])[0])
 
 
 class NextPair(BaseModel):

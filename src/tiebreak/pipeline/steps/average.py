@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tiebreak.stats.calibration import Calibrator
     from tiebreak.stats.metrics import Array
 
-VERSION = 13
+VERSION = 14
 
 
 class Settings(Slice):
@@ -41,8 +41,11 @@ def run(
     students together, each scored by the student that has not seen it. The rules are fitted on the training sides'
     votes. Raises TiebreakError if a student has learned from the calibrating votes, itself or through teachers.
     """
+    import shutil
+
     import pyarrow as pa
 
+    from tiebreak.baseline import training_features
     from tiebreak.judge import package
     from tiebreak.judge.average import average
     from tiebreak.judge.logits import from_table, pool
@@ -81,6 +84,10 @@ def run(
         baseline, blend_method = inputs["baseline"][0], settings.average.blend
         shipped, blend_metrics = _blend_with_baseline(
             shipped, votes, scored, blend_method, baseline, output / "model"
+        )
+    if "baseline" in inputs:
+        shutil.copyfile(
+            inputs["baseline"][0] / training_features.NAME, output / "model" / training_features.NAME
         )
     package.write(shipped, output / "model")
     fitted_on = sorted(splits.groups_of(votes) | splits.groups_of(training))

@@ -10,7 +10,7 @@ from tiebreak.pipeline.step import Step
 from tiebreak.recipe.values import Slice
 from tiebreak.runtime import Runtime
 
-VERSION = 4
+VERSION = 5
 
 CURVE = "learning_curve.json"
 
@@ -22,7 +22,7 @@ class Settings(Slice):
 def run(
     settings: Settings, inputs: Mapping[str, tuple[Path, ...]], output: Path, runtime: Runtime
 ) -> dict[str, Any]:
-    """Write the trained baseline, its logits, calibration and learning curve.
+    """Write the trained baseline, its logits, calibration and learning curve, and a summary of the training votes' features.
 
     baseline.safetensors is trained on the votes of all folds and extra ones; logits.parquet are its logits of the
     calibration side and the lockbox in both orders; calibration.json is the temperature fitted on the calibration
@@ -31,7 +31,7 @@ def run(
     """
     import numpy as np
 
-    from tiebreak.baseline import curve, files
+    from tiebreak.baseline import curve, files, training_features
     from tiebreak.baseline.inputs import Inputs
     from tiebreak.baseline.model import Baseline
     from tiebreak.evaluate.build_metrics import labelled_votes
@@ -48,6 +48,7 @@ def run(
     seen, weights_N = Inputs.of(training), schema.weights(training)
     baseline = Baseline().fit_inputs(seen, truth.y_NC, truth.groups_N, weights_N)
     files.write(baseline, output)
+    training_features.write(training_features.TrainingFeatures.fit(seen, truth.groups_N), output)
     scored = {"calibration": calibration_votes, "lockbox": splits.lockbox(table)}
     unseen = {split: Inputs.of(side) for split, side in scored.items() if len(side)}
     learning = None

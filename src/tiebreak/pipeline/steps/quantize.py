@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tiebreak.model.classifier import Classifier
     from tiebreak.pipeline.workload import VoteLengths, Workload
 
-VERSION = 7
+VERSION = 8
 
 
 class Settings(Slice):
@@ -133,9 +133,9 @@ def _package(
 ) -> "Package":
     """The package of the source, with the quantization's provenance and counts of unseen votes.
 
-    Copies a baseline that ships with it.
+    Copies a baseline and the training features that ship with it.
     """
-    from tiebreak.baseline import files
+    from tiebreak.baseline import files, training_features
     from tiebreak.evaluate.build_metrics import labelled_votes
     from tiebreak.judge import package
     from tiebreak.judge.logits import from_table
@@ -147,6 +147,8 @@ def _package(
     shipped = package.read(source)
     if shipped.blend is not None:
         shutil.copyfile(source / files.NAME, target / files.NAME)
+    if (source / training_features.NAME).is_file():
+        shutil.copyfile(source / training_features.NAME, target / training_features.NAME)
     guarantees = None
     if len(unseen):
         tagged, max_tokens = splits.tag_splits({"calibration": unseen}), shipped.tta.max_tokens

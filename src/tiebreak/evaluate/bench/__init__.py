@@ -1,0 +1,1 @@
+"""Published benchmarks of judges: their files, and their own scoring rules."""

@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+from scipy.stats import ttest_1samp, ttest_rel
+
+from tiebreak.stats.clustered import share
+from tiebreak.stats.strata import Rows, weighted_change, weighted_share
+
+ONE = {"all": 1.0}
+
+
+def rows(values, strata=None, clusters=None) -> Rows:
+    n = len(values)
+    return Rows(
+        np.array(values, dtype=float),
+        np.array(strata if strata is not None else ["all"] * n, dtype=str),
+        np.arange(n) if clusters is None else np.array(clusters),
+    )
+
+
+def test_one_stratum_of_single_rows_is_a_t_test():
+    random = np.random.default_rng(0)
+    first, second = (random.random(80) < 0.6).astype(float), (random.random(80) < 0.5).astype(float)
+    found = weighted_change(rows(first).less(rows(second)), ONE)
+    by_scipy = ttest_rel(first, second)
+    interval = ttest_1samp(first - second, 0).confidence_interval()
+    assert found.p == pytest.approx(by_scipy.pvalue, rel=1e-9)
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high), rel=1e-9)
+
+
+def test_one_stratum_has_the_interval_of_a_clustered_share():
+    hits = (np.random.default_rng(1).random(200) < 0.3).astype(float)
+    found, other = weighted_share(rows(hits), ONE), share(hits, np.ones(200), np.arange(200))
+    assert (found.low, found.high) == pytest.approx((other.low, other.high), abs=2e-3)
+
+
+def test_a_perfect_score_has_an_interval_too():
+    found = weighted_share(rows(np.ones(50)), ONE)
+    assert found.low < 0.94
+    assert found.value == found.high == 1
+    assert weighted_share(rows(np.ones(29)), ONE).low is None
+
+
+def test_weights_count_not_sizes():
+    strata = ["a"] * 90 + ["b"] * 10
+    values = [1.0] * 90 + [0.0] * 10
+    assert weighted_share(rows(values, strata), {"a": 0.5, "b": 0.5}).value == 0.5
+    assert weighted_share(rows(values, strata), {"a": 1.0}).value == 1
+
+
+def test_repetitions_in_other_strata_add_nothing():
+    """The same rows in two strata, by cluster, have the interval of one."""
+    hits = (np.random.default_rng(2).random(60) < 0.4).astype(float)
+    once = weighted_change(rows(hits), ONE)
+    both = rows(np.tile(hits, 2), ["a"] * 60 + ["b"] * 60, np.tile(np.arange(60), 2))
+    found = weighted_change(both, {"a": 0.5, "b": 0.5})
+    assert (found.low, found.high) == pytest.approx((once.low, once.high))
+    apart = weighted_change(rows(np.tile(hits, 2), ["a"] * 60 + ["b"] * 60), {"a": 0.5, "b": 0.5})
+    assert apart.high - apart.low < 0.75 * (once.high - once.low)
+
+
+def test_judges_alike_do_not_differ():
+    hits = np.ones(40)
+    found = weighted_change(rows(hits).less(rows(hits)), ONE)
+    assert (found.value, found.low, found.high, found.p) == (0, 0, 0, 1)
+
+
+def test_intervals_cover_with_unequal_strata_and_clusters():
+    """400 worlds: two strata of other difficulty, weighted against their sizes, prompts in both."""
+    random = np.random.default_rng(3)
+    weights = {"a": 0.3, "b": 0.7}
+    covered = []
+    for _ in range(400):
+        easy = random.beta(2, 1, size=120)
+        cluster = np.concatenate([np.arange(120), np.arange(40)])
+        p = np.concatenate([easy, 0.5 * easy[:40]])
+        hits = (random.random(160) < p).astype(float)
+        found = weighted_share(rows(hits, ["a"] * 120 + ["b"] * 40, cluster), weights)
+        covered.append(found.low <= 0.3 * 2 / 3 + 0.7 / 3 <= found.high)
+    assert 0.92 <= np.mean(covered) <= 0.98
