@@ -45,14 +45,18 @@ class RewardBench2(Suite):
     ties: Sequence[TiesQuestion] = field(default=())
     name = "RewardBench 2"
     dataset = "allenai/reward-bench-2"
+    published = SUBSETS
 
     def rows(self, answers: Answers) -> Rows:
         found = [*self._best_of(answers), *self._ties(answers)]
         values, strata, prompts = zip(*found, strict=True)
         return Rows(np.array(values, dtype=np.float64), np.array(strata, dtype=str), prompt_clusters(prompts))
 
+    def subsets(self) -> list[str]:
+        return sorted({*super().subsets(), *(("Ties",) if self.ties else ())})
+
     def figures(self) -> list[Figure]:
-        present = {*self.subsets()} | ({"Ties"} if self.ties else set())
+        present = {*self.subsets()}
         each = [
             Figure(name, PARTS if name == "Ties" else {name: 1.0})
             for name in (*SUBSETS, *sorted(present - {*SUBSETS}))

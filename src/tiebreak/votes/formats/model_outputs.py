@@ -114,8 +114,16 @@ def read_given(
 ) -> Outputs:
     """The outputs in dicts, as `read_outputs` has those in files. Raises TiebreakError likewise."""
     found = Outputs()
-    records = [(n, dict(row)) for n, row in enumerate(rows, 1)]
-    columns: set[str] = set().union(*(record for _, record in records))
+    records: list[Row] = []
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, Mapping):
+            raise TiebreakError(
+                f"output {number} is {row!r:.40}; one is a dict with instruction, output and generator"
+            )
+        records.append((number, dict(row)))
+    if not records:
+        raise TiebreakError("no outputs; needed are instruction, output and generator")
+    columns: set[str] = set().union(*(record for _, record in records if isinstance(record, dict)))
     where = Path("what was given")
     require_columns({str(where): columns}, mapping, labelled=False)
     if by is not None:
