@@ -38,6 +38,10 @@ def test_the_name_of_a_file_is_the_models(tmp_path: Path) -> None:
     found = read_outputs(files)
     assert found.models == ["ada", "bob"]
     assert comparisons(found)[0].vote.prompt == ["Q?\nMore."]
+    for file in files:
+        (tmp_path / file.stem).mkdir()
+        file.rename(tmp_path / file.stem / "outputs.jsonl")
+    assert read_outputs([tmp_path]).models == ["ada", "bob"]
 
 
 def test_columns_of_other_names(tmp_path: Path) -> None:
