@@ -121,9 +121,9 @@ def test_errors_are_one_line_and_exit_code_2(
 
 WITHOUT_A_RECIPE = {"demo", "init", "schema"}
 ARGUMENTS: dict[str, tuple[str, ...]] = {
-    "compare": ("{recipe}", "ada.json", "bob.json"),
     "audit": ("{recipe}", "votes.csv"),
     "bench": ("{recipe}", "--suite", "votes.csv"),
+    "compare": ("{recipe}", "ada.json", "bob.json"),
     "evaluate": ("{recipe}", "votes.csv"),
     "label": ("{recipe}", "pairs.csv", "-o", "out.jsonl"),
     "next": ("{recipe}", "pairs.csv", "-o", "out.csv"),

@@ -36,6 +36,8 @@ PAIRS = [
 ]
 TOLERANCE = 1e-5
 """Of probabilities: the judge packs rows, a server computes each by itself, both in 32 bits."""
+OF_VLLM = 5e-5
+"""As far as logits, of a range of about 30, were apart: vLLM's kernels add in another order."""
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +213,7 @@ def test_vllm_itself(tmp_path: Path) -> None:
             time.sleep(1)
         own = tiebreak.load(folder, device="cpu", precision="fp32")
         table = votes(100, seed=5)
-        np.testing.assert_allclose(Client(url, folder).predict(table), own.predict(table), atol=TOLERANCE)
+        np.testing.assert_allclose(Client(url, folder).predict(table), own.predict(table), atol=OF_VLLM)
     finally:
         server.terminate()
         server.wait()

@@ -12,6 +12,7 @@ from learnable_votes import learnable_votes
 from tiebreak.baseline import training_features
 from tiebreak.baseline.inputs import Inputs
 from tiebreak.baseline.training_features import TrainingFeatures
+from tiebreak.commands import outputs
 
 pytestmark = pytest.mark.slow
 
@@ -38,7 +39,7 @@ def test_a_model_is_audited(tiebreak, model, votes, tmp_path):
     code, out, err = tiebreak("audit", model, votes, "--samples", 50, "-o", tmp_path / "d.csv", "--json")
     assert code == 0, err
     found = json.loads(out)
-    assert (found["judge"], found["votes"], found["pairs"]) == (str(model), 120, 40)
+    assert (found["judge"], found["votes"], found["pairs"]) == (outputs.judge_name(model), 120, 40)
     assert found["agreement"]["leave_one_out"]["votes"] == 120
     assert found["bias"]["position"] is not None, "it judges in both orders"
     assert found["shift"] is None, "the folder keeps no summary of its training votes"
@@ -56,6 +57,15 @@ def test_the_verdict_comes_first_and_figures_after_it(tiebreak, model, votes):
     assert "no votes have a model named own/mine" in verdict
     assert figures.splitlines()[0].split() == ["figure", "value", "low", "high"]
     assert "alpha among people" in figures
+
+
+def test_the_page_and_the_file_are_written(tiebreak, model, votes, tmp_path):
+    page, file = tmp_path / "a.html", tmp_path / "d.csv"
+    code, _, err = tiebreak("audit", model, votes, "--samples", 50, "-o", page, "-o", file)
+    assert code == 0
+    assert err.endswith(f"written: {page}\nwritten: {file}\n")
+    assert "<h1>Audit of the judge" in page.read_text()
+    assert file.read_text().startswith("id,surprise,")
 
 
 def test_votes_unlike_the_training_votes_are_told(tiebreak, model, votes, tmp_path):
@@ -82,6 +92,17 @@ def test_a_file_of_predictions_is_audited(tiebreak, votes, tmp_path):
     assert found["agreement"]["with_judge"]["agreement"]["value"] == pytest.approx(hits)
 
 
+def test_a_run_knows_which_votes_its_judge_has_seen(tiebreak, tiny_run):
+    code, out, err = tiebreak(
+        "audit", tiny_run.folder, tiny_run.folder / "data" / "votes.parquet", "--samples", 20, "--json"
+    )
+    assert code == 0, err
+    found = json.loads(out)
+    assert 0 < found["seen"] < found["votes"] == 300
+    assert found["verdict"]["findings"][0]["about"] == "seen"
+    assert found["shift"]["holds"], "most of the votes are those that it was trained on"
+
+
 def test_predictions_of_other_votes_are_refused(tiebreak, votes, tmp_path):
     records = json_lines.read(votes)[:10]
     judged = json_lines.write(tmp_path / "p.jsonl", [r | {"p_a": 1, "p_b": 0, "p_tie": 0} for r in records])
@@ -96,7 +117,8 @@ def test_predictions_of_other_votes_are_refused(tiebreak, votes, tmp_path):
         (("nowhere", "votes.jsonl"), "no model folder, recipe or file of predictions at nowhere"),
         (("{model}", "gone.jsonl"), "no file at gone.jsonl"),
         (("{model}", "votes.jsonl", "--annotator", "who"), "no column 'who' that names who voted"),
-        (("{model}", "votes.jsonl", "-o", "out.txt"), "Valid: .csv"),
+        (("{model}", "votes.jsonl", "-o", "out.txt"), "Valid: .csv, .html"),
+        (("{model}", "votes.jsonl", "-o", "v.csv", "-o", "votes.jsonl"), "cannot write votes.jsonl"),
         (("{model}", "votes.jsonl", "-o", "votes.csv", "--set", "seed=1"), "--set seed=1 changes a recipe"),
     ],
 )

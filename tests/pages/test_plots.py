@@ -102,3 +102,16 @@ def test_a_reliability_diagram_has_a_name_that_tells_the_furthest_bin():
     assert (
         spoken == "P(A), predicted and observed, in 2 bins: furthest apart at 0.600 predicted, 0.800 observed"
     )
+
+
+def test_a_drawing_of_its_own_needs_no_style_sheet():
+    rows = [('class="dot"', {"value": 1.0, "low": 0.5, "high": 2.0})]
+    drawing = plots.interval_chart(rows, [("mark", 0.75)], "log loss", 4, plots.WIDE)
+    alone = ET.fromstring(plots.standalone(drawing))
+    names = {element.tag.removeprefix("{http://www.w3.org/2000/svg}") for element in alone.iter()}
+    assert names == {"svg", "line", "text", "tspan", "circle", "title"}
+    assert not [element for element in alone.iter() if element.get("class")]
+    lines = [element for element in alone.iter() if element.tag.endswith("line")]
+    assert all(line.get("stroke") for line in lines)
+    assert alone.get("style").startswith("background:#ffffff;max-width:930px")
+    assert 'class="dot"' in "".join(alone.itertext())

@@ -24,7 +24,12 @@ def audit(
     ],
     votes: Annotated[list[Path], typer.Argument(metavar="VOTES...", help="Files of people's votes.")],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write the disagreements: a .csv file.")
+        list[Path] | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="A .html file for the page, a .csv file for all disagreements; both may be given.",
+        ),
     ] = None,
     annotator: Annotated[
         str | None, typer.Option(help="The column that names who voted; found by itself if it is called so.")
@@ -50,26 +55,25 @@ def audit(
     """
     from tiebreak.commands import audit as auditing
     from tiebreak.commands import outputs
-    from tiebreak.evaluate.audit import files
     from tiebreak.stats.metrics import Bootstrap
 
-    if output:
-        new_file(output, (".csv",), votes)
+    for path in output or ():
+        new_file(path, (".html", ".csv"), votes)
     outputs.refuse_unused(set_, [where])
     request = auditing.Request(
         where, votes, annotator, words(family), mapping_of(map_, values), device, precision, set_ or ()
     )
     found = auditing.audit(request, Bootstrap(samples, confidence))
-    if output:
-        files.write_csv(found["disagreements"], output)
+    for path in output or ():
+        auditing.write(found, path)
     if as_json:
         terminal.show_json(found, indent=2)
     else:
         show_verdict(found["verdict"], str(where))
         terminal.result("")
         show(_figures(found), as_json=False)
-    if output:
-        terminal.note(f"written: {output}")
+    for path in output or ():
+        terminal.note(f"written: {path}")
 
 
 def _figures(found: dict[str, Any]) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ token ids, and treats the probabilities that come back as a judge does those of 
 all of that itself, and its client needs neither torch nor transformers.
 """
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
+from tiebreak.arguments import checked
 from tiebreak.client.server import Server
 from tiebreak.errors import TiebreakError
 from tiebreak.judge.inputs import Pairs, as_table
@@ -38,6 +40,7 @@ class Client:
     server cannot be reached, is another one, or needs a model.
     """
 
+    @checked
     def __init__(
         self,
         url: str,
@@ -47,10 +50,15 @@ class Client:
         timeout: float = 120.0,
         revision: str | None = None,
     ) -> None:
+        if at_once < 1 or not 0 < timeout < math.inf:
+            raise TiebreakError(
+                f"at_once takes 1 or more requests and timeout some seconds, not {at_once} and {timeout}"
+            )
         self._server = Server(url, api_key, at_once, timeout)
         served = self._server.send("GET", "/v1/models", _Models).data[0]
         self._judge = None if served.owned_by == OURS else _judge(self._server, served, model, revision)
 
+    @checked
     def predict(
         self, pairs: Pairs, both: bool | None = None, columns: Mapping[str, str] | None = None
     ) -> NDArray[np.float64]:

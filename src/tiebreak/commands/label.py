@@ -93,7 +93,7 @@ def label(files: Files, judging: Judging, rules: Rules, stop: Callable[[], bool]
 
 
 def check(files: Files, judging: Judging) -> None:
-    """Raise TiebreakError for inputs that are missing, an output that cannot be written and a folder that is no model."""
+    """Raise TiebreakError for an output that cannot be written, a folder that is no model and inputs that are missing."""
     if files.output == STANDARD:
         raise TiebreakError(
             "labels go into a file, beside what says which model made them; name one with --output"
@@ -103,6 +103,7 @@ def check(files: Files, judging: Judging) -> None:
         beside = provenance_of(files.output)
         new_file(beside, (beside.suffix,), files.inputs)
     judging.depends_on()
+    files.require_inputs()
 
 
 class _Labels(pieces.Work[Item]):

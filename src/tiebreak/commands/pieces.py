@@ -108,15 +108,13 @@ class Files:
     strict: bool = False
 
     def check(self, others: Sequence[Path] = (), suffixes: Sequence[str] = row_files.SUFFIXES) -> None:
-        """Raise TiebreakError for inputs that are missing, and an output that cannot be written or would replace an input
-        or one of `others`.
-        """
+        """Raise TiebreakError for an output that cannot be written or would replace an input or one of `others`."""
         if STANDARD in self.inputs and len(self.inputs) > 1:
             raise TiebreakError(
                 "standard input (-) comes alone; write what it gives into a file to take it with others"
             )
         named = [path for path in (*self.inputs, *others) if path != STANDARD]
-        read = containers.expand(named)
+        read = containers.expand(path for path in named if path.exists())
         if self.output != STANDARD:
             place = self.output.parent.resolve() / self.output.name  # which a link at it does not change
             for path in named:
@@ -128,6 +126,10 @@ class Files:
             check_place(self.output, read)
         elif self.shard != (0, 1):
             raise TiebreakError("standard output takes no shards; name a file with --output")
+
+    def require_inputs(self) -> None:
+        """Raise TiebreakError for inputs that are missing."""
+        containers.expand(path for path in self.inputs if path != STANDARD)
 
 
 @dataclass

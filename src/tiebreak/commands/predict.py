@@ -86,8 +86,8 @@ def predict(request: Request, stop: Callable[[], bool] = lambda: False) -> Predi
 def check(request: Request) -> tuple[Files, float | None]:
     """What is read and written, and the certainty from which pairs are decided; None where no decision is asked for.
 
-    Raises TiebreakError for inputs that are missing, an output that cannot be written, a folder that is no model, and weights
-    and decisions that are not to be had.
+    Raises TiebreakError for an output that cannot be written, a folder that is no model, weights and decisions that are not to
+    be had, and inputs that are missing.
     """
     from tiebreak.judge import package
     from tiebreak.stats.blend import shares
@@ -96,7 +96,9 @@ def check(request: Request) -> tuple[Files, float | None]:
     for model in request.models:
         package.read(model)
     shares(request.weights, len(request.models))
-    return request.files, _threshold(request)
+    threshold = _threshold(request)
+    request.files.require_inputs()
+    return request.files, threshold
 
 
 def _threshold(request: Request) -> float | None:

@@ -96,9 +96,10 @@ def rank(files: Files, judging: Judging, stop: Callable[[], bool] = lambda: Fals
 
 
 def check(files: Files, judging: Judging) -> None:
-    """Raise TiebreakError for inputs that are missing, an output that cannot be written and a folder that is no model."""
+    """Raise TiebreakError for an output that cannot be written, a folder that is no model and inputs that are missing."""
     files.check()
     judging.depends_on()
+    files.require_inputs()
 
 
 class _Ranks(pieces.Work[Candidates]):

@@ -86,7 +86,11 @@ class Judged:
         if by == "length":
             lengths_N = self.table["prompt_length"].to_numpy()
             low, high = np.quantile(lengths_N, [1 / 3, 2 / 3])
-            names = (f"prompts up to {low:.0f} characters", f"to {high:.0f}", "longer")
+            names = (
+                f"prompts up to {low:.0f} characters",
+                f"{low:.0f} to {high:.0f} characters",
+                "longer prompts",
+            )
             return [names[int(n > low) + int(n > high)] for n in lengths_N.tolist()]
         values: list[str | None] = self.table[by if by == "language" else "by"].to_pylist()
         return values

@@ -34,7 +34,8 @@ added from what `section` and `term` were called with.
 Parts of `parts.html.j2`, imported `with context`:
 
 - `section(title, question)`: a section, which opens with the question that it answers. Titles are unique in a page.
-- `verdict(good, headline, findings)`: `good` is true, false or none; `findings` have `holds` (alike) and `text`.
+- `verdict(good, headline, findings)`: `good` is true, false or none; `findings` have `holds` (alike) and `text`. In its body may be a list,
+  of items of the class "warning" or of none.
 - `tiles(figures)`: the few figures that matter, of (figure, what it is).
 - `table(caption, columns, text=(0,), unseen=false)`: a table that scrolls by itself, called with its rows; `text`: the
   columns, by number, that are no figures, whose cells have the class "text"; `unseen`: a caption that repeats the heading is
@@ -43,7 +44,7 @@ Parts of `parts.html.j2`, imported `with context`:
 - `estimate(e, digits)`, `change(e, digits, note)`, `percentage(e, digits)`: a cell with the interval below the figure;
   `e` has `value`, `low`, `high`.
 - `figure(plot, caption)`: a plot of `tiebreak.pages.plots`, which has a name for those who do not see it.
-- `pairs(items)`: a list of names and values.
+- `pairs(items)`: a list of names and short values.
 - `quote(text)`: a text of others, as it was written.
 - `term(name, shown)`: a word of `tiebreak.pages.terms`, linked to its meaning.
 - classes: `soft`, a remark; `note`, a warning; `sides`, two things beside each other where the screen is wide enough.

@@ -11,6 +11,16 @@ from markupsafe import Markup, escape
 LETTER = 6.4
 """The width of a letter of the small text, about."""
 
+_PAINT = {
+    "grid": 'stroke="#e3e5e8"',
+    "mark": 'stroke="#5a636d" stroke-width="1.2" stroke-dasharray="4 3"',
+    "interval": 'stroke="#6c95dc" stroke-width="3.5" stroke-linecap="round"',
+    "line": 'stroke="#2461c9" stroke-width="1.5" fill="none"',
+    "dot": 'fill="#2461c9" stroke="#ffffff" stroke-width="1.5"',
+    "small": 'fill="#5a636d" font-size="11.5"',
+}
+"""What the style sheet of pages makes of each class, in light."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -140,6 +150,15 @@ def reliability(bins: Sequence[dict[str, Any]], name: str) -> Markup:
         f"predicted, {furthest['share']:.3f} observed"
     )
     return _svg(size, size, parts, spoken)
+
+
+def standalone(drawing: Markup) -> str:
+    """A drawing as an SVG of its own, such as for a notebook: black on white, as no page gives it its colours."""
+    svg = str(drawing)
+    for name, paint in _PAINT.items():
+        svg = svg.replace(f'class="{name}"', paint)
+    head = '<svg xmlns="http://www.w3.org/2000/svg" font-family="sans-serif" font-size="13" '
+    return svg.replace("<svg ", head, 1).replace(' style="', ' style="background:#ffffff;', 1)
 
 
 def _axis(x: Any, ticks: Sequence[float], top: float, bottom: float) -> str:

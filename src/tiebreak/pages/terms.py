@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 TERMS: Mapping[str, str] = {
     "accuracy": "The share of votes whose outcome (A, B or tie) is the one that was called most probable.",
+    "alpha": "Krippendorff's alpha: how far people agree beyond what chance alone would make of their choices. 1 is "
+    "perfect agreement, 0 is none but by chance.",
     "baseline": "A simple model of word counts and plain features such as length. It needs no GPU. A judge that is no "
     "better than it is not worth its cost.",
     "both orders": "The same two answers are shown to the judge twice, each first once, and the mean is taken. So it "
@@ -22,6 +24,8 @@ TERMS: Mapping[str, str] = {
     "can be tried on the part that it has not seen.",
     "interval": "The range that holds the true figure in 95 of 100 cases (or the share that is named), had other votes "
     "of the same kind been drawn. A change whose interval leaves out 0 is more than chance.",
+    "kappa": "Cohen's kappa: agreement of two who choose, beyond what chance alone would make of how often each chooses A, "
+    "B and ties. 1 is perfect agreement, 0 is none but by chance.",
     "lockbox": "Votes that were put away before anything was trained. Nothing was learned, tuned or chosen on them, so "
     "they show what the judge does on votes that are new to it.",
     "log loss": "The penalty for the probabilities that were given to what people then voted: small where it was called "

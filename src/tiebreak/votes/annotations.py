@@ -22,7 +22,7 @@ from tiebreak.votes.formats import containers
 from tiebreak.votes.formats.dialog import RowError
 from tiebreak.votes.formats.labels import OtherScale
 from tiebreak.votes.formats.mapping import NO_MAP, ColumnMap, ColumnNames, value_at
-from tiebreak.votes.formats.readers import detected, record_batch, require_mapped, votes_in
+from tiebreak.votes.formats.readers import detected, require_mapped, votes_in, votes_table
 from tiebreak.votes.formats.record_formats import COLUMNS
 from tiebreak.votes.formats.rows import Record
 from tiebreak.votes.formats.vote import Vote, content_id
@@ -95,7 +95,7 @@ def _of_votes(votes: Sequence[Vote], people: list[str | None]) -> Annotations:
         swapped_N.append(order != orders[number[pair]])
     y_NC = np.array([vote.p for vote in votes], dtype=np.float64)
     return Annotations(
-        pa.Table.from_batches([record_batch(_with_ids(first))]),
+        votes_table(_with_ids(first)),
         np.array(pair_N),
         swap_answers(y_NC, swapped_N),
         np.array(swapped_N),

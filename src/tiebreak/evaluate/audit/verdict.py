@@ -24,7 +24,7 @@ def audit_verdict(
     """The verdict on an audit's figures, with that on the probabilities (n, 3) against the class shares in it."""
     scored = build_verdict(p_NC, prior_NC, truth, found["bias"], bootstrap)
     people = _people(found["agreement"])
-    findings = (people, *scored.findings, *_others(found))
+    findings = (*_seen(found), people, *scored.findings, *_others(found))
     if not scored.use or people.holds is None:
         return replace(scored, findings=findings)
     more = "more" if people.holds else "less"
@@ -32,6 +32,16 @@ def audit_verdict(
         f"{scored.headline.removesuffix('.')}; it predicts people's votes {more} often than other people do."
     )
     return replace(scored, headline=headline, findings=findings)
+
+
+def _seen(found: Mapping[str, Any]) -> Iterator[Finding]:
+    """Votes that the judge knows, where there are any."""
+    if found["seen"]:
+        text = (
+            f"{found['seen']} of these {found['votes']} votes are on prompts that the judge was trained, calibrated or chosen on: figures "
+            "on them are too good. Those on votes that it has not seen are in its run's report."
+        )
+        yield Finding("seen", False, text)
 
 
 def _people(agreement: Mapping[str, Any]) -> Finding:
@@ -134,8 +144,8 @@ def _shift(found: Mapping[str, Any] | None) -> Iterator[Finding]:
         yield Finding("shift", None, text)
         return
     text = (
-        f"{_share(found['unusual'])} of the pairs look less usual than {found['beyond']:.0%} of the training votes did"
-        f" (as many as {1 - found['beyond']:.0%} would without a shift)."
+        f"{_share(found['unusual'])} of the votes are on pairs that look less usual than {100 * found['beyond']:.0f} % of the "
+        f"training votes did; without a shift {100 - 100 * found['beyond']:.0f} % would be."
     )
     if found["change"]:
         text += f" Log loss on them is {found['change']['value']:+.4f} from that on the others{_interval(found['change'], '+.4f')}."
@@ -146,7 +156,7 @@ def _surprises(found: Mapping[str, Any]) -> Finding:
     row = found["surprises"][0]
     excess = Estimate(**row["excess"])
     text = (
-        f"{_share(row['seen'])} of votes had a probability of {row['up_to']:.0%} or less, {100 * row['expected']:.1f} % would if the "
+        f"{_share(row['seen'])} of votes had a probability of {100 * row['up_to']:.0f} % or less, {100 * row['expected']:.1f} % would if the "
         f"probabilities were right. {len(found['disagreements'])} pairs are listed where people choose otherwise."
     )
     return Finding("surprises", None if excess.low is None else excess.low <= 0, text)

@@ -16,12 +16,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tiebreak.judge.ranking import Predict, rank
+from tiebreak.judge.ranking import rank
 from tiebreak.stats.metrics import Array
 from tiebreak.stats.strata import Rows
 from tiebreak.votes.formats.candidates import Candidates
 from tiebreak.votes.formats.labels import A
-from tiebreak.votes.formats.readers import record_batch
+from tiebreak.votes.formats.readers import votes_table
 from tiebreak.votes.formats.record_formats import PAIR, ReadOptions
 from tiebreak.votes.formats.vote import Vote, random_side
 from tiebreak.votes.near_duplicates import prompt_groups
@@ -99,7 +99,7 @@ class Suite(ABC):
     def table(self) -> pa.Table:
         """The questions in votes.schema.SCHEMA, labelled with the right answer."""
         votes = [question.vote._replace(id=str(n)) for n, question in enumerate(self.questions)]
-        return pa.Table.from_batches([record_batch(votes)])
+        return votes_table(votes)
 
     @cached_property
     def clusters_N(self) -> NDArray[np.int64]:  # noqa: N802
@@ -109,6 +109,15 @@ class Suite(ABC):
     @property
     def subsets_N(self) -> NDArray[Any]:  # noqa: N802
         return np.array([question.subset for question in self.questions], dtype=str)
+
+    def rows_by_rule(self, values: Mapping[str, Array]) -> Rows:
+        """Rows of several values (n,) of each question, by the name of the rule, in subsets named `rule, subset`."""
+        names = [np.char.add(f"{rule}, ", self.subsets_N) for rule in values]
+        return Rows(
+            np.concatenate(list(values.values())),
+            np.concatenate(names),
+            np.tile(self.clusters_N, len(values)),
+        )
 
     def subsets(self) -> list[str]:
         """The names of the subsets that questions are in."""
@@ -131,7 +140,10 @@ def ask(judge: Judges, suite: Suite, report: Callable[[float], None] = lambda _:
     )
     y_NC = probabilities(suite.table)
     p_NC = judge.postprocessing.to_probabilities(suite.table, z_NOC) if suite.questions else y_NC
-    predict: Predict = lambda table, _: judge.predict_table(table)  # noqa: E731
+
+    def predict(votes: Sequence[Vote], _: Callable[[float], None]) -> Array:
+        return judge.predict_table(votes_table(votes))
+
     return Answers(
         choices(p_NC, y_NC),
         np.stack([choices(z_NOC[:, order], y_NC) for order in (0, 1)], axis=1),
