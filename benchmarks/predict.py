@@ -44,6 +44,7 @@ RESULTS = Path(__file__).parent / "results"
 ENDINGS = ("jsonl", "csv", "parquet")
 TURNS = ("arm", "threads", "blocks", "cpu_us", "cpu_more_%", "wall_us", "wall_more_%")
 COLUMNS = ("arm", "pairs", "seconds", "pairs_per_s", "peak_gib", "kills")
+QUIET: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
 WORDS = (
     "the of and to in is that for it as was with be by on not he this are or his from at which but".split()
 )
@@ -96,7 +97,7 @@ def measure(arm: str, model: Path, pairs: Path, output: Path, device: str) -> di
 
 def run(arm: str, folder: Path, count: int, device: str) -> dict[str, Any]:
     command = [sys.executable, __file__, "--measure", arm, str(folder), str(count), "--device", device]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, stderr=subprocess.DEVNULL)
+    done = subprocess.run(command, check=True, **QUIET)
     row = {"arm": arm, **json.loads(done.stdout.splitlines()[-1])}
     return row | {"pairs_per_s": round(row["pairs"] / row["seconds"])}
 
@@ -133,9 +134,7 @@ def in_turns(folder: Path, block: int, rounds: int, device: str) -> list[dict[st
         environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
         command = [sys.executable, __file__, "--compare", str(folder), "--block", str(block)]
         command += ["--rounds", str(rounds), "--device", device]
-        done = subprocess.run(
-            command, env=environment | threads, check=True, stdout=subprocess.PIPE, text=True
-        )
+        done = subprocess.run(command, env=environment | threads, check=True, **QUIET)
         found += json.loads(done.stdout.splitlines()[-1])
     return found
 

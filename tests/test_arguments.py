@@ -21,7 +21,16 @@ from tiebreak.judge.judge import Judge
 
 PAIRS = [{"prompt": "Why?", "response_a": "So.", "response_b": "No."}]
 TABLE = as_table(PAIRS)[0]
-METHODS = ("predict", "rank", "decide", "prediction_sets", "predict_table", "judgements", "logits")
+METHODS = (
+    "predict",
+    "rank",
+    "decide",
+    "prediction_sets",
+    "next_pairs",
+    "predict_table",
+    "judgements",
+    "logits",
+)
 ADAPTERS = (rewards.trl, rewards.openrlhf, rewards.verl, rewards.verl_batch)
 
 
@@ -132,7 +141,7 @@ def test_every_argument_of_the_interface_is_looked_at(judge: Judge) -> None:
             with pytest.raises(TiebreakError, match=rf"^{name} takes .*, not <object object"):
                 function(**given | {name: object()})
             looked_at += 1
-    assert looked_at == 55
+    assert looked_at == 60
 
 
 @pytest.mark.parametrize("value", [None, 5, object(), b"a", [None], [b"a"], "no such file", "", "a\0b", {}])

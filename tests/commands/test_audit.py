@@ -12,6 +12,7 @@ from learnable_votes import learnable_votes
 from tiebreak.baseline import training_features
 from tiebreak.baseline.inputs import Inputs
 from tiebreak.baseline.training_features import TrainingFeatures
+from tiebreak.commands import outputs
 
 pytestmark = pytest.mark.slow
 
@@ -38,7 +39,7 @@ def test_a_model_is_audited(tiebreak, model, votes, tmp_path):
     code, out, err = tiebreak("audit", model, votes, "--samples", 50, "-o", tmp_path / "d.csv", "--json")
     assert code == 0, err
     found = json.loads(out)
-    assert (found["judge"], found["votes"], found["pairs"]) == (str(model), 120, 40)
+    assert (found["judge"], found["votes"], found["pairs"]) == (outputs.judge_name(model), 120, 40)
     assert found["agreement"]["leave_one_out"]["votes"] == 120
     assert found["bias"]["position"] is not None, "it judges in both orders"
     assert found["shift"] is None, "the folder keeps no summary of its training votes"

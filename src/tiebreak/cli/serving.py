@@ -50,7 +50,7 @@ def serve(
 ) -> None:
     """Serve a model over HTTP: a page, its own API, and those of vLLM, SGLang and text-embeddings-inference.
 
-    Stopped by SIGTERM or Ctrl-C, it first answers what it has accepted.
+    Stopped by SIGTERM or Ctrl-C, it first answers what it has accepted; a second Ctrl-C ends it at once.
     """
     from tiebreak.commands import outputs
 

@@ -59,7 +59,10 @@ def audit(request: Request, bootstrap: "Bootstrap") -> dict[str, Any]:
         judged = _from_model(request, folder, voted)
         shift = _shift(folder, judged, bootstrap)
     family = request.family or (family_of(folder) if folder else ())
-    about = {"judge": str(request.judge), "votes_from": [path.name for path in request.votes]}
+    about = {
+        "judge": outputs.judge_name(request.judge, request.overrides),
+        "votes_from": [path.name for path in request.votes],
+    }
     return about | audits.audit(judged, bootstrap, family, shift, seen)
 
 

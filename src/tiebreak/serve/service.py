@@ -88,11 +88,12 @@ class Service:
             raise ApiError(413, f"{pairs} pairs in a request; at most {self.limits.pairs} are judged")
 
     def _limit_texts(self, texts: Iterable[Turns]) -> None:
-        if (characters := max(map(count_characters, texts))) > self.limits.text_characters:
-            raise ApiError(
-                413,
-                f"a text has {characters} characters; at most {self.limits.text_characters} are read",
-            )
+        for characters in map(count_characters, texts):
+            if characters > self.limits.text_characters:
+                raise ApiError(
+                    413,
+                    f"a text has {characters} characters; at most {self.limits.text_characters} are read",
+                )
 
 
 def _candidates(row: Mapping[str, Any]) -> Candidates:
