@@ -29,6 +29,8 @@ PARTS = {
     "Ties: margin": 0.01,
 }
 """The weights of what Ties consists of, which add up to 1.01."""
+TIES_BOUNDS = (-0.01, 1.01)
+"""Between which the score of Ties is, its margin being between -1 and 1."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +56,15 @@ class RewardBench2(Suite):
     def figures(self) -> list[Figure]:
         present = {*self.subsets()} | ({"Ties"} if self.ties else set())
         each = [
-            Figure(name, PARTS if name == "Ties" else {name: 1.0})
+            Figure(name, PARTS, TIES_BOUNDS) if name == "Ties" else Figure(name, {name: 1.0})
             for name in (*SUBSETS, *sorted(present - {*SUBSETS}))
             if name in present
         ]
         score = {part: share / len(each) for figure in each for part, share in figure.weights.items()}
-        parts = [mean_of(name, [name]) for name in PARTS] if self.ties else []
-        return [Figure("score", score), *each, *parts]
+        low, high = np.mean([figure.bounds for figure in each], axis=0).tolist()
+        margin = "Ties: margin"
+        parts = [Figure(name, {name: 1.0}, (-1.0 if name == margin else 0.0, 1.0)) for name in PARTS]
+        return [Figure("score", score, (low, high)), *each, *(parts if self.ties else ())]
 
     def _best_of(self, answers: Answers) -> Iterator[tuple[float, str, Sequence[str | None]]]:
         """Value, subset and prompt of each item: 1 where the right answer beats all others, less where it ties with some."""
