@@ -12,6 +12,7 @@ from learnable_votes import learnable_votes
 from tiebreak.baseline import training_features
 from tiebreak.baseline.inputs import Inputs
 from tiebreak.baseline.training_features import TrainingFeatures
+from tiebreak.commands import outputs
 
 pytestmark = pytest.mark.slow
 
@@ -38,7 +39,7 @@ def test_a_model_is_audited(tiebreak, model, votes, tmp_path):
     code, out, err = tiebreak("audit", model, votes, "--samples", 50, "-o", tmp_path / "d.csv", "--json")
     assert code == 0, err
     found = json.loads(out)
-    assert (found["judge"], found["votes"], found["pairs"]) == (str(model), 120, 40)
+    assert (found["judge"], found["votes"], found["pairs"]) == (outputs.judge_name(model), 120, 40)
     assert found["agreement"]["leave_one_out"]["votes"] == 120
     assert found["bias"]["position"] is not None, "it judges in both orders"
     assert found["shift"] is None, "the folder keeps no summary of its training votes"
@@ -89,6 +90,17 @@ def test_a_file_of_predictions_is_audited(tiebreak, votes, tmp_path):
     assert found["bias"]["position"] is found["self_preference"] is found["shift"] is None
     hits = np.mean([record[f"annotator{k}"] == 1 for record in records for k in (1, 2, 3)])
     assert found["agreement"]["with_judge"]["agreement"]["value"] == pytest.approx(hits)
+
+
+def test_a_run_knows_which_votes_its_judge_has_seen(tiebreak, tiny_run):
+    code, out, err = tiebreak(
+        "audit", tiny_run.folder, tiny_run.folder / "data" / "votes.parquet", "--samples", 20, "--json"
+    )
+    assert code == 0, err
+    found = json.loads(out)
+    assert 0 < found["seen"] < found["votes"] == 300
+    assert found["verdict"]["findings"][0]["about"] == "seen"
+    assert found["shift"]["holds"], "most of the votes are those that it was trained on"
 
 
 def test_predictions_of_other_votes_are_refused(tiebreak, votes, tmp_path):

@@ -121,7 +121,7 @@ def test_the_page_says_what_was_found_and_escapes_what_others_wrote(
     page = out.read_text()
     assert str(escape(shown.splitlines()[0])) in page
     assert "<b>ob" not in page
-    assert "Which of 3 models is better" in page
+    assert "Which of 3 models is best" in page
     assert all(f">{title}</h2>" in page for title in ("Leaderboard", "Pairs", "Style", "By kind", "Votes"))
     alone = tmp_path / "alone.html"
     assert tiebreak("compare", model, source, "-o", alone)[0] == 0

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from pathlib import Path
 
 import fake_steps
@@ -31,12 +32,27 @@ def test_facts_are_the_manifests(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_report_of_a_run_shows_its_facts_and_the_artifact_has_none(tiny_run, tmp_path: Path) -> None:
     page = outputs.report(tiny_run.recipe, tmp_path / "report.html")
-    assert "evaluate/report" in page.read_text()
+    text = page.read_text()
+    assert "evaluate/report" in text
+    made = Workspace(tiny_run.recipe).manifest(Workspace(tiny_run.recipe).find("evaluate/report"))
+    assert made is not None
+    assert f" Finished on {time.strftime('%Y-%m-%d', time.gmtime(made.finished))}." in text
+    assert " Votes: votes.parquet." in text
     folder = outputs.report_folder(tiny_run.folder)
     plain = outputs.report(folder)
     assert plain == (folder / "report.html").resolve()
     assert "evaluate/report" not in plain.read_text()
     assert outputs.report(folder, tmp_path / "again.html").read_text() == plain.read_text()
+
+
+def test_a_judge_is_named_without_the_folders_of_this_machine(tmp_path: Path) -> None:
+    recipe = fake_steps.write(tmp_path / "my run")
+    name = Workspace(recipe).recipe.name
+    assert outputs.judge_name(recipe) == outputs.judge_name(recipe.parent) == name
+    assert outputs.judge_name(recipe, ("name=other",)) == "other"
+    assert outputs.judge_name(tmp_path / "demo" / "model") == "demo"
+    assert outputs.judge_name(tmp_path / "judges" / "small") == "small"
+    assert outputs.judge_name(Path("ada/judge@v1")) == "ada/judge@v1"
 
 
 def test_no_report_yet(tmp_path: Path) -> None:

@@ -79,7 +79,9 @@ def test_win_rates_of_the_board_are_by_its_strengths():
     assert better[0, -1] > odds / (odds + 1) - 0.2
     pytest.importorskip("pandas")
     assert len(board.to_frame()) == 4
-    assert board.plot()._repr_svg_().startswith('<svg xmlns="http://www.w3.org/2000/svg"')
+    drawn = board.plot()._repr_svg_()
+    assert drawn.startswith('<svg xmlns="http://www.w3.org/2000/svg"')
+    assert "class=" not in drawn, "a notebook has no style sheet"
 
 
 def test_by_the_judge_alone_it_says_what_the_intervals_leave_out():

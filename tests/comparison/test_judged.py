@@ -57,6 +57,6 @@ def test_equal_answers_are_told_apart_by_their_models(made: Judged) -> None:
 
 
 def test_style_and_slices(made: Judged) -> None:
-    assert made.style("b")[0].tolist() == [len("# two\n- 0"), 1, 1, 0]
+    assert made.styles[1][0].tolist() == [len("# two\n- 0"), 1, 1, 0]
     assert made.slices("language") == ["Latin"] * 6
     assert made.slices("by") == [None] * 6

@@ -53,6 +53,7 @@ def compare(
     """
     from tiebreak.cli.rows import model_before_files
     from tiebreak.commands import compare as comparing
+    from tiebreak.commands import outputs
 
     located = model_before_files(where, set_)
     request = comparing.Request(
@@ -67,6 +68,7 @@ def compare(
         device,
         precision,
         origin=located.origin,
+        judge=outputs.judge_name(where[0], set_ or ()),
     )
     found = comparing.compare(request, runs.stop.install())
     if as_json:

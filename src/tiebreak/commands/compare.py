@@ -38,6 +38,7 @@ PAIRS = ".pairs.parquet"
 class Request:
     """Which outputs to compare, by which model and votes. baseline: compare each with this model alone. by: what to look at apart.
     budget: comparisons to judge. mapping: of the columns. origin: of a model of the hub, its name and commit.
+    judge: the model's name on the page.
     """
 
     model: Path
@@ -52,6 +53,7 @@ class Request:
     precision: str = "auto"
     score_tokens: int = 16384
     origin: Mapping[str, str] = field(default_factory=dict)
+    judge: str = "a judge"
 
     def check(self) -> None:
         """Raise TiebreakError for an output that cannot be written, and a folder that is no model."""
@@ -123,8 +125,7 @@ def _text(request: Request, compared: Compared) -> str:
 
     if request.output is None or request.output.suffix == ".json":
         return json.dumps(as_json(request, compared), indent=2) + "\n"
-    name = request.origin.get("hub") or request.model.resolve().name
-    return page(compared.result, name, compared.judged, compared.remarks)
+    return page(compared.result, request.judge, compared.judged, compared.remarks)
 
 
 @contextmanager

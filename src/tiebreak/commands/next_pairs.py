@@ -71,12 +71,17 @@ def next_pairs(files: Files, choice: Choice, stop: Callable[[], bool] = lambda: 
 
 
 def check(files: Files, choice: Choice) -> None:
-    """Raise TiebreakError for an output that cannot be written."""
+    """Raise TiebreakError for an output that cannot be written, a folder that is no model and inputs that are missing."""
+    from tiebreak.judge import package
+
     files.check(choice.votes)
     if files.output == STANDARD:
         raise TiebreakError(
             "which pairs come first is known once all are judged; name a file with --output, not standard output"
         )
+    for model in choice.models:
+        package.read(model)
+    files.require_inputs()
 
 
 class _Next(pieces.Work[Pair]):
@@ -99,8 +104,6 @@ class _Next(pieces.Work[Pair]):
     def depends_on(self) -> dict[str, Any]:
         from tiebreak.judge import package
 
-        for model in self._choice.models:
-            package.read(model)
         return {
             "the models": [file_digest(model / package.NAME) for model in self._choice.models],
             "the votes": [content_fingerprint(path) for path in self._choice.votes],

@@ -68,6 +68,20 @@ def locate_model(where: Path, overrides: Sequence[str] = ()) -> "Located":
     return Located(report_folder(where, overrides) / "model") if recipe_at(where) else locate(where)
 
 
+def judge_name(where: Path, overrides: Sequence[str] = ()) -> str:
+    """The name of a judge, given as for `locate_model`, for readers: a recipe's, the hub's, or that of its folder, without the
+    folders above, since pages are shared.
+    """
+    from tiebreak.judge.location import hub_name
+
+    if recipe := recipe_at(where):
+        return Workspace(recipe, tuple(overrides)).recipe.name
+    if hub_name(where):
+        return str(where)
+    folder = where.absolute()
+    return folder.parent.name if folder.name == "model" else folder.name
+
+
 def model_folder(where: Path, overrides: Sequence[str] = ()) -> Path:
     """The folder of a model, given as for `locate_model`."""
     return locate_model(where, overrides).folder

@@ -233,11 +233,11 @@ def _pair(rows: Rows, judged: Judged, m: int, other: int, chosen: Ints) -> Pair:
 
 
 def _length_controlled(rows: Rows, judged: Judged, m: int, chosen: Ints) -> Estimate | None:
-    if rows.f_NC is None:
+    if rows.f_NC is None or len(chosen) < FEWEST_PROMPTS:
         return None
     swapped_N = rows.model_N2[chosen, 1] == m
     y_N = swap_answers(rows.f_NC[chosen], swapped_N) @ _SCORE_C
-    a_N, b_N = (judged.style(side)[chosen, 0] for side in "ab")
+    a_N, b_N = (style_NS[chosen, 0] for style_NS in judged.styles)
     lengths = np.where(swapped_N, b_N, a_N), np.where(swapped_N, a_N, b_N)
     found = length_controlled.win_rate(y_N, *lengths, rows.prompt_N[chosen])
     if math.isnan(found.value):
@@ -247,7 +247,7 @@ def _length_controlled(rows: Rows, judged: Judged, m: int, chosen: Ints) -> Esti
 
 def _styles(rows: Rows, judged: Judged) -> Iterator[Style]:
     """Strengths at equal style by the judge, and by the votes alone."""
-    style_NS = style_control.differences(judged.style("a"), judged.style("b"))
+    style_NS = style_control.differences(*judged.styles)
     for source in rows.sources:
         if source == "votes and judge":
             continue

@@ -72,17 +72,25 @@ class Judged:
         numbers: Ints = codes.to_numpy(zero_copy_only=False).astype(np.int64)
         return numbers
 
-    def style(self, side: str) -> Floats:
-        """The measures (N, S) of one side's answers, `a` or `b`."""
-        columns = [self.table[f"{name}_{side}"].to_numpy() for name in STYLE]
-        return np.stack(columns, axis=1).astype(np.float64)
+    @cached_property
+    def styles(self) -> tuple[Floats, Floats]:
+        """The measures (N, S) of answers a and of answers b."""
+        a_NS, b_NS = (
+            np.stack([self.table[f"{name}_{side}"].to_numpy() for name in STYLE], axis=1).astype(np.float64)
+            for side in "ab"
+        )
+        return a_NS, b_NS
 
     def slices(self, by: str) -> list[str | None]:
         """The slice of each comparison: by language or length of the prompt, or by the values of a column."""
         if by == "length":
             lengths_N = self.table["prompt_length"].to_numpy()
             low, high = np.quantile(lengths_N, [1 / 3, 2 / 3])
-            names = (f"prompts up to {low:.0f} characters", f"to {high:.0f}", "longer")
+            names = (
+                f"prompts up to {low:.0f} characters",
+                f"{low:.0f} to {high:.0f} characters",
+                "longer prompts",
+            )
             return [names[int(n > low) + int(n > high)] for n in lengths_N.tolist()]
         values: list[str | None] = self.table[by if by == "language" else "by"].to_pylist()
         return values

@@ -6,7 +6,7 @@ from markupsafe import Markup
 
 from tiebreak.comparison.results import Leaderboard
 from tiebreak.errors import TiebreakError
-from tiebreak.pages.plots import WIDE, interval_chart, intervals
+from tiebreak.pages.plots import WIDE, interval_chart, intervals, standalone
 
 UNIT = "strength in Elo points"
 
@@ -15,12 +15,12 @@ class Svg(Markup):
     """A plot that a notebook shows."""
 
     def _repr_svg_(self) -> str:
-        return str(self).replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+        return str(self)
 
 
 def strengths(board: Leaderboard) -> Svg:
     """Strengths with their intervals. Raises TiebreakError if none is known."""
-    return Svg(interval_chart(_rows(board), [], UNIT, 0, WIDE))
+    return Svg(standalone(interval_chart(_rows(board), [], UNIT, 0, WIDE)))
 
 
 def strengths_on_page(board: Leaderboard) -> Markup:

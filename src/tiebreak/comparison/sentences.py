@@ -79,7 +79,7 @@ def worth(found: Comparison) -> Iterator[str]:
         yield (
             f"The judge is worth {gained:.0f} votes beside these {votes}: errors are as small as those of {votes + gained:.0f} votes alone."
             if gained >= 0.5
-            else f"The judge adds nothing to these {votes} votes: he does not foresee them, or there are too few to tell."
+            else f"The judge adds nothing to these {votes} votes: it does not foresee them, or there are too few to tell."
         )
 
 

@@ -49,7 +49,7 @@ def win_rate(y_N: Floats, length_a_N: Floats, length_b_N: Floats, group_N: Ints)
     for _ in range(_STEPS):
         p_N = expit(x_NF @ theta_F)
         information_FF = x_NF.T @ ((p_N * (1 - p_N))[:, None] * x_NF)
-        if np.linalg.cond(information_FF) > 1e12:
+        if np.linalg.det(information_FF) <= 1e-9 * len(y_N) ** len(theta_F):
             return LengthControlled(math.nan, math.nan, math.nan, math.nan)
         step_F = np.linalg.solve(information_FF, x_NF.T @ (y_N - p_N))
         theta_F += step_F / max(1.0, np.abs(step_F).max())

@@ -24,7 +24,7 @@ def audit_verdict(
     """The verdict on an audit's figures, with that on the probabilities (n, 3) against the class shares in it."""
     scored = build_verdict(p_NC, prior_NC, truth, found["bias"], bootstrap)
     people = _people(found["agreement"])
-    findings = (people, *scored.findings, *_others(found))
+    findings = (*_seen(found), people, *scored.findings, *_others(found))
     if not scored.use or people.holds is None:
         return replace(scored, findings=findings)
     more = "more" if people.holds else "less"
@@ -32,6 +32,16 @@ def audit_verdict(
         f"{scored.headline.removesuffix('.')}; it predicts people's votes {more} often than other people do."
     )
     return replace(scored, headline=headline, findings=findings)
+
+
+def _seen(found: Mapping[str, Any]) -> Iterator[Finding]:
+    """Votes that the judge knows, where there are any."""
+    if found["seen"]:
+        text = (
+            f"{found['seen']} of these {found['votes']} votes are on prompts that the judge was trained, calibrated or chosen on: figures "
+            "on them are too good. Those on votes that it has not seen are in its run's report."
+        )
+        yield Finding("seen", False, text)
 
 
 def _people(agreement: Mapping[str, Any]) -> Finding:

@@ -111,6 +111,15 @@ class Suite(ABC):
     def subsets_N(self) -> NDArray[Any]:  # noqa: N802
         return np.array([question.subset for question in self.questions], dtype=str)
 
+    def rows_by_rule(self, values: Mapping[str, Array]) -> Rows:
+        """Rows of several values (n,) of each question, by the name of the rule, in subsets named `rule, subset`."""
+        names = [np.char.add(f"{rule}, ", self.subsets_N) for rule in values]
+        return Rows(
+            np.concatenate(list(values.values())),
+            np.concatenate(names),
+            np.tile(self.clusters_N, len(values)),
+        )
+
     def subsets(self) -> list[str]:
         """The names of the subsets that questions are in."""
         return sorted({question.subset for question in self.questions})
