@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from tiebreak.evaluate.bench.suite import Answers, Figure, Suite, mean_of, prompt_clusters
+from tiebreak.evaluate.bench.suite import Answers, Figure, Suite, prompt_clusters
 from tiebreak.stats.metrics import Array
 from tiebreak.stats.strata import Rows
 from tiebreak.votes.formats.candidates import Candidates, read_record
@@ -31,6 +31,8 @@ PARTS = {
     "Ties: margin": 0.01,
 }
 """The weights of what Ties consists of, which add up to 1.01."""
+TIES_BOUNDS = (-0.01, 1.01)
+"""Between which the score of Ties is, its margin being between -1 and 1."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +60,15 @@ class RewardBench2(Suite):
     def figures(self) -> list[Figure]:
         present = {item.subset for item in self.items}
         each = [
-            Figure(name, PARTS if name == "Ties" else {name: 1.0})
+            Figure(name, PARTS, TIES_BOUNDS) if name == "Ties" else Figure(name, {name: 1.0})
             for name in (*SUBSETS, *sorted(present - {*SUBSETS}))
             if name in present
         ]
         score = {part: share / len(each) for figure in each for part, share in figure.weights.items()}
-        parts = [mean_of(name, [name]) for name in PARTS] if "Ties" in present else []
-        return [Figure("score", score), *each, *parts]
+        low, high = np.mean([figure.bounds for figure in each], axis=0).tolist()
+        margin = "Ties: margin"
+        parts = [Figure(name, {name: 1.0}, (-1.0 if name == margin else 0.0, 1.0)) for name in PARTS]
+        return [Figure("score", score, (low, high)), *each, *(parts if "Ties" in present else ())]
 
     def _scored(self, answers: Answers) -> Iterator[tuple[Item, Sequence[str | None], Array]]:
         for item, found, scores_N in zip(self.items, self.lists, answers.scores, strict=True):

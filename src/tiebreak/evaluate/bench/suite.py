@@ -63,10 +63,11 @@ class Answers:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of a benchmark: the sum of weight times mean over its subsets."""
+    """A figure of a benchmark: the sum of weight times mean over its subsets. bounds: the lowest and the highest there is."""
 
     name: str
     weights: Mapping[str, float]
+    bounds: tuple[float, float] = (0.0, 1.0)
 
 
 def mean_of(name: str, subsets: Sequence[str]) -> Figure:
