@@ -147,6 +147,14 @@ def test_coverage_of_the_data_card_at_a_tiny_size(script: Script) -> None:
     assert all(row["per_cent"] is None or 0 <= row["per_cent"] <= 100 for row in rows)
 
 
+def test_coverage_of_agreement_at_a_tiny_size(script: Script) -> None:
+    *_, line = script("agreement.py", "--small").strip().split("\n\n")
+    rows = json.loads(line)["rows"]
+    assert {row["arm"] for row in rows} == {"taste", "slips"}
+    covered = [row["per_cent"] for row in rows]
+    assert sum(covered) / len(covered) > 80
+
+
 @pytest.mark.nightly
 @pytest.mark.usefixtures("few_trees")
 def test_every_variant_of_the_ladder_is_measured(script: Script, tmp_path: Path) -> None:
