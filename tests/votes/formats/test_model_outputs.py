@@ -69,6 +69,12 @@ def test_pairs_keep_their_sides(tmp_path: Path) -> None:
     assert "no names of two different models" in found.problems[0]
 
 
+def test_a_pair_that_comes_twice_is_judged_once() -> None:
+    pair = {"prompt": "Q?", "response_a": "x", "response_b": "y", "model_a": "ada", "model_b": "bob"}
+    other = {"prompt": "Q?", "response_a": "y", "response_b": "x", "model_a": "bob", "model_b": "ada"}
+    assert len(comparisons(read_given([pair, other, pair, pair | {"response_a": "z"}]))) == 2
+
+
 def test_a_budget_is_spread_over_pairs_and_prompts() -> None:
     found = read_given([row for m in "abcd" for row in rows(m, range(40))])
     chosen = comparisons(found, budget=60)

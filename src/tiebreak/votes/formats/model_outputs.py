@@ -59,7 +59,9 @@ class Outputs:
     answers: dict[str, dict[str, Turns]] = field(default_factory=dict)
     by: dict[str, str] = field(default_factory=dict)
     given: list[Comparison] = field(default_factory=list)
-    """Pairs that the files hold as such."""
+    """Pairs that the files hold as such, each once."""
+    seen: set[tuple[str, frozenset[tuple[str, str]]]] = field(default_factory=set)
+    """The texts of those."""
     problems: list[str] = field(default_factory=list)
     """Records that could not be read, and why."""
 
@@ -272,6 +274,10 @@ def _read_pairs(path: Path, rows: Iterator[Row], mapping: ColumnMap, by: str | N
             found.problems.append(f"{path}, record {number}: {problem}")
             continue
         key = prompt_key(vote.prompt)
+        sides = {(vote.model_a, prompt_key(vote.response_a)), (vote.model_b, prompt_key(vote.response_b))}
+        if (pair_key := (key, frozenset(sides))) in found.seen:
+            continue
+        found.seen.add(pair_key)
         found.prompts.setdefault(key, vote.prompt)
         found.models += [name for name in (vote.model_a, vote.model_b) if name not in found.models]
         _note_by(found, vote.prompt, pair.record, by)
