@@ -40,7 +40,7 @@ NEXT_VOTES = 100
 """Votes for which a plan is made."""
 WANTED = 0.02
 """Half the width of a win rate's interval that is wanted."""
-MOST_SLICES = 12
+MOST_SLICES = 60
 _SCORE_C = np.array([1.0, 0.0, 0.5])
 
 
