@@ -58,7 +58,7 @@ def compare(
     (generator), or pairs with response_a, response_b, model_a and model_b. votes: people's votes on a random sample of the same
     answers, likewise; then all is by votes and judge together (prediction-powered inference), and intervals hold whatever the judge's
     errors are. baseline: compare each model with this one alone. by: "language", "length" and one column, to look at apart. budget:
-    comparisons to judge at most. columns: those of other names in files, as `--map` gives them.
+    comparisons to judge at most. columns: those of other names, as `--map` gives them.
     Raises TiebreakError for outputs and votes that cannot be read, and for fewer than two models.
     """
     from tiebreak.comparison.api import compare as compared

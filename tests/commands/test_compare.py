@@ -39,7 +39,10 @@ def votes(prompts: int = 20) -> list[dict[str, Any]]:
 def test_it_is_what_python_finds(model: Path, tmp_path: Path, tiebreak: Tiebreak) -> None:
     source, given = write(tmp_path / "all.jsonl", outputs()), write(tmp_path / "votes.jsonl", votes())
     out = tmp_path / "out.json"
-    code, shown, err = tiebreak("compare", model, source, "--votes", given, "--by", "kind", "-o", out)
+    more = write(tmp_path / "more.jsonl", votes()[12:])
+    given = write(given, votes()[:12])
+    asked = ("compare", model, source, "--votes", given, "--votes", more, "--by", "kind", "-o", out)
+    code, shown, err = tiebreak(*asked)
     assert code == 0, err
     expected = library.compare(library.load(model, device="cpu"), outputs(), votes(), by="kind")
     found = json.loads(out.read_text())
@@ -56,6 +59,7 @@ def test_it_is_what_python_finds(model: Path, tmp_path: Path, tiebreak: Tiebreak
     assert kept["p_a"].to_numpy().max() <= 1
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "all.jsonl",
+        "more.jsonl",
         "out.json",
         "out.json.pairs.parquet",
         "votes.jsonl",

@@ -65,8 +65,8 @@ def test_votes_are_on_the_same_texts(judge: Judge) -> None:
     votes = [
         {
             "prompt": f"Question {q}?",
-            "response_a": f"bob says {q * 2}.",
-            "response_b": f"ada says {q}.",
+            "response_a": f"bob says {q * 2}.\n",
+            "response_b": f" ada says {q}.",
             "winner": "a",
         }
         for q in range(20)
@@ -75,6 +75,9 @@ def test_votes_are_on_the_same_texts(judge: Judge) -> None:
     pair = next(pair for pair in found.pairs if {pair.model, pair.other} == {"ada", "bob"})
     assert (pair.model, pair.votes) == ("bob", 20)
     assert pair.rates[1].win_rate.value == 1
+    mapped = [{"left" if k == "response_a" else k: v for k, v in vote.items()} for vote in votes]
+    again = tiebreak.compare(judge, outputs(), mapped, columns={"response_a": "left"})
+    assert again.leaderboard == found.leaderboard
     few = tiebreak.compare(judge, outputs(), votes[:4], budget=6)
     assert {pair.votes for pair in few.pairs if {pair.model, pair.other} == {"ada", "bob"}} == {4}
     with pytest.raises(TiebreakError, match="none of the 1 votes is on one of the comparisons"):

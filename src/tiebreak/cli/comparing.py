@@ -26,7 +26,8 @@ def compare(
         ),
     ],
     votes: Annotated[
-        Path | None, typer.Option(help="People's votes on a random sample of the same answers.")
+        list[Path] | None,
+        typer.Option(help="People's votes on a random sample of the same answers; may be given again."),
     ] = None,
     baseline: Annotated[str | None, typer.Option(help="Compare each model with this one alone.")] = None,
     by: Annotated[
@@ -65,7 +66,7 @@ def compare(
         located.folder,
         where[1:],
         output,
-        votes,
+        votes or (),
         baseline,
         tuple(by or ()),
         budget,

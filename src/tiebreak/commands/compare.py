@@ -44,7 +44,7 @@ class Request:
     model: Path
     outputs: Sequence[Path]
     output: Path | None = None
-    votes: Path | None = None
+    votes: Sequence[Path] = ()
     baseline: str | None = None
     by: Sequence[str] = ()
     budget: int | None = None
@@ -61,7 +61,7 @@ class Request:
 
         package.read(self.model)
         if self.output is not None:
-            new_file(self.output, SUFFIXES, [*self.outputs, *([self.votes] if self.votes else [])])
+            new_file(self.output, SUFFIXES, [*self.outputs, *self.votes])
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,7 @@ def compare(request: Request, stop: Callable[[], bool] = lambda: False) -> Compa
     from tiebreak.votes.formats.model_votes import read_model_votes
 
     request.check()
-    votes, problems = (
-        (None, []) if request.votes is None else read_model_votes([request.votes], request.mapping)
-    )
+    votes, problems = read_model_votes(request.votes, request.mapping) if request.votes else (None, [])
     if votes is not None:
         from tiebreak.commands.seen_votes import warn_of_seen
 
@@ -161,7 +159,8 @@ class _Judging(pieces.Work[Comparison]):
         from tiebreak.comparison.api import column_of
 
         request = self._request
-        return read_outputs(containers.expand(request.outputs), request.mapping, column_of(request.by))
+        files = containers.expand(request.outputs)
+        return read_outputs(files, request.mapping, column_of(request.by), bool(request.votes))
 
     @cached_property
     def _comparisons(self) -> list[Comparison]:

@@ -48,12 +48,13 @@ def compare(
     if budget is not None and budget < 1:
         raise TiebreakError(f"budget, the comparisons to judge, is 1 or more, not {budget}")
     names = [by] if isinstance(by, str) else list(by)
-    found = _outputs(outputs, ColumnMap(columns or {}), column_of(names))
+    mapping = ColumnMap(columns or {})
+    found = _outputs(outputs, mapping, column_of(names), votes is not None)
     if found.problems:
         raise TiebreakError(
             f"{len(found.problems)} of the outputs cannot be read, the first is {found.problems[0]}"
         )
-    table = None if votes is None else require_votes(*read_model_votes(votes))
+    table = None if votes is None else require_votes(*read_model_votes(votes, mapping))
     chosen = to_judge(found, baseline, budget, table)
     pairs = pa.Table.from_batches([record_batch([one.vote for one in chosen])])
     made = judged(chosen, judge.predict_table(pairs, both=True), found.models)
@@ -151,18 +152,18 @@ def matched(made: Judged, votes: pa.Table | None) -> tuple[Any, Any] | None:
 def _no_votes(votes: pa.Table) -> TiebreakError:
     return TiebreakError(
         f"none of the {len(votes)} votes is on one of the comparisons: prompt and both answers have to be those of the outputs, "
-        "letter by letter"
+        "letter by letter but for space at the ends"
     )
 
 
-def _outputs(outputs: Any, mapping: ColumnMap, by: str | None) -> Outputs:
+def _outputs(outputs: Any, mapping: ColumnMap, by: str | None, beside_votes: bool) -> Outputs:
     if isinstance(outputs, str | Path):
-        return read_outputs([Path(outputs)], mapping, by)
+        return read_outputs([Path(outputs)], mapping, by, beside_votes)
     if hasattr(outputs, "__arrow_c_stream__"):
-        return read_given(pa.table(outputs).to_pylist(), mapping, by)
+        return read_given(pa.table(outputs).to_pylist(), mapping, by, beside_votes)
     if isinstance(outputs, Mapping) or not isinstance(outputs, Iterable):
         raise TiebreakError(f"outputs are files, a table or a list of dicts, not {outputs!r:.40}")
     given = list(outputs)
     if given and all(isinstance(one, str | Path) for one in given):
-        return read_outputs([Path(one) for one in given], mapping, by)
-    return read_given(given, mapping, by)
+        return read_outputs([Path(one) for one in given], mapping, by, beside_votes)
+    return read_given(given, mapping, by, beside_votes)

@@ -41,7 +41,7 @@ def facts(compared: Comparison) -> dict[str, Any]:
         "model_a": vote.model_a,
         "model_b": vote.model_b,
         "by": compared.by,
-        "language": script(vote.prompt),
+        "language": compared.language or script(vote.prompt),
         "prompt_length": sum(len(turn or "") for turn in vote.prompt),
     } | dict(zip(_STYLES, counted, strict=True))
 

@@ -57,6 +57,19 @@ def test_a_column_that_is_the_models_name_is_no_part_of_the_prompt(tmp_path: Pat
         assert comparisons(found)[0].vote[1:6] == (["Q?"], ["ada"], ["bob"], "ada", "bob")
 
 
+def test_mapped_columns_may_be_those_of_votes() -> None:
+    mapping = parse(["responses=output,response_a=left,winner=verdict"], [])
+    given = [*rows("ada", range(2)), *rows("bob", range(2))]
+    assert len(comparisons(read_given(given, mapping, beside_votes=True))) == 2
+    with pytest.raises(TiebreakError, match="no column 'left'"):
+        read_given(given, mapping)
+
+
+def test_a_column_language_is_kept() -> None:
+    given = [*rows("ada", range(2), language="German"), *rows("bob", range(3))]
+    assert [one.language for one in comparisons(read_given(given))] == ["German", "German"]
+
+
 def test_pairs_keep_their_sides(tmp_path: Path) -> None:
     pair = {"prompt": "Q?", "response_a": "x", "response_b": "y", "model_a": "ada", "model_b": "bob"}
     file = write(

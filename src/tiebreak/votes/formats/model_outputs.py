@@ -32,11 +32,12 @@ Key = tuple[str, str, str]
 
 
 class Comparison(NamedTuple):
-    """Two models' answers to a prompt, as an unlabelled vote, and what the records say in the column to group by."""
+    """Two models' answers to a prompt, as an unlabelled vote, and what the records say in the column to group by and in `language`."""
 
     vote: Vote
     by: str | None
     error: str | None = None
+    language: str | None = None
 
     @property
     def key(self) -> Key:
@@ -58,6 +59,7 @@ class Outputs:
     prompts: dict[str, Turns] = field(default_factory=dict)
     answers: dict[str, dict[str, Turns]] = field(default_factory=dict)
     by: dict[str, str] = field(default_factory=dict)
+    language: dict[str, str] = field(default_factory=dict)
     given: list[Comparison] = field(default_factory=list)
     """Pairs that the files hold as such, each once."""
     seen: set[tuple[str, frozenset[tuple[str, str]]]] = field(default_factory=set)
@@ -73,12 +75,14 @@ class Outputs:
 
 
 def prompt_key(prompt: Turns) -> str:
-    """What tells prompts apart."""
-    return digest(repr(tuple(turn or "" for turn in prompt)))
+    """What tells prompts and answers apart: their texts, without space at the ends."""
+    return digest(repr(tuple((turn or "").strip() for turn in prompt)))
 
 
-def read_outputs(paths: Sequence[Path], mapping: ColumnMap = NO_MAP, by: str | None = None) -> Outputs:
-    """The outputs in files. by: a column whose value is kept for each prompt.
+def read_outputs(
+    paths: Sequence[Path], mapping: ColumnMap = NO_MAP, by: str | None = None, beside_votes: bool = False
+) -> Outputs:
+    """The outputs in files. by: a column whose value is kept for each prompt. beside_votes: mapped columns may be those of votes.
 
     Raises TiebreakError for files that cannot be read, of another format, without two models, and for a model with two
     different answers to a prompt.
@@ -98,7 +102,7 @@ def read_outputs(paths: Sequence[Path], mapping: ColumnMap = NO_MAP, by: str | N
         if {"response_a", "response_b"} <= fields.has():
             _read_pairs(path, chain(sample, rows), mapping, by, found)
         else:
-            require_columns({str(path): columns}, mapping, labelled=False)
+            _require_mapped(str(path), columns, mapping, beside_votes)
             name = _stem(path) if stems[_stem(path)] == 1 else path.parent.name
             _read_file(path, chain(sample, rows), columns, mapping, by, found, name)
     if by is not None:
@@ -115,7 +119,10 @@ def read_outputs(paths: Sequence[Path], mapping: ColumnMap = NO_MAP, by: str | N
 
 
 def read_given(
-    rows: Iterable[Mapping[str, Any]], mapping: ColumnMap = NO_MAP, by: str | None = None
+    rows: Iterable[Mapping[str, Any]],
+    mapping: ColumnMap = NO_MAP,
+    by: str | None = None,
+    beside_votes: bool = False,
 ) -> Outputs:
     """The outputs in dicts, as `read_outputs` has those in files. Raises TiebreakError likewise."""
     found = Outputs()
@@ -130,7 +137,7 @@ def read_given(
         raise TiebreakError("no outputs; needed are instruction, output and generator")
     columns: set[str] = set().union(*(record for _, record in records if isinstance(record, dict)))
     where = Path("what was given")
-    require_columns({str(where): columns}, mapping, labelled=False)
+    _require_mapped(str(where), columns, mapping, beside_votes)
     if by is not None:
         _require_column(by, where.name, columns)
     if {"response_a", "response_b"} <= fields_of(columns, mapping).has():
@@ -195,7 +202,7 @@ def _spread(keys: list[Key], budget: int, wanted: frozenset[Key]) -> list[int]:
 def _comparison(outputs: Outputs, key: str, a: str, b: str) -> Comparison:
     answers = outputs.answers[key]
     vote = Vote(None, outputs.prompts[key], answers[a], answers[b], a, b, None)
-    return Comparison(vote, outputs.by.get(key))
+    return Comparison(vote, outputs.by.get(key), language=outputs.language.get(key))
 
 
 def _stem(path: Path) -> str:
@@ -235,7 +242,7 @@ def _read_file(
             continue
         model = name_of(value_at(record, model_column)) if model_column else None
         _add(found, path, number, read.prompt, model or name, read.responses[0])
-        _note_by(found, read.prompt, record, by)
+        _note(found, read.prompt, record, by)
 
 
 def _add(found: Outputs, path: Path, number: int, prompt: Turns, model: str, answer: Turns) -> None:
@@ -259,10 +266,18 @@ def _require_column(by: str, where: str, columns: Collection[str]) -> None:
         )
 
 
-def _note_by(found: Outputs, prompt: Turns, record: Record, by: str | None) -> None:
-    value = value_at(record, by) if by is not None else None
-    if value not in (None, ""):
-        found.by.setdefault(prompt_key(prompt), str(value))
+def _require_mapped(where: str, columns: Collection[str], mapping: ColumnMap, beside_votes: bool) -> None:
+    """Raise TiebreakError for a mapped column that is not there; beside votes, which may have the others, for that of the outputs."""
+    own = {name: column for name, column in mapping.columns.items() if name == "responses"}
+    require_columns({where: columns}, ColumnMap(own) if beside_votes else mapping, labelled=False)
+
+
+def _note(found: Outputs, prompt: Turns, record: Record, by: str | None) -> None:
+    """Keep what a record says of its prompt: in the column to group by, and its language."""
+    for kept, column in ((found.by, by), (found.language, "language")):
+        value = value_at(record, column) if column is not None else None
+        if value not in (None, ""):
+            kept.setdefault(prompt_key(prompt), str(value))
 
 
 def _read_pairs(path: Path, rows: Iterator[Row], mapping: ColumnMap, by: str | None, found: Outputs) -> None:
@@ -280,8 +295,8 @@ def _read_pairs(path: Path, rows: Iterator[Row], mapping: ColumnMap, by: str | N
         found.seen.add(pair_key)
         found.prompts.setdefault(key, vote.prompt)
         found.models += [name for name in (vote.model_a, vote.model_b) if name not in found.models]
-        _note_by(found, vote.prompt, pair.record, by)
-        found.given.append(Comparison(vote, found.by.get(key)))
+        _note(found, vote.prompt, pair.record, by)
+        found.given.append(Comparison(vote, found.by.get(key), language=found.language.get(key)))
 
 
 def _one(columns: set[str], names: Sequence[str]) -> str | None:
