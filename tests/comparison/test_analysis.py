@@ -10,6 +10,7 @@ from made_up_votes import drawn, probabilities
 
 from tiebreak.comparison import analysis
 from tiebreak.comparison.judged import Judged, judged
+from tiebreak.comparison.sentences import worth
 from tiebreak.votes.formats.model_outputs import Comparison, comparisons, read_given
 
 TRUE = {"ada": 0.8, "bob": 0.3, "cyd": 0.2, "dan": -1.0}
@@ -130,6 +131,7 @@ def test_few_prompts_have_figures_without_intervals():
     assert all(s.elo is None or s.elo.low is None for s in found.leaderboard.standings)
     assert all("fewer than 20 prompts" in s.why_apart for s in found.leaderboard.standings if s.elo)
     assert found.headline.startswith("Too little to rank the models")
+    assert [*worth(found)] == ["Votes on fewer than 20 prompts do not tell what the judge is worth."]
     json.dumps(found.as_dict(), allow_nan=False)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from tiebreak.comparison.results import Comparison, Leaderboard, Pair, Source, Standing
+from tiebreak.stats.clustered import FEWEST_PROMPTS
 from tiebreak.stats.metrics import Estimate
 from tiebreak.terminal import counted
 
@@ -85,7 +86,9 @@ def _listed(names: Sequence[str]) -> str:
 
 def worth(found: Comparison) -> Iterator[str]:
     """What the judge is worth, beside the votes."""
-    if found.worth is not None:
+    if found.worth is not None and found.leaderboard.prompts < FEWEST_PROMPTS:
+        yield f"Votes on fewer than {FEWEST_PROMPTS} prompts do not tell what the judge is worth."
+    elif found.worth is not None:
         votes, gained = found.worth.compared, found.worth.effective_votes - found.worth.compared
         yield (
             f"The judge is worth {gained:.0f} votes beside these {votes}: errors are as small as those of {votes + gained:.0f} votes alone."
