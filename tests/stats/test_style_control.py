@@ -63,7 +63,10 @@ def test_a_style_in_which_nothing_differs_has_the_coefficient_0():
 def test_a_style_that_differs_alike_in_all_rows_counts_whichever_answer_is_a():
     models, y, style = made_up(np.random.default_rng(5), 900)
     swapped = np.arange(900) % 2 == 1
-    other = np.where(swapped[:, None], models[:, ::-1], models), np.where(swapped[:, None], y[:, [1, 0, 2]], y)
+    other = (
+        np.where(swapped[:, None], models[:, ::-1], models),
+        np.where(swapped[:, None], y[:, [1, 0, 2]], y),
+    )
     one = np.ones_like(style)
     found = style_control.fit(models, y, one, np.arange(900), 3)
     again = style_control.fit(*other, np.where(swapped[:, None], -one, one), np.arange(900), 3)

@@ -71,6 +71,8 @@ def fit(model_N2: Ints, y_NC: Floats, style_NS: Floats, group_N: Ints, models: i
     mass_PC = np.stack([np.bincount(pair_N, y_N) for y_N in y_NC.T], axis=1)
     allowed_PC, basis_FR = estimable(pair_parameters(pair_P2, models), FEATURES, mass_PC > 0, parameters)
     basis_FR = block_diag(basis_FR, np.eye(styles)[:, (style_NS != 0).any(axis=0)])
+    if not basis_FR.shape[1]:
+        return None
     try:
         theta_F, p_NC, inverse_FF = maximise(index_NK, y_NC, features_NCK, allowed_PC[pair_N], basis_FR)
     except np.linalg.LinAlgError:

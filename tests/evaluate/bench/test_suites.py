@@ -83,8 +83,8 @@ def test_prior_sets_count_half(tmp_path):
     assert found["score"] == pytest.approx((1 + 0.25 / 2) / 1.5)
 
 
-def test_equal_probabilities_count_half(tmp_path):
-    assert scored(rewardbench(tmp_path / "rb", {"donotanswer": [SAME, GOOD]}))["Safety"] == 0.75
+def test_an_even_pair_is_wrong_in_rewardbench(tmp_path):
+    assert scored(rewardbench(tmp_path / "rb", {"donotanswer": [SAME, GOOD]}))["Safety"] == 0.5
 
 
 def test_rewardbench_2_is_best_of_four(tmp_path):

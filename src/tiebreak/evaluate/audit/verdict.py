@@ -47,6 +47,9 @@ def _seen(found: Mapping[str, Any]) -> Iterator[Finding]:
 def _people(agreement: Mapping[str, Any]) -> Finding:
     """How well the judge predicts one person's vote, beside how well another person does."""
     left_out, judge = agreement["leave_one_out"], agreement["with_judge"]
+    if judge is None:
+        text = "Agreement is not known: no vote has one clear answer, all are shares of several people."
+        return Finding("people", None, text)
     if left_out is None:
         text = (
             f"Agrees with {_share(judge['agreement'])} of people's votes, Cohen's kappa {_number(judge['kappa'])}. Nobody's vote can "
