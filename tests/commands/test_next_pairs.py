@@ -155,8 +155,8 @@ def test_the_command(tiebreak, model: Path, tmp_path: Path, monkeypatch: pytest.
         0, "out.jsonl: 2 of 4 pairs\n"
     )  # fmt: skip
     write(tmp_path / "again.jsonl", rows(1) * 3)
-    assert tiebreak("next", model, "again.jsonl", "-o", "out.jsonl", "--device", "cpu")[:2] == (
-        0, "out.jsonl: 1 of 3 pairs; 2 repeated pairs left out\n"
+    assert tiebreak("next", model, "again.jsonl", "-o", "once.jsonl", "--device", "cpu")[:2] == (
+        0, "once.jsonl: 1 of 3 pairs; 2 repeated pairs left out\n"
     )  # fmt: skip
     code, out, err = tiebreak("next", model, "in.jsonl", "-o", "in.jsonl", *mapping)
     assert (code, out) == (2, "")
