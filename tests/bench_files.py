@@ -33,7 +33,7 @@ class Marks:
             [np.column_stack([a + self.first, b, tie]), np.column_stack([a, b + self.first, tie])], axis=1
         ).astype(float)
 
-    def predict_table(self, table: pa.Table, both: bool | None = None) -> np.ndarray:
+    def predict_table(self, table: pa.Table, both: bool | None = None, report: Any = None) -> np.ndarray:
         return _softmax(self.logits(table, True).mean(axis=1))
 
 

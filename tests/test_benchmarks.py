@@ -147,6 +147,14 @@ def test_coverage_of_the_data_card_at_a_tiny_size(script: Script) -> None:
     assert all(row["per_cent"] is None or 0 <= row["per_cent"] <= 100 for row in rows)
 
 
+def test_coverage_of_agreement_at_a_tiny_size(script: Script) -> None:
+    *_, line = script("agreement.py", "--small").strip().split("\n\n")
+    rows = json.loads(line)["rows"]
+    assert {row["arm"] for row in rows} == {"taste", "slips"}
+    covered = [row["per_cent"] for row in rows]
+    assert sum(covered) / len(covered) > 80
+
+
 @pytest.mark.nightly
 @pytest.mark.usefixtures("few_trees")
 def test_every_variant_of_the_ladder_is_measured(script: Script, tmp_path: Path) -> None:
@@ -319,3 +327,29 @@ def test_latency_has_a_reference_beside_each_figure(script: Script) -> None:
     assert set(found["loading"][0]) == {"shape", "imports_s", "weights_s", "warm_up_s"}
     assert "p99_ms" in pairs
     assert "warm_up_s" in loading
+
+
+def test_comparisons_of_models_at_a_tiny_size(script: Script) -> None:
+    *_, line = script("compare.py", "--small", "--processes", "1").strip().split("\n\n")
+    rows = json.loads(line)["rows"]
+    assert {row["arm"] for row in rows} == {"perfect", "biased", "miscalibrated", "adversarial"}
+    assert all(row["per_cent"] is not None for row in rows)
+    *_, line = script("compare_scale.py", "--comparisons", "400", "--models", "4").strip().split("\n\n")
+    assert json.loads(line)["pairs"] == 6
+
+
+def test_comparisons_on_real_votes_are_as_they_were_written(
+    monkeypatch: pytest.MonkeyPatch, shared_data: Path
+) -> None:
+    """By the same judge of words, trained anew: strengths within an Elo point."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    measured = runpy.run_path(str(BENCHMARKS / "compare_real.py"))["measured"]
+    written = json.loads((BENCHMARKS / "results" / "compare-real-cpu-202612.json").read_text())["found"]
+    found = measured(shared_data)
+    assert found.keys() == written.keys()
+    for name, one in found.items():
+        assert one["used"] == written[name]["used"]
+        assert one["effective_votes"] == pytest.approx(written[name]["effective_votes"], abs=2)
+        for row, expected in zip(one["models"], written[name]["models"], strict=True):
+            assert row.pop("model") == expected.pop("model")
+            assert all(row[source] == pytest.approx(expected[source], abs=1) for source in expected)

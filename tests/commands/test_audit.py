@@ -92,6 +92,17 @@ def test_a_file_of_predictions_is_audited(tiebreak, votes, tmp_path):
     assert found["agreement"]["with_judge"]["agreement"]["value"] == pytest.approx(hits)
 
 
+def test_a_run_knows_which_votes_its_judge_has_seen(tiebreak, tiny_run):
+    code, out, err = tiebreak(
+        "audit", tiny_run.folder, tiny_run.folder / "data" / "votes.parquet", "--samples", 20, "--json"
+    )
+    assert code == 0, err
+    found = json.loads(out)
+    assert 0 < found["seen"] < found["votes"] == 300
+    assert found["verdict"]["findings"][0]["about"] == "seen"
+    assert found["shift"]["holds"], "most of the votes are those that it was trained on"
+
+
 def test_predictions_of_other_votes_are_refused(tiebreak, votes, tmp_path):
     records = json_lines.read(votes)[:10]
     judged = json_lines.write(tmp_path / "p.jsonl", [r | {"p_a": 1, "p_b": 0, "p_tie": 0} for r in records])

@@ -23,7 +23,7 @@ def made_up(prompts: int, seed: int = 0) -> tuple[Judged, list[Comparison], np.n
         for q in range(prompts)
         for m in TRUE
     ]  # fmt: skip
-    outputs = read_given(rows, "kind")
+    outputs = read_given(rows, by="kind")
     chosen = comparisons(outputs)
     luck = random.normal(size=(prompts, len(TRUE)))
     names = list(TRUE)

@@ -59,6 +59,26 @@ def test_a_row_that_does_not_fit_alone_is_an_error() -> None:
         scored(lambda number, tokens: False)
 
 
+def test_both_orders_of_the_same_answers_are_one_row() -> None:
+    ours = classifier.load(base("qwen2"))
+    ours.head_trained = True
+    table = votes(VOTES)
+    table = table.set_column(table.schema.get_field_index("response_b"), "response_b", table["response_a"])
+    tokens, rows_R2 = tokenize(table, ours.tokenizer, Prompt()), scoring.both_orders(np.arange(VOTES))
+    counts: list[int] = []
+    exact = ours.logits
+
+    def logits(packed: Packed) -> torch.Tensor:
+        counts.append(len(packed.spans))
+        return exact(packed)
+
+    ours.logits = logits
+    z_RC = scoring.score(ours, tokens, rows_R2[::-1].copy(), 150, BUDGET, lambda *_: None)
+    assert sum(counts) == VOTES
+    np.testing.assert_array_equal(z_RC[::2], z_RC[1::2])
+    assert len(np.unique(z_RC[::2], axis=0)) == VOTES
+
+
 def test_several_processes_do_not_change_their_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scoring.distributed, "world_size", lambda: 2)
     monkeypatch.setattr(scoring.distributed, "all_equal", lambda value: True)

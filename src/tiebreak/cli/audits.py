@@ -79,10 +79,13 @@ def audit(
 def _figures(found: dict[str, Any]) -> list[dict[str, Any]]:
     """The main figures with their intervals, a row each."""
     people, calibration = found["agreement"], found["calibration"]
-    left_out, among = people["leave_one_out"], people["among_people"]
+    judge, left_out, among = people["with_judge"], people["leave_one_out"], people["among_people"]
     rows = {
-        "agreement with one vote": people["with_judge"]["agreement"],
-        "Cohen's kappa with one vote": people["with_judge"]["kappa"],
+        **(
+            {"agreement with one vote": judge["agreement"], "Cohen's kappa with one vote": judge["kappa"]}
+            if judge
+            else {}
+        ),
         **(
             {"agreement among people": among["agreement"], "alpha among people": among["alpha"]}
             if among

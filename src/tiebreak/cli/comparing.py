@@ -48,7 +48,7 @@ def compare(
     """Compare models by their outputs: win rates, a leaderboard with intervals and ranks, at equal style too.
 
     Every two models' answers to the same prompt are judged in both orders. With --votes, people's votes and the judge are taken together:
-    intervals hold whatever the judge's errors are, and are not wider than by the votes alone. With -o, a stopped command goes on
+    intervals hold whatever the judge's errors are, and are the narrower the better he foresees votes. With -o, a stopped command goes on
     where it was, and what the judge said stays in OUT.pairs.parquet.
     """
     from tiebreak.cli.rows import model_before_files

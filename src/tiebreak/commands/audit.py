@@ -39,6 +39,7 @@ def audit(request: Request, bootstrap: "Bootstrap") -> dict[str, Any]:
     Raises TiebreakError for votes that cannot be read, and, before any judging, for a judge that is missing.
     """
     from tiebreak.commands import outputs
+    from tiebreak.commands.seen_votes import seen_votes
     from tiebreak.evaluate.audit import audit as audits
     from tiebreak.evaluate.audit.self_preference import family_of
     from tiebreak.evaluate.compare_predictions import is_model
@@ -50,9 +51,11 @@ def audit(request: Request, bootstrap: "Bootstrap") -> dict[str, Any]:
     )
     voted = annotations.read(request.votes, request.mapping, request.annotator)
     log.info("%d votes on %d pairs of answers", len(voted), len(voted.pairs))
+    seen = shift = None
     if folder is None:
-        judged, shift = _from_file(request, voted), None
+        judged = _from_file(request, voted)
     else:
+        seen = int(seen_votes(folder, voted.pairs)[voted.pair_N].sum())
         judged = _from_model(request, folder, voted)
         shift = _shift(folder, judged, bootstrap)
     family = request.family or (family_of(folder) if folder else ())
@@ -60,7 +63,7 @@ def audit(request: Request, bootstrap: "Bootstrap") -> dict[str, Any]:
         "judge": outputs.judge_name(request.judge, request.overrides),
         "votes_from": [path.name for path in request.votes],
     }
-    return about | audits.audit(judged, bootstrap, family, shift)
+    return about | audits.audit(judged, bootstrap, family, shift, seen)
 
 
 def write(found: dict[str, Any], path: Path) -> None:
@@ -82,15 +85,13 @@ def _from_file(request: Request, voted: "Annotations") -> "Judged":
 
 
 def _from_model(request: Request, folder: Path, voted: "Annotations") -> "Judged":
-    """Judge every pair in both orders. Votes that the model has seen are warned of."""
+    """Judge every pair in both orders."""
     from tempfile import TemporaryDirectory
 
     from tiebreak.commands.row_progress import Progress
-    from tiebreak.commands.seen_votes import warn_of_seen
     from tiebreak.evaluate.audit.audit import Judged
     from tiebreak.judge.judge import load_judge
 
-    warn_of_seen([folder], voted.pairs)
     judge = load_judge(folder, request.device, precision=request.precision)
     pairs = len(voted.pairs)
     with TemporaryDirectory() as place, Progress("audit", Path(place), pairs) as progress:

@@ -37,7 +37,7 @@ def bench(
     for model, folder in zip(models, folders, strict=True):
         judge = load_judge(folder, device, precision=precision)
         for suite, own in zip(found, answers, strict=True):
-            what, count = f"{model}, {suite.name}", len(suite.questions)
+            what, count = f"{model}, {suite.name}", len(suite.questions) + len(suite.lists)
             with TemporaryDirectory() as place, Progress(what, Path(place), count) as progress:
                 own.append(ask(judge, suite, partial(progress.within, 0, count)))
     names = list(map(str, models))

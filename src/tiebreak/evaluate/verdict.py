@@ -30,7 +30,7 @@ SAME = 0.002
 
 About = Literal[
     "class shares", "baseline", "calibration", "weakest slice",  # of any judge
-    "people", "slices", "position", "length", "self-preference", "shift", "surprises",  # of an audit
+    "seen", "people", "slices", "position", "length", "self-preference", "shift", "surprises",  # of an audit
 ]  # fmt: skip
 
 NAMES = {"class shares": "the class shares", "baseline": "the baseline, a model of word counts and features"}

@@ -42,6 +42,7 @@ def score(
             "this model's score head was never trained, so its predictions mean nothing. Train it with "
             "`tiebreak run`, or give an adapter folder that holds a score head"
         )
+    rows_R2, row_R = _distinct(votes, rows_R2)
     z_RC, scored_R = np.zeros((len(rows_R2), 3), dtype=np.float32), np.zeros(len(rows_R2), dtype=bool)
     lengths = np.array([votes.length(vote, max_tokens) for vote in rows_R2[:, 0].tolist()])
     by_length = np.lexsort((_canonical_order(votes, rows_R2), rows_R2[:, 0], -lengths))
@@ -63,7 +64,7 @@ def score(
                 if distributed.world_size() > 1:  # the other processes use the same batches
                     raise out_of_memory_error(budget, "score_tokens") from None
                 budget = halve_budget(budget, int(lengths.max()), "score_tokens")
-    return distributed.join_rows(torch.from_numpy(z_RC), torch.from_numpy(scored_R)).numpy()
+    return distributed.join_rows(torch.from_numpy(z_RC), torch.from_numpy(scored_R)).numpy()[row_R]
 
 
 def _own_batches(
@@ -108,6 +109,20 @@ def _logits(
         if len(pending) > classifier.on_gpu:
             yield pending.popleft()
     yield from pending
+
+
+def _distinct(
+    votes: TokenizedVotes, rows_R2: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
+    """The rows that differ, and the number of each row among them.
+
+    Both orders of a vote whose answers are the same are one row: at two places of a forward its logits may differ in the last bit.
+    """
+    a, b = votes.answers
+    is_same_R = np.array([np.array_equal(a[vote], b[vote]) for vote in rows_R2[:, 0].tolist()], dtype=bool)
+    found_R2 = np.where(is_same_R[:, None] & [False, True], 0, rows_R2)
+    distinct_R2, row_R = np.unique(found_R2, axis=0, return_inverse=True)
+    return distinct_R2, row_R.ravel()
 
 
 def _canonical_order(votes: TokenizedVotes, rows_R2: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -7,12 +7,13 @@ rewardbench nor torch.
 
 import logging
 from collections.abc import Mapping, Sequence
-from itertools import combinations
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tiebreak.stats.round_robin import pairs, scores
 
 if TYPE_CHECKING:
     import torch
@@ -75,20 +76,12 @@ def round_robin(
         raise ValueError(
             f"{len(conversations)} conversations, where {sum(completions)} completions are named"
         )
-    ends = np.cumsum(completions)
-    pair_P2 = [
-        pair
-        for end, count in zip(ends.tolist(), completions, strict=True)
-        for pair in combinations(range(end - count, end), 2)
-    ]
-    won_N = np.zeros(len(conversations))
-    if pair_P2:
-        p_PC = judge.predict([_pair(conversations[a], conversations[b]) for a, b in pair_P2])
-        rate_P = p_PC[:, 0] + p_PC[:, 2] / 2
-        np.add.at(won_N, np.array(pair_P2), np.stack([rate_P, 1 - rate_P], axis=1))
-    rivals_N = np.repeat(completions, completions) - 1
-    scores: list[float] = np.where(rivals_N > 0, won_N / np.maximum(rivals_N, 1), 0.5).tolist()
-    return scores
+    pair_P2 = pairs(completions)
+    if not len(pair_P2):
+        return [0.5] * len(conversations)
+    p_PC = judge.predict([_pair(conversations[a], conversations[b]) for a, b in pair_P2.tolist()])
+    found: list[float] = scores(p_PC[:, 0] + p_PC[:, 2] / 2, completions).tolist()
+    return found
 
 
 def evaluate_v2(judge: Predicts, dataset: str = "") -> dict[str, float]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tiebreak.stats.clustered import FEWEST_PROMPTS, effective_groups, t_quantile, wilson
+from tiebreak.stats.clustered import FEWEST_PROMPTS, t_quantile, wilson
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -88,8 +88,9 @@ def means(y_NK: Floats, f_NK: Floats, group_N: Ints, weight: float | None = None
     b_GK -= sums(f_NK - all_mean_K, number_N) / len(f_NK)
     tuned = power_tuned(a_GK, b_GK) if weight is None else weight
     residual_GK = residuals(a_GK, b_GK) if weight is None else a_GK - weight * b_GK
-    prompts = effective_groups(np.ones(votes), number_N[voted_N])
-    groups = len(np.unique(number_N[voted_N]))
+    size_G = np.bincount(number_N[voted_N])
+    prompts = round(votes**2 / float(size_G @ size_G), 6)  # as clustered.effective_groups has it
+    groups = int(np.count_nonzero(size_G))
     return Means(
         (y_mean_K - tuned * (f_mean_K - all_mean_K)).clip(0, 1),
         standard_errors(residual_GK, groups),

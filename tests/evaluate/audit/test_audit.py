@@ -66,6 +66,17 @@ def test_figures_are_json_and_name_what_they_are_of(of_truth, made):
     assert not {by for by, _ in slices} & {"turns", "model pair"}, "slices of all votes say nothing new"
 
 
+def test_votes_that_the_judge_has_seen_are_said_first(made):
+    judged = Judged(made.annotations, made.true_IC)
+    first = audit(judged, Bootstrap(2), seen=90)["verdict"]["findings"][0]
+    assert (first["about"], first["holds"]) == ("seen", False)
+    assert first["text"].startswith(
+        "90 of these 600 votes are on prompts that the judge was trained, calibrated"
+    )
+    for none in (0, None):
+        assert audit(judged, Bootstrap(2), seen=none)["verdict"]["findings"][0]["about"] == "people"
+
+
 def test_a_judge_that_knows_nothing_is_below_people(made):
     p_IC = np.random.default_rng(1).dirichlet([5, 5, 5], size=200)
     found = audit(Judged(made.annotations, p_IC), BOOTSTRAP)

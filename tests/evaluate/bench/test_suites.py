@@ -83,8 +83,8 @@ def test_prior_sets_count_half(tmp_path):
     assert found["score"] == pytest.approx((1 + 0.25 / 2) / 1.5)
 
 
-def test_equal_probabilities_count_half(tmp_path):
-    assert scored(rewardbench(tmp_path / "rb", {"donotanswer": [SAME, GOOD]}))["Safety"] == 0.75
+def test_an_even_pair_is_wrong_in_rewardbench(tmp_path):
+    assert scored(rewardbench(tmp_path / "rb", {"donotanswer": [SAME, GOOD]}))["Safety"] == 0.5
 
 
 def test_rewardbench_2_is_best_of_four(tmp_path):
@@ -154,6 +154,27 @@ def test_right_answers_alike_have_the_published_margin(scores):
     margin = np.sign(min(between, _margins(np.array(ref), 1)[1]))
     ours = 0.6 * (between > 0) + 0.2 * (between > 0) + 0.2 * (between > 0) + 0.01 * margin
     assert ours == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_intervals_of_ties_hold_their_figures(tmp_path, right):
+    """The margin is between -1 and 1, and Ties between -0.01 and 1.01."""
+    good, bad = ("!!!!", "") if right else ("", "!!!!")
+    rows = [
+        {
+            "id": f"{kind}:{n}",
+            "subset": "Ties",
+            "chosen": [f"r{good}", f"s{good}!"][:count],
+            "rejected": [f"a{bad}", "b"],
+        }
+        for n in range(160)
+        for kind, count in (("ref", 1), ("tied", 2))
+    ]
+    (suite,) = read([rewardbench2(tmp_path / "rb2", rows)])
+    (result,) = results(suite, ["marks"], [ask(Marks(), suite)])
+    found = {figure["name"]: figure for figure in result["figures"]}
+    assert all(figure["low"] <= figure["value"] <= figure["high"] for figure in found.values())
+    assert found["Ties"]["value"] > 1 if right else found["Ties: margin"]["value"] < 0
 
 
 def published_judgebench(pairs):

@@ -46,6 +46,13 @@ def test_columns_of_other_names(tmp_path: Path) -> None:
     assert read_outputs([file], mapping).models == ["ada", "bob"]
 
 
+def test_a_column_that_is_the_models_name_is_no_part_of_the_prompt(tmp_path: Path) -> None:
+    given = [{"ask": "Q?", "text": m, "system": m} for m in ("ada", "bob")]
+    mapping = parse(["prompt=ask,responses=text,model_a=system"], [])
+    for found in (read_outputs([write(tmp_path / "all.jsonl", given)], mapping), read_given(given, mapping)):
+        assert comparisons(found)[0].vote[1:6] == (["Q?"], ["ada"], ["bob"], "ada", "bob")
+
+
 def test_pairs_keep_their_sides(tmp_path: Path) -> None:
     pair = {"prompt": "Q?", "response_a": "x", "response_b": "y", "model_a": "ada", "model_b": "bob"}
     file = write(
@@ -56,6 +63,12 @@ def test_pairs_keep_their_sides(tmp_path: Path) -> None:
     assert [(c.vote.model_a, c.vote.model_b) for c in comparisons(found)] == [("ada", "bob"), ("bob", "ada")]
     assert len(found.problems) == 1
     assert "no names of two different models" in found.problems[0]
+
+
+def test_a_pair_that_comes_twice_is_judged_once() -> None:
+    pair = {"prompt": "Q?", "response_a": "x", "response_b": "y", "model_a": "ada", "model_b": "bob"}
+    other = {"prompt": "Q?", "response_a": "y", "response_b": "x", "model_a": "bob", "model_b": "ada"}
+    assert len(comparisons(read_given([pair, other, pair, pair | {"response_a": "z"}]))) == 2
 
 
 def test_a_budget_is_spread_over_pairs_and_prompts() -> None:
@@ -69,6 +82,14 @@ def test_a_budget_is_spread_over_pairs_and_prompts() -> None:
         (c.vote.prompt[0], c.vote.model_a, c.vote.model_b) for c in some
     }
     assert len(some) == 12
+    pairs = [
+        {"prompt": f"Q{q}?", "response_a": "x", "response_b": "y", "model_a": a, "model_b": b}
+        for q in range(40)
+        for a, b in (("ada", "bob"), ("cyd", "ada"))
+    ]
+    some = comparisons(read_given(pairs), budget=10, wanted=frozenset({(prompt_key(["Q7?"]), "ada", "cyd")}))
+    assert Counter((c.vote.model_a, c.vote.model_b) for c in some) == {("ada", "bob"): 5, ("cyd", "ada"): 5}
+    assert ("Q7?", "cyd") in {(c.vote.prompt[0], c.vote.model_a) for c in some}
     assert len(comparisons(found, budget=999)) == 240
 
 
@@ -87,7 +108,7 @@ def test_what_is_no_output_says_so(tmp_path: Path) -> None:
         read_outputs([file])
     with pytest.raises(TiebreakError, match="all outputs are of ada"):
         read_outputs([write(tmp_path / "y.jsonl", rows("ada", range(3)))])
-    with pytest.raises(TiebreakError, match="no column 'topic'"):
+    with pytest.raises(TiebreakError, match="Valid: generator, instruction, language, length"):
         read_outputs([write(tmp_path / "z.jsonl", rows("ada", range(2)) + rows("bob", range(2)))], by="topic")
     broken = write(tmp_path / "broken.jsonl", rows("ada", range(2)) + rows("bob", range(2)))
     with broken.open("a") as lines:

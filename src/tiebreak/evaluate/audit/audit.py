@@ -55,9 +55,17 @@ class Judged:
 
 
 def audit(
-    judged: Judged, bootstrap: Bootstrap, family: Sequence[str] = (), shift: dict[str, Any] | None = None
+    judged: Judged,
+    bootstrap: Bootstrap,
+    family: Sequence[str] = (),
+    shift: dict[str, Any] | None = None,
+    seen: int | None = None,
 ) -> dict[str, Any]:
-    """Audit a judge by people's votes. family: words in the names of the judge's own models. shift: of audit.shift, if known."""
+    """Audit a judge by people's votes.
+
+    family: words in the names of the judge's own models. shift: of audit.shift, if known. seen: how many of the votes are on prompts
+    that the judge was trained, calibrated or chosen on, if known.
+    """
     votes, p_NC, truth = judged.votes, judged.probabilities, judged.truth
     shares_C = truth.y_NC.mean(axis=0)
     people = agreement(judged.annotations, judged.p_IC, bootstrap)
@@ -77,6 +85,7 @@ def audit(
         | {"longer": _longer(votes, p_NC, truth, bootstrap)},
         "self_preference": self_preference(votes, p_NC, truth, family, bootstrap) if family else None,
         "shift": shift,
+        "seen": seen,
         "surprises": surprises(p_NC, truth.y_NC, truth.groups_N, bootstrap),
         "slip_rate": rate,
         "disagreements": listed,

@@ -25,8 +25,8 @@ MOST_COMPARED = 5
 def agreement(annotations: Annotations, p_IC: Array, bootstrap: Bootstrap) -> dict[str, Any]:
     """Agreement with each vote, among people, leave-one-out, and person by person; plain dicts, ready for JSON.
 
-    Only hard labels count, and of one person only the first vote on a pair. `among_people` and `leave_one_out` are None where no
-    pair has votes of two people.
+    Only hard labels count, and of one person only the first vote on a pair. `with_judge` is None where there are none,
+    `among_people` and `leave_one_out` where no pair has votes of two people.
     """
     counted_N = _counted(annotations)
     item_N, label_N = annotations.pair_N[counted_N], annotations.y_NC[counted_N].argmax(axis=1)
@@ -37,10 +37,11 @@ def agreement(annotations: Annotations, p_IC: Array, bootstrap: Bootstrap) -> di
         leave_one_out(p_IC, counts_IC, groups_I, bootstrap),
     )
     chosen_N = p_IC.argmax(axis=1)[item_N]
+    with_judge = cohen_kappa(chosen_N, label_N, groups_I[item_N], bootstrap) if counted_N.any() else None
     return {
         "votes": int(counted_N.sum()),
         "soft_or_repeated": int((~counted_N).sum()),
-        "with_judge": asdict(cohen_kappa(chosen_N, label_N, groups_I[item_N], bootstrap)),
+        "with_judge": with_judge and asdict(with_judge),
         "among_people": people and asdict(people),
         "leave_one_out": left_out and asdict(left_out),
         "each_person": list(_each_person(annotations, counted_N, p_IC, bootstrap)),

@@ -24,7 +24,7 @@ def audit_verdict(
     """The verdict on an audit's figures, with that on the probabilities (n, 3) against the class shares in it."""
     scored = build_verdict(p_NC, prior_NC, truth, found["bias"], bootstrap)
     people = _people(found["agreement"])
-    findings = (people, *scored.findings, *_others(found))
+    findings = (*_seen(found), people, *scored.findings, *_others(found))
     if not scored.use or people.holds is None:
         return replace(scored, findings=findings)
     more = "more" if people.holds else "less"
@@ -34,9 +34,22 @@ def audit_verdict(
     return replace(scored, headline=headline, findings=findings)
 
 
+def _seen(found: Mapping[str, Any]) -> Iterator[Finding]:
+    """Votes that the judge knows, where there are any."""
+    if found["seen"]:
+        text = (
+            f"{found['seen']} of these {found['votes']} votes are on prompts that the judge was trained, calibrated or chosen on: figures "
+            "on them are too good. Those on votes that it has not seen are in its run's report."
+        )
+        yield Finding("seen", False, text)
+
+
 def _people(agreement: Mapping[str, Any]) -> Finding:
     """How well the judge predicts one person's vote, beside how well another person does."""
     left_out, judge = agreement["leave_one_out"], agreement["with_judge"]
+    if judge is None:
+        text = "Agreement is not known: no vote has one clear answer, all are shares of several people."
+        return Finding("people", None, text)
     if left_out is None:
         text = (
             f"Agrees with {_share(judge['agreement'])} of people's votes, Cohen's kappa {_number(judge['kappa'])}. Nobody's vote can "

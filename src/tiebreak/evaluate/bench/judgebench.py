@@ -30,14 +30,13 @@ class JudgeBench(Suite):
 
     def rows(self, answers: Answers) -> Rows:
         first_N, second_N = answers.orders_NO.T
-        values = {
-            "both orders": (first_N + second_N > 1).astype(np.float64),
-            "consistent": (first_N == second_N).astype(np.float64),
-            "as shipped": answers.shipped_N,
-        }
-        names = [np.char.add(f"{rule}|", self.subsets_N) for rule in values]
-        clusters_N = np.tile(self.clusters_N, len(values))
-        return Rows(np.concatenate(list(values.values())), np.concatenate(names), clusters_N)
+        return self.rows_by_rule(
+            {
+                "both orders": (first_N + second_N > 1).astype(np.float64),
+                "consistent": (first_N == second_N).astype(np.float64),
+                "as shipped": answers.shipped_N,
+            }
+        )
 
     def figures(self) -> list[Figure]:
         models = sorted({subset.partition("|")[0] for subset in self.subsets()})
@@ -49,10 +48,10 @@ class JudgeBench(Suite):
             prefix = f"{model}: " if len(models) > 1 else ""
             for rule in ("both orders", "as shipped", "consistent"):
                 weights = {
-                    f"{rule}|{subset}": count / sum(counts.values()) for subset, count in counts.items()
+                    f"{rule}, {subset}": count / sum(counts.values()) for subset, count in counts.items()
                 }
                 found.append(Figure(f"{prefix}{rule}", weights))
-            found += [mean_of(f"{prefix}both orders, {_source(s)}", [f"both orders|{s}"]) for s in own]
+            found += [mean_of(f"{prefix}both orders, {_source(s)}", [f"both orders, {s}"]) for s in own]
         return [Figure("score", found[0].weights), *found]
 
 

@@ -26,15 +26,14 @@ class LlmBar(Suite):
 
     def rows(self, answers: Answers) -> Rows:
         first_N, second_N = answers.orders_NO.T
-        values = {
-            "accuracy": (first_N + second_N) / 2,
-            "right in both orders": ((first_N == 1) & (second_N == 1)).astype(np.float64),
-            "consistent": (first_N == second_N).astype(np.float64),
-            "as shipped": answers.shipped_N,
-        }
-        names = [np.char.add(f"{rule}, ", self.subsets_N) for rule in values]
-        clusters_N = np.tile(self.clusters_N, len(values))
-        return Rows(np.concatenate(list(values.values())), np.concatenate(names), clusters_N)
+        return self.rows_by_rule(
+            {
+                "accuracy": (first_N + second_N) / 2,
+                "right in both orders": ((first_N == 1) & (second_N == 1)).astype(np.float64),
+                "consistent": (first_N == second_N).astype(np.float64),
+                "as shipped": answers.shipped_N,
+            }
+        )
 
     def figures(self) -> list[Figure]:
         present = self.subsets()

@@ -43,16 +43,15 @@ NAMES = "RewardBench, RewardBench 2, JudgeBench, PPE, LLMBar"
 
 @dataclass
 class _Found:
-    """The questions of all files by kind, and RewardBench 2, which has lists besides."""
+    """The questions of all files by kind, and the items of RewardBench 2, which are lists."""
 
     by_kind: dict[int, list[Question]] = field(default_factory=dict)
-    best_of: list[Question] = field(default_factory=list)
-    ties: list[rewardbench2.TiesQuestion] = field(default_factory=list)
+    items: list[rewardbench2.Item] = field(default_factory=list)
     lists: list[Candidates] = field(default_factory=list)
 
     def suites(self) -> Iterator[Suite]:
-        if self.best_of or self.ties:
-            yield rewardbench2.RewardBench2(self.best_of, self.lists, self.ties)
+        if self.items:
+            yield rewardbench2.RewardBench2((), self.lists, self.items)
         for number, questions in sorted(self.by_kind.items()):
             if questions:
                 yield KINDS[number].suite(questions)
@@ -94,17 +93,15 @@ def _read_file(path: Path, found: _Found) -> bool:
     kind = next((n for n, kind in enumerate(KINDS) if kind.is_record(first, path)), None)
     if kind is None and not is_second:
         return False
-    questions = found.best_of if is_second else found.by_kind.setdefault(kind or 0, [])
+    questions = [] if is_second else found.by_kind.setdefault(kind or 0, [])
     for row, record in containers.records(path):
         try:
             if isinstance(record, RowError):
                 raise record
-            if is_second and record["subset"] == "Ties":
-                asked, responses = rewardbench2.ties_question(record)
-                found.ties.append(asked)
+            if is_second:
+                item, responses = rewardbench2.item(record)
+                found.items.append(item)
                 found.lists.append(responses)
-            elif is_second:
-                questions += rewardbench2.questions(record, len(questions))
             else:
                 questions += KINDS[kind or 0].questions(record, path, len(questions))
         except _BROKEN as error:

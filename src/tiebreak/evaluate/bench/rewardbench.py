@@ -1,6 +1,6 @@
 """RewardBench (Lambert et al. 2024, arXiv:2403.13787): a chosen and a rejected answer, sections weighted as published.
 
-allenai/reward-bench (split filtered): prompt, chosen, rejected, subset, id. A subset's score is its accuracy; a section's the mean of
+allenai/reward-bench (split filtered): prompt, chosen, rejected, subset, id. A subset's score is its accuracy, where an even pair is wrong; a section's the mean of
 its subsets' by their published sizes, math-prm as large as all code together; the score the mean of the sections, with the prior
 sets, where they are there, at half the weight. allenai/preference-test-sets: prompt as messages, chosen, rejected; the prior sets
 are four of its splits, told by the names of their files.
@@ -49,7 +49,7 @@ class RewardBench(Suite):
     dataset = "allenai/reward-bench"
 
     def rows(self, answers: Answers) -> Rows:
-        return Rows(answers.shipped_N, self.subsets_N, self.clusters_N)
+        return Rows((answers.shipped_N == 1).astype(np.float64), self.subsets_N, self.clusters_N)
 
     def figures(self) -> list[Figure]:
         present = self.subsets()

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tiebreak.judge.ranking import rank
+from tiebreak.stats import round_robin
 from tiebreak.stats.metrics import Array
 from tiebreak.stats.strata import Rows
 from tiebreak.votes.formats.candidates import Candidates
@@ -25,14 +25,16 @@ from tiebreak.votes.formats.readers import votes_table
 from tiebreak.votes.formats.record_formats import PAIR, ReadOptions
 from tiebreak.votes.formats.vote import Vote, random_side
 from tiebreak.votes.near_duplicates import prompt_groups
-from tiebreak.votes.schema import probabilities, table_of
+from tiebreak.votes.schema import probabilities, swap_answers, table_of
 
 
 class Judges(Protocol):
     """A judge, as judge.judge.PairJudge."""
 
     def logits(self, table: pa.Table, both: bool, report: Callable[..., None] = ...) -> Array: ...
-    def predict_table(self, table: pa.Table, both: bool | None = None) -> Array: ...
+    def predict_table(
+        self, table: pa.Table, both: bool | None = None, report: Callable[..., None] = ...
+    ) -> Array: ...
     @property
     def postprocessing(self) -> Any: ...
 
@@ -51,7 +53,7 @@ class Answers:
     """A judge's answers to N questions: 1 where it chose the right one, 0 the wrong one, 0.5 neither.
 
     shipped_N: by its probabilities as they ship. orders_NO: by its logits in the stored order and in the other one. scores: of the
-    lists that are ranked, the log odds of each response.
+    lists, of each response by a round robin (stats.round_robin).
     """
 
     shipped_N: Array
@@ -61,10 +63,11 @@ class Answers:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of a benchmark: the sum of weight times mean over its subsets."""
+    """A figure of a benchmark: the sum of weight times mean over its subsets. bounds: the lowest and the highest there is."""
 
     name: str
     weights: Mapping[str, float]
+    bounds: tuple[float, float] = (0.0, 1.0)
 
 
 def mean_of(name: str, subsets: Sequence[str]) -> Figure:
@@ -74,7 +77,7 @@ def mean_of(name: str, subsets: Sequence[str]) -> Figure:
 
 @dataclass(frozen=True)
 class Suite(ABC):
-    """A benchmark that was read. lists: responses to rank. A subclass scores it by its own rules, its main figure first."""
+    """A benchmark that was read. lists: responses to score. A subclass scores it by its own rules, its main figure first."""
 
     questions: Sequence[Question]
     lists: Sequence[Candidates] = field(default=())
@@ -110,6 +113,15 @@ class Suite(ABC):
     def subsets_N(self) -> NDArray[Any]:  # noqa: N802
         return np.array([question.subset for question in self.questions], dtype=str)
 
+    def rows_by_rule(self, values: Mapping[str, Array]) -> Rows:
+        """Rows of several values (n,) of each question, by the name of the rule, in subsets named `rule, subset`."""
+        names = [np.char.add(f"{rule}, ", self.subsets_N) for rule in values]
+        return Rows(
+            np.concatenate(list(values.values())),
+            np.concatenate(names),
+            np.tile(self.clusters_N, len(values)),
+        )
+
     def subsets(self) -> list[str]:
         """The names of the subsets that questions are in."""
         return sorted({question.subset for question in self.questions})
@@ -123,7 +135,7 @@ def question(prompt: Any, right: Any, wrong: Any, subset: str, item: str) -> Que
 
 
 def ask(judge: Judges, suite: Suite, report: Callable[[float], None] = lambda _: None) -> Answers:
-    """Ask a judge all questions of a benchmark, in both orders, and rank its lists."""
+    """Ask a judge all questions of a benchmark, in both orders, and score its lists."""
     z_NOC = (
         judge.logits(suite.table, True, lambda _, done, total, __: report(done / total))
         if suite.questions
@@ -131,15 +143,27 @@ def ask(judge: Judges, suite: Suite, report: Callable[[float], None] = lambda _:
     )
     y_NC = probabilities(suite.table)
     p_NC = judge.postprocessing.to_probabilities(suite.table, z_NOC) if suite.questions else y_NC
-
-    def predict(votes: Sequence[Vote], _: Callable[[float], None]) -> Array:
-        return judge.predict_table(votes_table(votes))
-
     return Answers(
         choices(p_NC, y_NC),
         np.stack([choices(z_NOC[:, order], y_NC) for order in (0, 1)], axis=1),
-        [ranking.scores for ranking in rank(suite.lists, predict)] if suite.lists else (),
+        _round_robin(judge, suite.lists, report) if suite.lists else (),
     )
+
+
+def _round_robin(judge: Judges, lists: Sequence[Candidates], report: Callable[[float], None]) -> list[Array]:
+    """The scores of the responses in each list, from all pairs of them; which is shown first is drawn by a hash of the texts."""
+    counts = [len(found.responses) for found in lists]
+    answers = [(found.prompt, response) for found in lists for response in found.responses]
+    votes = [
+        Vote(None, answers[a][0], answers[a][1], answers[b][1], None, None, None)
+        for a, b in round_robin.pairs(counts).tolist()
+    ]
+    shown = [random_side(vote) for vote in votes]
+    p_PC = judge.predict_table(votes_table(shown), report=lambda _, done, total, __: report(done / total))
+    swapped_P = np.array([one is not vote for one, vote in zip(shown, votes, strict=True)])
+    p_PC = swap_answers(p_PC, swapped_P)
+    score_N = round_robin.scores(p_PC[:, 0] + p_PC[:, 2] / 2, counts)
+    return np.split(score_N, np.cumsum(counts)[:-1])
 
 
 def choices(x_NC: Array, y_NC: Array) -> Array:
