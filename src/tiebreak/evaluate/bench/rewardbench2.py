@@ -106,6 +106,14 @@ class RewardBench2(Suite):
                     yield float(value), f"Ties: {part}", prompts[name]
 
 
+def are_whole(items: Sequence[Item]) -> bool:
+    """True without Ties, or where some number has both of its questions: without, Ties has no score."""
+    ties = {item.id for item in items if item.subset == "Ties"}
+    return not ties or any(
+        f"tied:{name.partition(':')[2]}" in ties for name in ties if name.startswith("ref:")
+    )
+
+
 def _margins(scores_N: Array, right: int) -> tuple[float, float]:
     """The margin among the right answers' scores, and from the lowest of them down to the best wrong one."""
     correct, wrong = scores_N[:right], scores_N[right:]
