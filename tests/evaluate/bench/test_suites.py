@@ -179,7 +179,9 @@ def test_intervals_of_ties_hold_their_figures(tmp_path, right):
 
 def test_ties_without_their_other_questions_are_an_error(tmp_path):
     for n, rows in enumerate(([TIES[0]], [TIES[1]], [TIES[0], TIES[3]])):
-        with pytest.raises(TiebreakError, match="pairs of questions, ref:N and tied:N, of which there are none"):
+        with pytest.raises(
+            TiebreakError, match="pairs of questions, ref:N and tied:N, of which there are none"
+        ):
             read([rewardbench2(tmp_path / str(n), rows)])
 
 

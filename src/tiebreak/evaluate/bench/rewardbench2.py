@@ -105,7 +105,9 @@ class RewardBench2(Suite):
 def are_whole(items: Sequence[Item]) -> bool:
     """True without Ties, or where some number has both of its questions: without, Ties has no score."""
     ties = {item.id for item in items if item.subset == "Ties"}
-    return not ties or any(f"tied:{name.partition(':')[2]}" in ties for name in ties if name.startswith("ref:"))
+    return not ties or any(
+        f"tied:{name.partition(':')[2]}" in ties for name in ties if name.startswith("ref:")
+    )
 
 
 def _margins(scores_N: Array, right: int) -> tuple[float, float]:
