@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Make .venv ready. torch comes first and by itself, so that no other package chooses it. A CUDA or ROCm build
 # that the base Python already has is used where it stands: .venv sees its folder, and pip may not replace it.
+# CONSTRAINTS names another file of versions than constraints.txt, for the oldest and the newest packages in CI.
 # HASHES=1 has pip refuse every file, but of torch, whose hash is not in constraints-hashes.txt.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -20,11 +21,11 @@ if (torch.version.cuda or torch.version.hip) and (major, minor) >= (2, 11):
     print(torch.__version__, pathlib.Path(torch.__file__).parents[1])
 END
 )
-constraints=constraints.txt
+constraints=${CONSTRAINTS:-constraints.txt}
 if [ -n "$base_torch" ]; then
   read -r version folder <<<"$base_torch"
+  sed "s/^torch==.*/torch==$version/" "$constraints" >.venv/constraints.txt
   constraints=.venv/constraints.txt
-  sed "s/^torch==.*/torch==$version/" constraints.txt >"$constraints"
   echo "$folder" >"$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/base_torch.pth"
   echo "Setting up .venv beside torch $version of $folder" >&2
 else

@@ -94,6 +94,12 @@ def test_by_the_judge_alone_it_says_what_the_intervals_leave_out():
     assert "significan" not in json.dumps(found.as_dict())
 
 
+def test_models_that_say_the_same_come_out_even():
+    made, chosen, gap = made_up(60)
+    found = analysis.compare(judged(chosen, np.full((len(gap), 3), 1 / 3), made.models))
+    assert found.headline.startswith("ada, bob, cyd and 1 more come out even, by the judge: ")
+
+
 def test_a_judge_of_the_opposite_opinion_does_not_matter_beside_votes():
     made, chosen, gap = made_up(150)
     contrary = judged(chosen, probabilities(-gap), made.models)

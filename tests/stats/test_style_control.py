@@ -106,3 +106,5 @@ def test_rows_that_do_not_tell_style_from_strength_give_none():
     assert style_control.fit(models, won, style, np.arange(90), 3) is None
     same = np.tile(style[:1], (90, 1)) * (1 - 2 * (models[:, :1] == 1))
     assert style_control.fit(models[:60], y[:60], same[:60] * 0, np.arange(60), 3) is not None
+    always = np.tile([[1.0, 0.0, 0.0]], (30, 1))
+    assert style_control.fit(np.tile([[0, 1]], (30, 1)), always, np.zeros((30, 1)), np.arange(30), 2) is None

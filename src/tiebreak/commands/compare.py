@@ -20,6 +20,7 @@ from tiebreak.commands import pieces
 from tiebreak.commands.pieces import Compute, Files
 from tiebreak.hashes import file_digest
 from tiebreak.output import new_file, write_atomically
+from tiebreak.terminal import counted
 from tiebreak.votes.formats import containers
 from tiebreak.votes.formats.mapping import NO_MAP, ColumnMap
 from tiebreak.votes.formats.model_outputs import Comparison, Outputs, read_outputs
@@ -142,7 +143,7 @@ def _remarks(outputs: Outputs, unmatched: int, votes: int) -> Iterator[str]:
         if any(model in answers for answers in outputs.answers.values()):
             yield f"{model} has no answer to {count} of {len(outputs.answers)} prompts; those are left out of its comparisons"
     if outputs.problems:
-        yield f"{len(outputs.problems)} records could not be read, the first: {outputs.problems[0]}"
+        yield f"{counted(len(outputs.problems), 'record')} could not be read, the first: {outputs.problems[0]}"
     if unmatched:
         yield f"{unmatched} of {votes} votes are on none of these comparisons, and are left out"
 

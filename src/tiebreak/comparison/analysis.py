@@ -41,7 +41,7 @@ NEXT_VOTES = 100
 """Votes for which a plan is made."""
 WANTED = 0.02
 """Half the width of a win rate's interval that is wanted."""
-MOST_SLICES = 12
+MOST_SLICES = 60
 _SCORE_C = np.array([1.0, 0.0, 0.5])
 
 
@@ -115,7 +115,7 @@ def leaderboard(rows: Rows, source: Source, fitted: ratings.Ratings | None = Non
             elo = Estimate(value, value - half, value + half) if ranked_M[m] else Estimate(value)
         best, worst = (int(best_M[m]), int(worst_M[m])) if ranked_M[m] else (None, None)
         rates = _rates_of_model(rows, source, m)
-        standings.append(Standing(name, elo, best, worst, rates, _why_apart(found, m)))
+        standings.append(Standing(name, elo, best, worst, rates, _why_apart(found, m, source)))
     order = sorted(range(len(standings)), key=lambda m: (bool(standings[m].why_apart), _place(standings[m])))
     return Leaderboard(
         source,
@@ -150,9 +150,9 @@ def _ranks(found: ratings.Ratings, prompt_N: Ints) -> tuple[Ints, Ints]:
     return best_M, worst_M
 
 
-def _why_apart(found: ratings.Ratings, m: int) -> str:
+def _why_apart(found: ratings.Ratings, m: int, source: Source) -> str:
     if not found.prompts_[m]:
-        return "no comparisons"
+        return "no comparisons" if source == "judge" else "no votes"
     if not found.comparable_[m]:
         return "not to be compared: it won or lost everything, or met none of the others"
     return "" if found.prompts_[m] >= FEWEST_PROMPTS else f"in fewer than {FEWEST_PROMPTS} prompts"

@@ -300,6 +300,7 @@ def test_llmbar_is_the_mean_of_both_orders_and_of_subsets(tmp_path):
             "Adversarial/GPTOut": [("x!", "y!", 1)],
         },
     )
+    assert read([folder])[0].missing() == ["GPTInst", "Manual"]
     found = scored(folder, Marks(first=1.0))
     natural = (1 + 0.75) / 2
     assert found["accuracy, Natural"] == natural

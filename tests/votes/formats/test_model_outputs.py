@@ -38,6 +38,10 @@ def test_the_name_of_a_file_is_the_models(tmp_path: Path) -> None:
     found = read_outputs(files)
     assert found.models == ["ada", "bob"]
     assert comparisons(found)[0].vote.prompt == ["Q?\nMore."]
+    for file in files:
+        (tmp_path / file.stem).mkdir()
+        file.rename(tmp_path / file.stem / "outputs.jsonl")
+    assert read_outputs([tmp_path]).models == ["ada", "bob"]
 
 
 def test_columns_of_other_names(tmp_path: Path) -> None:
@@ -106,6 +110,9 @@ def test_what_is_no_output_says_so(tmp_path: Path) -> None:
     file = write(tmp_path / "x.jsonl", [{"instruction": "Q?", "score": 1}])
     with pytest.raises(TiebreakError, match=r"has the columns instruction, score\. Needed are a prompt"):
         read_outputs([file])
+    for nothing, message in (([], "no outputs; needed are"), ([7], "output 1 is 7; one is a dict with")):
+        with pytest.raises(TiebreakError, match=message):
+            read_given(nothing)  # type: ignore[arg-type]
     with pytest.raises(TiebreakError, match="all outputs are of ada"):
         read_outputs([write(tmp_path / "y.jsonl", rows("ada", range(3)))])
     with pytest.raises(TiebreakError, match="Valid: generator, instruction, language, length"):

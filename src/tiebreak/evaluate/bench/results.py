@@ -29,6 +29,7 @@ def results(suite: Suite, judges: Sequence[str], answers: Sequence[Answers]) -> 
                 "suite": suite.name,
                 "dataset": suite.dataset,
                 "questions": len(suite.questions) + len(suite.lists),
+                "missing": suite.missing(),
                 "figures": figures,
                 "eval_results": eval_results(suite, figures[0]["value"]),
             }

@@ -51,14 +51,18 @@ class RewardBench2(Suite):
     items: Sequence[Item] = field(default=())
     name = "RewardBench 2"
     dataset = "allenai/reward-bench-2"
+    published = SUBSETS
 
     def rows(self, answers: Answers) -> Rows:
         found = [*self._best_of(answers), *self._ties(answers)]
         values, strata, prompts = zip(*found, strict=True)
         return Rows(np.array(values, dtype=np.float64), np.array(strata, dtype=str), prompt_clusters(prompts))
 
+    def subsets(self) -> list[str]:
+        return sorted({item.subset for item in self.items})
+
     def figures(self) -> list[Figure]:
-        present = {item.subset for item in self.items}
+        present = {*self.subsets()}
         each = [
             Figure(name, PARTS, TIES_BOUNDS) if name == "Ties" else Figure(name, {name: 1.0})
             for name in (*SUBSETS, *sorted(present - {*SUBSETS}))

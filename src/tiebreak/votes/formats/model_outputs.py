@@ -1,7 +1,7 @@
 """Outputs of models to compare: a prompt and one answer a record, as alpaca_eval writes them, or pairs with their models' names.
 
 A record of outputs has `instruction`, `prompt` or a question, an answer in one of OUTPUTS, and the model in one of MODELS; without
-it the file's name is the model's. Answers of several models are to the same prompt where its texts are equal.
+it the file's name is the model's, or its folder's where several files are called the same. Answers of several models are to the same prompt where its texts are equal.
 """
 
 from collections import Counter
@@ -85,7 +85,9 @@ def read_outputs(paths: Sequence[Path], mapping: ColumnMap = NO_MAP, by: str | N
     """
     found = Outputs()
     known: set[str] = set()
-    for path in containers.expand(paths):
+    files = containers.expand(paths)
+    stems = Counter(map(_stem, files))
+    for path in files:
         rows = containers.records(path)
         sample = list(islice(rows, _SAMPLE))
         if not sample:
@@ -97,7 +99,8 @@ def read_outputs(paths: Sequence[Path], mapping: ColumnMap = NO_MAP, by: str | N
             _read_pairs(path, chain(sample, rows), mapping, by, found)
         else:
             require_columns({str(path): columns}, mapping, labelled=False)
-            _read_file(path, chain(sample, rows), columns, mapping, by, found)
+            name = _stem(path) if stems[_stem(path)] == 1 else path.parent.name
+            _read_file(path, chain(sample, rows), columns, mapping, by, found, name)
     if by is not None:
         _require_column(by, ", ".join(map(str, paths)), known)
     if not found.prompts:
@@ -116,8 +119,16 @@ def read_given(
 ) -> Outputs:
     """The outputs in dicts, as `read_outputs` has those in files. Raises TiebreakError likewise."""
     found = Outputs()
-    records = [(n, dict(row)) for n, row in enumerate(rows, 1)]
-    columns: set[str] = set().union(*(record for _, record in records))
+    records: list[Row] = []
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, Mapping):
+            raise TiebreakError(
+                f"output {number} is {row!r:.40}; one is a dict with instruction, output and generator"
+            )
+        records.append((number, dict(row)))
+    if not records:
+        raise TiebreakError("no outputs; needed are instruction, output and generator")
+    columns: set[str] = set().union(*(record for _, record in records if isinstance(record, dict)))
     where = Path("what was given")
     require_columns({str(where): columns}, mapping, labelled=False)
     if by is not None:
@@ -125,7 +136,7 @@ def read_given(
     if {"response_a", "response_b"} <= fields_of(columns, mapping).has():
         _read_pairs(where, iter(records), mapping, by, found)
     else:
-        _read_file(where, iter(records), columns, mapping, by, found)
+        _read_file(where, iter(records), columns, mapping, by, found, where.name)
     if len(found.models) < 2:
         raise TiebreakError(f"outputs of two models or more are compared, not of {found.models or 'none'}")
     return found
@@ -187,10 +198,20 @@ def _comparison(outputs: Outputs, key: str, a: str, b: str) -> Comparison:
     return Comparison(vote, outputs.by.get(key))
 
 
+def _stem(path: Path) -> str:
+    return path.name.partition(".")[0]
+
+
 def _read_file(
-    path: Path, rows: Iterator[Row], columns: set[str], mapping: ColumnMap, by: str | None, found: Outputs
+    path: Path,
+    rows: Iterator[Row],
+    columns: set[str],
+    mapping: ColumnMap,
+    by: str | None,
+    found: Outputs,
+    name: str,
 ) -> None:
-    """Add the outputs of a file."""
+    """Add the outputs of a file. name: of the model whose records do not name it."""
     output = mapping.columns.get("responses") or _one(columns, OUTPUTS)
     model_column = mapping.columns.get("model_a") or _one(columns, MODELS)
     if output is None:
@@ -213,8 +234,7 @@ def _read_file(
             found.problems.append(f"{path}, record {number}: {read.error.replace('responses[0]', output)}")
             continue
         model = name_of(value_at(record, model_column)) if model_column else None
-        model = model or path.name.partition(".")[0]
-        _add(found, path, number, read.prompt, model, read.responses[0])
+        _add(found, path, number, read.prompt, model or name, read.responses[0])
         _note_by(found, read.prompt, record, by)
 
 
