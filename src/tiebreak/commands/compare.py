@@ -99,9 +99,7 @@ def compare(request: Request, stop: Callable[[], bool] = lambda: False) -> Compa
     found = None if votes is None else made.votes(votes)
     matched = api.matched(made, votes)
     result = analysis.compare(made, matched, request.by)
-    remarks = tuple(
-        _remarks(work.outputs, found.unmatched if found else 0, len(votes) if votes else 0, seen)
-    )
+    remarks = tuple(_remarks(work.outputs, found.unmatched if found else 0, len(votes) if votes else 0, seen))
     compared = Compared(result, remarks, made.models, len(made.table))
     if request.output is not None:
         write_atomically(request.output, _text(request, compared))
