@@ -5,13 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from json_lines import write
 from markupsafe import escape
 
 import tiebreak as library
-from tiebreak.commands import pieces
+from tiebreak.commands import pieces, seen_votes
 from tiebreak.commands.compare import Request, compare
 from tiebreak.errors import Interrupted, TiebreakError
 
@@ -91,6 +92,17 @@ def test_it_goes_on_where_it_was(model: Path, tmp_path: Path, monkeypatch: pytes
         compare(Request(model, request.outputs, request.output, baseline="ada", device="cpu"))
     assert compare(request).judged == 70
     assert not list(tmp_path.glob("*.unfinished"))
+
+
+def test_votes_that_the_judge_has_seen_are_said_in_what_is_written(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seen_votes, "seen_votes", lambda _, table: np.arange(len(table)) < 7)
+    source, given = write(tmp_path / "all.jsonl", outputs()), write(tmp_path / "votes.jsonl", votes())
+    found = compare(Request(model, [source], tmp_path / "out.html", votes=given, device="cpu"))
+    assert found.remarks[0].startswith("7 of these 20 votes are on prompts that the judge was trained")
+    assert found.remarks[0] in (tmp_path / "out.html").read_text()
+    assert not compare(Request(model, [source], device="cpu")).remarks[0].startswith("7 of these")
 
 
 def test_what_cannot_be_done_is_said_before_anything_is_judged(

@@ -79,17 +79,17 @@ def compare(request: Request, stop: Callable[[], bool] = lambda: False) -> Compa
 
     Raises TiebreakError for what cannot be read or written; Interrupted, with what is done on disk, once `stop` returns True.
     """
+    from tiebreak.commands.seen_votes import seen_votes
     from tiebreak.comparison import analysis, api
     from tiebreak.comparison.judged import Judged
     from tiebreak.votes.formats.model_votes import read_model_votes
 
     request.check()
     votes, problems = read_model_votes(request.votes, request.mapping) if request.votes else (None, [])
+    seen = 0
     if votes is not None:
-        from tiebreak.commands.seen_votes import warn_of_seen
-
         api.require_votes(votes, problems)
-        warn_of_seen([request.model], votes)
+        seen = int(seen_votes(request.model, votes).sum())
     work = _Judging(request, votes)
     with _kept(request.output) as kept:
         pieces.run(work, Files(request.outputs, kept), stop)
@@ -97,7 +97,7 @@ def compare(request: Request, stop: Callable[[], bool] = lambda: False) -> Compa
     found = None if votes is None else made.votes(votes)
     matched = api.matched(made, votes)
     result = analysis.compare(made, matched, request.by)
-    remarks = tuple(_remarks(work.outputs, found.unmatched if found else 0, len(votes) if votes else 0))
+    remarks = tuple(_remarks(work.outputs, found.unmatched if found else 0, len(votes) if votes else 0, seen))
     compared = Compared(result, remarks, made.models, len(made.table))
     if request.output is not None:
         write_atomically(request.output, _text(request, compared))
@@ -136,7 +136,12 @@ def _kept(output: Path | None) -> Iterator[Path]:
         yield Path(folder) / f"compare{PAIRS}"
 
 
-def _remarks(outputs: Outputs, unmatched: int, votes: int) -> Iterator[str]:
+def _remarks(outputs: Outputs, unmatched: int, votes: int, seen: int) -> Iterator[str]:
+    if seen:
+        yield (
+            f"{seen} of these {votes} votes are on prompts that the judge was trained, calibrated or chosen on: what it is worth beside the "
+            "votes is overstated, and intervals by votes and judge may not hold. Those by the votes alone do"
+        )
     for model, count in outputs.missing().items():
         if any(model in answers for answers in outputs.answers.values()):
             yield f"{model} has no answer to {count} of {len(outputs.answers)} prompts; those are left out of its comparisons"

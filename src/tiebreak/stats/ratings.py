@@ -87,21 +87,20 @@ def fit(
     inestimable_FF = np.eye(parameters) - basis_FR @ basis_FR.T
     comparable_M = largest_comparable(inestimable_FF[:models, :models], prompts_M)
     contrast_MF = centred_contrasts(comparable_M, prompts_M, parameters) * comparable_M[:, None]
-    used, judged_GF = 0.0, np.zeros((rows.groups, parameters))
+    towards_FM = inverse_FF @ contrast_MF.T
+    used, error_GM = 0.0, rows.scores(p_PC) @ towards_FM
     if f_NC is not None:
         judged_GF, control_PC = rows.judge(allowed_PC)
+        tried = ppi.power_tuned(error_GM, judged_GF @ towards_FM) if weight is None else weight
+        mass_PC = rows.votes_PC - tried * control_PC
+        judged_F, p_PC, inverse_FF = maximise(index_P3, mass_PC, FEATURES, allowed_PC, basis_FR)
         towards_FM = inverse_FF @ contrast_MF.T
-        tuned = ppi.power_tuned(rows.scores(p_PC) @ towards_FM, judged_GF @ towards_FM)
-        used = tuned if weight is None else weight
-        mass_PC = rows.votes_PC - used * control_PC
-        found = maximise(index_P3, mass_PC, FEATURES, allowed_PC, basis_FR)
-        if _is_maximum(found[1], mass_PC, basis_FR, index_P3):
-            theta_F, p_PC, inverse_FF = found
-        else:  # too few votes for the judge's sums: there is no maximum
-            used = 0.0
-    towards_FM = inverse_FF @ contrast_MF.T
-    a_GM, b_GM = rows.scores(p_PC) @ towards_FM, judged_GF @ towards_FM
-    error_GM = ppi.residuals(a_GM, b_GM) if weight is None and used > 0 else a_GM - used * b_GM
+        a_GM, b_GM = rows.scores(p_PC) @ towards_FM, judged_GF @ towards_FM
+        judged_GM = ppi.residuals(a_GM, b_GM) if weight is None else a_GM - tried * b_GM
+        is_better = weight is not None or (judged_GM**2).sum() < (error_GM**2).sum()
+        # with too few votes for the judge's sums there is no maximum
+        if is_better and _is_maximum(p_PC, mass_PC, basis_FR, index_P3):
+            theta_F, used, error_GM = judged_F, tried, judged_GM
     voted_groups = len(np.unique(group_N[rows.voted_N]))
     return Ratings(
         comparable_M,
