@@ -48,6 +48,19 @@ def test_rows_on_one_pair_in_either_order_are_votes_on_it(tmp_path):
     assert found.pairs["id"].to_pylist() == ["x"]
 
 
+def test_which_answer_was_shown_first_is_not_which_one_is_called_a(tmp_path):
+    """As on the page of `tiebreak serve`, where a vote names its answers as the pair does, in whichever order they were shown."""
+    found = read(
+        tmp_path,
+        PAIR | {"winner": "a", "shown_first": "b"},
+        PAIR | {"winner": "a", "shown_first": "a"},
+        SWAPPED | {"winner": "a", "shown_first": "b"},
+        SWAPPED | {"winner": "a", "shown_first": None},
+    )
+    assert found.y_NC.argmax(axis=1).tolist() == [0, 0, 1, 1]
+    assert found.swapped_N.tolist() == [True, False, False, True]
+
+
 def test_the_column_with_names_can_be_given(tmp_path):
     vote = PAIR | {"winner": "a", "who": {"id": 7}}
     assert read(tmp_path, vote, annotator="who.id").people == ["7"]

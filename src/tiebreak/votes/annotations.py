@@ -34,14 +34,16 @@ log = logging.getLogger(__name__)
 
 NAMES = ("annotator", "annotator_id", "annotator_name", "judge", "evaluator", "rater", "labeler", "worker")
 """Columns that name who voted; the first that is there does."""
+SHOWN_FIRST = "shown_first"
+"""The column that tells which answer was shown first, a or b, as votes of `tiebreak serve` have it; a where there is none."""
 
 
 @dataclass(frozen=True)
 class Annotations:
     """Votes on distinct pairs (votes.schema.SCHEMA, in the order of a pair's first vote, whose labels it keeps).
 
-    pair_N: the pair of each vote. y_NC: its label, with a and b as the pair has them. swapped_N: where it was shown the other
-    way round. people: who voted, None where nothing tells.
+    pair_N: the pair of each vote. y_NC: its label, with a and b as the pair has them. swapped_N: where the pair's answer b was
+    shown first. people: who voted, None where nothing tells.
     """
 
     pairs: pa.Table
@@ -78,11 +80,12 @@ def read(paths: Sequence[Path], mapping: ColumnMap = NO_MAP, annotator: str | No
     found = [vote for path in containers.expand(paths) for vote in _read_file(path, mapping, annotator)]
     if not found:
         raise TiebreakError(f"no votes in {', '.join(map(str, paths))}")
-    return _of_votes([vote for vote, _ in found], [name for _, name in found])
+    votes, people, b_first = zip(*found, strict=True)
+    return _of_votes(votes, list(people), np.array(b_first))
 
 
-def _of_votes(votes: Sequence[Vote], people: list[str | None]) -> Annotations:
-    """The annotations of labelled votes."""
+def _of_votes(votes: Sequence[Vote], people: list[str | None], b_first_N: NDArray[np.bool_]) -> Annotations:
+    """The annotations of labelled votes. b_first_N: where a vote's answer b was shown first."""
     number: dict[int, int] = {}
     first, orders, pair_N, swapped_N = list[Vote](), list[bool](), list[int](), list[bool]()
     for vote in votes:
@@ -98,7 +101,7 @@ def _of_votes(votes: Sequence[Vote], people: list[str | None]) -> Annotations:
         votes_table(_with_ids(first)),
         np.array(pair_N),
         swap_answers(y_NC, swapped_N),
-        np.array(swapped_N),
+        np.array(swapped_N) ^ b_first_N,
         people,
     )
 
@@ -116,9 +119,14 @@ def _with_ids(pairs: Sequence[Vote]) -> list[Vote]:
     return named
 
 
-def _read_file(path: Path, mapping: ColumnMap, annotator: str | None) -> Iterator[tuple[Vote, str | None]]:
-    """The votes of a file, each with the name of who voted. Raises TiebreakError as `read` does."""
-    wanted = ColumnNames((annotator,) if annotator else NAMES)
+def _read_file(
+    path: Path, mapping: ColumnMap, annotator: str | None
+) -> Iterator[tuple[Vote, str | None, bool]]:
+    """The votes of a file, each with the name of who voted, and True where answer b was shown first.
+
+    Raises TiebreakError as `read` does.
+    """
+    wanted = ColumnNames((*((annotator,) if annotator else NAMES), SHOWN_FIRST))
     rows = containers.records(path, COLUMNS | mapping.reads() | wanted)
     found = detected(path, rows, labelled=True, mapping=mapping)
     if found is None:
@@ -130,7 +138,7 @@ def _read_file(path: Path, mapping: ColumnMap, annotator: str | None) -> Iterato
         try:
             for part, person in _by_person(record, columns, annotator):
                 for vote in votes_in(part, record_format, options):
-                    yield vote, person
+                    yield vote, person, not isinstance(part, RowError) and part.get(SHOWN_FIRST) == "b"
         except RowError as error:
             rejects.append((row, str(error)))
         except OtherScale as error:

@@ -95,7 +95,7 @@ def audit(
 
 
 def _position_of_people(judged: Judged, truth: LabelledVotes, bootstrap: Bootstrap) -> dict[str, Any]:
-    """The lead that people give to the answer called A, and what of it the judge does not see in the answers.
+    """The lead that people give to the answer shown first, and what of it the judge does not see in the answers.
 
     first: P(A) - P(B) of the votes. unexplained: that less the judge's, None unless exchanging the answers exchanges its
     probabilities, so that no position is in them.
