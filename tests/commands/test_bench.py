@@ -34,6 +34,8 @@ def test_several_suites_and_the_hubs_form(tiebreak, model, suite, tmp_path):
     code, out, err = tiebreak("bench", model, "--suite", suite, "--suite", second, "-o", tmp_path / "r.yaml")
     assert code == 0, err
     assert out.splitlines()[0].split() == ["suite", "name", "value", "low", "high"]
+    assert "RewardBench is not whole, and its score not the published one: no alpacaeval-easy, " in err
+    assert "JudgeBench is not whole" not in err
     entries = yaml.safe_load((tmp_path / "r.yaml").read_text())
     assert [entry["dataset"]["id"] for entry in entries] == ["ScalerLab/JudgeBench", "allenai/reward-bench"]
     assert all(0 <= entry["value"] <= 100 for entry in entries)

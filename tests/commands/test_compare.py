@@ -107,7 +107,7 @@ def test_what_cannot_be_done_is_said_before_anything_is_judged(
         code, _, err = tiebreak("compare", model, *arguments)
         assert code == 2
         assert message in err
-        assert "judging" not in err or "none of the" in message
+        assert "judging" not in err
 
 
 def test_the_page_says_what_was_found_and_escapes_what_others_wrote(

@@ -87,12 +87,12 @@ def test_a_pair_with_a_vote_is_left_out_whichever_answer_was_a_and_no_pair_comes
         | {"response_a": given[2]["response_b"], "response_b": given[2]["response_a"]},
     ]
     found = choose(source, tmp_path / "out.jsonl", model, votes=[write(tmp_path / "votes.jsonl", votes)])
-    assert (found.rows, found.chosen, found.voted) == (8, 4, 2)
+    assert (found.rows, found.chosen, found.voted, found.repeated) == (8, 4, 2, 2)
     assert sorted(row["n"] for row in read(tmp_path / "out.jsonl")) == [0, 3, 4, 5]
     found = choose(source, tmp_path / "none.jsonl", model, votes=[write(tmp_path / "all.jsonl", [
         {"id": str(n), "winner": "b"} | {k: v for k, v in row.items() if k != "tag"} for n, row in enumerate(given)
     ])])  # fmt: skip
-    assert (found.chosen, found.voted) == (0, 8)
+    assert (found.chosen, found.voted, found.repeated) == (0, 8, 0)
     assert (tmp_path / "none.jsonl").read_text() == ""
 
 
@@ -153,6 +153,10 @@ def test_the_command(tiebreak, model: Path, tmp_path: Path, monkeypatch: pytest.
     mapping = ("--map", "prompt=q,response_a=x,response_b=y", "--device", "cpu")
     assert tiebreak("next", model, "in.jsonl", "-o", "out.jsonl", "-n", 2, *mapping)[:2] == (
         0, "out.jsonl: 2 of 4 pairs\n"
+    )  # fmt: skip
+    write(tmp_path / "again.jsonl", rows(1) * 3)
+    assert tiebreak("next", model, "again.jsonl", "-o", "once.jsonl", "--device", "cpu")[:2] == (
+        0, "once.jsonl: 1 of 3 pairs; 2 repeated pairs left out\n"
     )  # fmt: skip
     code, out, err = tiebreak("next", model, "in.jsonl", "-o", "in.jsonl", *mapping)
     assert (code, out) == (2, "")

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from made_up_votes import drawn, probabilities
+from made_up_votes import all_pairs, drawn, probabilities
 
 from tiebreak.comparison import analysis
 from tiebreak.comparison.judged import Judged, judged
@@ -23,7 +23,7 @@ def made_up(prompts: int, seed: int = 0) -> tuple[Judged, list[Comparison], np.n
         for q in range(prompts)
         for m in TRUE
     ]  # fmt: skip
-    outputs = read_given(rows, "kind")
+    outputs = read_given(rows, by="kind")
     chosen = comparisons(outputs)
     luck = random.normal(size=(prompts, len(TRUE)))
     names = list(TRUE)
@@ -94,6 +94,12 @@ def test_by_the_judge_alone_it_says_what_the_intervals_leave_out():
     assert "significan" not in json.dumps(found.as_dict())
 
 
+def test_models_that_say_the_same_come_out_even():
+    made, chosen, gap = made_up(60)
+    found = analysis.compare(judged(chosen, np.full((len(gap), 3), 1 / 3), made.models))
+    assert found.headline.startswith("ada, bob, cyd and 1 more come out even, by the judge: ")
+
+
 def test_a_judge_of_the_opposite_opinion_does_not_matter_beside_votes():
     made, chosen, gap = made_up(150)
     contrary = judged(chosen, probabilities(-gap), made.models)
@@ -138,3 +144,30 @@ def test_a_pair_without_votes_has_no_rates_of_them():
     assert math.isnan(pair.rates[0].win_rate.value)
     assert pair.rates[2].comparisons == 60
     assert pair.effective_votes is None
+
+
+@pytest.mark.parametrize("models", [2, 10])
+@pytest.mark.parametrize(
+    ("chosen", "is_random"),
+    [
+        (lambda gap, _: np.ones_like(gap), True),
+        (lambda gap, prompt: prompt % 3 + 1e-9, True),
+        (lambda gap, _: np.exp(gap / 2), False),
+        (lambda gap, _: np.exp(-1.5 * np.abs(gap)), False),
+    ],
+    ids=["at random", "whole prompts", "what the judge prefers", "what the judge is unsure of"],
+)
+def test_votes_that_are_no_random_sample_are_seen_with_few_on_each_pair(models, chosen, is_random):
+    """180 votes, of ten models four on a pair."""
+    random = np.random.default_rng(11)
+    seen = []
+    for _ in range(10):
+        model_N2, gap_N, prompt_N = all_pairs(random, np.linspace(0.5, -0.5, models), 1800 // models**2 + 60)
+        p_NC = probabilities(gap_N)
+        weight_N = chosen(gap_N, prompt_N)
+        voted = random.choice(len(gap_N), min(180, len(gap_N) // 3), False, weight_N / weight_N.sum())
+        count_N = np.bincount(voted, minlength=len(gap_N))
+        y_NC = np.where(count_N[:, None] > 0, drawn(random, p_NC), np.nan)
+        names = tuple(map(str, range(models)))
+        seen.append(analysis.sampling_gap(analysis.Rows(names, model_N2, prompt_N, p_NC, y_NC, count_N)) > 0)
+    assert np.mean(seen) <= 0.1 if is_random else np.mean(seen) >= 0.8

@@ -75,6 +75,8 @@ def test_votes_are_on_the_same_texts(judge: Judge) -> None:
     pair = next(pair for pair in found.pairs if {pair.model, pair.other} == {"ada", "bob"})
     assert (pair.model, pair.votes) == ("bob", 20)
     assert pair.rates[1].win_rate.value == 1
+    few = tiebreak.compare(judge, outputs(), votes[:4], budget=6)
+    assert {pair.votes for pair in few.pairs if {pair.model, pair.other} == {"ada", "bob"}} == {4}
     with pytest.raises(TiebreakError, match="none of the 1 votes is on one of the comparisons"):
         tiebreak.compare(judge, outputs(), [votes[0] | {"response_a": "else"}])
 

@@ -12,9 +12,11 @@ from tiebreak.serve.keys import Keys
 from tiebreak.serve.to_vote import PairsToVote, in_order
 from tiebreak.serve.votes import VotesFile
 from tiebreak.stats.acquisition import disagreement
+from tiebreak.votes import annotations
 from tiebreak.votes.formats.mapping import ColumnMap
+from tiebreak.votes.formats.readers import read_whole
 
-NEXT = "/v1/votes/next"
+NEXT, VOTES = "/v1/votes/next", "/v1/votes"
 PAIRS = [{"prompt": f"Question {n}?", "response_a": f"yes {n}", "response_b": "no"} for n in range(3)]
 TURNS = {"prompt": ["Hi", "Name?"], "response_a": ["Hello", "Ada"], "response_b": ["Yes", None]}
 
@@ -44,7 +46,7 @@ def test_pairs_come_in_their_order_as_requests_have_them_and_again_in_the_end(as
 def test_a_pair_with_a_vote_is_not_asked_for_again(asking):
     for left, pair in ((4, PAIRS[0]), (3, PAIRS[1]), (2, PAIRS[2]), (1, TURNS)):
         assert ask(asking) == {"pair": pair, "left": left}
-        assert asking.post("/v1/votes", {**pair, "winner": "tie"}).status_code == 200
+        assert asking.post(VOTES, {**pair, "winner": "tie"}).status_code == 200
     assert ask(asking) == ask(asking) == {"pair": None, "left": 0}
 
 
@@ -59,6 +61,40 @@ def test_votes_of_before_and_of_other_servers_count_whichever_answer_is_a(serve,
     assert ask(client) == {"pair": PAIRS[1], "left": 2}
     VotesFile(path).add({**PAIRS[2], "winner": "b"})
     assert ask(client) == {"pair": PAIRS[1], "left": 1}
+
+
+def test_votes_have_the_id_and_models_of_their_pair_which_voters_are_not_told(serve, judge, tmp_path):
+    """Two people vote on one pair, one of them with the answers the other way round."""
+    named = [{**PAIRS[0], "id": "q7", "model_a": "ada", "model_b": "bob"}, PAIRS[1]]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in named))
+    file = VotesFile(tmp_path / "votes.jsonl")
+    client = serve(votes=file, to_vote=PairsToVote(in_order(judge, tmp_path / "pairs.jsonl"), file))
+    handed = [ask(client)["pair"] for _ in range(2)]
+    assert sorted(handed, key=lambda pair: pair["prompt"]) == PAIRS[:2]
+    swapped = {**PAIRS[0], "response_a": "no", "response_b": "yes 0"}
+    for vote in ({**PAIRS[0], "winner": "a"}, {**swapped, "winner": "b"}, {**PAIRS[2], "winner": "tie"}):
+        assert not {"ada", "bob", "q7"} & set(client.post(VOTES, vote).text.split('"'))
+    names = ("model_a", "model_b", "p_a", "p_b")
+    first, second, elsewhere = read_whole(file.path, "votes").to_pylist()
+    assert [first[name] for name in ("id", *names)] == ["q7", "ada", "bob", 1, 0]
+    assert [second[name] for name in names] == ["bob", "ada", 0, 1]
+    assert second["id"].startswith("q7-")
+    assert [elsewhere[name] for name in names] == [None, None, 0, 0]
+    pairs = annotations.read([file.path])
+    assert pairs.pairs["id"].to_pylist()[0] == "q7"
+    assert pairs.pair_N.tolist() == [0, 0, 1]
+    assert pairs.y_NC[:2].tolist() == [[1, 0, 0]] * 2
+
+
+def test_a_vote_on_equal_answers_has_their_models_as_the_pair_does(serve, tmp_path):
+    outputs = [
+        {"prompt": "Why?", "response_a": "same", "response_b": "same", "model_a": "ada", "model_b": "bob"}
+    ]
+    file = VotesFile(tmp_path / "votes.jsonl")
+    client = serve(votes=file, to_vote=PairsToVote(as_table(outputs)[0], file))
+    assert client.post(VOTES, {**ask(client)["pair"], "winner": "tie"}).status_code == 200
+    (vote,) = read_whole(file.path, "votes").to_pylist()
+    assert (vote["model_a"], vote["model_b"]) == ("ada", "bob")
 
 
 def test_equal_pairs_are_one(serve, file):

@@ -37,5 +37,9 @@ def test_equal_lengths_leave_the_win_rate():
     assert np.isnan(win_rate(y, np.full(100, 9.0), np.full(100, 9.0), np.arange(100) % 19).low)
 
 
-def test_where_one_side_always_wins_there_is_none():
+def test_where_one_side_always_wins_or_is_always_longer_there_is_none():
+    y, length = np.tile([1.0, 0.5, 0.0], 20), np.arange(60.0)
+    assert not np.isnan(win_rate(y, length, length[::-1], np.arange(60)).value)
+    assert np.isnan(win_rate(y, length + 1, np.zeros(60), np.arange(60)).value)
+    assert np.isnan(win_rate(y, np.zeros(60), length + 1, np.arange(60)).value)
     assert np.isnan(win_rate(np.ones(50), np.arange(50.0), np.zeros(50), np.arange(50)).value)

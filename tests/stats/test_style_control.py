@@ -60,6 +60,32 @@ def test_a_style_in_which_nothing_differs_has_the_coefficient_0():
     assert found.ratings.strengths_ == pytest.approx(alone.ratings.strengths_)
 
 
+def test_a_style_that_differs_alike_in_all_rows_counts_whichever_answer_is_a():
+    models, y, style = made_up(np.random.default_rng(5), 900)
+    swapped = np.arange(900) % 2 == 1
+    other = (
+        np.where(swapped[:, None], models[:, ::-1], models),
+        np.where(swapped[:, None], y[:, [1, 0, 2]], y),
+    )
+    one = np.ones_like(style)
+    found = style_control.fit(models, y, one, np.arange(900), 3)
+    again = style_control.fit(*other, np.where(swapped[:, None], -one, one), np.arange(900), 3)
+    assert found.coefficients_ == pytest.approx(again.coefficients_, abs=1e-8)
+    assert found.margins_ == pytest.approx(again.margins_)
+    assert found.margins_[0] > 0
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_style_of_models_and_not_of_answers_gives_none(seed):
+    """Up to rounding, strengths and the coefficient are not told apart."""
+    models, y, _ = made_up(np.random.default_rng(seed), 200 + seed)
+    own = np.random.default_rng(seed).random(3)
+    style = (own[models[:, 0]] - own[models[:, 1]])[:, None]
+    assert style_control.fit(models, y, style, np.arange(len(y)), 3) is None
+    noise = np.random.default_rng(seed).normal(size=(len(y), 1))
+    assert style_control.fit(models, y, np.hstack([noise, 3 * noise]), np.arange(len(y)), 3) is None
+
+
 def test_without_styles_they_are_the_strengths():
     models, y, style = made_up(np.random.default_rng(3), 900)
     groups = np.arange(900) // 3
@@ -80,3 +106,5 @@ def test_rows_that_do_not_tell_style_from_strength_give_none():
     assert style_control.fit(models, won, style, np.arange(90), 3) is None
     same = np.tile(style[:1], (90, 1)) * (1 - 2 * (models[:, :1] == 1))
     assert style_control.fit(models[:60], y[:60], same[:60] * 0, np.arange(60), 3) is not None
+    always = np.tile([[1.0, 0.0, 0.0]], (30, 1))
+    assert style_control.fit(np.tile([[0, 1]], (30, 1)), always, np.zeros((30, 1)), np.arange(30), 2) is None

@@ -144,6 +144,11 @@ def bench(
         terminal.show_json(found, indent=2)
     else:
         show(list(_bench_rows(found, len(where) > 1)), as_json=False)
+    for suite_name, missing in {result["suite"]: result["missing"] for result in found}.items():
+        if missing:
+            terminal.note(
+                f"{suite_name} is not whole, and its score not the published one: no {', '.join(missing)}"
+            )
     if output:
         terminal.note(f"written: {output}")
 

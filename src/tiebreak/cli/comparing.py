@@ -9,6 +9,7 @@ from tiebreak import terminal
 from tiebreak.cli import runs
 from tiebreak.cli.options import AsJson, Columns, Device, Precision, Sets, Values, mapping_of
 from tiebreak.commands.table import show
+from tiebreak.errors import TiebreakError
 
 if TYPE_CHECKING:
     from tiebreak.comparison.results import Comparison, Pair, Standing
@@ -48,13 +49,17 @@ def compare(
     """Compare models by their outputs: win rates, a leaderboard with intervals and ranks, at equal style too.
 
     Every two models' answers to the same prompt are judged in both orders. With --votes, people's votes and the judge are taken together:
-    intervals hold whatever the judge's errors are, and are not wider than by the votes alone. With -o, a stopped command goes on
+    intervals hold whatever the judge's errors are, and are the narrower the better he foresees votes. With -o, a stopped command goes on
     where it was, and what the judge said stays in OUT.pairs.parquet.
     """
     from tiebreak.cli.rows import model_before_files
     from tiebreak.commands import compare as comparing
     from tiebreak.commands import outputs
 
+    if len(where) < 2:
+        raise TiebreakError(
+            "no outputs to compare: name their files after the model, as in `tiebreak compare MODEL ada.json bob.json`"
+        )
     located = model_before_files(where, set_)
     request = comparing.Request(
         located.folder,
@@ -150,6 +155,6 @@ def points(estimate: "Estimate | None") -> str:
     span = (
         ""
         if estimate.low is None or estimate.high is None
-        else f" ({estimate.low:+.0f} to {estimate.high:+.0f})"
+        else f" ({round(estimate.low):+d} to {round(estimate.high):+d})"
     )
-    return f"{estimate.value:+.0f}{span}"
+    return f"{round(estimate.value):+d}{span}"

@@ -287,7 +287,8 @@ def next_(
 
 def _chosen(outcome: "Chosen") -> str:
     voted = f"; {terminal.counted(outcome.voted, 'pair')} with a vote left out" if outcome.voted else ""
-    return f"{outcome.chosen} of {terminal.counted(outcome.rows, 'pair')}{voted}"
+    repeated = f"; {terminal.counted(outcome.repeated, 'repeated pair')} left out" if outcome.repeated else ""
+    return f"{outcome.chosen} of {terminal.counted(outcome.rows, 'pair')}{voted}{repeated}"
 
 
 def _labelled(outcome: "Labelled") -> str:

@@ -15,7 +15,7 @@ def push(
     ],
     name: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="On the hub; made if it is not there.")],
     private: Annotated[
-        bool, typer.Option("--private", help="Make it private. One that is there stays as it is.")
+        bool, typer.Option("--private", help="Make it private; one that is there and public is refused.")
     ] = False,
     license_: Annotated[
         str | None,

@@ -18,12 +18,12 @@ import pyarrow.parquet as pq
 
 from tiebreak.commands import pieces
 from tiebreak.commands.pieces import Compute, Files
-from tiebreak.errors import TiebreakError
 from tiebreak.hashes import file_digest
 from tiebreak.output import new_file, write_atomically
+from tiebreak.terminal import counted
 from tiebreak.votes.formats import containers
 from tiebreak.votes.formats.mapping import NO_MAP, ColumnMap
-from tiebreak.votes.formats.model_outputs import Comparison, Key, Outputs, comparisons, read_outputs
+from tiebreak.votes.formats.model_outputs import Comparison, Outputs, read_outputs
 from tiebreak.votes.schema import probability_columns
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def compare(request: Request, stop: Callable[[], bool] = lambda: False) -> Compa
 
         api.require_votes(votes, problems)
         warn_of_seen([request.model], votes)
-    work = _Judging(request, api.voted(votes))
+    work = _Judging(request, votes)
     with _kept(request.output) as kept:
         pieces.run(work, Files(request.outputs, kept), stop)
         made = Judged(pq.read_table(kept), tuple(work.outputs.models))
@@ -143,18 +143,18 @@ def _remarks(outputs: Outputs, unmatched: int, votes: int) -> Iterator[str]:
         if any(model in answers for answers in outputs.answers.values()):
             yield f"{model} has no answer to {count} of {len(outputs.answers)} prompts; those are left out of its comparisons"
     if outputs.problems:
-        yield f"{len(outputs.problems)} records could not be read, the first: {outputs.problems[0]}"
+        yield f"{counted(len(outputs.problems), 'record')} could not be read, the first: {outputs.problems[0]}"
     if unmatched:
         yield f"{unmatched} of {votes} votes are on none of these comparisons, and are left out"
 
 
 class _Judging(pieces.Work[Comparison]):
-    """The judge's probabilities of all comparisons. voted: those that come first where not all are judged."""
+    """The judge's probabilities of all comparisons. votes: those voted on come first where not all are judged."""
 
     name = "compare"
 
-    def __init__(self, request: Request, voted: frozenset[Key]) -> None:
-        self._request, self._voted = request, voted
+    def __init__(self, request: Request, votes: pa.Table | None) -> None:
+        self._request, self._votes = request, votes
 
     @cached_property
     def outputs(self) -> Outputs:
@@ -165,21 +165,22 @@ class _Judging(pieces.Work[Comparison]):
 
     @cached_property
     def _comparisons(self) -> list[Comparison]:
-        found = comparisons(self.outputs, self._request.baseline, self._request.budget, self._voted)
-        if not found:
-            raise TiebreakError(
-                "no two models have answers to the same prompt, so that there is nothing to compare"
-            )
-        return found
+        from tiebreak.comparison.api import to_judge
+
+        return to_judge(self.outputs, self._request.baseline, self._request.budget, self._votes)
 
     def depends_on(self) -> dict[str, Any]:
+        from tiebreak.comparison.api import voted
         from tiebreak.judge import package
 
         request = self._request
         return {
             "the model": file_digest(request.model / package.NAME),
             "the baseline": request.baseline,
-            "the budget": [request.budget, sorted(self._voted) if request.budget is not None else []],
+            "the budget": [
+                request.budget,
+                sorted(voted(self.outputs, self._votes)) if request.budget is not None else [],
+            ],
             "the column": list(request.by),
             "the mapping": request.mapping.as_rows(),
             "the precision": request.precision,

@@ -51,10 +51,13 @@ class Choice:
 
 @dataclass
 class Chosen(Outcome):
-    """The outcome, how many pairs were chosen, and how many were left out because they have a vote already."""
+    """The outcome, how many pairs were chosen, and how many were left out: voted, because they have a vote already; repeated,
+    because an equal pair came before.
+    """
 
     chosen: int = 0
     voted: int = 0
+    repeated: int = 0
 
 
 def next_pairs(files: Files, choice: Choice, stop: Callable[[], bool] = lambda: False) -> Chosen:
@@ -67,7 +70,7 @@ def next_pairs(files: Files, choice: Choice, stop: Callable[[], bool] = lambda: 
     check(files, choice)
     work = _Next(choice)
     outcome = pieces.run(work, files, stop)
-    return Chosen(**vars(outcome), chosen=work.chosen, voted=work.voted)
+    return Chosen(**vars(outcome), chosen=work.chosen, voted=work.voted, repeated=work.repeated)
 
 
 def check(files: Files, choice: Choice) -> None:
@@ -85,14 +88,14 @@ def check(files: Files, choice: Choice) -> None:
 
 
 class _Next(pieces.Work[Pair]):
-    """`chosen` and `voted`: of the rows that were made, the last time."""
+    """`chosen`, `voted` and `repeated`: of the rows that were made, the last time."""
 
     name = "next"
     last = ADDED
 
     def __init__(self, choice: Choice) -> None:
         self.passes = len(choice.models)
-        self.chosen = self.voted = 0
+        self.chosen = self.voted = self.repeated = 0
         self._choice = choice
         tables = [read_whole(path, "votes") for path in choice.votes]
         self._voted = {
@@ -149,7 +152,7 @@ class _Next(pieces.Work[Pair]):
         self, pieces: Iterable[tuple[Sequence[Pair], Sequence[pa.Table]]], errors: bool
     ) -> Iterator[dict[str, Any]]:
         """The chosen rows; `errors` are of rows that are no pairs, which are left out."""
-        self.chosen = self.voted = 0
+        self.chosen = self.voted = self.repeated = 0
         open_rows = self._open_rows(pieces)
         count = self._choice.count
         by_priority = (
@@ -177,9 +180,11 @@ class _Next(pieces.Work[Pair]):
             priority_N = priority(disagreement_N, random)
             for pair, of_pair, first in zip(pairs, disagreement_N.tolist(), priority_N.tolist(), strict=True):
                 assert pair.vote is not None
-                if (texts := unordered_id(*pair.vote[1:4])) not in known:
-                    known.add(texts)
-                    yield first, own_columns(pair.record, ADDED) | {DISAGREEMENT: of_pair}
+                if (texts := unordered_id(*pair.vote[1:4])) in known:
+                    self.repeated += 1
+                    continue
+                known.add(texts)
+                yield first, own_columns(pair.record, ADDED) | {DISAGREEMENT: of_pair}
 
     def types(self, files: Sequence[Path]) -> pa.Schema | None:
         return own_types(files, ADDED)

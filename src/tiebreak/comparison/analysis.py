@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from tiebreak.comparison.judged import Judged
 from tiebreak.comparison.results import (
@@ -26,7 +27,7 @@ from tiebreak.comparison.results import (
 from tiebreak.comparison.sentences import headline, notes
 from tiebreak.evaluate.text_features import STYLE
 from tiebreak.stats import length_controlled, ppi, ratings, style_control
-from tiebreak.stats.bradley_terry import ELO
+from tiebreak.stats.bradley_terry import ELO, prompts_of
 from tiebreak.stats.clustered import FEWEST_PROMPTS, effective_groups
 from tiebreak.stats.metrics import Estimate
 from tiebreak.stats.next_votes import next_votes
@@ -40,7 +41,7 @@ NEXT_VOTES = 100
 """Votes for which a plan is made."""
 WANTED = 0.02
 """Half the width of a win rate's interval that is wanted."""
-MOST_SLICES = 12
+MOST_SLICES = 60
 _SCORE_C = np.array([1.0, 0.0, 0.5])
 
 
@@ -114,7 +115,7 @@ def leaderboard(rows: Rows, source: Source, fitted: ratings.Ratings | None = Non
             elo = Estimate(value, value - half, value + half) if ranked_M[m] else Estimate(value)
         best, worst = (int(best_M[m]), int(worst_M[m])) if ranked_M[m] else (None, None)
         rates = _rates_of_model(rows, source, m)
-        standings.append(Standing(name, elo, best, worst, rates, _why_apart(found, m)))
+        standings.append(Standing(name, elo, best, worst, rates, _why_apart(found, m, source)))
     order = sorted(range(len(standings)), key=lambda m: (bool(standings[m].why_apart), _place(standings[m])))
     return Leaderboard(
         source,
@@ -149,9 +150,9 @@ def _ranks(found: ratings.Ratings, prompt_N: Ints) -> tuple[Ints, Ints]:
     return best_M, worst_M
 
 
-def _why_apart(found: ratings.Ratings, m: int) -> str:
+def _why_apart(found: ratings.Ratings, m: int, source: Source) -> str:
     if not found.prompts_[m]:
-        return "no comparisons"
+        return "no comparisons" if source == "judge" else "no votes"
     if not found.comparable_[m]:
         return "not to be compared: it won or lost everything, or met none of the others"
     return "" if found.prompts_[m] >= FEWEST_PROMPTS else f"in fewer than {FEWEST_PROMPTS} prompts"
@@ -309,22 +310,31 @@ def _next_votes(rows: Rows, fitted: dict[Source, ratings.Ratings], worth: Worth)
 
 
 def sampling_gap(rows: Rows) -> float | None:
-    """The largest difference, in standard errors less what chance explains, of the judge's win rates of a pair of models
-    between the comparisons with votes and all: above 0 the votes are not on a random sample. None without votes or judge.
+    """The largest difference, in standard errors less what chance explains, between the comparisons with votes and all of the same
+    models, of what the judge says: how he rates each model, how likely a tie is, how far apart the answers are. Above 0 the votes are not
+    on a random sample. None without a judge, and with votes on few prompts, or on all.
     """
     if rows.y_NC is None or rows.f_NC is None:
         return None
-    _, number_N = np.unique(np.sort(rows.model_N2, axis=1), axis=0, return_inverse=True)
-    score_N = swap_answers(rows.f_NC, rows.model_N2[:, 0] > rows.model_N2[:, 1]) @ _SCORE_C
+    model_N2, models = np.sort(rows.model_N2, axis=1), len(rows.models)
+    p_NC = swap_answers(rows.f_NC, rows.model_N2[:, 0] > rows.model_N2[:, 1])
+    lead_N = p_NC[:, 0] - p_NC[:, 1]
+    said_N3 = np.column_stack([lead_N, p_NC[:, 2], np.abs(lead_N)])
+    number_N = np.unique(model_N2, axis=0, return_inverse=True)[1]
+    prompt_N = np.unique(rows.prompt_N, return_inverse=True)[1]
     voted_N = rows.count_N > 0
-    count_P, voted_P = np.bincount(number_N), np.bincount(number_N, voted_N)
-    mean_P = np.bincount(number_N, score_N) / count_P
-    spread_P = np.sqrt((np.bincount(number_N, (score_N - mean_P[number_N]) ** 2) / count_P).clip(1e-12))
-    some_P = (voted_P >= FEWEST_PROMPTS) & (voted_P < count_P)
-    if not some_P.any():
-        return None
-    off_P = (
-        np.bincount(number_N, np.where(voted_N, score_N - mean_P[number_N], 0.0))[some_P] / voted_P[some_P]
+    count_P = np.bincount(number_N)
+    share_N = voted_N - (np.bincount(number_N, voted_N) / count_P)[number_N]
+    off_N3 = share_N[:, None] * (said_N3 - (ppi.sums(said_N3, number_N) / count_P[:, None])[number_N])
+    of_models = np.r_[off_N3[:, 0], -off_N3[:, 0]], (np.tile(prompt_N, 2), model_N2.T.ravel())
+    off_GF = sparse.hstack(
+        [sparse.csr_array(of_models, shape=(prompt_N.max() + 1, models)), ppi.sums(off_N3[:, 1:], prompt_N)]
     )
-    error_P = spread_P[some_P] * np.sqrt(1 / voted_P[some_P] - 1 / count_P[some_P])
-    return float(np.abs(off_P / error_P).max() - math.sqrt(2 * math.log(40 * some_P.sum())))
+    square_F = np.asarray(off_GF.power(2).sum(axis=0))
+    prompts_M = prompts_of(model_N2[voted_N], np.ones(voted_N.sum()), prompt_N[voted_N], models)
+    many_F = np.append(prompts_M, [len(np.unique(prompt_N[voted_N]))] * 2) >= FEWEST_PROMPTS
+    tested_F = many_F & (square_F > 1e-20)
+    if not tested_F.any():
+        return None
+    z_F = np.abs(np.asarray(off_GF.sum(axis=0))[tested_F]) / np.sqrt(square_F[tested_F])
+    return float(z_F.max() - math.sqrt(2 * math.log(40 * len(z_F))))

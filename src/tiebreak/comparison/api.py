@@ -1,6 +1,8 @@
 """`tiebreak.compare` and `tiebreak.leaderboard`: comparisons in memory."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from tiebreak.judge.judge import PairJudge, load_judge
 from tiebreak.judge.location import locate
 from tiebreak.votes.formats.mapping import ColumnMap
 from tiebreak.votes.formats.model_outputs import (
+    OF_PROMPTS,
     Key,
     Outputs,
     comparisons,
@@ -22,12 +25,10 @@ from tiebreak.votes.formats.model_outputs import (
     read_given,
     read_outputs,
 )
+from tiebreak.votes.formats.model_outputs import Comparison as Comparing
 from tiebreak.votes.formats.model_votes import read_model_votes
 from tiebreak.votes.formats.readers import record_batch
 from tiebreak.votes.schema import probabilities
-
-OF_PROMPTS = ("language", "length")
-"""What comparisons are sliced by without a column."""
 
 
 def compare(
@@ -53,11 +54,7 @@ def compare(
             f"{len(found.problems)} of the outputs cannot be read, the first is {found.problems[0]}"
         )
     table = None if votes is None else require_votes(*read_model_votes(votes))
-    chosen = comparisons(found, baseline, budget, voted(table))
-    if not chosen:
-        raise TiebreakError(
-            "no two models have answers to the same prompt, so that there is nothing to compare"
-        )
+    chosen = to_judge(found, baseline, budget, table)
     pairs = pa.Table.from_batches([record_batch([one.vote for one in chosen])])
     made = judged(chosen, judge.predict_table(pairs, both=True), found.models)
     return analysis.compare(made, matched(made, table), names)
@@ -106,15 +103,38 @@ def require_votes(table: pa.Table, problems: Sequence[str]) -> pa.Table:
     return table
 
 
-def voted(votes: pa.Table | None) -> frozenset[Key]:
-    """The comparisons of named models that there are votes on."""
+def to_judge(
+    outputs: Outputs, baseline: str | None, budget: int | None, votes: pa.Table | None
+) -> list[Comparing]:
+    """The comparisons to judge. Raises TiebreakError where there are none, or votes and none on any of them."""
+    wanted = voted(outputs, votes)
+    found = comparisons(outputs, baseline, budget, wanted)
+    if not found:
+        raise TiebreakError(
+            "no two models have answers to the same prompt, so that there is nothing to compare"
+        )
+    if votes is not None and not any(one.key in wanted for one in found):
+        raise _no_votes(votes)
+    return found
+
+
+def voted(outputs: Outputs, votes: pa.Table | None) -> frozenset[Key]:
+    """The comparisons whose texts there are votes on."""
     if votes is None:
         return frozenset()
-    rows = votes.select(["prompt", "model_a", "model_b"]).to_pylist()
+    models: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for prompt, answers in outputs.answers.items():
+        for model, answer in answers.items():
+            models[prompt, prompt_key(answer)].add(model)
+    for vote in (one.vote for one in outputs.given):
+        for name, answer in ((vote.model_a, vote.response_a), (vote.model_b, vote.response_b)):
+            models[prompt_key(vote.prompt), prompt_key(answer)].add(name or "")
+    rows = votes.select(["prompt", "response_a", "response_b"]).to_pylist()
+    keys = ([prompt_key(row[name]) for name in ("prompt", "response_a", "response_b")] for row in rows)
     return frozenset(
-        (prompt_key(row["prompt"]), *sorted((row["model_a"], row["model_b"])))
-        for row in rows
-        if row["model_a"] and row["model_b"]
+        (prompt, min(one, other), max(one, other))
+        for prompt, a, b in keys
+        for one, other in product(models.get((prompt, a), ()), models.get((prompt, b), ()))
     )
 
 
@@ -124,21 +144,25 @@ def matched(made: Judged, votes: pa.Table | None) -> tuple[Any, Any] | None:
         return None
     found = made.votes(votes)
     if not found.count_N.any():
-        raise TiebreakError(
-            f"none of the {len(votes)} votes is on one of the comparisons: prompt and both answers have to be those of the outputs, "
-            "letter by letter"
-        )
+        raise _no_votes(votes)
     return found.y_NC, found.count_N
+
+
+def _no_votes(votes: pa.Table) -> TiebreakError:
+    return TiebreakError(
+        f"none of the {len(votes)} votes is on one of the comparisons: prompt and both answers have to be those of the outputs, "
+        "letter by letter"
+    )
 
 
 def _outputs(outputs: Any, mapping: ColumnMap, by: str | None) -> Outputs:
     if isinstance(outputs, str | Path):
         return read_outputs([Path(outputs)], mapping, by)
     if hasattr(outputs, "__arrow_c_stream__"):
-        return read_given(pa.table(outputs).to_pylist(), by)
+        return read_given(pa.table(outputs).to_pylist(), mapping, by)
     if isinstance(outputs, Mapping) or not isinstance(outputs, Iterable):
         raise TiebreakError(f"outputs are files, a table or a list of dicts, not {outputs!r:.40}")
     given = list(outputs)
     if given and all(isinstance(one, str | Path) for one in given):
         return read_outputs([Path(one) for one in given], mapping, by)
-    return read_given(given, by)
+    return read_given(given, mapping, by)

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from tiebreak.comparison.results import Comparison, Leaderboard, Pair, Source
+from tiebreak.comparison.results import Comparison, Leaderboard, Pair, Source, Standing
 from tiebreak.stats.metrics import Estimate
+from tiebreak.terminal import counted
 
 BY: dict[Source, str] = {
     "judge": "by the judge",
@@ -16,14 +17,24 @@ def headline(board: Leaderboard, pairs: Sequence[Pair]) -> str:
     """Who is ahead, by how much, and how sure that is."""
     ranked = [standing for standing in board.standings if not standing.why_apart]
     if len(ranked) < 2:
-        return f"Too little to rank the models, {BY[board.source]}: {board.comparisons} comparisons on {board.prompts} prompts."
+        of = f"{counted(board.comparisons, 'comparison')} on {counted(board.prompts, 'prompt')}"
+        return f"Too little to rank the models, {BY[board.source]}: {of}."
     first, second = ranked[0], ranked[1]
     rivals = [s.model for s in ranked[1:] if s.best_rank == 1]
     pair = next((p for p in pairs if {p.model, p.other} == {first.model, second.model}), None)
     shown = f": {against(pair)}" if pair else ""
     if not rivals:
         return f"{first.model} is ahead of the other{'s' * (len(ranked) > 2)}, {BY[board.source]}{shown}."
-    return f"{first.model} leads, but {_listed(rivals)} may be as good, {BY[board.source]}{shown}."
+    level = [s.model for s in ranked[1:] if s.model in rivals and _is_level(first, s)]
+    others = [name for name in rivals if name not in level]
+    ahead = f"{_listed([first.model, *level])} come out even" if level else f"{first.model} leads"
+    but = f", but {_listed(others)} may be as good" if others else ""
+    return f"{ahead}{but}, {BY[board.source]}{shown}."
+
+
+def _is_level(first: Standing, other: Standing) -> bool:
+    """True where less than half a point lies between their strengths."""
+    return first.elo is not None and other.elo is not None and abs(first.elo.value - other.elo.value) < 0.5
 
 
 def against(pair: Pair) -> str:

@@ -51,7 +51,9 @@ def create_app(
         app.include_router(module.router(service), dependencies=bearer)
     app.include_router(page.router(service, takes_votes=votes is not None, has_pairs=pairs is not None))
     if votes is not None:
-        app.include_router(votes_routes.router(service, votes), dependencies=bearer)
+        app.include_router(
+            votes_routes.router(service, votes, pairs.origin if pairs else None), dependencies=bearer
+        )
     if pairs is not None:
         app.include_router(to_vote.router(pairs), dependencies=bearer)
     app.add_exception_handler(RequestValidationError, _invalid)

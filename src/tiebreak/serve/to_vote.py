@@ -2,7 +2,7 @@
 
 import json
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,15 +19,22 @@ from tiebreak import terminal
 from tiebreak.engine.progress import Reporter
 from tiebreak.errors import Interrupted, TiebreakError
 from tiebreak.judge import committee
-from tiebreak.judge.inputs import as_table
+from tiebreak.judge.inputs import as_table, read_pairs
 from tiebreak.judge.judge import PairJudge
 from tiebreak.serve.bodies import ErrorBody, Pair, failures
 from tiebreak.serve.votes import VotesFile
 from tiebreak.stats.acquisition import disagreement, priority
 from tiebreak.votes.formats.mapping import NO_MAP, ColumnMap
-from tiebreak.votes.formats.vote import unordered_id
+from tiebreak.votes.formats.vote import Vote, unordered_id
 
 TEXTS = ("prompt", "response_a", "response_b")
+_LINKS = {
+    "vote": {
+        "operationId": "vote",
+        "requestBody": "$response.body#/pair",
+        "description": "The pair, to which the body adds the winner.",
+    }
+}
 _AT_ONCE = 1024
 """Pairs that are judged before a stop is looked for."""
 
@@ -39,31 +46,43 @@ class PairsToVote:
     """
 
     def __init__(self, pairs: pa.Table, votes: VotesFile) -> None:
-        self._waiting = deque({_id(pair): pair for pair in _texts(pairs)}.items())
+        self._pairs = {_id(pair): pair for pair in reversed(_rows(pairs))}  # of equal ones the first
+        self._waiting = deque(reversed(self._pairs))
         self._votes, self._read = votes, 0
         self._lock = Lock()
 
     def next(self) -> tuple[dict[str, Any] | None, int]:
         """The next pair, as a request has it, and how many are left with it; None once all are voted on."""
         with self._lock:
-            voted = set(map(_id, self._new_votes()))
-            self._waiting = deque(item for item in self._waiting if item[0] not in voted)
+            voted = {unordered_id(*vote[1:4]) for vote in self._new_votes()}
+            self._waiting = deque(name for name in self._waiting if name not in voted)
             if not self._waiting:
                 return None, 0
             self._waiting.rotate(-1)
-            pair = {name: _plain(turns) for name, turns in self._waiting[-1][1].items()}
-            return pair, len(self._waiting)
+            found = self._pairs[self._waiting[-1]]
+            return {name: _plain(found[name]) for name in TEXTS}, len(self._waiting)
 
-    def _new_votes(self) -> Iterable[dict[str, Any]]:
-        """The texts of the votes that were written since the last call."""
+    def origin(self, pair: Mapping[str, Any]) -> dict[str, Any]:
+        """Whose vote one on a pair is: its id here as question_id, which several votes may share, and the models of its
+        answers. Empty for a pair that is not one of these.
+        """
+        given = _vote(pair)
+        found = self._pairs.get(unordered_id(*given[1:4]))
+        if found is None:
+            return {}
+        a, b = "ab" if found["response_a"] == given.response_a else "ba"
+        known = {"question_id": found["id"], "model_a": found[f"model_{a}"], "model_b": found[f"model_{b}"]}
+        return {name: value for name, value in known.items() if value is not None}
+
+    def _new_votes(self) -> Iterable[Vote]:
+        """The votes that were written since the last call."""
         lines = self._votes.read(self._read)
         self._read += len(lines)
         for line in lines.splitlines():
             with suppress(ValueError, TiebreakError):  # of a line within which a writer was killed
                 vote = json.loads(line)
                 if isinstance(vote, dict):
-                    texts = {name: vote[name] for name in (*TEXTS, "system") if name in vote}
-                    yield from _texts(as_table([texts])[0])
+                    yield _vote(vote)
 
 
 class NextPair(BaseModel):
@@ -76,7 +95,12 @@ class NextPair(BaseModel):
 def router(pairs: PairsToVote) -> APIRouter:
     routes = APIRouter(tags=["votes"])
 
-    @routes.get("/v1/votes/next", response_model_exclude_unset=True, responses=failures(ErrorBody))
+    @routes.get(
+        "/v1/votes/next",
+        operation_id="next_pair",
+        response_model_exclude_unset=True,
+        responses=failures(ErrorBody) | {200: {"links": _LINKS}},
+    )
     async def next_pair() -> NextPair:
         """The next pair to vote on, the most informative first; another one with each request."""
         pair, left = await run_in_threadpool(pairs.next)
@@ -106,9 +130,15 @@ def in_order(
     return pairs.take(np.argsort(-priority_N))
 
 
-def _texts(pairs: pa.Table) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = pairs.select(TEXTS).to_pylist()
+def _rows(pairs: pa.Table) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = pairs.select((*TEXTS, "id", "model_a", "model_b")).to_pylist()
     return rows
+
+
+def _vote(pair: Mapping[str, Any]) -> Vote:
+    """A pair as requests and the file of votes have it. Raises TiebreakError for what is none."""
+    (vote,) = read_pairs([{name: pair[name] for name in (*TEXTS, "system") if name in pair}])
+    return vote
 
 
 def _id(pair: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ import fcntl
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
@@ -25,10 +25,12 @@ from tiebreak.serve.service import Service
 log = logging.getLogger(__name__)
 
 _KIND = "application/x-ndjson"
+_LINKS = {"export": {"operationId": "export", "description": "The vote is among those."}}
 
 
 class VotesFile:
-    """A file of JSON Lines, each a vote: id, prompt, response_a, response_b, winner (a, b or tie), shown_first, voted_at.
+    """A file of JSON Lines, each a vote: id, prompt, response_a, response_b, winner (a, b or tie), shown_first, voted_at; one
+    on a pair of a file has question_id, that pair's id, in place of id, and model_a and model_b.
 
     Raises TiebreakError for a path that cannot be written to.
     """
@@ -87,25 +89,29 @@ class VoteResponse(Answer):
     comparison: Comparison
 
 
-def router(service: Service, votes: VotesFile) -> APIRouter:
+def router(
+    service: Service, votes: VotesFile, origin: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
+) -> APIRouter:
+    """The routes of votes. origin: what a vote on a pair has besides, empty for a pair that nothing is known of."""
     routes = APIRouter(tags=["votes"])
 
-    @routes.post("/v1/votes", responses=failures(ErrorBody))
+    @routes.post("/v1/votes", operation_id="vote", responses=failures(ErrorBody) | {200: {"links": _LINKS}})
     async def vote(body: VoteRequest) -> VoteResponse:
         """Write a vote; the judge's opinion is the answer."""
         given = body.model_dump(exclude_unset=True)
         pair = {name: given[name] for name in Pair.model_fields if name in given}
         found = await service.judge([pair])
+        known = origin(pair) if origin else {}
         now = datetime.now(UTC).isoformat(timespec="seconds")
         try:
-            await run_in_threadpool(votes.add, {"id": uuid4().hex, **given, "voted_at": now})
+            await run_in_threadpool(votes.add, (known or {"id": uuid4().hex}) | given | {"voted_at": now})
         except TiebreakError as error:
             log.error("%s", error)
             raise ApiError(503, "the vote could not be written; the server's log says why") from None
         (comparison,) = comparisons(found)
         return VoteResponse(model=service.name, usage=Usage.of(found.tokens), comparison=comparison)
 
-    @routes.get("/v1/votes", response_class=Response)
+    @routes.get("/v1/votes", operation_id="export", response_class=Response)
     async def export() -> Response:
         """All votes of the file, JSON Lines."""
         headers = {"Content-Disposition": 'attachment; filename="votes.jsonl"'}

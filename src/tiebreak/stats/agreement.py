@@ -1,7 +1,8 @@
 """Agreement on nominal labels: of people among themselves, of a judge with people, and of either with one who is left out.
 
-An item, here a pair of answers, has a label from each of the people who voted on it. Intervals are Student's t with the
-standard error of the cluster bootstrap over prompts (stats.metrics.Bootstrap); coverage by simulation: benchmarks/agreement.py.
+An item, here a pair of answers, has a label from each of the people who voted on it. Intervals have the
+standard error of the cluster bootstrap over prompts (stats.metrics.Bootstrap): Wilson's within the bounds of agreement, alpha and
+kappa, Student's t of differences; coverage by simulation: benchmarks/agreement.py.
 
 Dimension letters: I items, C classes (a, b, tie), N rows, S resamples, M means.
 """
@@ -14,6 +15,9 @@ from numpy.typing import NDArray
 from tiebreak.stats.metrics import CLIP, Array, Bootstrap, Estimate, targets
 
 Ints = NDArray[np.integer]
+
+SHARE, ABOVE_CHANCE = (0.0, 1.0), (-1.0, 1.0)
+"""The bounds of agreement, and of alpha and kappa."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ def among_people(counts_IC: Array, groups_I: Ints, bootstrap: Bootstrap) -> Amon
         return np.stack([observed_S, _above_chance(observed_S, expected_S)], axis=1)
 
     columns = np.column_stack([_pairs_that_agree(counts_IC), votes_I, counts_IC])
-    agreement, alpha = bootstrap.estimates(columns, groups_I, figures)
+    agreement, alpha = bootstrap.estimates(columns, groups_I, figures, [SHARE, ABOVE_CHANCE])
     return AmongPeople(len(votes_I), int(votes), agreement, alpha)
 
 
@@ -99,7 +103,7 @@ def cohen_kappa(
         return np.stack([observed_S, _above_chance(observed_S, expected_S)], axis=1)
 
     columns = np.column_stack([(first_NC * second_NC).sum(axis=1), first_NC, second_NC])
-    agreement, kappa = bootstrap.estimates(columns, groups_N, figures)
+    agreement, kappa = bootstrap.estimates(columns, groups_N, figures, [SHARE, ABOVE_CHANCE])
     return TwoRaters(len(first_N), agreement, kappa)
 
 
@@ -129,7 +133,8 @@ def leave_one_out(p_IC: Array, counts_IC: Array, groups_I: Ints, bootstrap: Boot
             [judge_S, person_S, majority_S, judge_S - person_S, judge_S - majority_S, gain_S], axis=1
         )
 
-    return LeaveOneOut(int(votes_I.sum()), *bootstrap.estimates(columns, groups_I, figures))
+    bounds = [SHARE, SHARE, SHARE, None, None, None]
+    return LeaveOneOut(int(votes_I.sum()), *bootstrap.estimates(columns, groups_I, figures, bounds))
 
 
 def _above_chance(observed_S: Array, expected_S: Array) -> Array:

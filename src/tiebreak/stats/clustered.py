@@ -112,9 +112,9 @@ def _correlation(value_N: NDArray[np.float64], weight_N: NDArray[np.float64], gr
     return float(np.clip(1 - within / overall, 0, 1)) if overall > 1e-12 else 1.0
 
 
-def wilson(share: float, votes: float) -> tuple[float, float]:
-    """Wilson's 95 % interval (JASA 22, 1927) of a share of this many independent votes."""
-    scale = 1 + _Z**2 / votes
-    middle = (share + _Z**2 / (2 * votes)) / scale
-    half = _Z * math.sqrt(share * (1 - share) / votes + _Z**2 / (4 * votes**2)) / scale
+def wilson(share: float, votes: float, z: float = _Z) -> tuple[float, float]:
+    """Wilson's interval (JASA 22, 1927), of 95 % by default, of a share of this many independent votes."""
+    scale = 1 + z**2 / votes
+    middle = (share + z**2 / (2 * votes)) / scale
+    half = z * math.sqrt(share * (1 - share) / votes + z**2 / (4 * votes**2)) / scale
     return max(middle - half, 0.0), min(middle + half, 1.0)

@@ -37,9 +37,12 @@ def win_rate(y_N: Floats, length_a_N: Floats, length_b_N: Floats, group_N: Ints)
     """The win rate of answers a at equal length.
 
     y_N: P(a wins) + P(tie) / 2, of votes or a judge. The standard error is a sandwich over groups, on the log odds.
-    Everything is NaN where no maximum exists, as where one side always wins.
+    Everything is NaN where no maximum exists, as where one side always wins, and where one side's answers are all the longer ones: what
+    would be at equal length is then not seen.
     """
     difference_N = length_a_N - length_b_N
+    if (difference_N > 0).all() or (difference_N < 0).all():
+        return LengthControlled(math.nan, math.nan, math.nan, math.nan)
     spread = difference_N.std(ddof=1) if len(y_N) > 1 else 0.0
     x_NF = np.column_stack(
         [np.ones(len(y_N)), np.tanh(difference_N / spread) if spread > 0 else np.zeros(len(y_N))]

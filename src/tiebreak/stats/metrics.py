@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri, stdtrit
 
+from tiebreak.stats.clustered import wilson
+
 CLIP = 1e-15
 """The least probability in the log loss; smaller ones are clipped (the competition's own rule)."""
 
@@ -76,20 +78,43 @@ class Bootstrap:
         values_NM: Array,
         groups_N: NDArray[np.integer] | None = None,
         of: Callable[[Array], Array] = _identity,
+        bounds: Sequence[tuple[float, float] | None] | None = None,
     ) -> list[Estimate]:
         """Estimates with intervals of the column means, or of the figures (S, K) that `of` computes from means (S, M).
 
         An interval is the figure -+ t standard errors, which are the standard deviation of the resampled
         figures, of Student's t with as many degrees of freedom as groups less one. Percentiles of the resamples are
-        too narrow for some hundred groups (benchmarks/coverage.py).
+        too narrow for some hundred groups (benchmarks/coverage.py). A figure with bounds has an interval within
+        them (`within`), which near them is not too narrow.
         """
         value_K = of(values_NM.mean(axis=0)[None])[0]
         groups = len(values_NM) if groups_N is None else len(np.unique(groups_N))
         if groups < MIN_GROUPS:
             return [Estimate(float(value)) for value in value_K]
         error_K = of(self.means(values_NM, groups_N)).std(axis=0) * math.sqrt(groups / (groups - 1))
-        half_K = stdtrit(groups - 1, (1 + self.confidence) / 2) * error_K
-        return [Estimate(float(v), float(v - h), float(v + h)) for v, h in zip(value_K, half_K, strict=True)]
+        quantile = float(stdtrit(groups - 1, (1 + self.confidence) / 2))
+        return [
+            Estimate(v, *within(v, error, ends, groups, quantile))
+            if ends
+            else Estimate(v, v - quantile * error, v + quantile * error)
+            for v, error, ends in zip(
+                value_K.tolist(), error_K.tolist(), bounds or [None] * len(value_K), strict=True
+            )
+        ]
+
+
+def within(
+    value: float, error: float, bounds: tuple[float, float], groups: int, quantile: float
+) -> tuple[float, float]:
+    """An interval within bounds, of a figure with this standard error: as a share of what is between them, Wilson's (JASA 22,
+    1927) for the independent votes that would have this error; for as many votes as groups where it is a bound itself.
+    """
+    width = bounds[1] - bounds[0]
+    share = min(max((value - bounds[0]) / width, 0.0), 1.0)
+    spread = share * (1 - share) * width**2
+    votes = groups if spread < CLIP else spread / error**2 if error > 0 else math.inf
+    low, high = wilson(share, votes, quantile)
+    return bounds[0] + width * low, bounds[0] + width * high
 
 
 def minimum_detectable(change: Estimate, confidence: float) -> float | None:

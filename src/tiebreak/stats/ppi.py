@@ -21,16 +21,20 @@ from tiebreak.stats.clustered import FEWEST_PROMPTS, t_quantile, wilson
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+FEWEST = 4.0
+"""The least variance of the sum of a vote from each prompt, about the fewest votes for either side, with which a weight can be tuned."""
+
 
 @dataclass(frozen=True)
 class Means:
     """Means (K,) of figures between 0 and 1 with their standard errors.
 
-    weight: of the judge, 0 where it does not help. alone_K: the standard errors of the votes without the judge. votes: rows
-    with votes. judged: all rows. prompts: the effective number of groups with votes.
+    spread_K: the variance of a share of the votes' mean. weight: of the judge, 0 where it does not help. alone_K: the standard errors
+    of the votes without the judge. votes: rows with votes. judged: all rows. prompts: the effective number of groups with votes.
     """
 
     value_K: Floats
+    spread_K: Floats
     error_K: Floats
     alone_K: Floats
     weight: float
@@ -50,8 +54,7 @@ class Means:
         """
         if self.prompts < FEWEST_PROMPTS:
             return math.nan, math.nan
-        value, error = float(self.value_K[k]), float(self.error_K[k])
-        spread = value * (1 - value)
+        value, error, spread = (float(x_K[k]) for x_K in (self.value_K, self.error_K, self.spread_K))
         votes = spread / error**2 if error > 0 and spread > 0 else self.prompts
         return wilson(value, votes * (float(t_quantile(math.inf) / t_quantile(self.prompts))) ** 2)
 
@@ -71,7 +74,7 @@ class Means:
 
 
 def means(y_NK: Floats, f_NK: Floats, group_N: Ints, weight: float | None = None) -> Means:
-    """The means of votes on rows of which all are judged.
+    """The means of votes on rows of which all are judged: without the judge where that is no less exact, or votes are too few to tell.
 
     y_NK: what the votes say of a row, their mean where there are several; NaN without votes. f_NK: the same by the judge.
     Zeros stand for no judge. weight: of the judge, tuned by default. Raises ValueError without votes.
@@ -91,10 +94,16 @@ def means(y_NK: Floats, f_NK: Floats, group_N: Ints, weight: float | None = None
     size_G = np.bincount(number_N[voted_N])
     prompts = round(votes**2 / float(size_G @ size_G), 6)  # as clustered.effective_groups has it
     groups = int(np.count_nonzero(size_G))
+    spread_K = y_mean_K * (1 - y_mean_K)
+    error_K, alone_K = standard_errors(residual_GK, groups), standard_errors(a_GK, groups)
+    too_few = prompts * spread_K.sum() / max(len(spread_K) - 1, 1) < FEWEST
+    if weight is None and (too_few or (error_K**2).sum() >= (alone_K**2).sum()):
+        tuned, error_K = 0.0, alone_K
     return Means(
         (y_mean_K - tuned * (f_mean_K - all_mean_K)).clip(0, 1),
-        standard_errors(residual_GK, groups),
-        standard_errors(a_GK, groups),
+        spread_K,
+        error_K,
+        alone_K,
         tuned,
         votes,
         len(f_NK),

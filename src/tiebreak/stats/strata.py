@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t
 
+from tiebreak.stats.clustered import wilson
 from tiebreak.stats.metrics import MIN_GROUPS, Array, Estimate
 
 _Z = 1.959964
@@ -44,24 +45,25 @@ class Change:
     p: float | None = None
 
 
-def weighted_share(rows: Rows, weights: Mapping[str, float]) -> Estimate:
-    """The sum of weight times mean over strata, of values from 0 to 1 and weights that add up to 1, with a 95 % interval.
+def weighted_share(
+    rows: Rows, weights: Mapping[str, float], bounds: tuple[float, float] = (0.0, 1.0)
+) -> Estimate:
+    """The sum of weight times mean over strata, which is within bounds, with a 95 % interval.
 
-    Wilson's for the number of independent rows that has the same variance, at least as many as Kish's effective clusters
+    As a share of what is between the bounds its interval is Wilson's for the number of independent rows that has the same variance, at least as many as Kish's effective clusters
     and corrected for the degrees of freedom, as in stats.clustered: so a score of 0 or 1 has one too.
     """
     value, influence_G, weight_G = _linearised(rows, weights)
     groups = len(influence_G)
     if groups < MIN_GROUPS:
         return Estimate(value)
-    variance = float(influence_G @ influence_G) * groups / (groups - 1)
+    lowest, width = bounds[0], bounds[1] - bounds[0]
+    share = min(max((value - lowest) / width, 0.0), 1.0)
+    variance = float(influence_G @ influence_G) / width**2 * groups / (groups - 1)
     effective = float(weight_G.sum() ** 2 / (weight_G @ weight_G))
-    independent = max(value * (1 - value) / variance if variance > 0 else 0.0, effective)
-    independent *= (_Z / float(t.ppf(0.975, groups - 1))) ** 2
-    scale = 1 + _Z**2 / independent
-    middle = (value + _Z**2 / (2 * independent)) / scale
-    half = _Z * math.sqrt(value * (1 - value) / independent + _Z**2 / (4 * independent**2)) / scale
-    return Estimate(value, max(middle - half, 0.0), min(middle + half, 1.0))
+    independent = max(share * (1 - share) / variance if variance > 0 else 0.0, effective)
+    low, high = wilson(share, independent * (_Z / float(t.ppf(0.975, groups - 1))) ** 2)
+    return Estimate(value, lowest + width * low, lowest + width * high)
 
 
 def weighted_change(rows: Rows, weights: Mapping[str, float]) -> Change:

@@ -31,6 +31,8 @@ Ints = NDArray[np.int64]
 
 _LARGEST = 20.0
 """A coefficient beyond goes on without end: the rows' style tells who wins."""
+_WORST_CONDITION = 1e10
+"""Of the information; beyond, up to rounding, style is a function of who is compared, or one measure of others."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +70,15 @@ def fit(model_N2: Ints, y_NC: Floats, style_NS: Floats, group_N: Ints, models: i
     pair_P2, pair_N = np.unique(model_N2, axis=0, return_inverse=True)
     mass_PC = np.stack([np.bincount(pair_N, y_N) for y_N in y_NC.T], axis=1)
     allowed_PC, basis_FR = estimable(pair_parameters(pair_P2, models), FEATURES, mass_PC > 0, parameters)
-    basis_FR = block_diag(basis_FR, np.eye(styles)[:, np.ptp(style_NS, axis=0) > 0])
+    basis_FR = block_diag(basis_FR, np.eye(styles)[:, (style_NS != 0).any(axis=0)])
+    if not basis_FR.shape[1]:
+        return None
     try:
         theta_F, p_NC, inverse_FF = maximise(index_NK, y_NC, features_NCK, allowed_PC[pair_N], basis_FR)
     except np.linalg.LinAlgError:
         return None
-    if np.abs(theta_F[parameters:]).max(initial=0.0) > _LARGEST:
+    is_singular = np.linalg.cond(basis_FR.T @ inverse_FF @ basis_FR) > _WORST_CONDITION
+    if is_singular or np.abs(theta_F[parameters:]).max(initial=0.0) > _LARGEST:
         return None
     residual_NK = ((y_NC - p_NC)[:, None] @ features_NCK)[:, 0]
     middle_FF = clustered_middle(scatter(residual_NK, index_NK, parameters + styles), group_N)

@@ -156,6 +156,35 @@ def test_right_answers_alike_have_the_published_margin(scores):
     assert ours == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("right", [True, False])
+def test_intervals_of_ties_hold_their_figures(tmp_path, right):
+    """The margin is between -1 and 1, and Ties between -0.01 and 1.01."""
+    good, bad = ("!!!!", "") if right else ("", "!!!!")
+    rows = [
+        {
+            "id": f"{kind}:{n}",
+            "subset": "Ties",
+            "chosen": [f"r{good}", f"s{good}!"][:count],
+            "rejected": [f"a{bad}", "b"],
+        }
+        for n in range(160)
+        for kind, count in (("ref", 1), ("tied", 2))
+    ]
+    (suite,) = read([rewardbench2(tmp_path / "rb2", rows)])
+    (result,) = results(suite, ["marks"], [ask(Marks(), suite)])
+    found = {figure["name"]: figure for figure in result["figures"]}
+    assert all(figure["low"] <= figure["value"] <= figure["high"] for figure in found.values())
+    assert found["Ties"]["value"] > 1 if right else found["Ties: margin"]["value"] < 0
+
+
+def test_ties_without_their_other_questions_are_an_error(tmp_path):
+    for n, rows in enumerate(([TIES[0]], [TIES[1]], [TIES[0], TIES[3]])):
+        with pytest.raises(
+            TiebreakError, match="pairs of questions, ref:N and tied:N, of which there are none"
+        ):
+            read([rewardbench2(tmp_path / str(n), rows)])
+
+
 def published_judgebench(pairs):
     """compute_final_metrics of utils/metrics.py with both orders: per cent where right less wrong decisions is above 0."""
     correct = 0
@@ -271,6 +300,7 @@ def test_llmbar_is_the_mean_of_both_orders_and_of_subsets(tmp_path):
             "Adversarial/GPTOut": [("x!", "y!", 1)],
         },
     )
+    assert read([folder])[0].missing() == ["GPTInst", "Manual"]
     found = scored(folder, Marks(first=1.0))
     natural = (1 + 0.75) / 2
     assert found["accuracy, Natural"] == natural

@@ -38,12 +38,23 @@ def test_the_name_of_a_file_is_the_models(tmp_path: Path) -> None:
     found = read_outputs(files)
     assert found.models == ["ada", "bob"]
     assert comparisons(found)[0].vote.prompt == ["Q?\nMore."]
+    for file in files:
+        (tmp_path / file.stem).mkdir()
+        file.rename(tmp_path / file.stem / "outputs.jsonl")
+    assert read_outputs([tmp_path]).models == ["ada", "bob"]
 
 
 def test_columns_of_other_names(tmp_path: Path) -> None:
     file = write(tmp_path / "all.jsonl", [{"ask": "Q?", "text": m, "who": m} for m in ("ada", "bob")])
     mapping = parse(["prompt=ask,responses=text,model_a=who"], [])
     assert read_outputs([file], mapping).models == ["ada", "bob"]
+
+
+def test_a_column_that_is_the_models_name_is_no_part_of_the_prompt(tmp_path: Path) -> None:
+    given = [{"ask": "Q?", "text": m, "system": m} for m in ("ada", "bob")]
+    mapping = parse(["prompt=ask,responses=text,model_a=system"], [])
+    for found in (read_outputs([write(tmp_path / "all.jsonl", given)], mapping), read_given(given, mapping)):
+        assert comparisons(found)[0].vote[1:6] == (["Q?"], ["ada"], ["bob"], "ada", "bob")
 
 
 def test_pairs_keep_their_sides(tmp_path: Path) -> None:
@@ -58,6 +69,12 @@ def test_pairs_keep_their_sides(tmp_path: Path) -> None:
     assert "no names of two different models" in found.problems[0]
 
 
+def test_a_pair_that_comes_twice_is_judged_once() -> None:
+    pair = {"prompt": "Q?", "response_a": "x", "response_b": "y", "model_a": "ada", "model_b": "bob"}
+    other = {"prompt": "Q?", "response_a": "y", "response_b": "x", "model_a": "bob", "model_b": "ada"}
+    assert len(comparisons(read_given([pair, other, pair, pair | {"response_a": "z"}]))) == 2
+
+
 def test_a_budget_is_spread_over_pairs_and_prompts() -> None:
     found = read_given([row for m in "abcd" for row in rows(m, range(40))])
     chosen = comparisons(found, budget=60)
@@ -69,6 +86,14 @@ def test_a_budget_is_spread_over_pairs_and_prompts() -> None:
         (c.vote.prompt[0], c.vote.model_a, c.vote.model_b) for c in some
     }
     assert len(some) == 12
+    pairs = [
+        {"prompt": f"Q{q}?", "response_a": "x", "response_b": "y", "model_a": a, "model_b": b}
+        for q in range(40)
+        for a, b in (("ada", "bob"), ("cyd", "ada"))
+    ]
+    some = comparisons(read_given(pairs), budget=10, wanted=frozenset({(prompt_key(["Q7?"]), "ada", "cyd")}))
+    assert Counter((c.vote.model_a, c.vote.model_b) for c in some) == {("ada", "bob"): 5, ("cyd", "ada"): 5}
+    assert ("Q7?", "cyd") in {(c.vote.prompt[0], c.vote.model_a) for c in some}
     assert len(comparisons(found, budget=999)) == 240
 
 
@@ -85,9 +110,12 @@ def test_what_is_no_output_says_so(tmp_path: Path) -> None:
     file = write(tmp_path / "x.jsonl", [{"instruction": "Q?", "score": 1}])
     with pytest.raises(TiebreakError, match=r"has the columns instruction, score\. Needed are a prompt"):
         read_outputs([file])
+    for nothing, message in (([], "no outputs; needed are"), ([7], "output 1 is 7; one is a dict with")):
+        with pytest.raises(TiebreakError, match=message):
+            read_given(nothing)  # type: ignore[arg-type]
     with pytest.raises(TiebreakError, match="all outputs are of ada"):
         read_outputs([write(tmp_path / "y.jsonl", rows("ada", range(3)))])
-    with pytest.raises(TiebreakError, match="no column 'topic'"):
+    with pytest.raises(TiebreakError, match="Valid: generator, instruction, language, length"):
         read_outputs([write(tmp_path / "z.jsonl", rows("ada", range(2)) + rows("bob", range(2)))], by="topic")
     broken = write(tmp_path / "broken.jsonl", rows("ada", range(2)) + rows("bob", range(2)))
     with broken.open("a") as lines:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tiebreak.stats.agreement import among_people, cohen_kappa, label_counts, leave_one_out
+from tiebreak.stats.agreement import SHARE, among_people, cohen_kappa, label_counts, leave_one_out
 from tiebreak.stats.metrics import MIN_GROUPS, Array, Bootstrap
 from tiebreak.votes.annotations import Annotations
 
@@ -94,7 +94,7 @@ def _each_person(
         found: dict[str, Any] = {"name": person, **asdict(judge), "others": None}
         if len(np.unique(groups_N[shared_N])) >= MIN_GROUPS:
             share_N = others_NC[np.arange(len(label_N)), label_N] / np.maximum(others_NC.sum(axis=1), 1)
-            (others,) = bootstrap.estimates(share_N[shared_N, None], groups_N[shared_N])
+            (others,) = bootstrap.estimates(share_N[shared_N, None], groups_N[shared_N], bounds=[SHARE])
             found["others"] = asdict(others)
         yield found
 

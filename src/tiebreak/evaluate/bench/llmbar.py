@@ -23,6 +23,7 @@ SUBSETS = ("Natural", "Neighbor", "GPTInst", "GPTOut", "Manual")
 class LlmBar(Suite):
     name = "LLMBar"
     dataset = "princeton-nlp/LLMBar"
+    published = SUBSETS
 
     def rows(self, answers: Answers) -> Rows:
         first_N, second_N = answers.orders_NO.T

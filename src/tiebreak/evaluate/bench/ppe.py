@@ -61,6 +61,7 @@ class PpePreference(Suite):
 class PpeCorrectness(Suite):
     name = "PPE correctness"
     dataset = "lmarena-ai/PPE-MMLU-Pro-Best-of-K"
+    published = (*BENCHMARKS, "MATH")
 
     def rows(self, answers: Answers) -> Rows:
         return Rows(answers.shipped_N, self.subsets_N, self.clusters_N)

@@ -70,6 +70,10 @@ def read(paths: Sequence[Path]) -> list[Suite]:
         files = [path for path in files if not path.name.startswith("raw")]
     found = _Found()
     passed = [path for path in files if not _read_file(path, found)]
+    if not rewardbench2.are_whole(found.items):
+        raise TiebreakError(
+            "RewardBench 2's Ties are scored by pairs of questions, ref:N and tied:N, of which there are none; fetch the benchmark again"
+        )
     suites = list(found.suites())
     if not suites:
         looked = ", ".join(map(str, passed or paths))

@@ -18,7 +18,8 @@ def results(suite: Suite, judges: Sequence[str], answers: Sequence[Answers]) -> 
     for n, (name, own) in enumerate(zip(judges, rows, strict=True)):
         figures = []
         for figure in suite.figures():
-            row: dict[str, Any] = {"name": figure.name, **asdict(weighted_share(own, figure.weights))}
+            share = weighted_share(own, figure.weights, figure.bounds)
+            row: dict[str, Any] = {"name": figure.name, **asdict(share)}
             if n:
                 row["change"] = asdict(weighted_change(own.less(rows[0]), figure.weights))
             figures.append(row)
@@ -28,6 +29,7 @@ def results(suite: Suite, judges: Sequence[str], answers: Sequence[Answers]) -> 
                 "suite": suite.name,
                 "dataset": suite.dataset,
                 "questions": len(suite.questions) + len(suite.lists),
+                "missing": suite.missing(),
                 "figures": figures,
                 "eval_results": eval_results(suite, figures[0]["value"]),
             }

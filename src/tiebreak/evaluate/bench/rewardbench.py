@@ -47,6 +47,7 @@ PRIOR_WEIGHT = 0.5
 class RewardBench(Suite):
     name = "RewardBench"
     dataset = "allenai/reward-bench"
+    published = tuple(SIZES)
 
     def rows(self, answers: Answers) -> Rows:
         return Rows((answers.shipped_N == 1).astype(np.float64), self.subsets_N, self.clusters_N)

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from tiebreak.evaluate.bench.suite import Answers, Figure, Suite, mean_of, prompt_clusters
+from tiebreak.evaluate.bench.suite import Answers, Figure, Suite, prompt_clusters
 from tiebreak.stats.metrics import Array
 from tiebreak.stats.strata import Rows
 from tiebreak.votes.formats.candidates import Candidates, read_record
@@ -31,6 +31,8 @@ PARTS = {
     "Ties: margin": 0.01,
 }
 """The weights of what Ties consists of, which add up to 1.01."""
+TIES_BOUNDS = (-0.01, 1.01)
+"""Between which the score of Ties is, its margin being between -1 and 1."""
 
 
 @dataclass(frozen=True)
@@ -49,22 +51,28 @@ class RewardBench2(Suite):
     items: Sequence[Item] = field(default=())
     name = "RewardBench 2"
     dataset = "allenai/reward-bench-2"
+    published = SUBSETS
 
     def rows(self, answers: Answers) -> Rows:
         found = [*self._best_of(answers), *self._ties(answers)]
         values, strata, prompts = zip(*found, strict=True)
         return Rows(np.array(values, dtype=np.float64), np.array(strata, dtype=str), prompt_clusters(prompts))
 
+    def subsets(self) -> list[str]:
+        return sorted({item.subset for item in self.items})
+
     def figures(self) -> list[Figure]:
-        present = {item.subset for item in self.items}
+        present = {*self.subsets()}
         each = [
-            Figure(name, PARTS if name == "Ties" else {name: 1.0})
+            Figure(name, PARTS, TIES_BOUNDS) if name == "Ties" else Figure(name, {name: 1.0})
             for name in (*SUBSETS, *sorted(present - {*SUBSETS}))
             if name in present
         ]
         score = {part: share / len(each) for figure in each for part, share in figure.weights.items()}
-        parts = [mean_of(name, [name]) for name in PARTS] if "Ties" in present else []
-        return [Figure("score", score), *each, *parts]
+        low, high = np.mean([figure.bounds for figure in each], axis=0).tolist()
+        margin = "Ties: margin"
+        parts = [Figure(name, {name: 1.0}, (-1.0 if name == margin else 0.0, 1.0)) for name in PARTS]
+        return [Figure("score", score, (low, high)), *each, *(parts if "Ties" in present else ())]
 
     def _scored(self, answers: Answers) -> Iterator[tuple[Item, Sequence[str | None], Array]]:
         for item, found, scores_N in zip(self.items, self.lists, answers.scores, strict=True):
@@ -96,6 +104,14 @@ class RewardBench2(Suite):
                     ("margin", margin),
                 ):
                     yield float(value), f"Ties: {part}", prompts[name]
+
+
+def are_whole(items: Sequence[Item]) -> bool:
+    """True without Ties, or where some number has both of its questions: without, Ties has no score."""
+    ties = {item.id for item in items if item.subset == "Ties"}
+    return not ties or any(
+        f"tied:{name.partition(':')[2]}" in ties for name in ties if name.startswith("ref:")
+    )
 
 
 def _margins(scores_N: Array, right: int) -> tuple[float, float]:

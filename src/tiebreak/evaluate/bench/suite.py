@@ -7,10 +7,10 @@ Dimension letters: N questions, C classes (a, b, tie), O orders, R rows.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -63,10 +63,11 @@ class Answers:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of a benchmark: the sum of weight times mean over its subsets."""
+    """A figure of a benchmark: the sum of weight times mean over its subsets. bounds: the lowest and the highest there is."""
 
     name: str
     weights: Mapping[str, float]
+    bounds: tuple[float, float] = (0.0, 1.0)
 
 
 def mean_of(name: str, subsets: Sequence[str]) -> Figure:
@@ -77,6 +78,9 @@ def mean_of(name: str, subsets: Sequence[str]) -> Figure:
 @dataclass(frozen=True)
 class Suite(ABC):
     """A benchmark that was read. lists: responses to score. A subclass scores it by its own rules, its main figure first."""
+
+    published: ClassVar[Collection[str]] = ()
+    """The subsets that its score is over."""
 
     questions: Sequence[Question]
     lists: Sequence[Candidates] = field(default=())
@@ -124,6 +128,11 @@ class Suite(ABC):
     def subsets(self) -> list[str]:
         """The names of the subsets that questions are in."""
         return sorted({question.subset for question in self.questions})
+
+    def missing(self) -> list[str]:
+        """The published subsets that are not there: a score without them is not the benchmark's."""
+        present = self.subsets()
+        return [name for name in self.published if name not in present]
 
 
 def question(prompt: Any, right: Any, wrong: Any, subset: str, item: str) -> Question:

@@ -52,4 +52,6 @@ def records(source: HubDataset, columns: Collection[str]) -> Iterator[tuple[int,
             rows = rows.select_columns(wanted)
         yield from enumerate(rows, 1)
     except (OSError, ValueError, RuntimeError, httpx.HTTPError) as error:
-        raise TiebreakError(f"cannot read {source} from the hub: {error}") from None
+        raise TiebreakError(
+            f"cannot read {source.name}, split {source.split}, from the hub: {error}"
+        ) from None

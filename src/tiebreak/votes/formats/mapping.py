@@ -195,9 +195,12 @@ def fields_of(columns: Collection[str], mapping: ColumnMap) -> Fields:
 
 
 def _left_out(found: Mapping[str, str], mapping: ColumnMap) -> frozenset[str]:
-    """The parts of a prompt that hold the prompt itself, and of `context` and `input` what a mapped prompt leaves out."""
+    """The parts of a prompt that hold the prompt itself or what is mapped to another field, and of `context` and `input` what a
+    mapped prompt leaves out.
+    """
     prompt = found.get("prompt", found.get("instruction", ""))
     left_out = {name for name in PARTS if _top(found.get(name, name)) == _top(prompt)}
+    left_out |= {name for name in PARTS if found.get(name, name) in mapping.columns.values()}
     if "prompt" in mapping.columns:
         left_out |= {"context"} if fold(prompt) in ("instruction", *QUESTIONS) else {"context", "input"}
     return frozenset(

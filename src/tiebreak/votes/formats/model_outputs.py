@@ -1,17 +1,17 @@
 """Outputs of models to compare: a prompt and one answer a record, as alpaca_eval writes them, or pairs with their models' names.
 
 A record of outputs has `instruction`, `prompt` or a question, an answer in one of OUTPUTS, and the model in one of MODELS; without
-it the file's name is the model's. Answers of several models are to the same prompt where its texts are equal.
+it the file's name is the model's, or its folder's where several files are called the same. Answers of several models are to the same prompt where its texts are equal.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, combinations, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tiebreak.errors import TiebreakError
+from tiebreak.errors import TiebreakError, nearest
 from tiebreak.votes.formats import containers
 from tiebreak.votes.formats.candidates import read_record
 from tiebreak.votes.formats.dialog import RowError, Turns
@@ -24,6 +24,8 @@ from tiebreak.votes.formats.vote import Vote, digest, name_of
 
 OUTPUTS = ("output", "response", "answer", "completion")
 MODELS = ("generator", "model", "model_name", "model_id")
+OF_PROMPTS = ("language", "length")
+"""What comparisons are grouped by without a column."""
 _SAMPLE = 50
 Key = tuple[str, str, str]
 """A prompt's digest and two models."""
@@ -35,6 +37,12 @@ class Comparison(NamedTuple):
     vote: Vote
     by: str | None
     error: str | None = None
+
+    @property
+    def key(self) -> Key:
+        """Its prompt and its models, sorted."""
+        first, second = sorted((self.vote.model_a or "", self.vote.model_b or ""))
+        return prompt_key(self.vote.prompt), first, second
 
     @property
     def chars(self) -> int:
@@ -51,7 +59,9 @@ class Outputs:
     answers: dict[str, dict[str, Turns]] = field(default_factory=dict)
     by: dict[str, str] = field(default_factory=dict)
     given: list[Comparison] = field(default_factory=list)
-    """Pairs that the files hold as such."""
+    """Pairs that the files hold as such, each once."""
+    seen: set[tuple[str, frozenset[tuple[str, str]]]] = field(default_factory=set)
+    """The texts of those."""
     problems: list[str] = field(default_factory=list)
     """Records that could not be read, and why."""
 
@@ -74,22 +84,25 @@ def read_outputs(paths: Sequence[Path], mapping: ColumnMap = NO_MAP, by: str | N
     different answers to a prompt.
     """
     found = Outputs()
-    seen_by = False
-    for path in containers.expand(paths):
+    known: set[str] = set()
+    files = containers.expand(paths)
+    stems = Counter(map(_stem, files))
+    for path in files:
         rows = containers.records(path)
         sample = list(islice(rows, _SAMPLE))
         if not sample:
             raise TiebreakError(f"no rows in {path}; needed are instruction, output and generator")
         columns: set[str] = set().union(*(record for _, record in sample if isinstance(record, dict)))
-        seen_by |= by is not None and by in columns
+        known |= columns
         fields = fields_of(columns, mapping)
         if {"response_a", "response_b"} <= fields.has():
             _read_pairs(path, chain(sample, rows), mapping, by, found)
         else:
             require_columns({str(path): columns}, mapping, labelled=False)
-            _read_file(path, chain(sample, rows), columns, mapping, by, found)
-    if by is not None and not seen_by:
-        raise TiebreakError(f"no column {by!r} in {', '.join(map(str, paths)):.200}")
+            name = _stem(path) if stems[_stem(path)] == 1 else path.parent.name
+            _read_file(path, chain(sample, rows), columns, mapping, by, found, name)
+    if by is not None:
+        _require_column(by, ", ".join(map(str, paths)), known)
     if not found.prompts:
         why = f": {found.problems[0]}" if found.problems else ""
         raise TiebreakError(f"no outputs can be read in {', '.join(map(str, paths)):.200}{why}")
@@ -101,16 +114,29 @@ def read_outputs(paths: Sequence[Path], mapping: ColumnMap = NO_MAP, by: str | N
     return found
 
 
-def read_given(rows: Iterable[Mapping[str, Any]], by: str | None = None) -> Outputs:
+def read_given(
+    rows: Iterable[Mapping[str, Any]], mapping: ColumnMap = NO_MAP, by: str | None = None
+) -> Outputs:
     """The outputs in dicts, as `read_outputs` has those in files. Raises TiebreakError likewise."""
     found = Outputs()
-    records = [(n, dict(row)) for n, row in enumerate(rows, 1)]
-    columns: set[str] = set().union(*(record for _, record in records))
+    records: list[Row] = []
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, Mapping):
+            raise TiebreakError(
+                f"output {number} is {row!r:.40}; one is a dict with instruction, output and generator"
+            )
+        records.append((number, dict(row)))
+    if not records:
+        raise TiebreakError("no outputs; needed are instruction, output and generator")
+    columns: set[str] = set().union(*(record for _, record in records if isinstance(record, dict)))
     where = Path("what was given")
-    if {"response_a", "response_b"} <= fields_of(columns, NO_MAP).has():
-        _read_pairs(where, iter(records), NO_MAP, by, found)
+    require_columns({str(where): columns}, mapping, labelled=False)
+    if by is not None:
+        _require_column(by, where.name, columns)
+    if {"response_a", "response_b"} <= fields_of(columns, mapping).has():
+        _read_pairs(where, iter(records), mapping, by, found)
     else:
-        _read_file(where, iter(records), columns, NO_MAP, by, found)
+        _read_file(where, iter(records), columns, mapping, by, found, where.name)
     if len(found.models) < 2:
         raise TiebreakError(f"outputs of two models or more are compared, not of {found.models or 'none'}")
     return found
@@ -138,29 +164,32 @@ def comparisons(
         for a, b in combinations(sorted(answers, key=place.__getitem__), 2)
         if baseline is None or baseline in (a, b)
     ]
-    if budget is not None and budget < len(chosen):
-        chosen = _spread(chosen, budget, wanted)
-    made = [_comparison(outputs, *one) for one in chosen]
     given = [
         one for one in outputs.given if baseline is None or baseline in (one.vote.model_a, one.vote.model_b)
     ]
-    return made + given
+    places: Sequence[int] = range(len(chosen) + len(given))
+    if budget is not None and budget < len(places):
+        keys = [(key, min(a, b), max(a, b)) for key, a, b in chosen] + [one.key for one in given]
+        places = _spread(keys, budget, wanted)
+    made = len(chosen)
+    return [_comparison(outputs, *chosen[n]) if n < made else given[n - made] for n in places]
 
 
-def _spread(chosen: list[Key], budget: int, wanted: frozenset[Key]) -> list[Key]:
-    """As many of the comparisons: each pair of models goes through the prompts in one random order, from a place of its own."""
-    prompts = sorted({key for key, *_ in chosen}, key=digest)
+def _spread(keys: list[Key], budget: int, wanted: frozenset[Key]) -> list[int]:
+    """The places of as many of the comparisons: each pair of models goes through the prompts in one random order, from a place of
+    its own.
+    """
+    prompts = sorted({key for key, *_ in keys}, key=digest)
     place = {key: n for n, key in enumerate(prompts)}
-    pairs = {pair: n for n, pair in enumerate(dict.fromkeys((a, b) for _, a, b in chosen))}
+    pairs = {pair: n for n, pair in enumerate(dict.fromkeys((a, b) for _, a, b in keys))}
 
-    def turn(one: Key) -> tuple[bool, int, int]:
-        key, a, b = one
+    def turn(n: int) -> tuple[bool, int, int]:
+        key, a, b = keys[n]
         pair = pairs[a, b]
         start = pair * len(prompts) // len(pairs)
-        return (key, *sorted((a, b))) not in wanted, (place[key] - start) % len(prompts), pair
+        return keys[n] not in wanted, (place[key] - start) % len(prompts), pair
 
-    taken = set(sorted(chosen, key=turn)[:budget])
-    return [one for one in chosen if one in taken]
+    return sorted(sorted(range(len(keys)), key=turn)[:budget])
 
 
 def _comparison(outputs: Outputs, key: str, a: str, b: str) -> Comparison:
@@ -169,10 +198,20 @@ def _comparison(outputs: Outputs, key: str, a: str, b: str) -> Comparison:
     return Comparison(vote, outputs.by.get(key))
 
 
+def _stem(path: Path) -> str:
+    return path.name.partition(".")[0]
+
+
 def _read_file(
-    path: Path, rows: Iterator[Row], columns: set[str], mapping: ColumnMap, by: str | None, found: Outputs
+    path: Path,
+    rows: Iterator[Row],
+    columns: set[str],
+    mapping: ColumnMap,
+    by: str | None,
+    found: Outputs,
+    name: str,
 ) -> None:
-    """Add the outputs of a file."""
+    """Add the outputs of a file. name: of the model whose records do not name it."""
     output = mapping.columns.get("responses") or _one(columns, OUTPUTS)
     model_column = mapping.columns.get("model_a") or _one(columns, MODELS)
     if output is None:
@@ -195,8 +234,7 @@ def _read_file(
             found.problems.append(f"{path}, record {number}: {read.error.replace('responses[0]', output)}")
             continue
         model = name_of(value_at(record, model_column)) if model_column else None
-        model = model or path.name.partition(".")[0]
-        _add(found, path, number, read.prompt, model, read.responses[0])
+        _add(found, path, number, read.prompt, model or name, read.responses[0])
         _note_by(found, read.prompt, record, by)
 
 
@@ -210,6 +248,14 @@ def _add(found: Outputs, path: Path, number: int, prompt: Turns, model: str, ans
         raise TiebreakError(
             f"{path}, record {number}: {model} has another answer to the same prompt before it ({(prompt[-1] or '')[:60]!r}); "
             "keep one, or give the models different names"
+        )
+
+
+def _require_column(by: str, where: str, columns: Collection[str]) -> None:
+    """Raise TiebreakError if there is no such column to group by, and its name is no path into one."""
+    if by not in columns and by.partition(".")[0] not in columns:
+        raise TiebreakError(
+            f"no column {by!r} in {where:.200}; {nearest(by, sorted({*columns, *OF_PROMPTS}))}"
         )
 
 
@@ -228,6 +274,10 @@ def _read_pairs(path: Path, rows: Iterator[Row], mapping: ColumnMap, by: str | N
             found.problems.append(f"{path}, record {number}: {problem}")
             continue
         key = prompt_key(vote.prompt)
+        sides = {(vote.model_a, prompt_key(vote.response_a)), (vote.model_b, prompt_key(vote.response_b))}
+        if (pair_key := (key, frozenset(sides))) in found.seen:
+            continue
+        found.seen.add(pair_key)
         found.prompts.setdefault(key, vote.prompt)
         found.models += [name for name in (vote.model_a, vote.model_b) if name not in found.models]
         _note_by(found, vote.prompt, pair.record, by)
