@@ -23,7 +23,7 @@ tiebreak --version
 tiebreak init judge --synthetic 200
 tiebreak check judge/data/votes.parquet -o card.html
 tiebreak plan judge
-tiebreak run judge --steps distill
+tiebreak run judge --steps split
 
 for wheel in "$dist"/tiebreak-*.whl; do install "$wheel[quantize,serve]"; done
 tiebreak run judge

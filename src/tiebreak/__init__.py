@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiebreak.arguments import checked
+from tiebreak.errors import TiebreakError
 
 if TYPE_CHECKING:
     from tiebreak.comparison.results import Comparison, Leaderboard
@@ -59,6 +60,8 @@ def check(
     from tiebreak.votes.formats.mapping import ColumnMap
 
     files = [votes] if isinstance(votes, str | Path) else votes
+    if not files:
+        raise TiebreakError("votes is a file or several, and there is none")
     return check_files(
         {"votes": [Path(file) for file in files]}, None, ColumnMap(columns or {}, values or {})
     )

@@ -46,6 +46,8 @@ def test_the_card_in_python_is_that_of_the_command(tiebreak, tmp_path: Path) -> 
     assert package.check([str(file)], {"winner": "vote"}, values) == card
     with pytest.raises(TiebreakError, match="nowhere"):
         package.check(tmp_path / "nowhere.csv")
+    with pytest.raises(TiebreakError, match="there is none"):
+        package.check([])
     with pytest.raises(TiebreakError, match="votes takes"):
         package.check(7)  # type: ignore[arg-type]
 
