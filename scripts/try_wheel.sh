@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Build wheel and sdist into a folder, then try the wheel from an empty folder, in an environment of its own without extras:
-# made-up votes, all steps of tiny models but quantisation, which is an extra, predictions. scripts/try_wheel.sh dist
+# Build wheel and sdist into a folder, such as dist, and try the wheel from an empty folder in an environment of its own: what the
+# core does on made-up votes, then, with the extras quantize and serve, all nine steps of tiny models and what uses their judge.
 set -euo pipefail
 dist=$(realpath -m "${1:?a folder to build into}")
 cd "$(dirname "$0")/.."
@@ -12,10 +12,23 @@ python=${PYTHON:-python3}
 "$place/build/bin/pip" install -q build
 "$place/build/bin/python" -m build --outdir "$dist"
 
-"$python" -m venv "$place/core"
-"$place/core/bin/pip" install -q -c constraints.txt torch
-"$place/core/bin/pip" install -q -c constraints.txt "$dist"/tiebreak-*.whl
+"$python" -m venv "$place/env"
+install() { "$place/env/bin/pip" install -q -c constraints.txt "$@"; }
+install torch  # first and by itself, as in setup.sh
+install "$dist"/tiebreak-*.whl
+
+tiebreak() { (cd "$place/empty" && "$place/env/bin/tiebreak" "$@"); }
 mkdir "$place/empty"
-cd "$place/empty"
-tiebreak() { "$place/core/bin/tiebreak" "$@"; }
 tiebreak --version
+tiebreak init judge --synthetic 200
+tiebreak check judge/data/votes.parquet -o card.html
+tiebreak plan judge
+tiebreak run judge --steps split
+
+for wheel in "$dist"/tiebreak-*.whl; do install "$wheel[quantize,serve]"; done
+tiebreak run judge
+tiebreak report judge
+tiebreak predict judge judge/data/votes.parquet -o judged.csv
+tiebreak evaluate judged.csv judge/data/votes.parquet
+tiebreak compare judge judge/data/votes.parquet -o compared.html
+tiebreak serve --help >"$place/serve.txt"

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -117,9 +118,14 @@ def _ask(url: str, cache: Path, kind: str, text: str) -> None:
 
 
 def run(command: list[str], folder: Path) -> None:
-    """A command of a page. make's targets set up an environment of their own and run these very tests: only seen."""
+    """A command of a page. make's targets set up an environment of their own and run these very tests: only seen.
+
+    What pip installs is for scripts/try_wheel.sh to try, and for the tests of extras below.
+    """
     if command[:1] == ["tiebreak"]:
         Tiebreak(*command[1:], folder=folder).finish()
+    elif command[:2] == ["pip", "install"]:
+        assert all((REPOSITORY / word.partition("[")[0]).exists() for word in command[2:] if word != "-c")
     elif command:
         assert command[0] == "make", command
         subprocess.run([*command, "--dry-run", "--directory", REPOSITORY], check=True, capture_output=True)
@@ -139,6 +145,24 @@ def test_commands_that_a_page_mentions_exist(page):
         assert used <= options, line
         if "--preset" in rest:
             assert rest[rest.index("--preset") + 1] in presets(), line
+
+
+EXTRAS = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+
+
+def test_extras_that_pages_and_messages_name_exist():
+    for path in (*PAGES, *(REPOSITORY / "src").rglob("*.py")):
+        for extras in re.findall(r"(?:tiebreak|'\.)\[([a-z]\w*(?:,\w+)*)\]'", path.read_text()):
+            assert set(extras.split(",")) <= EXTRAS.keys(), (path, extras)
+
+
+def test_the_table_of_extras_is_whole():
+    """Each extra, with the libraries that it is for."""
+    rows = re.findall(r"^\| `(\w+)` \| ([\w, ]+) \|", (REPOSITORY / "README.md").read_text(), re.MULTILINE)
+    brought = {extra: libraries.split(", ") for extra, libraries in rows if extra in EXTRAS}
+    assert brought.keys() == EXTRAS.keys() - {"dev"}
+    for extra, libraries in brought.items():
+        assert all(any(text.startswith(library) for text in EXTRAS[extra]) for library in libraries), extra
 
 
 def anchors(page: Path) -> set[str]:

@@ -5,13 +5,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiebreak.arguments import checked
+from tiebreak.errors import TiebreakError
 
 if TYPE_CHECKING:
     from tiebreak.comparison.results import Comparison, Leaderboard
+    from tiebreak.data_card.card import Card
     from tiebreak.judge.judge import Judge
 
 __version__ = "0.1.0"
-__all__ = ["compare", "leaderboard", "load"]
+__all__ = ["check", "compare", "leaderboard", "load"]
 
 
 @checked
@@ -40,6 +42,29 @@ def load(
     judge = load_judge(found.folder, device, score_tokens, precision)
     judge.package = found.recorded(judge.package)
     return judge
+
+
+@checked
+def check(
+    votes: str | Path | Sequence[str | Path],
+    columns: Mapping[str, str] | None = None,
+    values: Mapping[str, str] | None = None,
+) -> "Card":
+    """The data card of files of votes, as `tiebreak check` prints it: labels, lengths, biases, repetition, rows that cannot be read.
+
+    votes: a file, or several. columns, values: those of other names, as `--map` and `--values` give them. Tokens are estimated at four
+    bytes each. `card.as_dict()` is plain values for JSON.
+    Raises TiebreakError for a file that is missing or of no known format, and if no vote is readable.
+    """
+    from tiebreak.commands.check import check_files
+    from tiebreak.votes.formats.mapping import ColumnMap
+
+    files = [votes] if isinstance(votes, str | Path) else votes
+    if not files:
+        raise TiebreakError("votes is a file or several, and there is none")
+    return check_files(
+        {"votes": [Path(file) for file in files]}, None, ColumnMap(columns or {}, values or {})
+    )
 
 
 @checked

@@ -6,11 +6,15 @@ import sys
 from pathlib import Path
 from random import Random
 
+import pytest
+
+import tiebreak as package
 from tiebreak.commands.check import check_recipe, data_findings, ingested, rejection_findings, too_few
 from tiebreak.commands.init import init_recipe
 from tiebreak.data_card.card import build_card
 from tiebreak.engine.task_runner import run_task
 from tiebreak.engine.workspace import Workspace
+from tiebreak.errors import TiebreakError
 from tiebreak.recipe.schema import Split
 from tiebreak.votes import synthetic
 from tiebreak.votes.formats.mapping import parse
@@ -26,6 +30,26 @@ def test_files_and_the_page(tiebreak, tmp_path: Path) -> None:
     assert "votes.parquet" in out
     assert "preferences.parquet" in (tmp_path / "card.html").read_text()
     assert f"written: {tmp_path / 'card.html'}" in err
+
+
+def test_the_card_in_python_is_that_of_the_command(tiebreak, tmp_path: Path) -> None:
+    rows = [{"question": f"q {n}", "output_1": "x", "output_2": "y", "vote": n % 3} for n in range(30)]
+    file = tmp_path / "votes.json"
+    file.write_text(json.dumps(rows))
+    values = {"0": "a", "1": "b", "2": "tie"}
+    card = package.check(file, columns={"winner": "vote"}, values=values)
+    _, out, _ = tiebreak("check", file, "--json", "--map", "winner=vote", "--values", "0=a,1=b,2=tie")
+    printed = json.loads(out)
+    assert printed.pop("preflight")
+    assert json.loads(json.dumps(card.as_dict())) == printed
+    assert card.labels["tie"].value == 1 / 3
+    assert package.check([str(file)], {"winner": "vote"}, values) == card
+    with pytest.raises(TiebreakError, match="nowhere"):
+        package.check(tmp_path / "nowhere.csv")
+    with pytest.raises(TiebreakError, match="there is none"):
+        package.check([])
+    with pytest.raises(TiebreakError, match="votes takes"):
+        package.check(7)  # type: ignore[arg-type]
 
 
 def test_columns_and_values_are_mapped(tiebreak, tmp_path: Path) -> None:

@@ -327,3 +327,16 @@ def test_a_tracker_that_is_not_installed_is_an_error(recipe: Path, monkeypatch: 
     monkeypatch.setattr("tiebreak.engine.trackers.find_spec", lambda name: None)
     found = findings(recipe, "compute.report_to=[trackio]")["compute.report_to"]
     assert (found.level, found.text.rpartition(": ")[2]) == ("error", "pip install trackio")
+
+
+def test_a_library_that_a_step_needs_is_asked_for_before_the_run(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tiebreak.engine.libraries.find_spec", lambda name: None)
+    found = findings(recipe)["libraries"]
+    assert (found.level, found.text.partition(":")[0]) == (
+        "error",
+        "the step quantize needs llmcompressor, which is not installed",
+    )
+    monkeypatch.setattr("tiebreak.engine.libraries.find_spec", lambda name: name)
+    assert "libraries" not in findings(recipe)

@@ -1,4 +1,4 @@
-"""Pre-flight checks of a recipe: models, disk, GPU memory, limits of the cluster."""
+"""Pre-flight checks of a recipe: models, libraries, disk, GPU memory, limits of the cluster."""
 
 import os
 import shutil
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tiebreak.engine.finding import Finding
+from tiebreak.engine.libraries import require_libraries
 from tiebreak.engine.planner import state
 from tiebreak.engine.trackers import require_installed
 from tiebreak.engine.workspace import Workspace
@@ -54,7 +55,7 @@ class Preflight:
     on_slurm: bool = False
 
     def findings(self) -> list[Finding]:
-        """Findings on models, disk, GPU memory and, for Slurm jobs, the cluster's limits."""
+        """Findings on models, disk, GPU memory, libraries and, for Slurm jobs, the cluster's limits."""
         models = list(self._models())
         known = [item for item in models if isinstance(item, _ModelInfo)]
         found = [self._availability(item) if isinstance(item, _ModelInfo) else item for item in models]
@@ -63,6 +64,7 @@ class Preflight:
         found += self._disk(known)
         found += self._memory(known)
         found += self._trackers()
+        found += self._libraries()
         if self.on_slurm:
             found += checks.findings(self.work, self._tasks_to_run)
         return found
@@ -123,6 +125,12 @@ class Preflight:
             require_installed(self.work.recipe.compute.report_to)
         except TiebreakError as error:
             yield Finding("error", "compute.report_to", str(error))
+
+    def _libraries(self) -> Iterator[Finding]:
+        try:
+            require_libraries(self._tasks_to_run)
+        except TiebreakError as error:
+            yield Finding("error", "libraries", str(error))
 
     def _disk(self, models: list[_ModelInfo]) -> Iterator[Finding]:
         """Findings on disk space for the tasks that are not fresh, and on the hub's cache for models."""

@@ -9,6 +9,7 @@ from itertools import count
 from multiprocessing.connection import wait
 
 from tiebreak.console import Terminal
+from tiebreak.engine.libraries import require_libraries
 from tiebreak.engine.planner import Damaged, state
 from tiebreak.engine.progress import Display, duration
 from tiebreak.engine.signals import Stop
@@ -38,11 +39,12 @@ def run(work: Workspace, chosen: Sequence[Task], stop: Stop | None = None) -> Ou
     """Run the chosen tasks, in topological order, that are not fresh.
 
     An input that turns out to be damaged is made again first, chosen or not, with what it needs for that. Tasks that depend on a failed one are skipped; all others are finished. Raises TiebreakError if an input from a
-    task that was not chosen is missing, `errors.Interrupted` once `stop` is set.
+    task that was not chosen or a library is missing, `errors.Interrupted` once `stop` is set.
     """
     for text in missing_inputs(work, chosen).values():
         raise TiebreakError(text)
     require_installed(work.recipe.compute.report_to)
+    require_libraries(task for task in chosen if state(work, task).status != "fresh")
     threads(work.recipe.compute, 1)  # before any process starts: what is wrong with them is told once
     began = time.monotonic()
     run_state = _Run(work, chosen, stop or Stop())

@@ -39,6 +39,7 @@ class Step:
     writes: the weights in its artifacts.
     shows: files of its artifacts that trackers keep.
     workload: workload(recipe, teacher, votes), the tokens of one of its tasks.
+    library: what its tasks import beyond the core, as (module, extra that brings it).
     """
 
     name: str
@@ -53,3 +54,4 @@ class Step:
     writes: tuple[Weights, ...] = ()
     shows: tuple[str, ...] = ()
     workload: "Callable[[Recipe, str | None, VoteLengths], Workload] | None" = None
+    library: tuple[str, str] | None = None

@@ -178,4 +178,5 @@ STEP = Step(
     needs_gpu=always,
     writes=("quantized",),
     workload=workload,
+    library=("llmcompressor", "quantize"),
 )
