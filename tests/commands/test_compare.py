@@ -99,7 +99,7 @@ def test_votes_that_the_judge_has_seen_are_said_in_what_is_written(
 ) -> None:
     monkeypatch.setattr(seen_votes, "seen_votes", lambda _, table: np.arange(len(table)) < 7)
     source, given = write(tmp_path / "all.jsonl", outputs()), write(tmp_path / "votes.jsonl", votes())
-    found = compare(Request(model, [source], tmp_path / "out.html", votes=given, device="cpu"))
+    found = compare(Request(model, [source], tmp_path / "out.html", votes=[given], device="cpu"))
     assert found.remarks[0].startswith("7 of these 20 votes are on prompts that the judge was trained")
     assert found.remarks[0] in (tmp_path / "out.html").read_text()
     assert not compare(Request(model, [source], device="cpu")).remarks[0].startswith("7 of these")

@@ -17,21 +17,22 @@ from tiebreak.serve.bodies import PAIR_EXAMPLE
 
 def test_a_stopped_server_answers_what_it_has_accepted(shipped):
     with served(shipped) as (server, url):
-        statuses: list[int] = []
-        clients = [threading.Thread(target=ask, args=(url, statuses)) for _ in range(4)]
+        statuses: list[list[int]] = [[] for _ in range(4)]
+        clients = [threading.Thread(target=ask, args=(url, own)) for own in statuses]
         for client in clients:
             client.start()
-        while len(statuses) < 20:
+        while sum(map(len, statuses)) < 20:
             time.sleep(0.01)
         os.kill(server.pid, signal.SIGTERM)
         for client in clients:
             client.join(60)
         out, err = server.communicate(60)
-    assert set(statuses) == {200}
+    # a client's last connection may be one that the socket's end met before the server had accepted it
+    assert {status for own in statuses for status in own[:-1]} == {200}
     assert (server.returncode, out) == (0, "")
     judged = re.search(r"^stopped; (\d+) pairs were judged$", err, re.M)
     assert judged, err
-    assert int(judged[1]) == 8 * len(statuses)
+    assert int(judged[1]) == 8 * sum(own.count(200) for own in statuses)
 
 
 def test_a_second_interrupt_ends_a_server_at_once(shipped):
