@@ -120,9 +120,9 @@ def _distinct(
     """
     a, b = votes.answers
     is_same_R = np.array([np.array_equal(a[vote], b[vote]) for vote in rows_R2[:, 0].tolist()], dtype=bool)
-    found_R2 = np.where(is_same_R[:, None] & [False, True], 0, rows_R2)
-    distinct_R2, row_R = np.unique(found_R2, axis=0, return_inverse=True)
-    return distinct_R2, row_R.ravel()
+    number_R = 2 * rows_R2[:, 0] + np.where(is_same_R, 0, rows_R2[:, 1])
+    distinct, row_R = np.unique(number_R, return_inverse=True)
+    return np.stack([distinct // 2, distinct % 2], axis=1), row_R
 
 
 def _canonical_order(votes: TokenizedVotes, rows_R2: NDArray[np.int64]) -> NDArray[np.int64]:
