@@ -8,7 +8,18 @@ from typing import Annotated, Any
 import typer
 
 from tiebreak import terminal
-from tiebreak.cli.options import AsJson, Columns, Device, Precision, Sets, Values, mapping_of, words
+from tiebreak.cli.options import (
+    AsJson,
+    Columns,
+    Confidence,
+    Device,
+    Precision,
+    Samples,
+    Sets,
+    Values,
+    mapping_of,
+    words,
+)
 from tiebreak.commands.table import show, show_verdict
 from tiebreak.errors import TiebreakError
 from tiebreak.output import new_file, write_atomically
@@ -38,8 +49,8 @@ def audit(
         str,
         typer.Option(help="Words in the names of models of the judge's own family, such as llama,vicuna."),
     ] = "",
-    samples: Annotated[int, typer.Option(min=2, max=1_000_000, help="Bootstrap samples.")] = 1000,
-    confidence: Annotated[float, typer.Option(min=0.01, max=0.999, help="Of the intervals.")] = 0.95,
+    samples: Samples = 1000,
+    confidence: Confidence = 0.95,
     map_: Columns = None,
     values: Values = None,
     device: Device = None,

@@ -18,6 +18,8 @@ Steps = Annotated[str, typer.Option(help="Only these steps, such as teach,score 
 FoldList = Annotated[str, typer.Option("--folds", help="Only these folds, such as 0,2.")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
 Weights = Annotated[str | None, typer.Option(help="Weights of a blend, such as 2,1; equal if not given.")]
+Samples = Annotated[int, typer.Option(min=2, max=1_000_000, help="Bootstrap samples.")]
+Confidence = Annotated[float, typer.Option(min=0.01, max=0.999, help="Of the intervals.")]
 Device = Annotated[str | None, typer.Option(help="cpu or cuda.")]
 Precision = Annotated[
     Literal["auto", "fp32", "bf16", "fp16", "fp8"],
