@@ -90,8 +90,8 @@ def recipe(tokens: int, votes: int, device: str) -> dict[str, Any]:
         "tta": {"max_tokens": 2 * tokens},
         "compute": {
             "device": device,
-            "workers": 2 if device == "cuda" else 1,
-            "train_tokens": 32768 if device == "cuda" else 4096,
+            "workers": FOLDS if device == "cuda" else 1,
+            "train_tokens": 16384 if device == "cuda" else 4096,
             "score_tokens": 32768 if device == "cuda" else 4096,
             "checkpoint_minutes": 1,
             "log_every": 1000,
