@@ -43,9 +43,9 @@ from tiebreak.model.classifier import Classifier
 from tiebreak.recipe.schema import Training
 from tiebreak.runtime import Runtime
 from tiebreak.tokens.prompt import TokenizedVotes
-from tiebreak.train.loop import train
-from tiebreak.train.losses import Loss
-from tiebreak.train.rows import TrainingRows, optimizer_steps
+from tiebreak.training.loop import train
+from tiebreak.training.losses import Loss
+from tiebreak.training.rows import TrainingRows, optimizer_steps
 
 LIMITS = {"dense": 0.05, "int8": 0.1, "fp8": 0.3, "nf4": 0.6}
 """By how much rounding alone may move logits; a document that sees another one moves them by more than 1."""

@@ -31,9 +31,9 @@ from tiebreak.recipe.models import Lora
 from tiebreak.recipe.schema import Prompt, Training
 from tiebreak.runtime import Runtime
 from tiebreak.tokens.prompt import TokenizedVotes, tokenize
-from tiebreak.train.fit import fit
-from tiebreak.train.losses import Loss
-from tiebreak.train.rows import TrainingRows, labels_of
+from tiebreak.training.fit import fit
+from tiebreak.training.losses import Loss
+from tiebreak.training.rows import TrainingRows, labels_of
 from tiebreak.votes import synthetic
 
 FAMILIES = ("llama", "gemma2")

@@ -31,7 +31,7 @@ from tiebreak.recipe.schema import Prompt, Training
 from tiebreak.runtime import Runtime
 from tiebreak.tokens.packing import Packed
 from tiebreak.tokens.prompt import tokenize
-from tiebreak.train.fit import fit
+from tiebreak.training.fit import fit
 from tiebreak.votes import splits
 
 

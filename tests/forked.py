@@ -24,7 +24,7 @@ IMPORTED = (
     "tiebreak.baseline.model",
     "tiebreak.evaluate.report",
     "tiebreak.judge.judge",
-    "tiebreak.train.fit",
+    "tiebreak.training.fit",
 )
 OUTPUTS = ("out", "err")
 MOST_TREES = 10

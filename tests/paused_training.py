@@ -16,7 +16,7 @@ def pause_at_step(step: int, should_stop: Callable[[], bool]) -> None:
 
 def pause_after_saving() -> None:
     """Pause a training of this process each time it has saved."""
-    from tiebreak.train import checkpoint
+    from tiebreak.training import checkpoint
 
     save = checkpoint.save
 

@@ -21,7 +21,7 @@ LAYERS = (
     {"engine"},
     {"pipeline"},
     {"comparison"},
-    {"data_card", "evaluate", "rewards", "train"},
+    {"data_card", "evaluate", "rewards", "training"},
     {"judge"},
     {"baseline", "model"},
     {"stats", "tokens"},

@@ -13,7 +13,7 @@ from tiebreak.judge import package
 from tiebreak.model import hub, intact
 from tiebreak.output import no_link
 from tiebreak.regular_file import require_regular
-from tiebreak.train import checkpoint
+from tiebreak.training import checkpoint
 from tiebreak.votes.formats import containers
 
 

@@ -29,8 +29,8 @@ from tiebreak.model.lora import HEAD, PREFIX, read_adapter, save_adapter
 from tiebreak.pipeline.steps import average
 from tiebreak.stats.calibration import from_json
 from tiebreak.stats.metrics import Bootstrap, log_loss
-from tiebreak.train import fit
-from tiebreak.train.rows import labels_of
+from tiebreak.training import fit
+from tiebreak.training.rows import labels_of
 from tiebreak.votes.schema import LOCKBOX, read_table
 
 pytestmark = pytest.mark.slow

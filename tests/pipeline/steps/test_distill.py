@@ -23,9 +23,9 @@ from tiebreak.recipe.loader import parse
 from tiebreak.recipe.schema import Recipe, Tta
 from tiebreak.runtime import Runtime
 from tiebreak.stats.calibration import TemperatureScaling
-from tiebreak.train import fit
-from tiebreak.train.losses import Targets
-from tiebreak.train.rows import labels_of
+from tiebreak.training import fit
+from tiebreak.training.losses import Targets
+from tiebreak.training.rows import labels_of
 from tiebreak.votes import splits
 from tiebreak.votes.schema import CALIBRATION, EXTRA, LOCKBOX, swap_answers, write_table
 

@@ -115,7 +115,7 @@ def _package(
     from tiebreak.judge.package import Package
     from tiebreak.judge.rules import Rules
     from tiebreak.judge.tta import certainty_threshold, tta_probabilities
-    from tiebreak.train.rows import labels_of
+    from tiebreak.training.rows import labels_of
 
     tta = settings.tta
     certain_from = certainty_threshold(votes, scored.z_NOC, tta.share)
@@ -138,7 +138,7 @@ def _fit_calibrator(votes: "pa.Table", p_NC: "Array", method: str) -> "tuple[str
     from tiebreak.evaluate.build_metrics import labelled_votes
     from tiebreak.stats.calibration import CALIBRATORS
     from tiebreak.stats.nested_cv import best_candidate
-    from tiebreak.train.rows import labels_of
+    from tiebreak.training.rows import labels_of
 
     y_NC, name = labels_of(votes)[:, 0], method
     if method == "best":

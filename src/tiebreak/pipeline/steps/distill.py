@@ -46,8 +46,8 @@ def run(
     import numpy as np
 
     from tiebreak.model.classifier import load_adapted
-    from tiebreak.train.fit import fit, save_trained
-    from tiebreak.train.losses import Loss
+    from tiebreak.training.fit import fit, save_trained
+    from tiebreak.training.losses import Loss
     from tiebreak.votes import schema, splits
 
     (base,), (rows,) = inputs["base"], inputs["rows"]
@@ -117,7 +117,7 @@ def _soft_labels(
 ) -> tuple["pa.Table", "NDArray[np.float32]", dict[str, int]]:
     """The candidates scored by every teacher, their logits (votes, orders, teachers, 3), and counts by origin."""
     from tiebreak.judge.logits import read
-    from tiebreak.train.soft_labels import select_soft_labels, stack_teachers
+    from tiebreak.training.soft_labels import select_soft_labels, stack_teachers
 
     chosen = select_soft_labels(read(folders), settings.soft_labels, settings.fold)
     scored, teachers_NOMC = stack_teachers(
@@ -161,7 +161,7 @@ def _calibrate(
     from tiebreak.judge.tta import tta_probabilities
     from tiebreak.stats.calibration import TemperatureScaling
     from tiebreak.stats.metrics import log_loss
-    from tiebreak.train.rows import labels_of
+    from tiebreak.training.rows import labels_of
     from tiebreak.votes import schema, splits
 
     max_tokens = settings.tta.max_tokens

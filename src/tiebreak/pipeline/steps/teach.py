@@ -31,7 +31,7 @@ def run(
 ) -> dict[str, Any]:
     """Write adapter/, with the score head in it, and curve.json, the loss of each optimizer step."""
     from tiebreak.model.classifier import load_adapted
-    from tiebreak.train.fit import fit, save_trained
+    from tiebreak.training.fit import fit, save_trained
     from tiebreak.votes import schema, splits
 
     (base,), (rows,) = inputs["base"], inputs["rows"]

@@ -16,7 +16,7 @@ from tiebreak.errors import TiebreakError
 from tiebreak.recipe.schema import Training
 from tiebreak.tokens.packing import Packed, batches
 from tiebreak.tokens.prompt import TokenizedVotes
-from tiebreak.train.losses import Targets
+from tiebreak.training.losses import Targets
 from tiebreak.votes.schema import probabilities, swap_answers
 
 Rows = NDArray[np.int64]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tiebreak.train.load_balance import rows_of_rank
+from tiebreak.training.load_balance import rows_of_rank
 
 LENGTHS = np.random.default_rng(0).integers(20, 1000, 500)
 

@@ -24,11 +24,11 @@ from tiebreak.model.memory_budget import halve_budget, out_of_memory_error
 from tiebreak.recipe.schema import Training
 from tiebreak.runtime import Runtime
 from tiebreak.tokens.prefetch import prefetch
-from tiebreak.train import checkpoint
-from tiebreak.train.dry_run import fit_to_memory
-from tiebreak.train.load_balance import equalize_batch_counts, rows_of_rank
-from tiebreak.train.losses import Loss
-from tiebreak.train.rows import Batch, Rows, TrainingRows, optimizer_steps
+from tiebreak.training import checkpoint
+from tiebreak.training.dry_run import fit_to_memory
+from tiebreak.training.load_balance import equalize_batch_counts, rows_of_rank
+from tiebreak.training.losses import Loss
+from tiebreak.training.rows import Batch, Rows, TrainingRows, optimizer_steps
 
 log = logging.getLogger(__name__)
 

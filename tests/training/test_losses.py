@@ -1,7 +1,7 @@
 import torch
 import torch.nn.functional as F
 
-from tiebreak.train.losses import Loss, Targets
+from tiebreak.training.losses import Loss, Targets
 
 
 def batch(rows: int = 9, teachers: int = 2, seed: int = 0) -> tuple[torch.Tensor, Targets]:

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from tiebreak.errors import TiebreakError
-from tiebreak.train import dry_run
-from tiebreak.train.dry_run import FIXED_TOKENS, MemoryProfile, choose_budget
+from tiebreak.training import dry_run
+from tiebreak.training.dry_run import FIXED_TOKENS, MemoryProfile, choose_budget
 
 
 def memory(

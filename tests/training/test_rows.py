@@ -6,7 +6,7 @@ from tiebreak.errors import TiebreakError
 from tiebreak.model import classifier
 from tiebreak.recipe.schema import Prompt, Training
 from tiebreak.tokens.prompt import tokenize
-from tiebreak.train.rows import TrainingRows, labels_of, optimizer_steps
+from tiebreak.training.rows import TrainingRows, labels_of, optimizer_steps
 from tiebreak.votes.schema import swap_answers
 
 

@@ -22,11 +22,11 @@ from tiebreak.recipe.schema import Prompt, Training
 from tiebreak.runtime import Runtime
 from tiebreak.tokens.packing import Packed, pack
 from tiebreak.tokens.prompt import tokenize
-from tiebreak.train import checkpoint, loop
-from tiebreak.train.fit import fit
-from tiebreak.train.loop import _gradients, _update, learning_rate
-from tiebreak.train.losses import Loss
-from tiebreak.train.rows import TrainingRows, labels_of, optimizer_steps
+from tiebreak.training import checkpoint, loop
+from tiebreak.training.fit import fit
+from tiebreak.training.loop import _gradients, _update, learning_rate
+from tiebreak.training.losses import Loss
+from tiebreak.training.rows import TrainingRows, labels_of, optimizer_steps
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from tiebreak import distributed
-from tiebreak.train.rows import Batch, Rows
+from tiebreak.training.rows import Batch, Rows
 
 
 def rows_of_rank(rows: Rows, length: Callable[[int], int], rank: int, size: int) -> Rows:

@@ -2,7 +2,7 @@ import numpy as np
 import pyarrow as pa
 
 from tiebreak.judge.logits import ModelLogits
-from tiebreak.train.soft_labels import select_soft_labels, stack_teachers
+from tiebreak.training.soft_labels import select_soft_labels, stack_teachers
 from tiebreak.votes.schema import swap_answers
 
 

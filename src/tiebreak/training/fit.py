@@ -15,9 +15,9 @@ from tiebreak.recipe.models import Lora
 from tiebreak.recipe.schema import Prompt, Training
 from tiebreak.runtime import Runtime
 from tiebreak.tokens.prompt import tokenize
-from tiebreak.train.loop import train
-from tiebreak.train.losses import Loss
-from tiebreak.train.rows import TrainingRows, labels_of
+from tiebreak.training.loop import train
+from tiebreak.training.losses import Loss
+from tiebreak.training.rows import TrainingRows, labels_of
 from tiebreak.votes.schema import weights
 
 LABELS_ONLY = Loss()
