@@ -3,7 +3,8 @@
 import multiprocessing
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -99,15 +100,21 @@ def _run(
 
 
 def _tiebreak(command: list[str], start_ranks: Callable[..., Any]) -> None:
-    """The command, its workers forked too: a run spawns them, and each imports everything. Baselines are small."""
     sys.argv = command
+    with quick_runs(start_ranks):
+        cli.main()
+
+
+@contextmanager
+def quick_runs(start_ranks: Callable[..., Any] = multiprocess._start_local) -> Iterator[None]:
+    """Workers are forked: a run spawns them, and each imports everything. Baselines are small."""
     TREES["max_iter"] = MOST_TREES
     forks = SimpleNamespace(get_context=lambda _: multiprocessing.get_context("fork"))
     with (
         mock.patch.object(worker, "multiprocessing", forks),
         mock.patch.object(multiprocess, "_start_local", start_ranks),
     ):
-        cli.main()
+        yield
 
 
 class _Rank(multiprocessing.get_context("fork").Process):  # type: ignore[misc]

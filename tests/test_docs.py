@@ -16,7 +16,7 @@ import pytest
 import typer
 from bench_files import judgebench
 from fake_hub import fake_hub, use
-from forked import Forked, Tiebreak
+from forked import Forked, Tiebreak, quick_runs
 from served import served
 
 from tiebreak import cli
@@ -77,10 +77,15 @@ def test_what_a_page_shows_runs(page, desk):
     shutil.copytree(desk, folder, ignore=shutil.ignore_patterns(*(other.stem for other in PAGES)))
     for kind, text in blocks(page):
         if kind == "python":
-            Forked(exec, text, {"__name__": "__main__"}, folder=folder).finish()
+            Forked(_run_python, text, folder=folder).finish()
         else:
             for line in text.splitlines():
                 run(shlex.split(line), folder)
+
+
+def _run_python(text: str) -> None:
+    with quick_runs():
+        exec(text, {"__name__": "__main__"})
 
 
 @pytest.mark.slow

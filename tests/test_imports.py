@@ -156,3 +156,11 @@ def test_nothing_runs_what_it_reads(path):
 )
 def test_dangers_are_seen(code):
     assert list(dangers(ast.parse(code)))
+
+
+def test_the_package_is_imported_without_what_takes_time() -> None:
+    """Nor any part of it but what its own functions need at once."""
+    code = "import sys, tiebreak; print(*sorted(name for name in sys.modules if name.startswith('tiebreak')))"
+    code += f"; assert not sys.modules.keys() & {SLOW | {'pydantic', 'rich', 'typer'}}"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["tiebreak", "tiebreak.arguments", "tiebreak.errors", "tiebreak.plain"]

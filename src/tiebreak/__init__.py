@@ -1,6 +1,6 @@
 """Learn from votes which of two answers people prefer: calibrated P(A), P(B), P(tie)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,12 +8,13 @@ from tiebreak.arguments import checked
 from tiebreak.errors import TiebreakError
 
 if TYPE_CHECKING:
+    from tiebreak.commands.finished_run import Run
     from tiebreak.comparison.results import Comparison, Leaderboard
     from tiebreak.data_card.card import Card
     from tiebreak.judge.judge import Judge
 
 __version__ = "0.1.0"
-__all__ = ["check", "compare", "leaderboard", "load"]
+__all__ = ["check", "compare", "leaderboard", "load", "train"]
 
 
 @checked
@@ -42,6 +43,49 @@ def load(
     judge = load_judge(found.folder, device, score_tokens, precision)
     judge.package = found.recorded(judge.package)
     return judge
+
+
+@checked
+def train(
+    votes: Any,
+    preset: str = "small",
+    folder: str | Path = "judge",
+    *,
+    preferences: Any = None,
+    extra: Any = None,
+    unlabelled: Any = None,
+    test: Any = None,
+    columns: Mapping[str, str] | None = None,
+    values: Mapping[str, str] | None = None,
+    progress: Callable[..., None] | None = None,
+    **overrides: Any,
+) -> "Run":
+    """Train a judge of votes: what `tiebreak init` and `tiebreak run` do, in one call. Returns the finished run.
+
+    votes: a file, or several; a table of pyarrow, pandas or polars; or dicts, one a vote; in any format that `tiebreak check` reads.
+    preset: tiny, small and others, see `tiebreak init --help`. folder: for the recipe and all that is made. It goes on where an earlier
+    call was stopped; with other arguments only what depends on them is made again. preferences, extra, unlabelled, test: more data,
+    given likewise, as `tiebreak init` takes them. columns, values: those of other names, as `--map` and `--values` give them.
+    progress: called with each line of progress, such as `print`; the line's `.task`, `.text` and, of all tasks, `.ended` of `.tasks`.
+    Without it lines and bars go to stderr. overrides: other values of the recipe, with two underscores between its keys:
+    `distill__training__epochs=3`.
+
+    `run.judge()` predicts, `run.report()` says how well, `run.verdict` whether to use it.
+    Raises TiebreakError for data that cannot be read, an unknown preset or key, a folder with a recipe of another origin, and tasks
+    that fail; KeyboardInterrupt on Ctrl-C, once checkpoints are saved.
+    """
+    from tiebreak.commands.train import train as trained
+    from tiebreak.votes.formats.mapping import ColumnMap
+
+    given = {
+        "votes": votes,
+        "preferences": preferences,
+        "extra": extra,
+        "unlabelled": unlabelled,
+        "test": test,
+    }
+    mapping = ColumnMap(columns or {}, values or {})
+    return trained(given, preset, Path(folder), mapping, progress, overrides)
 
 
 @checked

@@ -132,7 +132,7 @@ def test_a_folder_that_cannot_be_made_is_named(folder: str, tmp_path: Path) -> N
 
 
 def test_a_failure_removes_only_new_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: object) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         (tmp_path / "models" / "half").mkdir(parents=True)
         raise KeyboardInterrupt
 

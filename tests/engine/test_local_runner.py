@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -291,3 +293,25 @@ def test_a_run_folder_that_cannot_be_made_is_named(recipe: Path, run_dir: str) -
         run(work)
     with pytest.raises(TiebreakError, match=f"cannot write to the folder .*{run_dir}/artifacts/"):
         run_task(work, work.find("ingest/votes"), print, Stop())
+
+
+def test_a_script_without_a_guard_may_run_tasks(recipe: Path, tmp_path: Path) -> None:
+    """Workers are spawned, which would run the script again."""
+    script = tmp_path / "script.py"
+    script.write_text(f"""
+from pathlib import Path
+import fake_steps
+from tiebreak.engine import local_runner
+from tiebreak.engine.workspace import Workspace
+print("once")
+work = Workspace(Path({str(recipe)!r}), ("compute.workers=1",), fake_steps.tasks)
+print(*local_runner.run(work, work.tasks[:1], None, lambda event: print(event)).done)
+""")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    found = subprocess.run(
+        [sys.executable, script], env=environment, capture_output=True, text=True, check=True
+    )
+    first, line, last = found.stdout.splitlines()
+    assert (first, last) == ("once", "ingest/votes"), found.stdout
+    assert line.startswith("[1/1] ingest/votes: done in ")
+    assert found.stderr == "", "what is told is not shown too"

@@ -17,7 +17,7 @@ import yaml
 from tiebreak.errors import TiebreakError, nearest
 from tiebreak.output import new_folder, write_atomically
 from tiebreak.recipe.basics import FEWEST_VOTES, MAX_SEED, MOST_VOTES, RECIPE, SYNTHETIC_VOTES, presets
-from tiebreak.recipe.loader import parse
+from tiebreak.recipe.loader import dump, parse
 from tiebreak.recipe.schema import Recipe
 from tiebreak.recipe.values import Role
 from tiebreak.votes.formats.mapping import NO_MAP, ColumnMap
@@ -51,11 +51,14 @@ def init_recipe(
     unlabelled: Sequence[Path] = (),
     test: Sequence[Path] = (),
     mapping: ColumnMap = NO_MAP,
+    overrides: Sequence[str] = (),
+    heading: str = "",
 ) -> Path:
     """Write `folder`/recipe.yaml and its inputs: synthetic votes if requested, tiny models for `tiny`.
 
-    Without votes, those of `tiny` are made up. mapping: of the files' columns. The recipe is written last, so a folder with
-    one is complete. Given votes that are few, or of one label, are warned of. Returns its path. Raises TiebreakError for an unknown preset, a file that is missing, damaged or empty, other files without votes,
+    Without votes, those of `tiny` are made up. mapping: of the files' columns. overrides: `a.b=value`, for other values than the
+    preset's. heading: a comment at the recipe's beginning, by which a later call knows one that it may write anew. The recipe is
+    written last, so a folder with one is complete. Given votes that are few, or of one label, are warned of. Returns its path. Raises TiebreakError for an unknown preset, a file that is missing, damaged or empty, other files without votes,
     a seed out of range, or a folder that has a recipe already or cannot be written to; then no new file remains.
     """
     path = folder / RECIPE
@@ -67,16 +70,55 @@ def init_recipe(
         "unlabelled": unlabelled,
         "test": test,
     }
-    if path.exists():
-        raise TiebreakError(
-            f"{path} exists; use it with: tiebreak run {shlex.quote(str(path))}, or name another"
-        )
+    is_known = is_written_by(path, heading)
+    if preset == "tiny" and not votes and synthetic is None:
+        synthetic = SYNTHETIC_VOTES
+    _check(preset, given, mapping, synthetic, seed)
+    text = _with_data(text, given, mapping) if synthetic is None else _made_up(text)
+    name = f"name: {json.dumps(folder.resolve().name)}"
+    text = re.sub(r"^name: .*$", lambda _: name, text, count=1, flags=re.M)
+    recipe = parse(yaml.safe_load(text), str(path), overrides)
+    text = heading + (dump(recipe) if overrides else text)
+    if is_known and path.read_text(encoding="utf-8") == text:
+        return path
+    with removed_on_failure(folder):
+        if synthetic is not None:
+            _make_votes(folder, synthetic, seed)
+        if votes or preset == "tiny":
+            texts, labels = _read([folder / name for name in recipe.data.votes], "votes", mapping)
+        if votes:
+            _warn(labels)
+        for role, paths in given.items():
+            if role != "votes" and paths:
+                _read(paths, role, mapping)
+        if preset == "tiny":
+            _make_models(folder, recipe, texts, seed, only_missing=is_known)
+        write_atomically(path, text)
+    return path
+
+
+def is_written_by(path: Path, heading: str) -> bool:
+    """True for a recipe that begins with this heading. Raises TiebreakError for any other one, False if there is none."""
+    if not path.exists():
+        return False
+    if heading and path.is_file() and path.read_text(encoding="utf-8").startswith(heading):
+        return True
+    raise TiebreakError(f"{path} exists; use it with: tiebreak run {shlex.quote(str(path))}, or name another")
+
+
+def _check(
+    preset: str,
+    given: Mapping[Role, Sequence[Path]],
+    mapping: ColumnMap,
+    synthetic: int | None,
+    seed: int,
+) -> None:
+    """Raise TiebreakError for data that do not go together, or are not there."""
+    votes = given["votes"]
     if not votes and (others := [f"--{role}" for role, paths in given.items() if paths]):
         raise TiebreakError(f"{' and '.join(others)} come with votes of your own: --votes FILE")
     if mapping and not votes:
         raise TiebreakError("--map and --values are for votes of your own: --votes FILE")
-    if preset == "tiny" and not votes and synthetic is None:
-        synthetic = SYNTHETIC_VOTES
     if votes and synthetic is not None:
         raise TiebreakError("--votes and --synthetic exclude each other: votes are given or made up")
     if synthetic is not None and preset != "tiny":
@@ -90,24 +132,6 @@ def init_recipe(
     for file in chain.from_iterable(given.values()):
         if not file.exists():
             raise TiebreakError(f"no file of votes at {file}")
-    text = _with_data(text, given, mapping) if synthetic is None else _made_up(text)
-    name = f"name: {json.dumps(folder.resolve().name)}"
-    text = re.sub(r"^name: .*$", lambda _: name, text, count=1, flags=re.M)
-    recipe = parse(yaml.safe_load(text), str(path))
-    with _removed_on_failure(folder):
-        if synthetic is not None:
-            _make_votes(folder, synthetic, seed)
-        if votes or preset == "tiny":
-            texts, labels = _read([folder / name for name in recipe.data.votes], "votes", mapping)
-        if votes:
-            _warn(labels)
-        for role, paths in given.items():
-            if role != "votes" and paths:
-                _read(paths, role, mapping)
-        if preset == "tiny":
-            _make_models(folder, recipe, texts, seed)
-        write_atomically(path, text)
-    return path
 
 
 def _warn(labels: Mapping[str, float]) -> None:
@@ -119,7 +143,7 @@ def _warn(labels: Mapping[str, float]) -> None:
 
 
 @contextmanager
-def _removed_on_failure(folder: Path) -> Iterator[None]:
+def removed_on_failure(folder: Path) -> Iterator[None]:
     """Create a folder, and remove all that was created in it if the block fails."""
     made = [path for path in (folder, folder / "data", folder / "models") if not path.exists()]
     new_folder(folder)
@@ -186,7 +210,7 @@ def _read(
     return texts, sample_size.label_sums(labels)
 
 
-def _make_models(folder: Path, recipe: Recipe, texts: Sequence[str], seed: int) -> None:
+def _make_models(folder: Path, recipe: Recipe, texts: Sequence[str], seed: int, only_missing: bool) -> None:
     """Write the tiny models that the recipe names, their tokenizers trained on the texts."""
     from transformers.utils.logging import disable_progress_bar
 
@@ -195,5 +219,7 @@ def _make_models(folder: Path, recipe: Recipe, texts: Sequence[str], seed: int) 
     disable_progress_bar()
     models = (*recipe.models.teachers.values(), recipe.models.student)
     for base in sorted({model.base for model in models} & _TINY_FAMILIES.keys()):
+        if only_missing and (folder / base).exists():
+            continue
         (folder / base).parent.mkdir(parents=True, exist_ok=True)
         tiny.make(folder / base, _TINY_FAMILIES[base], texts, seed, initializer_range=0.06)  # type: ignore[arg-type]

@@ -3,7 +3,7 @@
 import signal
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from multiprocessing.connection import wait
@@ -11,7 +11,7 @@ from multiprocessing.connection import wait
 from tiebreak.console import Terminal
 from tiebreak.engine.libraries import require_libraries
 from tiebreak.engine.planner import Damaged, state
-from tiebreak.engine.progress import Display, duration
+from tiebreak.engine.progress import Display, Event, duration
 from tiebreak.engine.signals import Stop
 from tiebreak.engine.task_runner import threads
 from tiebreak.engine.trackers import require_installed
@@ -35,9 +35,15 @@ class Outcome:
     seconds: float = 0.0
 
 
-def run(work: Workspace, chosen: Sequence[Task], stop: Stop | None = None) -> Outcome:
+def run(
+    work: Workspace,
+    chosen: Sequence[Task],
+    stop: Stop | None = None,
+    tell: Callable[[Event], None] | None = None,
+) -> Outcome:
     """Run the chosen tasks, in topological order, that are not fresh.
 
+    tell: called with each line of progress, instead of a display on stderr.
     An input that turns out to be damaged is made again first, chosen or not, with what it needs for that. Tasks that depend on a failed one are skipped; all others are finished. Raises TiebreakError if an input from a
     task that was not chosen or a library is missing, `errors.Interrupted` once `stop` is set.
     """
@@ -47,7 +53,7 @@ def run(work: Workspace, chosen: Sequence[Task], stop: Stop | None = None) -> Ou
     require_libraries(task for task in chosen if state(work, task).status != "fresh")
     threads(work.recipe.compute, 1)  # before any process starts: what is wrong with them is told once
     began = time.monotonic()
-    run_state = _Run(work, chosen, stop or Stop())
+    run_state = _Run(work, chosen, stop or Stop(), tell)
     outcome = run_state.run()
     outcome.seconds = time.monotonic() - began
     return outcome
@@ -84,7 +90,13 @@ def _status_text(work: Workspace, task: Task) -> str:
 class _Run:
     """State of one run: its waiting tasks, its workers and its outcome."""
 
-    def __init__(self, work: Workspace, chosen: Sequence[Task], stop: Stop) -> None:
+    def __init__(
+        self,
+        work: Workspace,
+        chosen: Sequence[Task],
+        stop: Stop,
+        tell: Callable[[Event], None] | None = None,
+    ) -> None:
         self.work = work
         self.waiting = list(chosen)
         self.ids = {task.id for task in chosen}
@@ -92,7 +104,7 @@ class _Run:
         self.outcome = Outcome()
         self.workers: list[Worker] = []
         self.attempts: Counter[str] = Counter()
-        self.display = Display(Terminal(stderr=True), len(chosen))
+        self.display = Display(Terminal(stderr=True), len(chosen), tell)
 
     def run(self) -> Outcome:
         terminated = False

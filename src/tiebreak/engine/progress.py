@@ -5,6 +5,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
@@ -120,11 +121,26 @@ def read(folder: Path) -> Reading | None:
         return None
 
 
-class Display:
-    """Display of a run on stderr: bars of the running tasks on a terminal, else lines."""
+@dataclass(frozen=True)
+class Event:
+    """A line of a run's progress, of one of its tasks; so many of all have ended. `str(event)` is the line as a log has it."""
 
-    def __init__(self, console: Console, total: int) -> None:
+    task: str
+    text: str
+    ended: int
+    tasks: int
+
+    def __str__(self) -> str:
+        return f"[{self.ended}/{self.tasks}] {self.task}: {self.text}"
+
+
+class Display:
+    """Display of a run on stderr: bars of the running tasks on a terminal, else lines; or in calls of `tell`, one a line."""
+
+    def __init__(self, console: Console, total: int, tell: Callable[[Event], None] | None = None) -> None:
         self._console = console
+        self._tell = tell
+        self._has_bars = console.is_terminal and tell is None
         self._rows: dict[str, TaskID] = {}
         self._done, self._total = 0, total
         self._bars = Progress(
@@ -133,7 +149,7 @@ class Display:
             TextColumn("{task.fields[line]}", markup=False),
             console=console,
             transient=True,
-            disable=not console.is_terminal,
+            disable=not self._has_bars,
         )
 
     def __enter__(self) -> "Display":
@@ -145,15 +161,15 @@ class Display:
 
     def log(self, task_id: str, text: str) -> None:
         """Print a permanent line."""
-        self._console.print(f"{task_id}: {text}", markup=False, highlight=False, soft_wrap=True)
+        self._say(task_id, text, f"{task_id}: {text}")
 
     def progress(self, task_id: str, line: str) -> None:
         """Print a line of progress; on a terminal the bars show it instead."""
-        if not self._console.is_terminal:
+        if not self._has_bars:
             self.log(task_id, line)
 
     def start(self, task_id: str) -> None:
-        if self._console.is_terminal:
+        if self._has_bars:
             self._rows[task_id] = self._bars.add_task(plain.line(task_id), total=None, line="")
 
     def pause(self, task_id: str) -> None:
@@ -168,7 +184,13 @@ class Display:
     def end(self, task_id: str, text: str) -> None:
         self._done += 1
         self.pause(task_id)
-        self.log(f"[{self._done}/{self._total}] {task_id}", text)
+        self._say(task_id, text, f"[{self._done}/{self._total}] {task_id}: {text}")
+
+    def _say(self, task_id: str, text: str, line: str) -> None:
+        if self._tell:
+            self._tell(Event(task_id, plain.line(text), self._done, self._total))
+        else:
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def refresh(self, folders: Mapping[str, Path]) -> None:
         """Update the bars from the folders of the running tasks."""

@@ -4,6 +4,7 @@ import ctypes
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -24,6 +25,18 @@ class Stop:
         for number in STOPPING:
             signal.signal(number, self._on_signal)
         return self
+
+    @contextmanager
+    def on_interrupt(self) -> Iterator[None]:
+        """Stop on Ctrl-C within the block, in a program that has its own handlers; other threads cannot."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.signal(signal.SIGINT, self._on_signal)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     def __call__(self) -> bool:
         return self.received is not None

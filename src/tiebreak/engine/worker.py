@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import ModuleType
 from typing import Literal
 
 from tiebreak import plain, terminal
@@ -45,7 +46,7 @@ class Worker:
         self.process = context.Process(
             target=_serve, args=(worker_end, work.path, work.overrides, work.expand, index, os.getpid())
         )
-        with block_signals():
+        with block_signals(), _hidden_main_module():
             self.process.start()
         worker_end.close()
         self.task: Task | None = None
@@ -62,6 +63,17 @@ class Worker:
         self.process.join(0 if self.task else _JOIN_SECONDS)
         self.process.kill()
         self.process.join()
+
+
+@contextmanager
+def _hidden_main_module() -> Iterator[None]:
+    """Keep processes that start from running this one's script again, which may train without `if __name__ == "__main__"`."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def log_file(work: Workspace, task_id: str) -> Path:
