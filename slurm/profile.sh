@@ -1,11 +1,11 @@
 # The one file to adapt to your cluster: every job sources it. What you give to sbatch as flags wins.
 
 # The recipe that the steps begin with (a copy of it, <SCRATCH_BASE>/recipe.yaml, is what they go on with):
-# tiebreak init /home/me/judge --preset sc4000 --votes train.csv --preferences ultrafeedback.parquet
+# `tiebreak slurm init FOLDER --preset sc4000 --votes train.csv` writes it beside this file.
 : "${RECIPE:=recipe.yaml}"
 
-# Where to run. `source profile.sh` in your shell once before the nine commands; `tiebreak run --on slurm` reads
-# it by itself (slurm.profile in the recipe).
+# Where to run. `source profile.sh` in your shell once before the nine commands; `tiebreak slurm submit` and
+# `tiebreak run --on slurm` read it by themselves (the latter by slurm.profile in the recipe).
 # export SBATCH_PARTITION=gpu
 # export SBATCH_QOS=normal
 # export SBATCH_ACCOUNT=my-project

@@ -2,7 +2,7 @@
 # Step 6: the students' adapters are averaged and merged into the base.
 # Variables: SCRATCH_BASE, FOLDS (docs/slurm.md)
 #SBATCH --job-name=step6_lora_ensemble
-#SBATCH --output=logs/%x-%j.log
+#SBATCH --output=%x-%j.log
 #SBATCH --open-mode=append
 #SBATCH --time=240
 #SBATCH --gres=gpu:1
@@ -10,5 +10,6 @@
 #SBATCH --signal=B:USR1@120
 
 trap '' USR1  # until tiebreak listens: Slurm's warning before the end
-cd "${SLURM_SUBMIT_DIR:-$(dirname "$0")}" && source ./profile.sh || exit
-exec tiebreak step 6 "$RECIPE" "$@"
+cd "${SLURM_SUBMIT_DIR:-$(dirname "$0")}" || exit
+[ -f run_step.sh ] || { own=$(squeue -h -j "$SLURM_JOB_ID" -o %o); cd "$(dirname "${own%%.sh*}")"; }
+source ./run_step.sh 6 "$@"

@@ -145,7 +145,10 @@ def test_commands_that_a_page_mentions_exist(page):
             assert verb in targets or "=" in verb, line
             continue
         assert verb in COMMAND_LINE.commands, line
-        options = {option for parameter in COMMAND_LINE.commands[verb].params for option in parameter.opts}
+        command = COMMAND_LINE.commands[verb]
+        if rest and rest[0] in getattr(command, "commands", ()):
+            command = command.commands[rest[0]]
+        options = {option for parameter in command.params for option in parameter.opts}
         used = {word.partition("=")[0] for word in rest if word.startswith("-")}
         assert used <= options, line
         if "--preset" in rest:

@@ -11,11 +11,12 @@ import pytest
 import yaml
 from tiny_models import base
 
+from tiebreak.engine.artifacts import Manifest
 from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import TiebreakError
 from tiebreak.recipe import loader
 from tiebreak.recipe.schema import Recipe
-from tiebreak.slurm.numbered_scripts import Job, prepare, scratch_base
+from tiebreak.slurm.numbered_scripts import Job, outlook, prepare, scratch_base
 
 SITE = """
 name: site
@@ -116,7 +117,7 @@ def test_folds_add_up_over_jobs_and_each_does_its_own(site: Path) -> None:
     assert names(do(site, 3, TEACHER_FOLDS="2"), "teach") == ["llama-fold2", "qwen-fold2"]
     assert kept(site).folds("teach") == (0, 2)
     assert names(do(site, 4, INFER_FOLDS="2", INFER_MODELS="qwen"), "score") == ["qwen-fold2-1of1"]
-    with pytest.raises(TiebreakError, match=r"logits.folds names \[1\], but the step before has \[0, 2\]"):
+    with pytest.raises(TiebreakError, match=r"INFER_FOLDS names \[1\], but the step before has \[0, 2\]"):
         do(site, 4, INFER_FOLDS="1")
     assert kept(site).folds("logits") == (2,)
 
@@ -182,7 +183,7 @@ def test_adapters_of_every_teacher_change(site: Path) -> None:
         (1, {"RUN_STAGE": "gema", "TEACHER_LORA_R": "7"}, "RUN_STAGE has 'gema'.*did you mean 'gemma'"),
         (3, {"SKIP_QWEN": "1", "SKIP_LLAMA": "1"}, "leave out every teacher"),
         (4, {"INFER_MODELS": "gemma"}, "INFER_MODELS has 'gemma', no teacher here"),
-        (5, {"FOLDS": "7"}, r"distill.folds names \[7\]"),
+        (5, {"FOLDS": "7"}, r"FOLDS names \[7\]"),
         (3, {"TEACHER_MAX_STEPS": "many"}, "TEACHER_MAX_STEPS='many' should be"),
     ],
 )
@@ -193,8 +194,63 @@ def test_invalid_variables_are_refused_and_change_nothing(
     before = (site / "scratch" / "recipe.yaml").read_text()
     with pytest.raises(TiebreakError, match=message):
         do(site, step, SCRATCH_BASE="scratch", **environment)
-    assert not (site / ".scratch_base").exists()
     assert (site / "scratch" / "recipe.yaml").read_text() == before
+
+
+def test_a_refused_job_does_not_send_the_next_into_the_series_before(site: Path, tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    do(site, 1, SCRATCH_BASE=str(old), SLURM_JOB_ID="8")
+    with pytest.raises(TiebreakError, match="RUN_STAGE has 'gema'"):
+        do(site, 1, SCRATCH_BASE=str(new), RUN_STAGE="gema", SLURM_JOB_ID="9")
+    assert do(site, 2, SLURM_JOB_ID="10").work.path.parent == new
+    with pytest.raises(TiebreakError, match="SCRATCH_BASE: "):
+        do(site, 1, SCRATCH_BASE="~nosuchuser/x", SLURM_JOB_ID="11")
+    with pytest.raises(TiebreakError, match="SCRATCH_BASE: "):
+        do(site, 2, SLURM_JOB_ID="12")
+    assert sorted(path.name for path in site.glob(".*")) == [".scratch_base"]
+
+
+def test_errors_speak_of_the_variables(site: Path) -> None:
+    with pytest.raises(TiebreakError) as error:
+        do(site, 5, FOLDS="3", STUDENT_EPOCHS="2")
+    told = str(error.value).splitlines()
+    assert told[0].endswith("scratch/recipe.yaml with FOLDS=3 STUDENT_EPOCHS=2:")
+    assert told[1].strip() == "recipe: FOLDS names [3], but the step before has [0, 1, 2]"
+    with pytest.raises(TiebreakError, match="TEACHER_EPOCHS: "):
+        do(site, 3, TEACHER_EPOCHS="1e9")
+    with pytest.raises(TiebreakError, match="TEACHER_LORA_R: "):
+        do(site, 1, TEACHER_LORA_R="100000000")
+
+
+def test_a_finished_series_given_again_with_other_values_says_what_it_does(site: Path) -> None:
+    def finish(job: Job) -> None:
+        for task in job.work.tasks:
+            folder = job.work.folder(task)
+            folder.mkdir(parents=True, exist_ok=True)
+            manifest = Manifest(
+                step=task.step.name,
+                name=task.name,
+                version=task.step.version,
+                key=job.work.key(task),
+                settings=task.settings.model_dump(mode="json"),
+                inputs=job.work.inputs(task),
+                files={},
+                metrics={},
+                seconds=0,
+                finished=0,
+                versions={},
+                hardware={},
+            )
+            (folder / "manifest.json").write_text(manifest.model_dump_json())
+
+    assert list(outlook(do(site, 6), 6)) == []
+    finish(do(site, 6))
+    assert list(outlook(do(site, 6), 6)) == ["nothing to do: all of it is made, with these values"]
+    again, outdated = outlook(do(site, 6, FOLDS="1"), 6)
+    assert again == (
+        "made again: average/student (students no longer has distill/fold0; students no longer has distill/fold2)"
+    )
+    assert outdated == "outdated, so give them again behind this one: steps 7, 8, 9"
 
 
 def test_the_scratch_folder_is_stored_and_may_change(site: Path, tmp_path: Path) -> None:
@@ -220,7 +276,9 @@ def test_a_job_stays_in_its_series_when_another_begins(site: Path, tmp_path: Pat
 
 
 def test_without_a_recipe_the_error_names_the_command(tmp_path: Path) -> None:
-    with pytest.raises(TiebreakError, match=r"no recipe at .*Make one with: tiebreak init"):
+    with pytest.raises(
+        TiebreakError, match=r"no recipe at .*RECIPE .*profile.sh.*tiebreak slurm init FOLDER --preset sc4000"
+    ):
         prepare(2, {}, tmp_path / "recipe.yaml", tmp_path)
 
 
@@ -242,7 +300,6 @@ def test_a_recipe_with_absolute_paths_has_equal_keys_anywhere(site: Path, tmp_pa
 def test_a_scratch_folder_that_cannot_be_made_is_named(site: Path) -> None:
     with pytest.raises(TiebreakError, match="cannot write to the folder /proc/x: "):
         do(site, 1, SCRATCH_BASE="/proc/x")
-    assert not (site / ".scratch_base").exists()
 
 
 @pytest.mark.parametrize("place", ["~nosuchuser/x", "a\0b"])

@@ -1,6 +1,7 @@
 """Requeueing of jobs of the nine scripts that wait for SCRATCH_BASE or inputs of earlier jobs."""
 
-import os
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -8,41 +9,66 @@ import pytest
 from tiebreak.slurm import client, requeue
 from tiebreak.slurm.client import QueuedJob
 from tiebreak.slurm.numbered_scripts import STORED_BASE
+from tiebreak.slurm.script_folder import RUN_STEP
+
+Requeued = list[tuple[str, Sequence[int]]]
 
 
 @pytest.fixture
-def requeued(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def requeued(monkeypatch: pytest.MonkeyPatch) -> Requeued:
     """The jobs that go back into the queue; this one is 21, and it does not give others a head start."""
-    found: list[str] = []
+    found: Requeued = []
     monkeypatch.setattr(client, "this_job", lambda: "21")
-    monkeypatch.setattr(client, "requeue", found.append)
+    monkeypatch.setattr(client, "requeue", lambda job, after=(): found.append((job, after)))
     monkeypatch.setattr(requeue, "_HEAD_START", 0.0)
     return found
 
 
-@pytest.mark.parametrize("state", ["PENDING", "RUNNING"])
-@pytest.mark.parametrize("others", [False, True])
-def test_a_job_is_requeued_until_an_earlier_one_stores_its_scratch_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, requeued: list[str], state: str, others: bool
+def queued(folder: Path, number: int = 20, name: str = "step1_post_pretrain", command: str = "") -> QueuedJob:
+    return QueuedJob(str(number), name, "PENDING", "None", "2026-01-01T00:00:00", str(folder), command)
+
+
+def in_queue(monkeypatch: pytest.MonkeyPatch, *jobs: QueuedJob) -> None:
+    monkeypatch.setattr(client, "queued", lambda: list(jobs))
+
+
+def test_a_job_waits_for_all_that_may_say_where_the_scratch_folder_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, requeued: Requeued
 ) -> None:
-    """A running job may still be at `module load`; the path stored by a finished series does not count."""
-    if others:
-        (tmp_path / STORED_BASE).write_text("/old\n")
-        os.utime(tmp_path / STORED_BASE, (1e9, 1e9))
-    first = QueuedJob("20", "step1_post_pretrain", state, "None", "2026-01-01T00:00:00", str(tmp_path))
-    monkeypatch.setattr(client, "earlier_jobs", lambda names, folder: [first])
+    """The path stored by a finished series does not count. One requeue is enough: it waits until they have ended."""
+    (tmp_path / STORED_BASE).write_text('[0, "/old"]\n[7, "/old"]\n')
+    in_queue(monkeypatch, queued(tmp_path, 19), queued(tmp_path, 20), queued(tmp_path, 22))
     assert requeue.requeue_until_base_known(2, {}, tmp_path)
-    assert requeued == ["21"]
-    (tmp_path / STORED_BASE).write_text("/new\n")
-    (tmp_path / f"{STORED_BASE}-20").write_text("/new\n")
-    os.utime(tmp_path / STORED_BASE, (1e9, 1e9))
+    assert requeued == [("21", [19, 20])]
+    with (tmp_path / STORED_BASE).open("a") as file:
+        file.writelines(f"{json.dumps([job, '/new'])}\n" for job in (19, 20))
     assert not requeue.requeue_until_base_known(2, {}, tmp_path)
-    assert requeued == ["21"]
 
 
 def test_a_job_with_its_scratch_folder_is_not_requeued(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, requeued: list[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, requeued: Requeued
 ) -> None:
-    monkeypatch.setattr(client, "earlier_jobs", lambda names, folder: pytest.fail("not to be asked"))
+    monkeypatch.setattr(client, "queued", lambda: pytest.fail("not to be asked"))
     assert not requeue.requeue_until_base_known(2, {"SCRATCH_BASE": "/x"}, tmp_path)
     assert not requeued
+
+
+def test_jobs_of_one_series_are_those_of_scripts_in_one_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, requeued: Requeued
+) -> None:
+    """Wherever they were submitted; a later step is not waited for."""
+    scripts, elsewhere = tmp_path / "my scripts", tmp_path / "elsewhere"
+    scripts.mkdir()
+    elsewhere.mkdir()
+    (scripts / RUN_STEP).touch()
+    in_queue(
+        monkeypatch,
+        queued(scripts, 11),
+        queued(elsewhere, 12, command="../my scripts/step1_post_pretrain.sh --set a=/b.sh"),
+        queued(elsewhere, 13, command=f"{scripts}/step2_make_folds.sh"),
+        queued(elsewhere, 14, command="step1_post_pretrain.sh"),
+        queued(scripts, 15, "step4_infer_teacher_logits"),
+        queued(scripts, 16, "other"),
+    )
+    assert requeue.requeue_until_base_known(3, {}, scripts)
+    assert requeued == [("21", [11, 12, 13])]

@@ -126,6 +126,8 @@ def _run_and_report(work: "Workspace", tasks: Sequence["Task"], as_json: bool = 
             show_verdict(verdict)
         model = work.folder(work.find("evaluate/report")) / "model"
         terminal.result(f"report: {outputs.write_report(work)}", f"model:  {model}")
+        if submission := outputs.write_submission(work):
+            terminal.result(f"submission: {submission}")
 
 
 def sweep(
@@ -195,7 +197,9 @@ def step(
     if requeue.requeue_until_base_known(number, os.environ, Path.cwd()):
         raise typer.Exit(0)
     job = numbered_scripts.prepare(number, os.environ, _recipe_path(recipe), Path.cwd(), set_ or ())
-    terminal.note(f"step {number}: {len(job.tasks)} tasks of {job.work.path}")
+    terminal.note(
+        f"step {number}: {len(job.tasks)} tasks of {job.work.path}", *numbered_scripts.outlook(job, number)
+    )
     if requeue.requeue_if_inputs_missing(number, job, Path.cwd()):
         raise typer.Exit(0)
     with _requeued_in_time(job.work):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tiebreak.judge.location import Located
     from tiebreak.stats.metrics import Array
 
+SUBMISSION = "submission.csv"
 _AGAIN = "run the evaluation again"
 
 
@@ -170,6 +171,16 @@ def write_report(work: Workspace, output: Path | None = None, more: dict[str, An
     return _render(metrics, folder / "metrics.json", output or work.run_dir / "report.html")
 
 
+def write_submission(work: Workspace) -> Path | None:
+    """Copy a run's submission to <run_dir>/submission.csv, beside its report; None where there are no test pairs."""
+    made = evaluation_folder(work) / SUBMISSION
+    if not made.is_file():
+        return None
+    path = work.run_dir / SUBMISSION
+    write_atomically(path, made.read_text("utf-8"))
+    return path.resolve()
+
+
 def _names_of_votes(work: Workspace) -> list[str]:
     """Names of the files of votes, without their folders, since reports are shared."""
     return [Path(location).name for location in work.recipe.data.votes]
@@ -200,7 +211,9 @@ def report(where: Path, output: Path | None = None, overrides: Sequence[str] = (
     Raises TiebreakError if there is none yet.
     """
     if recipe := recipe_at(where):
-        return write_report(Workspace(recipe, tuple(overrides)), output)
+        work = Workspace(recipe, tuple(overrides))
+        write_submission(work)
+        return write_report(work, output)
     folder = report_folder(where)
     return (
         _render(read_metrics(folder), folder / "metrics.json", output)

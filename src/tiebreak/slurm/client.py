@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,13 +18,16 @@ from tiebreak.recipe.environment import count
 
 _SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|API_?KEY", re.IGNORECASE)
 _TIMEOUT = 60.0
-_FIELDS = "%i|%j|%T|%r|%V|%Z"
+_FIELDS = "%i|%j|%T|%r|%V|%Z\t%o"
 _LINE_PER_ARRAY_TASK = ("-r",)  # one line for each task of an array
 
 
 @dataclass(frozen=True)
 class QueuedJob:
-    """A job or array task known to Slurm. `id` is 17 or, of an array, 17_3."""
+    """A job or array task known to Slurm. `id` is 17 or, of an array, 17_3.
+
+    folder: where it works. command: its script and arguments as they were given, empty for a script from standard input.
+    """
 
     id: str
     name: str
@@ -31,6 +35,7 @@ class QueuedJob:
     reason: str
     submitted: str
     folder: str
+    command: str = ""
 
     @property
     def job(self) -> int:
@@ -47,12 +52,17 @@ def job_number(job: str) -> int:
     return int(re.split(r"\D", job, maxsplit=1)[0])
 
 
-def submit(script: str, options: Sequence[str] = (), variables: Mapping[str, str] | None = None) -> str:
+def submit(
+    script: str,
+    options: Sequence[str] = (),
+    variables: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> str:
     """Submit a batch script with sbatch, and SBATCH_ variables, which override the script's directives.
 
-    Returns the job's id. Raises TiebreakError with sbatch's message.
+    folder: where the job works, by default this process's. Returns the job's id. Raises TiebreakError with sbatch's message.
     """
-    output = _run_command(["sbatch", "--parsable", *options], script, variables)
+    output = _run_command(["sbatch", "--parsable", *options], script, variables, folder)
     found = re.search(r"^(\d+)(;.*)?$", output, re.MULTILINE)
     if found is None:
         raise TiebreakError(f"sbatch was to name the job's id, and said {output.strip()!r}")
@@ -67,7 +77,13 @@ def queued(*, also_ended: bool = False) -> list[QueuedJob]:
     states = ["-t", "all"] if also_ended else []
     command = ["squeue", "-h", *_LINE_PER_ARRAY_TASK, *states, "-u", getpass.getuser(), "-o", _FIELDS]
     lines = _run_command(command).splitlines()
-    return [QueuedJob(*line.split("|", 5)) for line in lines if line.count("|") >= 5]
+    return [_queued_job(line) for line in lines if line.count("|") >= 5]
+
+
+def _queued_job(line: str) -> QueuedJob:
+    job, name, state, reason, submitted, places = line.split("|", 5)
+    folder, _, command = places.partition("\t")
+    return QueuedJob(job, name, state, reason, submitted, folder, "" if command == "(null)" else command)
 
 
 def final_states(jobs: Iterable[str]) -> dict[str, str]:
@@ -113,30 +129,35 @@ def is_preempted(job: str) -> bool:
     return len(words) == 2 and words[0] == "RUNNING" and words[1] != "N/A"
 
 
-def requeue(job: str) -> None:
-    """Requeue a job under the same id; its dependants continue to wait.
+def requeue(job: str, after: Sequence[int] = ()) -> None:
+    """Requeue a job under the same id; its dependants continue to wait. It starts once the jobs `after` have ended.
 
     Retries for a minute, since the controller may be restarting. Raises TiebreakError if it does not answer.
     """
+    # Slurm ends a job that it requeues, often before scontrol inside it has its answer
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # inherited by the commands started here
+    try:
+        _patiently(["scontrol", "requeue", job])
+        if after:  # possible only once the job is pending; without it, it starts sooner and looks again
+            dependency = "afterany:" + ":".join(map(str, after))
+            with suppress(TiebreakError):
+                _run_command(["scontrol", "update", f"JobId={job}", f"Dependency={dependency}"])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _patiently(command: Sequence[str]) -> None:
+    """Run a Slurm command, again and again for a minute if it fails."""
     deadline = time.monotonic() + _TIMEOUT
     while True:
         try:
-            _requeue_once(job)
+            _run_command(command)
         except TiebreakError:
             if time.monotonic() > deadline:
                 raise
             time.sleep(5)
         else:
             return
-
-
-def _requeue_once(job: str) -> None:
-    # Slurm ends a job that it requeues, often before scontrol inside it has its answer
-    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # inherited by the command started here
-    try:
-        _run_command(["scontrol", "requeue", job])
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def requeue_after_timeout(run_dir: Path, limit: int) -> None:
@@ -158,14 +179,6 @@ def requeue_after_timeout(run_dir: Path, limit: int) -> None:
     with open(count, "a", encoding="utf-8", opener=no_link) as file:
         file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}\n")
     requeue(job)
-
-
-def earlier_jobs(names: Iterable[str], folder: Path) -> list[QueuedJob]:
-    """Jobs of these names that were submitted from `folder` before this one and have not ended."""
-    mine = job_number(this_job() or "0")
-    return [
-        job for job in queued() if job.name in set(names) and job.job < mine and Path(job.folder) == folder
-    ]
 
 
 @dataclass(frozen=True)
@@ -229,7 +242,10 @@ def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _run_command(
-    command: Sequence[str], text: str | None = None, variables: Mapping[str, str] | None = None
+    command: Sequence[str],
+    text: str | None = None,
+    variables: Mapping[str, str] | None = None,
+    folder: Path | None = None,
 ) -> str:
     """Run a Slurm command and return its output. The only SBATCH_ variables it sees are `variables`."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("SBATCH_")}
@@ -244,6 +260,7 @@ def _run_command(
             check=False,
             timeout=_TIMEOUT,
             env=without_secrets(environment),
+            cwd=folder,
         )
     except FileNotFoundError:
         raise TiebreakError(f"there is no {command[0]} here: run this where Slurm's commands are") from None

@@ -5,9 +5,7 @@ the scheduling; finished tasks are known by their artifacts, so that a second su
 """
 
 import json
-import os
 import shlex
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence, Set
@@ -26,6 +24,7 @@ from tiebreak.output import new_folder, write_atomically
 from tiebreak.pipeline.graph import Task
 from tiebreak.regular_file import require_regular
 from tiebreak.slurm import client
+from tiebreak.slurm.profile import environment_of, sbatch_variables
 from tiebreak.slurm.sbatch_script import (
     Site,
     Submission,
@@ -81,7 +80,7 @@ class SlurmJobs:
             run_dir=run_dir,
             recipe=self.work.frozen_path,
             profile=profile,
-            variables=_variables(profile),
+            variables=sbatch_variables(environment_of(profile)),
             settings=settings,
             gpu_steps=gpu_steps(self.work.recipe),
             tiebreak=shlex.quote(str(tiebreak_command())),
@@ -255,24 +254,3 @@ class SlurmJobs:
 def tiebreak_command() -> Path:
     """Path of this installation's `tiebreak`, which the jobs call."""
     return Path(sys.executable).parent / "tiebreak"
-
-
-def _variables(profile: Path | None) -> dict[str, str]:
-    """The SBATCH_ variables of the calling shell and of the profile, which has priority."""
-    environment = {name: value for name, value in os.environ.items() if name != "SLURM_JOB_ID"}
-    if profile is not None:
-        if not profile.is_file():
-            raise TiebreakError(f"no profile at {profile}, as slurm.profile says")
-        command = ["bash", "-c", 'set -a; source "$1" >&2 && env -0', "profile", str(profile)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise TiebreakError(f"the profile {profile} fails: {done.stderr.strip()[-500:]}")
-        environment = dict(line.split("=", 1) for line in done.stdout.split("\0") if "=" in line)
-    found = {name: value for name, value in environment.items() if name.startswith("SBATCH_") and value}
-    for name in ("SBATCH_CLUSTERS", "SLURM_CLUSTERS"):
-        if clusters := environment.get(name):
-            raise TiebreakError(
-                f"{name}={clusters}: the jobs of another cluster are out of sight here; unset it, and work on a "
-                "login node of that cluster"
-            )
-    return found

@@ -5,6 +5,8 @@ of step 5 still holds at step 6, and `tiebreak run <SCRATCH_BASE>` continues the
 accumulate over jobs: TEACHER_FOLDS=0 and TEACHER_FOLDS=1 may be two jobs.
 """
 
+import json
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
@@ -15,6 +17,7 @@ from typing import Any
 import yaml
 
 from tiebreak.engine.artifacts import try_lock
+from tiebreak.engine.planner import state
 from tiebreak.engine.workspace import Workspace, absolute_paths
 from tiebreak.errors import TiebreakError, nearest
 from tiebreak.output import new_folder, no_link, write_atomically
@@ -46,6 +49,9 @@ _FOLD_VARIABLE: dict[FoldSection, str] = {
 }
 
 
+_FOLD_KEY = {name: f"{section}.folds" for section, name in _FOLD_VARIABLE.items()}
+
+
 @dataclass(frozen=True)
 class _Selection:
     """The tasks of a step that a job does, by their teacher (None: the student) and shard; None for all."""
@@ -71,9 +77,20 @@ def prepare(
     """Update the scratch folder's recipe with a step's variables, and select the step's tasks.
 
     folder: the scripts' folder. sets: further changes of the recipe, which win over the variables; locations start
-    at the site's recipe. Raises TiebreakError for an invalid variable, fold or model.
+    at the site's recipe. Raises TiebreakError for an invalid variable, fold or model, by the variables' names.
     """
-    base = scratch_base(environment, folder)
+    return prepare_in(scratch_base(environment, folder), step, environment, site_recipe, sets)
+
+
+def prepare_in(
+    base: Path, step: int, environment: Mapping[str, str], site_recipe: Path, sets: Sequence[str] = ()
+) -> Job:
+    """`prepare` in this scratch folder, whatever SCRATCH_BASE says."""
+    if not (base / RECIPE).is_file() and not site_recipe.is_file():
+        raise TiebreakError(
+            f"no recipe at {site_recipe.absolute()}, where RECIPE says (in profile.sh, or the shell's). Set it there, or "
+            "write scripts, profile and recipe with: tiebreak slurm init FOLDER --preset sc4000 --votes FILE"
+        )
     new_folder(base)
     with _locked(base):
         path = base / RECIPE
@@ -85,14 +102,14 @@ def prepare(
         stored = loader.load(path).model_dump(mode="json") if path.is_file() else _initial_recipe(site)
         values = read_variables(step, environment, _models(site or stored, stored))
         tree, overrides = _updated_recipe(step, values, stored, site or stored, path)
-        origin = f"{path}, with this step's variables"
-        recipe = loader.parse(tree, origin, sets)
-        if sets:
-            tree = absolute_paths(recipe, site_recipe.resolve().parent)
-            recipe = loader.parse(tree, origin)
-        selection = _selection(step, values, loader.parse(tree, origin, overrides))
+        with _named_by_variables(values):
+            origin = " ".join([f"{path} with", *(f"{name}={environment[name]}" for name in values), *sets])
+            recipe = loader.parse(tree, origin, sets)
+            if sets:
+                tree = absolute_paths(recipe, site_recipe.resolve().parent)
+                recipe = loader.parse(tree, origin)
+            selection = _selection(step, values, loader.parse(tree, origin, overrides))
         _write_if_changed(path, recipe)  # validated: from here on nothing is refused
-        _store_base(base, environment, folder)
         work = Workspace(path, overrides)
         job = Job(work, tuple(_select_tasks(step, selection, work)))
         if step in (3, 4):
@@ -100,38 +117,73 @@ def prepare(
     return job
 
 
+def outlook(job: Job, step: int) -> Iterator[str]:
+    """Lines on what a step does to a series in which it was done before: what is made again and why, what then is outdated."""
+    states = [state(job.work, task) for task in job.work.tasks]
+    own = {task.id for task in job.tasks}
+    yield from (
+        f"made again: {s.task.id} ({s.reason})" for s in states if s.task.id in own and s.status == "stale"
+    )
+    if all(s.status == "fresh" for s in states if s.task.id in own):
+        yield "nothing to do: all of it is made, with these values"
+    later = {s.task.step.number for s in states if s.status == "stale" and s.task.id not in own}
+    if numbers := sorted(number for number in later if number and number > step):
+        yield f"outdated, so give them again behind this one: steps {', '.join(map(str, numbers))}"
+
+
 def scratch_base(environment: Mapping[str, str], folder: Path) -> Path:
     """SCRATCH_BASE; if unset, that of this job's first start, of the job before it, or the last one set here.
 
-    The default is `scratch` beside the scripts. Raises TiebreakError for what is no path.
+    The default is `scratch` beside the scripts. It is stored for this job's next start and for later jobs, before
+    anything can be refused, so that those after a refused job do not go into an earlier series. Raises TiebreakError
+    for what is no path.
     """
-    text = environment.get("SCRATCH_BASE", "").strip() or _read_stored_base(environment, folder)
+    given = environment.get("SCRATCH_BASE", "").strip()
+    number = _job_number(environment)
+    known = stored_bases(folder)
+    if given:
+        text = given
+    else:
+        last = max((job for job in known if 0 < job <= number), default=0)
+        text = known.get(last, "scratch")
+    stored = ({0: text} if given else {}) | ({number: text} if number else {})
+    _store_bases(folder, {job: base for job, base in stored.items() if known.get(job) != base})
     try:
-        return (folder / Path(check_location(text or "scratch")).expanduser()).resolve()
+        return (folder / Path(check_location(text)).expanduser()).resolve()
     except (ValueError, OSError, RuntimeError) as error:  # links that go round in a circle, too
         raise TiebreakError(f"SCRATCH_BASE: {error}") from None
 
 
-def _store_base(base: Path, environment: Mapping[str, str], folder: Path) -> None:
-    """Store the scratch folder's path for this job's next start, and for later jobs."""
-    if environment.get("SCRATCH_BASE", "").strip():
-        write_atomically(folder / STORED_BASE, f"{base}\n")
-    if number := _job_number(environment):
-        write_atomically(folder / f"{STORED_BASE}-{number}", f"{base}\n")
+def stored_bases(folder: Path) -> dict[int, str]:
+    """SCRATCH_BASE by the numbers of the jobs that started from this folder; at 0 the last that was given."""
+    path = folder / STORED_BASE
+    if not path.is_file():
+        return {}
+    return dict(json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
 
 
-def _read_stored_base(environment: Mapping[str, str], folder: Path) -> str:
-    """Read the path stored by this job or the last before it: another series may start while this one is queued."""
-    number = _job_number(environment)
-    ends = (path.name.rpartition("-")[2] for path in folder.glob(f"{STORED_BASE}-*"))
-    last = max((int(end) for end in ends if end.isdigit() and int(end) <= number), default=None)
-    stored = folder / (f"{STORED_BASE}-{last}" if last else STORED_BASE)
-    return stored.read_text(encoding="utf-8").strip() if stored.is_file() else ""
+def _store_bases(folder: Path, bases: Mapping[int, str]) -> None:
+    if bases:
+        with open(folder / STORED_BASE, "a", encoding="utf-8", opener=no_link) as file:
+            file.write("".join(f"{json.dumps(entry)}\n" for entry in bases.items()))
 
 
 def _job_number(environment: Mapping[str, str]) -> int:
     """The number of this Slurm job, 0 outside Slurm."""
     return count(environment, "SLURM_ARRAY_JOB_ID", 0) or count(environment, "SLURM_JOB_ID", 0)
+
+
+@contextmanager
+def _named_by_variables(values: Mapping[str, SetVariable]) -> Iterator[None]:
+    """Let errors speak of variables by their names, in place of the recipe's keys that they set."""
+    try:
+        yield
+    except TiebreakError as error:
+        text = str(error)
+        for name, item in values.items():
+            key = re.escape(_FOLD_KEY.get(name) or _key(item) or name)
+            text = re.sub(key.replace(r"\*", r"[^.\s]+"), name, text)
+        raise TiebreakError(*text.split("\n")) from None
 
 
 @contextmanager
@@ -226,9 +278,14 @@ def _reserve_folders(job: Job, step: int) -> None:
             job.work.folder(task).mkdir(parents=True, exist_ok=True)
 
 
+def _key(item: SetVariable) -> str:
+    """The recipe's key that a variable sets, empty if none."""
+    return item.variable.key.replace("<model>", item.model)
+
+
 def _set(tree: dict[str, Any], item: SetVariable) -> None:
     """Set a variable's value at its key."""
-    key = item.variable.key.replace("<model>", item.model)
+    key = _key(item)
     value = list(item.value) if isinstance(item.value, tuple) else item.value
     if key == "compute.score_tokens":
         value *= tree["logits"]["max_tokens"]

@@ -4,6 +4,7 @@ Rows that the teacher was trained on are marked in_sample, all others out_of_fol
 thousand rows, so that a killed task resumes.
 """
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from tiebreak.pipeline.workload import VoteLengths, Workload
+
+log = logging.getLogger(__name__)
 
 VERSION = 4
 
@@ -78,6 +81,8 @@ def _rows_to_score(folder: Path, settings: Settings) -> "pa.Table":
     if isinstance(count, tuple):
         count = int(np.random.default_rng(seed).integers(count[0], count[1], endpoint=True))
     side = splits.training_votes(rows, settings.fold)
+    if count > len(side):
+        log.info("of the fold's training side all %d votes are taken: %d were asked for", len(side), count)
     parts = {
         "train": splits.subset(side, count, seed),
         "held_out": splits.held_out(rows, settings.fold),
