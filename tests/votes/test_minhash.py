@@ -120,3 +120,58 @@ def test_few_shingles_kept_at_a_time_find_the_same_pairs(monkeypatch):
     expected = minhash.similar_pairs(texts, minhash.sketches(texts), 0.8)
     monkeypatch.setattr(minhash, "_KEPT_SHINGLES", 1000)
     assert np.array_equal(minhash.similar_pairs(texts, minhash.sketches(texts), 0.8), expected)
+
+
+def long_texts(seed, edits, count=24):
+    """Long texts that are one text with letters changed in some places."""
+    random = Random(seed)
+    text = random_text(random, 800)
+    return [damaged(random, text, edits) for _ in range(count)]
+
+
+@pytest.mark.parametrize(("edits", "least", "most"), [(20, 1, 1), (60, 0.1, 0.9), (110, 0, 0)])
+def test_the_fine_estimate_of_long_texts_costs_no_pair(edits, least, most):
+    """All pairs that are proposed and similar by brute force are found."""
+    texts = long_texts(8, edits)
+    similar = brute_force(texts, 0.8)
+    assert least <= len(similar) / (24 * 23 / 2) <= most
+    sketch = minhash.sketches(texts)
+    proposed = minhash._candidate_pairs(sketch)
+    likely = proposed[minhash._estimates(sketch, proposed) >= 0.8 - minhash._SLACK]
+    assert found(texts, 0.8) == similar & {tuple(pair) for pair in likely.tolist()}
+
+
+@pytest.mark.parametrize("words", [800, 8])
+def test_the_fine_estimate_is_near_the_similarity_of_long_texts(words):
+    """Also of a text that says few words again and again, which leaves most bins empty."""
+    random = Random(9)
+    said = random_text(random, words).split()
+    text = " ".join(said * (800 // words))
+    texts = [damaged(random, text, edits) for edits in (0, 10, 30, 50)] + ["short", "sharp"]
+    pairs = np.array(list(combinations(range(6), 2)))
+    estimates = minhash._fine_estimates(texts, pairs)
+    for (a, b), estimate in zip(pairs.tolist(), estimates, strict=True):
+        expected = 1 if b > 3 else minhash.similarity(texts[a], texts[b])
+        assert abs(estimate - expected) < minhash._FINE_SLACK
+    assert estimates[0] < 1
+
+
+def test_long_near_misses_are_hardly_ever_compared_whole(monkeypatch):
+    texts, compared = long_texts(10, 90, count=60), []
+    jaccard = minhash._jaccard
+    monkeypatch.setattr(minhash, "_jaccard", lambda *sets: compared.append(sets) or jaccard(*sets))
+    assert found(texts, 0.8) == set()
+    candidates = minhash._candidate_pairs(minhash.sketches(texts))
+    assert len(candidates) > 500
+    assert len(compared) < 0.1 * len(candidates)
+
+
+def test_the_sets_that_were_met_last_are_kept(monkeypatch):
+    monkeypatch.setattr(minhash, "_KEPT_SHINGLES", 250)
+    made = []
+    shingle_set = minhash._shingle_set
+    monkeypatch.setattr(minhash, "_shingle_set", lambda text: made.append(text[0]) or shingle_set(text))
+    sets = minhash._ShingleSets([letter + "".join(map(str, range(60))) for letter in "abcd"])
+    sizes = [len(sets[n]) for n in (0, 1, 0, 2, 0, 3, 0, 1)]
+    assert all(80 < size < 125 for size in sizes)
+    assert made == ["a", "b", "c", "d", "b"]
