@@ -47,6 +47,9 @@ def test_what_exists_may_be_written_again_but_no_input(tmp_path: Path) -> None:
         ("a.txt", r"cannot write .*a\.txt: Valid: \.csv, \.html"),
         ("folder.csv", "it is a folder"),
         ("file/a.csv", "cannot write"),
+        (f"{'a' * 300}.csv", "cannot write .*: File name too long; name another file"),
+        ("/proc/a.csv", r"cannot write .*/proc"),  # where also root, who may write anywhere, can make no file
+        ("/dev/full/a.csv", "cannot write"),
     ],
 )
 def test_places_where_nothing_can_be_written(name: str, why: str, tmp_path: Path) -> None:
@@ -54,6 +57,7 @@ def test_places_where_nothing_can_be_written(name: str, why: str, tmp_path: Path
     (tmp_path / "file").touch()
     with pytest.raises(TiebreakError, match=why):
         new_file(tmp_path / name, (".csv", ".html"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.csv"]
 
 
 def test_a_new_folder_is_made_or_named(tmp_path: Path) -> None:

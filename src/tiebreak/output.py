@@ -28,12 +28,22 @@ _ABANDONED_SECONDS = 3600.0
 def new_file(path: Path, suffixes: Sequence[str], inputs: Iterable[Path] = ()) -> Path:
     """Check the path of a file to write, make its folder, and return the path.
 
-    Raises TiebreakError for another suffix, a folder, one of the `inputs`, and a folder without write permission.
+    Raises TiebreakError for another suffix, a folder, one of the `inputs`, and where nothing can be written: hours of
+    work may come before the file.
     """
     if path.suffix in _COMPRESSED:
         raise TiebreakError(f"cannot write {path} compressed; name a file that ends in {', '.join(suffixes)}")
     if path.suffix not in suffixes:
         raise TiebreakError(f"cannot write {path}: {nearest(path.suffix, suffixes)}")
+    try:
+        _require_writable(path, suffixes, inputs)
+    except OSError as error:
+        raise TiebreakError(f"cannot write {path}: {error.strerror}; name another file") from None
+    return path
+
+
+def _require_writable(path: Path, suffixes: Sequence[str], inputs: Iterable[Path]) -> None:
+    """Raise TiebreakError or OSError if no such file can be made; makes its folder."""
     if path.is_dir():
         raise TiebreakError(
             f"cannot write {path}: it is a folder; name a file that ends in {', '.join(suffixes)}"
@@ -41,7 +51,13 @@ def new_file(path: Path, suffixes: Sequence[str], inputs: Iterable[Path] = ()) -
     if path.exists() and any(other.exists() and path.samefile(other) for other in inputs):
         raise TiebreakError(f"{path} is read by this command and would be lost; name another file")
     new_folder(path.parent)
-    return path
+    with suppress(FileNotFoundError):
+        path.lstat()  # raises for a name that is too long
+    partial = _partial(path)
+    try:
+        partial.open("xb").close()
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def new_folder(path: Path) -> Path:

@@ -105,6 +105,24 @@ def test_votes_that_the_judge_has_seen_are_said_in_what_is_written(
     assert not compare(Request(model, [source], device="cpu")).remarks[0].startswith("7 of these")
 
 
+def test_votes_that_cannot_be_read_are_left_out_and_said(
+    model: Path, tmp_path: Path, tiebreak: Tiebreak
+) -> None:
+    source, out = write(tmp_path / "all.jsonl", outputs()), tmp_path / "out.html"
+    given = write(tmp_path / "votes.jsonl", [votes()[0] | {"winner": "<i>who"}, *votes()])
+    code, _, err = tiebreak("compare", model, source, "--votes", given, "-o", out)
+    assert code == 0, err
+    assert "1 vote could not be read, the first: " in err
+    page = out.read_text()
+    assert "1 vote could not be read, the first: " in page
+    assert "<i>who" not in page
+    write(given, [votes()[0] | {"winner": "who"}])
+    code, _, err = tiebreak("compare", model, source, "--votes", given)
+    assert code == 2
+    assert "no votes; needed are model_a, model_b and winner, and 1 cannot be read" in err
+    assert "judging" not in err
+
+
 def test_what_cannot_be_done_is_said_before_anything_is_judged(
     model: Path, tmp_path: Path, tiebreak: Tiebreak
 ) -> None:

@@ -111,7 +111,7 @@ def test_a_leaderboard_of_votes_with_and_without_texts(tmp_path: Path) -> None:
         ([{"model_a": "x", "model_b": "x", "winner": "a"}], "between x and itself"),
         (
             [{"model_a": "x", "model_b": "y", "winner": "z"}],
-            "1 of the votes cannot be read, the first is what was given, row 1",
+            "1 cannot be read, the first is what was given, row 1",
         ),
         (3, "votes are a file, a table or a list of dicts, not 3"),
         (["no.csv"], "no file at no.csv"),
@@ -119,4 +119,22 @@ def test_a_leaderboard_of_votes_with_and_without_texts(tmp_path: Path) -> None:
 )
 def test_votes_that_are_none(votes: Any, message: str) -> None:
     with pytest.raises(TiebreakError, match=message):
+        tiebreak.leaderboard(votes)
+
+
+def test_votes_that_cannot_be_read_are_left_out_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    votes = [{"model_a": "x", "model_b": "y", "winner": w} for w in ("a", "nobody knows", "b", "a")]
+    found = tiebreak.leaderboard(votes)
+    assert found.comparisons == 3
+    assert "1 vote could not be read, the first: what was given, row 2" in caplog.text
+
+
+def test_a_number_on_another_scale_refuses_the_votes() -> None:
+    """Its other numbers may mean something else too."""
+    votes = [
+        {"instruction": "q", "output_1": "x", "output_2": "y", "generator_1": "m", "generator_2": "n"}
+        | {"preference": preference}
+        for preference in (1, 2, 4)
+    ]
+    with pytest.raises(TiebreakError, match=r"what was given, row 3: .*say what all values mean"):
         tiebreak.leaderboard(votes)

@@ -88,7 +88,6 @@ def compare(request: Request, stop: Callable[[], bool] = lambda: False) -> Compa
     votes, problems = read_model_votes(request.votes, request.mapping) if request.votes else (None, [])
     seen = 0
     if votes is not None:
-        api.require_votes(votes, problems)
         seen = int(seen_votes(request.model, votes).sum())
     work = _Judging(request, votes)
     with _kept(request.output) as kept:
@@ -97,7 +96,9 @@ def compare(request: Request, stop: Callable[[], bool] = lambda: False) -> Compa
     found = None if votes is None else made.votes(votes)
     matched = api.matched(made, votes)
     result = analysis.compare(made, matched, request.by)
-    remarks = tuple(_remarks(work.outputs, found.unmatched if found else 0, len(votes) if votes else 0, seen))
+    remarks = tuple(
+        _remarks(work.outputs, problems, found.unmatched if found else 0, len(votes) if votes else 0, seen)
+    )
     compared = Compared(result, remarks, made.models, len(made.table))
     if request.output is not None:
         write_atomically(request.output, _text(request, compared))
@@ -136,7 +137,11 @@ def _kept(output: Path | None) -> Iterator[Path]:
         yield Path(folder) / f"compare{PAIRS}"
 
 
-def _remarks(outputs: Outputs, unmatched: int, votes: int, seen: int) -> Iterator[str]:
+def _remarks(
+    outputs: Outputs, problems: Sequence[str], unmatched: int, votes: int, seen: int
+) -> Iterator[str]:
+    from tiebreak.comparison.api import left_out
+
     if seen:
         yield (
             f"{seen} of these {votes} votes are on prompts that the judge was trained, calibrated or chosen on: what it is worth beside the "
@@ -147,6 +152,8 @@ def _remarks(outputs: Outputs, unmatched: int, votes: int, seen: int) -> Iterato
             yield f"{model} has no answer to {count} of {len(outputs.answers)} prompts; those are left out of its comparisons"
     if outputs.problems:
         yield f"{counted(len(outputs.problems), 'record')} could not be read, the first: {outputs.problems[0]}"
+    if problems:
+        yield left_out(problems)
     if unmatched:
         yield f"{unmatched} of {votes} votes are on none of these comparisons, and are left out"
 

@@ -1,5 +1,6 @@
 """`tiebreak.compare` and `tiebreak.leaderboard`: comparisons in memory."""
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
@@ -15,6 +16,7 @@ from tiebreak.comparison.results import Comparison, Leaderboard
 from tiebreak.errors import TiebreakError
 from tiebreak.judge.judge import PairJudge, load_judge
 from tiebreak.judge.location import locate
+from tiebreak.terminal import counted
 from tiebreak.votes.formats.mapping import ColumnMap
 from tiebreak.votes.formats.model_outputs import (
     OF_PROMPTS,
@@ -29,6 +31,8 @@ from tiebreak.votes.formats.model_outputs import Comparison as Comparing
 from tiebreak.votes.formats.model_votes import read_model_votes
 from tiebreak.votes.formats.readers import record_batch
 from tiebreak.votes.schema import probabilities
+
+log = logging.getLogger(__name__)
 
 
 def compare(
@@ -54,7 +58,7 @@ def compare(
         raise TiebreakError(
             f"{len(found.problems)} of the outputs cannot be read, the first is {found.problems[0]}"
         )
-    table = None if votes is None else require_votes(*read_model_votes(votes, mapping))
+    table = None if votes is None else _votes(votes, mapping)
     chosen = to_judge(found, baseline, budget, table)
     pairs = pa.Table.from_batches([record_batch([one.vote for one in chosen])])
     made = judged(chosen, judge.predict_table(pairs, both=True), found.models)
@@ -63,7 +67,7 @@ def compare(
 
 def leaderboard(votes: Any, columns: Mapping[str, str] | None = None) -> Leaderboard:
     """A leaderboard of votes or judged pairs, see `tiebreak.leaderboard`."""
-    table = require_votes(*read_model_votes(votes, ColumnMap(columns or {})))
+    table = _votes(votes, ColumnMap(columns or {}))
     sides = [table[f"model_{side}"].to_pylist() for side in "ab"]
     if any(name is None for side in sides for name in side):
         raise TiebreakError("a leaderboard needs model_a and model_b of every vote")
@@ -95,13 +99,17 @@ def column_of(by: Sequence[str]) -> str | None:
     return found[0] if found else None
 
 
-def require_votes(table: pa.Table, problems: Sequence[str]) -> pa.Table:
-    """The votes. Raises TiebreakError if there are none, or rows could not be read."""
+def _votes(votes: Any, mapping: ColumnMap) -> pa.Table:
+    """The votes that can be read; the others are left out with a warning."""
+    table, problems = read_model_votes(votes, mapping)
     if problems:
-        raise TiebreakError(f"{len(problems)} of the votes cannot be read, the first is {problems[0]}")
-    if not len(table):
-        raise TiebreakError("no votes; needed are model_a, model_b and winner")
+        log.warning("%s", left_out(problems))
     return table
+
+
+def left_out(problems: Sequence[str]) -> str:
+    """What to say of votes that cannot be read."""
+    return f"{counted(len(problems), 'vote')} could not be read, the first: {problems[0]}"
 
 
 def to_judge(

@@ -10,6 +10,7 @@ import pyarrow as pa
 from tiebreak.errors import TiebreakError
 from tiebreak.votes.formats import containers
 from tiebreak.votes.formats.dialog import RowError
+from tiebreak.votes.formats.labels import OtherScale
 from tiebreak.votes.formats.mapping import NO_MAP, ColumnMap, fields_of
 from tiebreak.votes.formats.readers import detected, record_batch, votes_in
 from tiebreak.votes.formats.rows import Row
@@ -23,7 +24,7 @@ def read_model_votes(
     """The votes of files, a table of any library or dicts, and the rows that could not be read, with the reasons.
 
     Each has model_a and model_b, and winner or probabilities. Without texts every vote counts as one on a prompt of its own.
-    Raises TiebreakError for files that cannot be read and for votes of no known format.
+    Raises TiebreakError for files that cannot be read, for votes of no known format, and if not one can be read.
     """
     found: list[Vote] = []
     problems: list[str] = []
@@ -38,6 +39,13 @@ def read_model_votes(
                 found += votes_in(record, record_format, options)
             except RowError as error:
                 problems.append(f"{name}, row {number}: {error}")
+            except OtherScale as error:
+                raise TiebreakError(
+                    f"{name}, row {number}: {error}; say what all values mean, such as --values '1=a,2=b'"
+                ) from None
+    if not found:
+        why = f"{len(problems)} cannot be read, the first is {problems[0]}" if problems else "there are none"
+        raise TiebreakError(f"no votes; needed are model_a, model_b and winner, and {why}")
     return pa.Table.from_batches([record_batch(found)], schema=SCHEMA), problems
 
 
