@@ -214,6 +214,8 @@ def real_slurm(repository: Path) -> Iterator[RealSlurm]:
     folder = mkdtemp(prefix="tb-slurm-", dir="/tmp")
     before = dict(os.environ)
     os.environ |= {"SLURM_SANDBOX_DIR": folder, "SLURM_SANDBOX_PORT": str(random.randrange(20000, 60000, 20))}
+    Path(folder, "limits.conf").write_text("AccountingStorageEnforce=limits\n")
+    os.environ["SLURM_SANDBOX_EXTRA_CONF"] = f"{folder}/limits.conf"
     try:
         up = subprocess.run([sandbox, "up"], capture_output=True, text=True, check=False)
         if up.returncode:

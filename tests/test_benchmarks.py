@@ -353,3 +353,13 @@ def test_comparisons_on_real_votes_are_as_they_were_written(
         for row, expected in zip(one["models"], written[name]["models"], strict=True):
             assert row.pop("model") == expected.pop("model")
             assert all(row[source] == pytest.approx(expected[source], abs=1) for source in expected)
+
+
+def test_each_task_costs_few_operations_on_a_file_system_far_away(script: Script) -> None:
+    """A manifest is opened once a task, but for one that threads read side by side."""
+    *_, line = script("far_away.py", "--tasks", "100", "--milliseconds", "0").splitlines()
+    for name in ("plan", "status"):
+        found = json.loads(line)[name]
+        assert found["tasks"] == 101
+        assert 101 <= found["calls"]["open"] <= 101 + 40
+        assert sum(found["calls"].values()) <= 10 * 101 + 100

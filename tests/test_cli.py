@@ -130,6 +130,7 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "predict": ("{recipe}", "pairs.csv", "-o", "out.csv"),
     "push": ("{recipe}", "owner/name"),
     "rank": ("{recipe}", "candidates.jsonl", "-o", "out.csv"),
+    "logs": ("{recipe}", "evaluate/report"),
     "step": ("3", "{recipe}"),
     "sweep": ("{recipe}", "--key", "distill.temperature", "--values", "1,2"),
     "task": ("{recipe}", "evaluate/report"),

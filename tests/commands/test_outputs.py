@@ -17,13 +17,16 @@ from tiebreak.errors import TiebreakError
 
 def test_facts_are_the_manifests(tmp_path: Path) -> None:
     work = Workspace(fake_steps.write(tmp_path), (), fake_steps.tasks)
-    assert outputs.run_facts(work) == {"made on": "", "versions": {}, "seconds": {}}
+    nothing = "0 s, one task after another; 0.00 GPU-hours"
+    assert outputs.run_facts(work) == {"took": nothing, "made on": "", "versions": {}, "seconds": {}}
     local_runner.run(work, work.tasks)
     facts = outputs.run_facts(work)
     manifests = {task.id: work.manifest(task) for task in work.tasks}
     assert facts["seconds"] == {name: made.seconds for name, made in manifests.items() if made}
     made = manifests["join/all"]
     assert made is not None
+    on_cards = [manifest.model_copy(update={"seconds": 1800.0, "gpus": 4}) for manifest in (made, made)]
+    assert outputs.compute_seconds(on_cards) == (3600.0, 14_400.0)
     assert facts["versions"] == made.versions
     assert facts["made on"] == f"{made.hardware['machine']}, {made.hardware['cores']} cores"
     assert made.hardware["host"] not in json.dumps(facts)

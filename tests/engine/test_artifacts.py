@@ -81,12 +81,11 @@ def test_damage_names_the_file(folder: Path) -> None:
     manifest = manifest_of(folder)
     assert artifacts.find_damage(folder, manifest) is None
     (folder / "adapter" / "weights.bin").write_bytes(b"weightz")
-    assert artifacts.size_mismatch(folder, manifest) is None
     assert "adapter/weights.bin is damaged" in str(artifacts.find_damage(folder, manifest))
     (folder / "curve.json").write_text("[1]")
-    assert artifacts.size_mismatch(folder, manifest) == "curve.json is damaged: 3 bytes instead of 2"
+    assert artifacts.find_damage(folder, manifest) == "curve.json is damaged: 3 bytes instead of 2"
     (folder / "curve.json").unlink()
-    assert artifacts.size_mismatch(folder, manifest) == "curve.json is gone"
+    assert artifacts.find_damage(folder, manifest) == "curve.json is gone"
 
 
 def test_what_was_written_since_is_read_and_the_rest_is_not(
@@ -113,7 +112,7 @@ def test_what_was_written_since_is_read_and_the_rest_is_not(
         "adapter/weights.bin is damaged: its content is not what was written"
     )
     weights.write_bytes(b"short")
-    assert artifacts.find_damage(folder, manifest, only_rewritten=True) == artifacts.size_mismatch(
+    assert artifacts.find_damage(folder, manifest, only_rewritten=True) == artifacts.find_damage(
         folder, manifest
     )
     weights.write_bytes(b"weights")

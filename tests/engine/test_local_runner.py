@@ -12,6 +12,7 @@ import pytest
 
 from tiebreak.engine import artifacts, local_runner
 from tiebreak.engine.planner import select, state
+from tiebreak.engine.progress import Reading
 from tiebreak.engine.signals import Stop
 from tiebreak.engine.task_runner import run_task
 from tiebreak.engine.worker import Message
@@ -143,6 +144,38 @@ def test_a_stopped_task_keeps_its_checkpoint(recipe: Path) -> None:
         run_task(work, task, lambda line: None, lambda: True)
     assert json.loads((work.folder(task) / artifacts.SCRATCH / "state.json").read_text())["step"] == 1
     assert state(work, task).reason == "unfinished, goes on from its checkpoint"
+
+
+def test_seconds_add_up_over_turns(recipe: Path) -> None:
+    """Stopped, killed with a progress file left, failed: the manifest has them all; those of other inputs are dropped."""
+    work = workspace(recipe)
+    run_task(work, work.tasks[0], lambda line: None, lambda: False)
+    task, folder = work.find("train/fold0"), work.folder(work.find("train/fold0"))
+    with pytest.raises(Interrupted):
+        run_task(work, task, lambda line: None, lambda: True)
+    first = artifacts.seconds_spent(folder)
+    assert first > 0
+    artifacts.store_seconds(folder, 1000 + first)
+    with pytest.raises(Interrupted):
+        run_task(work, task, lambda line: None, lambda: True)
+    assert artifacts.seconds_spent(folder) > 1000 + first
+    killed = Reading(
+        phase="train", done=2, total=20, unit="steps", rate=1, seconds_left=None, figures={}, updated=0, seconds=5000,
+        process=1, host="gone",
+    )  # fmt: skip
+    (folder / artifacts.PROGRESS).write_text(killed.model_dump_json())
+    assert run_task(work, task, lambda line: None, lambda: False).seconds > 5000
+    assert run_task(work, task, lambda line: None, lambda: False, redo=True).seconds < 1000
+
+
+def test_a_signal_after_the_last_task_stops_nothing(recipe: Path) -> None:
+    work, stop = workspace(recipe), Stop()
+    assert len(run(work, stop=stop).done) == 5
+    stop.received = 15
+    with pytest.raises(Interrupted):
+        run(work, stop=stop)
+    runner = local_runner._Run(work, [], stop)
+    assert runner.run() == local_runner.Outcome()
 
 
 def redo_votes(work: Workspace) -> None:

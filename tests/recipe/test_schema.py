@@ -121,7 +121,7 @@ def test_sc4000_has_the_users_numbers() -> None:
             {"average": {"method": "weighted"}},
             "average.method: weighted averages gained next to nothing and are gone; use exact",
         ),
-        ({"slurm": {"minutes_of": {"taech": 5}}}, "no step is called 'taech'; did you mean 'teach'"),
+        ({"slurm": {"steps": {"taech": {"minutes": 5}}}}, "no step is called 'taech'; did you mean 'teach'"),
         (
             {"distill": dict.fromkeys(("label_weight", "kl_weight", "cosine_weight"), 0)},
             "nothing to learn from",

@@ -2,16 +2,13 @@
 
 from pathlib import Path
 
-import fake_steps
 import pytest
 
 from tiebreak.engine.finding import Finding
-from tiebreak.engine.workspace import Workspace
 from tiebreak.recipe.execution import Slurm
-from tiebreak.slurm import client
-from tiebreak.slurm.checks import check_account, check_partition, findings
+from tiebreak.slurm.checks import check_account, check_partition
 from tiebreak.slurm.client import Partition
-from tiebreak.slurm.sbatch_script import Site, array_too_large
+from tiebreak.slurm.sbatch_script import Site
 
 SITE = Site(
     "judge",
@@ -75,31 +72,6 @@ def test_a_task_wants_its_processes_cards_on_a_node() -> None:
 
 def test_a_partition_without_gpus_is_fine_for_jobs_without() -> None:
     assert check_partition("old", KNOWN, {"split": 60, "average": 60}, SITE).level == "ok"
-
-
-def test_max_array_size_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    work = Workspace(fake_steps.write(tmp_path), (), fake_steps.tasks)
-    monkeypatch.setattr(client, "partitions", lambda: KNOWN)
-    monkeypatch.setattr(client, "max_array_size", lambda: 2)
-    found = {finding.about: finding for finding in findings(work, work.tasks)}["slurm arrays"]
-    assert found.level == "error"
-    assert found.text.startswith("train has 3 tasks, the cluster takes 2 in one array (MaxArraySize)")
-
-
-@pytest.mark.parametrize(
-    ("counts", "most", "keys"),
-    [
-        ({"teach": 3, "score": 1200}, 1001, "logits.shards or logits.folds"),
-        ({"teach": 12}, 10, "split.count or teach.folds"),
-        ({"score": 1001}, 1001, None),
-        ({"score": 1200}, None, None),
-    ],
-)
-def test_an_array_that_is_too_large_names_its_keys(
-    counts: dict[str, int], most: int | None, keys: str | None
-) -> None:
-    text = array_too_large(counts, most)
-    assert text is None if keys is None else text.endswith(f"make fewer with {keys}")
 
 
 ASSOCIATIONS = {"lab": {"normal", "high"}, "course": {"normal"}}

@@ -25,7 +25,9 @@ def requeued(monkeypatch: pytest.MonkeyPatch) -> Requeued:
 
 
 def queued(folder: Path, number: int = 20, name: str = "step1_post_pretrain", command: str = "") -> QueuedJob:
-    return QueuedJob(str(number), name, "PENDING", "None", "2026-01-01T00:00:00", str(folder), command)
+    return QueuedJob(
+        str(number), name, "PENDING", "None", "2026-01-01T00:00:00", str(folder), command=command
+    )
 
 
 def in_queue(monkeypatch: pytest.MonkeyPatch, *jobs: QueuedJob) -> None:

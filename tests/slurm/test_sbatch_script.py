@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from concurrent import futures
 from dataclasses import replace
 from pathlib import Path
@@ -11,16 +13,16 @@ from pathlib import Path
 import fake_steps
 import pytest
 
-from tiebreak.commands.status import task_statuses
+from tiebreak.commands.status import task_statuses, total
 from tiebreak.engine import artifacts
 from tiebreak.engine.task_runner import run_task
 from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import TiebreakError
 from tiebreak.pipeline.graph import Task
-from tiebreak.recipe.execution import Slurm
+from tiebreak.recipe.execution import Slurm, StepJobs
 from tiebreak.recipe.loader import parse
 from tiebreak.recipe.schema import Recipe
-from tiebreak.slurm import client, sbatch_script
+from tiebreak.slurm import client, left, sbatch_script
 from tiebreak.slurm.jobs import SlurmJobs
 from tiebreak.slurm.sbatch_script import Site, Submission, minutes_of, script, submissions
 
@@ -148,7 +150,7 @@ def test_at_once_limits_the_array() -> None:
         ({}, {}, 1440),
         ({"minutes": 90}, {}, 90),
         ({"minutes": 90}, {"SBATCH_TIMELIMIT": "2:30:00"}, 150),
-        ({"minutes_of": {"teach": 7}}, {"SBATCH_TIMELIMIT": "60"}, 7),
+        ({"steps": {"teach": {"minutes": 7}}}, {"SBATCH_TIMELIMIT": "60"}, 7),
         ({}, {"SBATCH_TIMELIMIT": "1-12"}, 2160),
         ({}, {"SBATCH_TIMELIMIT": "1-00:30:00"}, 1470),
         ({}, {"SBATCH_TIMELIMIT": "5:30"}, 5),
@@ -191,8 +193,8 @@ def test_one_submission_a_step_with_edges_between(work: Workspace) -> None:
     folds = tuple(f"train/fold{fold}" for fold in range(3))
     assert submissions(work, work.tasks) == [
         Submission("ingest", ("ingest/votes",)),
-        Submission("train", folds, after=("ingest",)),
-        Submission("join", ("join/all",), after=("train",)),
+        Submission("train", folds, after=("ingest/votes",)),
+        Submission("join", ("join/all",), after=folds),
     ]
 
 
@@ -200,7 +202,7 @@ def test_only_what_is_missing_is_submitted(work: Workspace) -> None:
     make(work, "ingest/votes", "train/fold1")
     assert submissions(work, work.tasks) == [
         Submission("train", ("train/fold0", "train/fold2")),
-        Submission("join", ("join/all",), after=("train",)),
+        Submission("join", ("join/all",), after=("train/fold0", "train/fold2")),
     ]
 
 
@@ -208,7 +210,7 @@ def test_active_jobs_are_dependencies(work: Workspace) -> None:
     make(work, "ingest/votes")
     assert submissions(work, work.tasks, {"train/fold0": "17_0", "train/fold1": "17_1"}) == [
         Submission("train", ("train/fold2",)),
-        Submission("join", ("join/all",), after=("train",), after_jobs=("17_0", "17_1")),
+        Submission("join", ("join/all",), after=("train/fold2",), after_jobs=("17_0", "17_1")),
     ]
 
 
@@ -288,41 +290,155 @@ def test_after_a_failure_unsatisfiable_jobs_are_resubmitted(work: Workspace, clu
     assert directives((cluster_folder / "104.sh").read_text())["dependency"] == "afterok:101_0:101_2:103"
 
 
+def graph(recipe: Recipe) -> tuple[Task, ...]:
+    """The fake steps with one in the middle, each of whose tasks reads one of `train`."""
+    score = replace(fake_steps.TRAIN, name="score")
+    read, *trained, _ = fake_steps.tasks(recipe)
+    middle = [Task(score, task.name, task.settings, {"text": (task,)}) for task in trained]
+    join = Task(fake_steps.JOIN, "all", fake_steps.Settings(), {"parts": (*trained, *middle)})
+    return (read, *trained, *middle, join)
+
+
+def test_a_fold_waits_for_its_own_inputs_alone(tmp_path: Path, cluster_folder: Path) -> None:
+    """What an input has waited for already is not waited for again."""
+    work = Workspace(fake_steps.write(tmp_path), (), graph)
+    SlurmJobs(work).submit(work.tasks)
+    waits = {
+        path.stem: directives(path.read_text()).get("dependency") for path in cluster_folder.glob("*.sh")
+    }
+    assert waits == {
+        "101": None,
+        "102": "afterok:101",
+        "103": "afterok:102_0",
+        "104": "afterok:102_1",
+        "105": "afterok:102_2",
+        "106": "afterok:103:104:105",
+    }
+
+
+def test_an_array_is_as_large_as_the_cluster_takes(work: Workspace, cluster_folder: Path) -> None:
+    (cluster_folder / "config").write_text("MailProg  = /bin/mail\nMaxArraySize            = 2\n")
+    made = SlurmJobs(work).submit(work.tasks)
+    assert [len(entry["tasks"]) for entry in made] == [1, 2, 1, 1]
+    assert directives((cluster_folder / "104.sh").read_text())["dependency"] == "afterok:102:103"
+
+
+class Queue:
+    """A cluster that takes a number of tasks, by `client.submit`; its jobs are numbered from 1."""
+
+    def __init__(self, room: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.room = room
+        self.scripts: dict[str, str] = {}
+        monkeypatch.setattr(client, "submit", self.submit)
+        monkeypatch.setattr(client, "cancel", self.cancel)
+
+    def submit(self, text: str, options: object = (), variables: object = None) -> str:
+        tasks = re.search(r"--array=0-(\d+)", text)
+        size = int(tasks[1]) + 1 if tasks else 1
+        if size > self.room:
+            raise client.LimitReached("AssocMaxSubmitJobLimit")
+        self.room -= size
+        self.scripts[str(len(self.scripts) + 1)] = text
+        return str(len(self.scripts))
+
+    def cancel(self, jobs: Sequence[str]) -> None:
+        self.room += len(jobs)
+
+
+@pytest.mark.parametrize(
+    ("room", "sent", "left_out"),
+    [
+        (6, [1, 3, 1], []),
+        (5, [1, 3, 1], []),
+        (4, [1, 2], ["train/fold2", "join/all"]),
+        (3, [1, 1], ["train/fold1", "train/fold2", "join/all"]),
+        (2, [1], ["train/fold0", "train/fold1", "train/fold2", "join/all"]),
+    ],
+)
+def test_what_a_limit_leaves_out_is_submitted_by_a_job_behind_the_others(
+    work: Workspace,
+    cluster_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    room: int,
+    sent: list[int],
+    left_out: list[str],
+) -> None:
+    queue = Queue(room, monkeypatch)
+    made = SlurmJobs(work).submit(work.tasks)
+    assert [len(entry["tasks"]) for entry in made] == sent
+    assert SlurmJobs(work).record == made
+    found = left.read(SlurmJobs(work).folder)
+    assert (found.tasks if found else []) == left_out
+    if found:
+        text = queue.scripts[found.job]
+        assert directives(text)["dependency"] == "afterany:" + ":".join(entry["job"] for entry in made)
+        assert text.endswith(f"/tiebreak slurm rest {work.frozen_path}\n")
+
+
+def test_a_job_goes_on_with_what_was_left_out_but_not_behind_a_failure(
+    work: Workspace, cluster_folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue = Queue(4, monkeypatch)
+    SlurmJobs(work).submit(work.tasks)
+    make(work, "ingest/votes", "train/fold0")  # and fold1 fails
+    queue.room = 10
+    assert [list(entry["tasks"]) for entry in SlurmJobs(work).submit_left()] == [["train/fold2"]]
+    assert "not submitted, since what they need has failed: join/all" in caplog.text
+    assert SlurmJobs(work).submit_left() == []
+
+
+def test_no_room_at_all_is_an_error(
+    work: Workspace, cluster_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Queue(0, monkeypatch)
+    with pytest.raises(client.LimitReached, match="AssocMaxSubmitJobLimit"):
+        SlurmJobs(work).submit(work.tasks)
+
+
+def test_a_step_has_settings_of_its_own(work: Workspace) -> None:
+    own = StepJobs(
+        partition="big",
+        mem="200G",
+        gres="gpu:a100:2",
+        before=("module load cuda",),
+        container="/x/my image.sif",
+    )
+    settings = Slurm(steps={"teach": own}, mail="me@example.org")
+    elsewhere = site(variables={"SBATCH_PARTITION": "gpu", "SBATCH_QOS": "high"}, settings=settings)
+    text = script(TEACH, elsewhere, is_last=True)
+    found = directives(text)
+    assert [found[key] for key in ("partition", "qos", "mem", "gres")] == [
+        "big",
+        "high",
+        "200G",
+        "gpu:a100:2",
+    ]
+    assert (found["mail-user"], found["mail-type"]) == ("me@example.org", "END,FAIL,INVALID_DEPEND")
+    assert "\nmodule load cuda\ntasks=(" in text
+    assert "exec apptainer exec --nv '/x/my image.sif' /venv/bin/tiebreak task" in text
+    other = directives(script(Submission("quantize", ("quantize/student",)), elsewhere))
+    assert (other["partition"], other["gres"], other.get("mail-user")) == ("gpu", "gpu:1", None)
+
+
 def test_jobs_unsatisfiable_by_a_failed_array_task_are_resubmitted(
     tmp_path: Path, cluster_folder: Path
 ) -> None:
-    """fold1 failed, and the middle step's array waits for all of `train`, though each of its tasks reads one."""
-
-    score = replace(fake_steps.TRAIN, name="score")
-
-    def graph(recipe: Recipe) -> tuple[Task, ...]:
-        read, *trained, _ = fake_steps.tasks(recipe)
-        middle = [Task(score, task.name, task.settings, {"text": (task,)}) for task in trained]
-        return (
-            read,
-            *trained,
-            *middle,
-            Task(fake_steps.JOIN, "all", fake_steps.Settings(), {"parts": tuple(middle)}),
-        )
-
+    """fold1 failed: what waits for it is sent out anew, and the other folds go on."""
     work = Workspace(fake_steps.write(tmp_path), (), graph)
     make(work, "ingest/votes")
     SlurmJobs(work).submit(work.tasks)
-    pending = [*(f"102_{n}|fake.score" for n in range(3)), "103_0|fake.join"]
+    pending = [*(f"{job}_0|fake.score" for job in (102, 103, 104)), "105_0|fake.join"]
     in_queue(
         cluster_folder,
         *(f"101_{n}|fake.train|RUNNING|None" for n in (0, 2)),
         *(f"{job}|PENDING|Dependency" for job in pending),
     )
     made = SlurmJobs(work).submit(work.tasks)
-    assert [list(entry["tasks"]) for entry in made] == [
-        ["train/fold1"],
-        ["score/fold0", "score/fold1", "score/fold2"],
-        ["join/all"],
-    ]
-    assert "scancel 102_0 102_1 102_2 103_0\n" in (cluster_folder / "calls").read_text()
-    assert directives((cluster_folder / "105.sh").read_text())["dependency"] == "afterok:101_0:101_2:104"
-    assert directives((cluster_folder / "106.sh").read_text())["dependency"] == "afterok:105"
+    assert [list(entry["tasks"]) for entry in made] == [["train/fold1"], ["score/fold1"], ["join/all"]]
+    assert "scancel 103_0 105_0\n" in (cluster_folder / "calls").read_text()
+    assert directives((cluster_folder / "107.sh").read_text())["dependency"] == "afterok:106"
+    waits = directives((cluster_folder / "108.sh").read_text())["dependency"]
+    assert waits == "afterok:101_0:101_2:102_0:104_0:107"
 
 
 def test_other_output_of_sbatch_is_ignored(work: Workspace, cluster_folder: Path) -> None:
@@ -386,18 +502,6 @@ def test_two_at_once_submit_it_once(work: Workspace, cluster_folder: Path) -> No
             (cluster.folder / "jobs.json").write_text(json.dumps(record))
         assert second.result() == []
     assert SlurmJobs(work).record == record
-
-
-def test_nothing_is_submitted_where_an_array_would_be_too_large(
-    work: Workspace, cluster_folder: Path
-) -> None:
-    config = cluster_folder / "config"
-    config.write_text("MailProg                = /bin/mail\nMaxArraySize            = 2\n")
-    with pytest.raises(TiebreakError, match="train has 3 tasks, the cluster takes 2 in one array"):
-        SlurmJobs(work).submit(work.tasks)
-    assert not list(cluster_folder.glob("*.sh"))
-    config.write_text("MaxArraySize            = 3\n")
-    assert len(SlurmJobs(work).submit(work.tasks)) == 3
 
 
 def test_jobs_of_a_changed_recipe_are_not_active(work: Workspace, cluster_folder: Path) -> None:
@@ -471,6 +575,18 @@ def test_a_controller_that_is_down_is_one_clear_error(work: Workspace, cluster_f
     assert len(SlurmJobs(work).submit(work.tasks)) == 3
 
 
+def test_status_without_a_controller_tells_what_is_local(
+    work: Workspace, cluster_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    SlurmJobs(work).submit(work.tasks)
+    make(work, "ingest/votes")
+    (cluster_folder / "down").write_text("")
+    states = {row.task: row.state for row in task_statuses(work)}
+    assert (states["ingest/votes"], states["train/fold0"]) == ("done", "missing")
+    assert "what jobs do is not known" in caplog.text
+    assert "Unable to contact slurm controller" in caplog.text
+
+
 def test_without_slurm_is_a_clear_error(
     work: Workspace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -513,6 +629,32 @@ def test_status_reads_slurm_and_artifacts(work: Workspace, cluster_folder: Path)
     )
     assert rows["train/fold2"].state == "cancelled"
     assert (rows["join/all"].state, rows["join/all"].detail) == ("pending", "job 103_0: Dependency")
+
+
+def test_status_tells_node_time_and_requeues_of_a_job_and_the_signal_that_ended_it(
+    work: Workspace, cluster_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    SlurmJobs(work).submit(work.tasks)
+    make(work, "ingest/votes")
+    line = "102_0|fake.train|RUNNING|None|2026-01-01T00:00:00|/x\tnode7\t1:02:03\t(null)\n"
+    waits = "102_2|fake.train|PENDING|Resources|2026-01-01T00:00:00|/x\t\t0:00\t(null)\n"
+    (cluster_folder / "queue").write_text(line + waits)
+    (cluster_folder / "account").write_text("102_1|FAILED|0:9\n")
+    monkeypatch.setattr(client, "restarts", lambda: {"102_0": 2, "102_2": 1})
+    rows = {row.task: row.detail for row in task_statuses(work)}
+    assert rows["train/fold0"] == "job 102_0 on node7 for 1:02:03, requeued 2 times: starting"
+    assert rows["train/fold2"] == "job 102_2, requeued 1 times: Resources"
+    assert rows["train/fold1"].startswith("job 102_1, FAILED by signal 9 (out of memory, or killed): ")
+
+
+def test_the_total_is_of_all_turns_by_slurms_accounts_or_else_of_the_manifests(
+    work: Workspace, cluster_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(work, "ingest/votes")
+    assert total(work).endswith(" of jobs and tasks, 0.00 GPU-hours, in finished tasks")
+    SlurmJobs(work).submit(work.tasks)
+    (cluster_folder / "account").write_text("3600|billing=2,cpu=1,gres/gpu=2,node=1\n1800|cpu=1\n|cpu=1\n")
+    assert total(work) == "1 h 30 min of jobs and tasks, 2.00 GPU-hours, by Slurm's accounts"
 
 
 def test_the_command_to_try_again_is_for_the_same_run(work: Workspace, cluster_folder: Path) -> None:

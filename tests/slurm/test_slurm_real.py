@@ -1,5 +1,6 @@
 """On a real Slurm: the graph, failures, cancelling, time that runs out, a controller that restarts."""
 
+import getpass
 import os
 import random
 import shutil
@@ -31,8 +32,9 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, real_slurm: object, ho
     """A recipe over the fake steps, and a `tiebreak` for its jobs that knows them."""
     commands = tmp_path / "bin"
     commands.mkdir()
-    (commands / "fake_tiebreak.py").write_text(fake_steps.COMMAND)
     tool = commands / "tiebreak"
+    own = f"from pathlib import Path; from tiebreak.slurm import jobs; jobs.tiebreak_command = lambda: Path({str(tool)!r})"
+    (commands / "fake_tiebreak.py").write_text(own + fake_steps.COMMAND)
     tool.write_text(f'#!/bin/sh\nexec {sys.executable} {commands / "fake_tiebreak.py"} "$@"\n')
     tool.chmod(0o755)
     monkeypatch.setattr(jobs, "tiebreak_command", lambda: tool)
@@ -181,6 +183,47 @@ def test_the_controller_restarts_in_the_middle(
     assert client.queued()
     hold.write_text("")
     until(work, all_done)
+    assert fake_steps.payload(work.run_dir) == undisturbed
+
+
+def test_the_controller_is_down_while_status_is_asked(
+    work: Workspace, undisturbed: dict[str, object], hold: Path, real_slurm, caplog: pytest.LogCaptureFixture
+) -> None:
+    if real_slurm.sandbox is None:
+        pytest.skip("only a sandbox may be stopped")
+    hold.write_text("1")
+    SlurmJobs(work).submit(work.tasks)
+    until(work, trains)
+    real_slurm.do("stop", "slurmctld")
+    try:
+        seen = rows(work)
+    finally:
+        real_slurm.do("start", "slurmctld")
+    assert "what jobs do is not known" in caplog.text
+    assert (seen["ingest/votes"].state, seen["join/all"].state) == ("done", "missing")
+    assert trains(seen)
+    hold.write_text("")
+    until(work, all_done)
+    assert fake_steps.payload(work.run_dir) == undisturbed
+
+
+def test_more_tasks_than_the_site_takes_at_once(
+    work: Workspace, undisturbed: dict[str, object], real_slurm
+) -> None:
+    """MaxSubmitJobs is 3: a job behind the first ones submits the rest, and another one the rest of that."""
+    if real_slurm.sandbox is None:
+        pytest.skip("only a sandbox has these limits")
+    limit = ["sacctmgr", "-i", "modify", "user", getpass.getuser(), "set"]
+    subprocess.run([*limit, "MaxSubmitJobs=3"], check=True, capture_output=True)
+    try:
+        time.sleep(2)  # slurmdbd tells the controller
+        made = SlurmJobs(work).submit(work.tasks)
+        assert [list(entry["tasks"]) for entry in made] == [["ingest/votes"], ["train/fold0"]]
+        seen = until(work, lambda seen: seen["ingest/votes"].state == "done")
+        assert seen["join/all"].state == "pending"
+        until(work, all_done)
+    finally:
+        subprocess.run([*limit, "MaxSubmitJobs=-1"], check=True, capture_output=True)
     assert fake_steps.payload(work.run_dir) == undisturbed
 
 

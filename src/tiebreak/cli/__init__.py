@@ -132,6 +132,8 @@ def _main() -> None:
             raise
         _report_unexpected(error)
         sys.exit(UNEXPECTED)
+    finally:
+        runs.stop.end()  # the exit code is known: a signal no longer changes it
 
 
 def _report_unexpected(error: Exception) -> None:
@@ -258,6 +260,7 @@ for command, line in (
     (runs.cancel, "tiebreak cancel judge"),
     (runs.fetch, "tiebreak fetch judge"),
     (runs.status, "tiebreak status judge"),
+    (runs.logs, "tiebreak logs judge teach/llama-fold0 -f"),
     (rows.predict, "tiebreak predict model pairs.csv -o judged.jsonl"),
     (rows.rank, "tiebreak rank model candidates.jsonl -o ranked.jsonl"),
     (rows.label, "tiebreak label model pairs.jsonl -o preferences.jsonl"),

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from tiebreak import terminal
-from tiebreak.cli.options import AsJson, Sbatch, example
+from tiebreak.cli.options import AsJson, RecipeFile, Sbatch, example
 from tiebreak.commands.table import show
 from tiebreak.recipe.basics import presets
 
@@ -49,3 +49,15 @@ def submit(
 
     jobs = script_folder.submit(folder, sbatch or ())
     show([{"job": job, "script": name} for name, job in jobs.items()], as_json)
+
+
+@app.command(hidden=True)
+def rest(recipe: RecipeFile) -> None:
+    """Submit what a limit of the site left out; a job of `tiebreak run --on slurm` calls this."""
+    from tiebreak.engine.workspace import Workspace
+    from tiebreak.slurm.jobs import SlurmJobs
+
+    made = SlurmJobs(Workspace(recipe)).submit_left()
+    show(
+        [{"job": entry["job"], "step": entry["step"], "tasks": len(entry["tasks"])} for entry in made], False
+    )

@@ -31,6 +31,7 @@ from tiebreak.errors import Interrupted
 from tiebreak.recipe.basics import FEWEST_VOTES, MOST_VOTES, RECIPE, SYNTHETIC_VOTES
 
 if TYPE_CHECKING:
+    from tiebreak.commands.status import Status
     from tiebreak.engine.workspace import Workspace
     from tiebreak.pipeline.graph import Task
 
@@ -220,11 +221,60 @@ def fetch(recipe: RecipeFile = Path(), set_: Sets = None) -> None:
         terminal.result(f"{source}: {path}")
 
 
-def status(recipe: RecipeFile = Path(), set_: Sets = None, as_json: AsJson = False) -> None:
-    """Print the status of every task: done, running with its progress, failed with the reason."""
-    from tiebreak.commands.status import task_statuses
+def status(
+    recipe: RecipeFile = Path(),
+    set_: Sets = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Again every few seconds, with the losses, until nothing runs.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print the status of every task: done, running with its progress, failed with the reason; on Slurm its job too."""
+    from tiebreak.commands.status import task_statuses, total
 
-    show([asdict(row) for row in task_statuses(workspace(recipe, set_))], as_json)
+    work = workspace(recipe, set_)
+    if watch:
+        _watch(work)
+    work = work.snapshot()
+    if not watch:
+        show([asdict(row) for row in task_statuses(work)], as_json)
+    terminal.note(total(work))
+
+
+def _watch(work: "Workspace") -> None:
+    """Show what is not done, in place on a terminal."""
+    from rich.console import Group
+    from rich.live import Live
+
+    from tiebreak.commands.table import table
+    from tiebreak.commands.watch import Curves, sparkline, summary, watch
+    from tiebreak.console import Terminal
+
+    with Live(console=Terminal(), auto_refresh=False, vertical_overflow="crop") as live:
+
+        def refresh(statuses: "Sequence[Status]", losses: Curves) -> None:
+            rows = [
+                asdict(row) | {"loss": sparkline(losses[row.task]) if row.task in losses else ""}
+                for row in statuses
+                if row.state != "done"
+            ]
+            live.update(Group(summary(statuses), table(rows) if rows else ""), refresh=True)
+
+        watch(work, refresh)
+
+
+def logs(
+    recipe: RecipeFile,
+    task_id: Annotated[str, typer.Argument(help="Such as teach/llama-fold0; `tiebreak plan` lists them.")],
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Also what is written from now on.")] = False,
+    set_: Sets = None,
+) -> None:
+    """Print the log of a task: of its newest job of Slurm, or of its worker on this machine."""
+    from tiebreak.commands.logs import lines, newest_log
+
+    work = workspace(recipe, set_)
+    for line in lines(newest_log(work, work.find(task_id)), follow=lambda: follow):
+        terminal.result(line)
 
 
 def demo(

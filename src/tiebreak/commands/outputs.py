@@ -1,11 +1,13 @@
 """Outputs of a finished run: report, model, metrics."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiebreak import json_files
+from tiebreak.engine.artifacts import Manifest
+from tiebreak.engine.progress import duration
 from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import TiebreakError
 from tiebreak.output import write_atomically
@@ -144,13 +146,21 @@ def verdict(work: Workspace) -> dict[str, Any] | None:
 
 
 def run_facts(work: Workspace) -> dict[str, Any]:
-    """Facts on a run from its manifests: seconds of each task, machines, versions."""
+    """Facts on a run from its manifests: seconds of each task over all its turns, their sums, machines, versions."""
     found = [manifest for task in work.tasks if (manifest := work.manifest(task))]
+    seconds, gpu_seconds = compute_seconds(found)
     return {
+        "took": f"{duration(seconds)}, one task after another; {gpu_seconds / 3600:.2f} GPU-hours",
         "made on": "; ".join(sorted({_machine(manifest.hardware) for manifest in found})),
         "versions": found[-1].versions if found else {},
         "seconds": {f"{manifest.step}/{manifest.name}": manifest.seconds for manifest in found},
     }
+
+
+def compute_seconds(manifests: Iterable[Manifest]) -> tuple[float, float]:
+    """Seconds of finished tasks, and those times the cards that they worked on."""
+    found = list(manifests)
+    return sum(m.seconds for m in found), sum(m.seconds * m.gpus for m in found)
 
 
 def _machine(hardware: Mapping[str, Any]) -> str:

@@ -1,10 +1,13 @@
 """Output of rows as a table or JSON, and of verdicts and findings as sentences."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tiebreak import plain, terminal
 from tiebreak.engine.finding import Finding
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 MARKS = {True: ("+", "green"), False: ("-", "red"), None: ("?", "yellow")}
 """Mark and colour of a finding, by its `holds`."""
@@ -18,15 +21,20 @@ def show(rows: Sequence[dict[str, Any]], as_json: bool, nothing: str = "") -> No
     if not rows:
         terminal.result(nothing)
         return
+    terminal.show(table(rows))
+
+
+def table(rows: Sequence[dict[str, Any]]) -> "Table":
+    """Rows with equal keys as a table, at least one."""
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False)
+    made = Table(box=None, pad_edge=False)
     for column in rows[0]:
-        table.add_column(plain.line(column), overflow="fold")
+        made.add_column(plain.line(column), overflow="fold")
     for row in rows:
         *first, last = map(_cell, row.values())
-        table.add_row(*map(plain.line, first), last)  # what breaks in the last column looks like no other row
-    terminal.show(table)
+        made.add_row(*map(plain.line, first), last)  # what breaks in the last column looks like no other row
+    return made
 
 
 def show_verdict(verdict: Mapping[str, Any], about: str = "") -> None:

@@ -4,7 +4,7 @@
         the step's files       the payload
         manifest.json          last, by rename: hashes and sizes of the payload, its provenance
         checkpoint/            the step's scratch, only while the task is unfinished; `inputs` in it is a
-                               digest of the inputs it was made from
+                               digest of the inputs it was made from, `seconds` what its turns took
         progress.json, .lock   of the running task, no part of the payload
 
 Without a manifest an artifact is incomplete, whatever else lies in its folder.
@@ -17,6 +17,7 @@ import json
 import logging
 import os
 import socket
+import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -39,6 +40,7 @@ PROGRESS = "progress.json"
 FAILURE = "error.txt"
 LOCK = ".lock"
 _INPUTS_FILE = "inputs"
+_SECONDS_FILE = "seconds"
 _LOG_AFTER_SECONDS = 1.0
 _NOT_PAYLOAD = {MANIFEST, SCRATCH, PROGRESS, FAILURE, LOCK}
 
@@ -63,7 +65,10 @@ class InputRecord(Record):
 
 
 class Manifest(Record):
-    """Record of a finished task. `learned_from` and `fitted_on` are groups of votes, see `tiebreak.seen`."""
+    """Record of a finished task. `learned_from` and `fitted_on` are groups of votes, see `tiebreak.seen`.
+
+    seconds: of all turns that it took, if it was stopped in between. gpus: the cards that it worked on.
+    """
 
     step: str
     name: str
@@ -76,6 +81,7 @@ class Manifest(Record):
     learned_from: tuple[str, ...] = ()
     fitted_on: tuple[str, ...] = ()
     seconds: float
+    gpus: int = 0
     finished: float
     versions: dict[str, str]
     hardware: dict[str, Any]
@@ -160,39 +166,37 @@ def newest_manifest(step_folder: Path, name: str) -> Manifest | None:
     )
 
 
-def size_mismatch(folder: Path, manifest: Manifest) -> str | None:
-    """Check existence and sizes of an artifact's files; returns the first problem or None."""
-    for name, record in manifest.files.items():
-        path = folder / name
-        if not path.is_file():
-            return f"{name} is gone"
-        if (size := path.stat().st_size) != record.size:
-            return f"{name} is damaged: {size} bytes instead of {record.size}"
-    return None
-
-
 def find_damage(folder: Path, manifest: Manifest, only_rewritten: bool = False) -> str | None:
     """Check sizes and hashes of an artifact's files; returns the first problem or None.
 
     only_rewritten: read those alone that were written after the manifest, as one copied without its times is too.
     """
-    if problem := size_mismatch(folder, manifest):
-        return problem
+    written: dict[str, int] = {}
+    for name, record in manifest.files.items():
+        try:
+            own = (folder / name).lstat()
+            found = (folder / name).stat() if stat.S_ISLNK(own.st_mode) else own
+        except OSError:
+            return f"{name} is gone"
+        if not stat.S_ISREG(found.st_mode):
+            return f"{name} is gone"
+        if found.st_size != record.size:
+            return f"{name} is damaged: {found.st_size} bytes instead of {record.size}"
+        written[name] = max(own.st_mtime_ns, found.st_mtime_ns)
     try:
         sealed = (folder / MANIFEST).stat().st_mtime_ns if only_rewritten else None
         for name, record in manifest.files.items():
-            if _digest(folder / name, sealed) not in (None, record.sha256):
+            if _digest(folder / name, written[name], sealed) not in (None, record.sha256):
                 return f"{name} is damaged: its content is not what was written"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is gone"
     return None
 
 
-def _digest(path: Path, sealed: int | None) -> str | None:
+def _digest(path: Path, written: int, sealed: int | None) -> str | None:
     """SHA-256 of a file; None if it was not written after `sealed`."""
     if sealed is None:
         return file_digest(path)
-    written = max(path.stat().st_mtime_ns, path.lstat().st_mtime_ns)
     return _digest_at(path, written) if written > sealed else None
 
 
@@ -223,7 +227,23 @@ def open_scratch(folder: Path, inputs: Mapping[str, tuple[InputRecord, ...]]) ->
 def has_checkpoint(folder: Path, inputs: Mapping[str, tuple[InputRecord, ...]]) -> bool:
     """True if an unfinished artifact has a checkpoint made from these inputs."""
     scratch = folder / SCRATCH
-    return _matches_inputs(scratch, inputs) and any(path.name != _INPUTS_FILE for path in scratch.iterdir())
+    own = {_INPUTS_FILE, _SECONDS_FILE}
+    return _matches_inputs(scratch, inputs) and any(path.name not in own for path in scratch.iterdir())
+
+
+def seconds_spent(folder: Path) -> float:
+    """Seconds that earlier turns of an unfinished task took."""
+    path = folder / SCRATCH / _SECONDS_FILE
+    try:
+        return float(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return 0.0
+
+
+def store_seconds(folder: Path, seconds: float) -> None:
+    """Store what all turns of an unfinished task took, beside its checkpoint."""
+    if (folder / SCRATCH).is_dir():
+        write_atomically(folder / SCRATCH / _SECONDS_FILE, f"{seconds:.3f}\n")
 
 
 def _matches_inputs(scratch: Path, inputs: Mapping[str, tuple[InputRecord, ...]]) -> bool:

@@ -10,7 +10,7 @@ from multiprocessing.connection import wait
 
 from tiebreak.console import Terminal
 from tiebreak.engine.libraries import require_libraries
-from tiebreak.engine.planner import Damaged, state
+from tiebreak.engine.planner import Damaged, state, states
 from tiebreak.engine.progress import Display, Event, duration
 from tiebreak.engine.signals import Stop
 from tiebreak.engine.task_runner import threads
@@ -50,7 +50,7 @@ def run(
     for text in missing_inputs(work, chosen).values():
         raise TiebreakError(text)
     require_installed(work.recipe.compute.report_to)
-    require_libraries(task for task in chosen if state(work, task).status != "fresh")
+    require_libraries(found.task for found in states(work, chosen) if found.status != "fresh")
     threads(work.recipe.compute, 1)  # before any process starts: what is wrong with them is told once
     began = time.monotonic()
     run_state = _Run(work, chosen, stop or Stop(), tell)
@@ -62,13 +62,14 @@ def run(
 def missing_inputs(work: Workspace, chosen: Sequence[Task]) -> dict[str, str]:
     """Inputs of the chosen tasks that neither exist nor would be made, each with the command that makes it."""
     ids = {task.id for task in chosen}
+    snapshot = work.snapshot()
     return {
         upstream.id: f"{task.id} needs {upstream.id}, which is {_status_text(work, upstream)}; "
         f"make it with: tiebreak run {work.arguments} --steps {upstream.step.name}"
-        for task in chosen
-        if state(work, task).status != "fresh"
+        for task, found in zip(chosen, states(work, chosen), strict=True)
+        if found.status != "fresh"
         for upstream in task.upstream()
-        if upstream.id not in ids and work.manifest(upstream) is None
+        if upstream.id not in ids and snapshot.manifest(upstream) is None
     }
 
 
@@ -122,7 +123,8 @@ class _Run:
         finally:
             for worker in self.workers:
                 worker.end()
-        if self.stop():
+        ended = {*self.outcome.fresh, *self.outcome.done, *self.outcome.failed, *self.outcome.skipped}
+        if self.stop() and self.ids - ended:
             raise Interrupted
         return self.outcome
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from tiebreak import plain
-from tiebreak.engine.artifacts import PROGRESS
+from tiebreak.engine.artifacts import PROGRESS, seconds_spent
 from tiebreak.output import replacing
 
 WRITE_EVERY = 1.0
@@ -21,7 +21,10 @@ LINE_EVERY = 10.0
 
 
 class Reading(BaseModel):
-    """One reading of a task's progress. `rate` is in units a second, since the phase began."""
+    """One reading of a task's progress. `rate` is in units a second, since the phase began.
+
+    seconds: what this turn of the task and those before it took.
+    """
 
     phase: str
     done: float
@@ -31,6 +34,7 @@ class Reading(BaseModel):
     seconds_left: float | None
     figures: dict[str, float]
     updated: float
+    seconds: float = 0.0
     process: int
     host: str
 
@@ -69,7 +73,8 @@ class Reporter:
         self._phase_start = 0.0
         self._calls = 0
         self._written = float("-inf")
-        self._logged = time.monotonic()
+        self._logged = self._began = time.monotonic()
+        self._spent = seconds_spent(folder)
 
     def __call__(self, phase: str, done: float, total: float, unit: str, **figures: float) -> None:
         now = time.monotonic()
@@ -106,6 +111,7 @@ class Reporter:
             seconds_left=(total - done) / rate if rate > 0 else None,
             figures=dict(figures),
             updated=time.time(),
+            seconds=self._spent + now - self._began,
             process=os.getpid(),
             host=socket.gethostname(),
         )

@@ -19,9 +19,11 @@ class Stop:
     def __init__(self) -> None:
         self.received: int | None = None
         self.at_once = False
+        self._is_installed = False
 
     def install(self) -> "Stop":
         """Install the signal handlers. Returns itself."""
+        self._is_installed = True
         for number in STOPPING:
             signal.signal(number, self._on_signal)
         return self
@@ -37,6 +39,12 @@ class Stop:
             yield
         finally:
             signal.signal(signal.SIGINT, before)
+
+    def end(self) -> None:
+        """Ignore the signals from here on: while it exits, Python would put back handlers that end the process."""
+        if self._is_installed:
+            for number in STOPPING:
+                signal.signal(number, signal.SIG_IGN)
 
     def __call__(self) -> bool:
         return self.received is not None

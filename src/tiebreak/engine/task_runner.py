@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tiebreak import __version__, plain
-from tiebreak.engine import artifacts, multiprocess
+from tiebreak.engine import artifacts, multiprocess, progress
 from tiebreak.engine.artifacts import FAILURE, SCRATCH, Manifest
 from tiebreak.engine.planner import state
 from tiebreak.engine.progress import Reporter
@@ -46,10 +46,14 @@ def run_task(
             return manifest
         # resume only an attempt that never finished: leftovers of a finished one are stale too
         (folder / artifacts.MANIFEST).unlink(missing_ok=True)
+        if killed := progress.read(folder):  # a turn that ended on its own leaves none
+            artifacts.store_seconds(folder, killed.seconds)
         artifacts.clear(folder, keep_scratch=manifest is None)
+        began = time.monotonic()
         try:
-            return _make(work, task, folder, log, should_stop, device)
+            return _make(work, task, folder, log, should_stop, device, began)
         except BaseException as error:
+            artifacts.store_seconds(folder, artifacts.seconds_spent(folder) + time.monotonic() - began)
             artifacts.clear(folder)
             if not isinstance(error, (Interrupted, KeyboardInterrupt)):
                 _write_failure(folder, error)
@@ -63,8 +67,8 @@ def _make(
     log: Callable[[str], None],
     should_stop: Callable[[], bool],
     device: str | None,
+    began: float,
 ) -> Manifest:
-    began = time.monotonic()
     device = device or choose_device(work.recipe.compute)
     # recorded before they are verified: an input made again from here on makes this task stale
     input_records = work.inputs(task)
@@ -98,13 +102,20 @@ def _make(
             metrics.pop("fitted_on", ()), *(upstream.fitted_on for upstream in upstream_manifests)
         ),
         metrics=metrics,
-        seconds=round(time.monotonic() - began, 3),
+        seconds=round(artifacts.seconds_spent(folder) + time.monotonic() - began, 3),
+        gpus=_gpus(work, task, device),
         finished=time.time(),
         versions=versions(),
         hardware=hardware(device),
     )
     artifacts.complete(folder, manifest)
     return manifest
+
+
+def _gpus(work: Workspace, task: Task, device: str) -> int:
+    if device != "cuda":
+        return 0
+    return work.recipe.compute.processes if multiprocess.is_multiprocess(work, task) else 1
 
 
 def sorted_union(*groups: Iterable[str]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import hashlib
 import os
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -53,6 +53,8 @@ class Workspace:
     expand: Callable[[Recipe], tuple[Task, ...]] = graph.tasks
     _keys: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
     _fingerprints: dict[Source, str] = field(default_factory=dict, repr=False, compare=False)
+    _folders: dict[str, Path] | None = field(default=None, repr=False, compare=False)
+    _manifests: dict[Path, Manifest | None] | None = field(default=None, repr=False, compare=False)
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -90,11 +92,25 @@ class Workspace:
 
     def folder(self, task: Task) -> Path:
         """The folder of a task's artifact, existing or not."""
-        return self.place("artifacts", task.step.name, f"{task.name}-{self.key(task)[:8]}")
+        parts = ("artifacts", task.step.name, f"{task.name}-{self.key(task)[:8]}")
+        if self._folders is None:
+            return self.place(*parts)
+        if task.id not in self._folders:
+            self._folders[task.id] = self.place(*parts)
+        return self._folders[task.id]
 
     def manifest(self, task: Task) -> Manifest | None:
         """The manifest of a task's artifact; None while it is incomplete."""
-        return read_manifest(self.folder(task))
+        folder = self.folder(task)
+        if self._manifests is None:
+            return read_manifest(folder)
+        if folder not in self._manifests:
+            self._manifests[folder] = read_manifest(folder)
+        return self._manifests[folder]
+
+    def snapshot(self) -> "Workspace":
+        """This workspace with each folder looked at and each manifest read once, for file systems that are far away."""
+        return self if self._manifests is not None else replace(self, _folders={}, _manifests={})
 
     def key(self, task: Task) -> str:
         if task.id not in self._keys:

@@ -2,11 +2,12 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from tiebreak.recipe.limits import AtMost
 from tiebreak.recipe.values import MANY, Location, Minutes, Positive, Slice, StepName, Tokens, Weight
 
+OneWord = Annotated[str, StringConstraints(pattern=r"^\S+$")]
 TrackerName = Literal["tensorboard", "wandb", "trackio", "mlflow"]
 
 
@@ -41,6 +42,23 @@ class Compute(Slice):
     )
 
 
+class StepJobs(Slice):
+    """The Slurm jobs of one step, in place of what holds for all."""
+
+    partition: OneWord | None = Field(None, description="for SBATCH_PARTITION")
+    qos: OneWord | None = Field(None, description="for SBATCH_QOS")
+    account: OneWord | None = Field(None, description="for SBATCH_ACCOUNT")
+    mem: OneWord | None = Field(None, description="memory of a node, such as 64G, for SBATCH_MEM_PER_NODE")
+    gres: OneWord | None = Field(None, description="its cards as they are, such as gpu:a100:2")
+    minutes: Minutes | None = Field(None, description="time of a job")
+    before: tuple[str, ...] = Field(
+        (), description="lines of shell behind the profile's, such as module load cuda"
+    )
+    container: str | None = Field(
+        None, description="an Apptainer image that has tiebreak, under the same path"
+    )
+
+
 class Slurm(Slice):
     """The Slurm jobs of the run's tasks. Never part of an artifact's key."""
 
@@ -48,7 +66,8 @@ class Slurm(Slice):
         None, description="shell file that every job sources; its SBATCH_ variables hold for every job"
     )
     minutes: Minutes = Field(1440, description="time of a job; what needs longer is requeued and goes on")
-    minutes_of: dict[StepName, Minutes] = Field({}, description="the same for the steps named")
+    steps: dict[StepName, StepJobs] = Field({}, description="other settings for the jobs of the steps named")
+    mail: OneWord | None = Field(None, description="address that Slurm tells of the end of the whole run")
     nodes: Annotated[Positive, AtMost(65_536)] = Field(
         1, description="nodes that compute.processes are spread over evenly"
     )

@@ -2,7 +2,6 @@
 
 import getpass
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from tiebreak.engine.finding import Finding
@@ -11,7 +10,7 @@ from tiebreak.errors import TiebreakError, nearest
 from tiebreak.pipeline.graph import Task
 from tiebreak.slurm import client
 from tiebreak.slurm.jobs import SlurmJobs
-from tiebreak.slurm.sbatch_script import Site, array_too_large, cards_of, minutes_in, minutes_of
+from tiebreak.slurm.sbatch_script import Site, cards_of, minutes_in, minutes_of
 
 
 def findings(work: Workspace, tasks: Sequence[Task]) -> Iterator[Finding]:
@@ -23,8 +22,6 @@ def findings(work: Workspace, tasks: Sequence[Task]) -> Iterator[Finding]:
         jobs = {step: minutes_of(step, site) for step in dict.fromkeys(task.step.name for task in tasks)}
         for name in site.variables.get("SBATCH_PARTITION", default).split(","):
             yield check_partition(name, known, jobs, site)
-        if text := array_too_large(Counter(task.step.name for task in tasks), client.max_array_size()):
-            yield Finding("error", "slurm arrays", text)
         yield from check_account(site.variables, client.associations(getpass.getuser()))
     except TiebreakError as error:
         yield Finding("error", "slurm", str(error))

@@ -17,16 +17,22 @@ from tiebreak.output import inside, new_folder, no_link
 from tiebreak.recipe.environment import count
 
 _SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|API_?KEY", re.IGNORECASE)
+_GPUS = re.compile(r"gres/gpu=(\d+)")
+_LIMIT = re.compile("MaxSubmitJob|job submit limit")
 _TIMEOUT = 60.0
-_FIELDS = "%i|%j|%T|%r|%V|%Z\t%o"
+_FIELDS = "%i|%j|%T|%r|%V|%Z\t%N\t%M\t%o"
 _LINE_PER_ARRAY_TASK = ("-r",)  # one line for each task of an array
+
+
+class LimitReached(TiebreakError):
+    """The user may have no more jobs in the queue for now."""
 
 
 @dataclass(frozen=True)
 class QueuedJob:
     """A job or array task known to Slurm. `id` is 17 or, of an array, 17_3.
 
-    folder: where it works. command: its script and arguments as they were given, empty for a script from standard input.
+    folder: where it works. node and elapsed: of a running one, elapsed as Slurm writes it. command: its script and arguments as they were given, empty for a script from standard input.
     """
 
     id: str
@@ -35,6 +41,8 @@ class QueuedJob:
     reason: str
     submitted: str
     folder: str
+    node: str = ""
+    elapsed: str = ""
     command: str = ""
 
     @property
@@ -60,9 +68,15 @@ def submit(
 ) -> str:
     """Submit a batch script with sbatch, and SBATCH_ variables, which override the script's directives.
 
-    folder: where the job works, by default this process's. Returns the job's id. Raises TiebreakError with sbatch's message.
+    folder: where the job works, by default this process's. Returns the job's id. Raises TiebreakError with sbatch's message,
+    LimitReached for a limit on the number of jobs.
     """
-    output = _run_command(["sbatch", "--parsable", *options], script, variables, folder)
+    try:
+        output = _run_command(["sbatch", "--parsable", *options], script, variables, folder)
+    except TiebreakError as error:
+        if _LIMIT.search(str(error)):
+            raise LimitReached(str(error)) from None
+        raise
     found = re.search(r"^(\d+)(;.*)?$", output, re.MULTILINE)
     if found is None:
         raise TiebreakError(f"sbatch was to name the job's id, and said {output.strip()!r}")
@@ -82,12 +96,51 @@ def queued(*, also_ended: bool = False) -> list[QueuedJob]:
 
 def _queued_job(line: str) -> QueuedJob:
     job, name, state, reason, submitted, places = line.split("|", 5)
-    folder, _, command = places.partition("\t")
-    return QueuedJob(job, name, state, reason, submitted, folder, "" if command == "(null)" else command)
+    folder, node, elapsed, command = (*places.split("\t", 3), "", "", "")[:4]
+    command = "" if command == "(null)" else command
+    return QueuedJob(job, name, state, reason, submitted, folder, node, elapsed, command)
 
 
-def final_states(jobs: Iterable[str]) -> dict[str, str]:
-    """The last known states of jobs and array tasks, such as {"17_3": "FAILED"}.
+def restarts() -> dict[str, int]:
+    """How often each of this user's queued jobs was requeued, by anyone."""
+    command = [
+        "squeue",
+        "-h",
+        *_LINE_PER_ARRAY_TASK,
+        "-u",
+        getpass.getuser(),
+        "-O",
+        "JobArrayID:60,RestartCnt:12",
+    ]
+    rows = (line.split() for line in _run_command(command).splitlines())
+    return {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdigit()}
+
+
+def usage(jobs: Iterable[str]) -> tuple[float, float] | None:
+    """Seconds of all turns of some jobs, and those times their GPUs; None on a cluster without accounts."""
+    wanted = sorted(set(jobs))
+    if not wanted:
+        return None
+    command = ["sacct", "-n", "-X", "-P", "-D", "-j", ",".join(wanted), "-o", "ElapsedRaw,AllocTRES"]
+    try:
+        rows = [line.split("|", 1) for line in _run_command(command).splitlines() if "|" in line]
+    except TiebreakError:
+        return None
+    taken = [(float(seconds), _GPUS.search(resources)) for seconds, resources in rows if seconds.isdigit()]
+    gpu_seconds = sum(seconds * int(gpus[1]) for seconds, gpus in taken if gpus)
+    return (sum(seconds for seconds, _ in taken), gpu_seconds) if taken else None
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The last known state of a job, such as FAILED, and the signal that ended it, 0 if none did."""
+
+    state: str
+    signal: int = 0
+
+
+def final_states(jobs: Iterable[str]) -> dict[str, Ended]:
+    """The last known states of jobs and array tasks, such as 17_3.
 
     sacct is late and the controller forgets soon, so both are queried.
     """
@@ -95,13 +148,21 @@ def final_states(jobs: Iterable[str]) -> dict[str, str]:
     if not wanted:
         return {}
     states = {job.id: job.state for job in queued(also_ended=True)}
+    command = ["sacct", "-n", "-X", "-P", "-j", ",".join(sorted(wanted)), "-o", "JobID,State,ExitCode"]
     try:
-        lines = _run_command(["sacct", "-n", "-X", "-P", "-j", ",".join(sorted(wanted)), "-o", "JobID,State"])
+        lines = _run_command(command).splitlines()
     except TiebreakError:  # a cluster without accounts
-        lines = ""
-    rows = (line.split("|", 1) for line in lines.splitlines() if "|" in line)
-    accounts = {job: state.split()[0] for job, state in rows}
-    return {job: state for job, state in (accounts | states).items() if job in wanted}
+        lines = []
+    rows = ((*line.split("|"), "")[:3] for line in lines if "|" in line)
+    accounts = {job: Ended(state.split()[0], _signal(exit_code)) for job, state, exit_code in rows}
+    now = {job: Ended(state, accounts[job].signal if job in accounts else 0) for job, state in states.items()}
+    return {job: ended for job, ended in (accounts | now).items() if job in wanted}
+
+
+def _signal(exit_code: str) -> int:
+    """The signal in an exit code of sacct, such as 9 in 0:9."""
+    number = exit_code.partition(":")[2]
+    return int(number) if number.isdigit() else 0
 
 
 def cancel(jobs: Sequence[str]) -> None:

@@ -5,35 +5,39 @@ the scheduling; finished tasks are known by their artifacts, so that a second su
 """
 
 import json
+import logging
 import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence, Set
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from tiebreak.engine import artifacts
+from tiebreak.engine import artifacts, planner
 from tiebreak.engine.local_runner import missing_inputs
-from tiebreak.engine.planner import state
 from tiebreak.engine.trackers import require_installed
 from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import TiebreakError
 from tiebreak.output import new_folder, write_atomically
 from tiebreak.pipeline.graph import Task
 from tiebreak.regular_file import require_regular
-from tiebreak.slurm import client
+from tiebreak.slurm import client, left
 from tiebreak.slurm.profile import environment_of, sbatch_variables
 from tiebreak.slurm.sbatch_script import (
     Site,
     Submission,
-    array_too_large,
+    dependencies,
+    follow_up_script,
     gpu_steps,
     passthrough_variables,
     script,
     submissions,
 )
+
+log = logging.getLogger(__name__)
 
 _ENDING_SECONDS = 60.0
 """Seconds to wait for a job to end. Slurm's KillWait for cancelled processes is 30."""
@@ -91,16 +95,22 @@ class SlurmJobs:
         """Planned submissions with their scripts; dependencies not yet submitted are named by their steps."""
         active = self.active()
         self._check_inputs(chosen, active)
-        site = self.site()
-        return [
-            (planned, script(planned, site, [*planned.after_jobs, *(f"<{step}>" for step in planned.after)]))
-            for planned in submissions(self.work, chosen, active)
-        ]
+        site, missing = self.site(), submissions(self.work, chosen, active, client.max_array_size())
+        needed = {task for planned in missing for task in planned.after}
+        submitted: dict[str, Sequence[str]] = {}
+        scripts: list[tuple[Submission, str]] = []
+        for planned in missing:
+            is_last = needed.isdisjoint(planned.tasks)
+            text = script(planned, site, dependencies(planned, submitted), is_last)
+            earlier = sum(other.step == planned.step for other, _ in scripts)
+            submitted[f"<{planned.step}{f'.{earlier + 1}' if earlier else ''}>"] = planned.tasks
+            scripts.append((planned, text))
+        return scripts
 
     def submit(self, chosen: Sequence[Task], options: Sequence[str] = ()) -> list[dict[str, Any]]:
         """Submit tasks that are neither done nor active. Returns the new entries of jobs.json.
 
-        Raises TiebreakError, before anything is submitted, if an input is missing or a step's array is too large.
+        Raises TiebreakError, before anything is submitted, if an input is missing.
         """
         site = self.site()
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -109,22 +119,94 @@ class SlurmJobs:
             self.record = self._read_record()  # another process may have submitted since
             active, unsatisfiable_jobs = self._active_and_unsatisfiable()
             self._check_inputs(chosen, active)
-            missing = submissions(self.work, chosen, active)
-            counts = {planned.step: len(planned.tasks) for planned in missing}
-            if text := array_too_large(counts, client.max_array_size()):
-                raise TiebreakError(text)
+            if later := left.read(self.folder):
+                client.cancel([later.job])
+                left.drop(self.folder)
+            missing = submissions(self.work, chosen, active, client.max_array_size())
             resubmitted = {task for planned in missing for task in planned.tasks}
             client.cancel([job for task, job in unsatisfiable_jobs.items() if task in resubmitted])
-            jobs: dict[str, str] = {}
-            made = []
             if missing:
                 self.work.freeze()
-            for planned in missing:
-                dependencies = [*planned.after_jobs, *(jobs[step] for step in planned.after)]
-                variables = passthrough_variables(planned.step, site)
-                jobs[planned.step] = client.submit(script(planned, site, dependencies), options, variables)
-                made.append(self._record_submission(planned, jobs[planned.step], dependencies))
+            made, left_out = self._submit_as_allowed(missing, site, options)
+            if left_out:
+                self._submit_later(made, left_out, site, options)
         return made
+
+    def _submit_as_allowed(
+        self, missing: Sequence[Submission], site: Site, options: Sequence[str]
+    ) -> tuple[list[dict[str, Any]], list[str]]:
+        """Submit in order, in parts where the whole is refused for its size. Returns the new entries and the tasks left out."""
+        submitted: dict[str, Sequence[str]] = {}
+        made: list[dict[str, Any]] = []
+        needed = {task for planned in missing for task in planned.after}
+        waiting = list(missing)
+        while waiting:
+            planned = waiting.pop(0)
+            waits_for = dependencies(planned, submitted)
+            variables = passthrough_variables(planned.step, site)
+            text = script(planned, site, waits_for, is_last=needed.isdisjoint(planned.tasks))
+            try:
+                job = client.submit(text, options, variables)
+            except client.LimitReached:
+                half = len(planned.tasks) // 2
+                if half:
+                    parts = (planned.tasks[:half], planned.tasks[half:])
+                    waiting[:0] = [replace(planned, tasks=part) for part in parts]
+                    continue
+                if not made:
+                    raise
+                return made, [task for other in (planned, *waiting) for task in other.tasks]
+            submitted[job] = planned.tasks
+            made.append(self._record_submission(planned, job, waits_for))
+        return made, []
+
+    def _submit_later(
+        self, made: list[dict[str, Any]], left_out: list[str], site: Site, options: Sequence[str]
+    ) -> None:
+        """Submit a job that submits the tasks left out when the jobs made have ended; the last of them makes room for it."""
+        text = follow_up_script(site, [entry["job"] for entry in made])
+        try:
+            job = client.submit(text, (), self._variables_without_gpus(site))
+        except client.LimitReached:
+            entry = made[-1]
+            task = list(entry["tasks"])[-1]
+            client.cancel([f"{entry['job']}_{len(entry['tasks']) - 1}"])
+            del entry["tasks"][task]
+            left_out.insert(0, task)
+            if not entry["tasks"]:
+                made.remove(entry)
+                self.record.remove(entry)
+            self._write_record()
+            text = follow_up_script(site, [entry["job"] for entry in made])
+            job = client.submit(text, (), self._variables_without_gpus(site))
+        left.store(self.folder, left_out, options, job)
+        log.warning(
+            "the site takes no more jobs for now (MaxSubmitJobs): %d tasks are left, and job %s submits them when those "
+            "that are in the queue have ended",
+            len(left_out),
+            job,
+        )
+
+    def _variables_without_gpus(self, site: Site) -> dict[str, str]:
+        return passthrough_variables("", site)
+
+    def submit_left(self) -> list[dict[str, Any]]:
+        """Submit what a limit left out, but for tasks whose inputs failed. Returns the new entries of jobs.json."""
+        found = left.read(self.folder)
+        if found is None:
+            return []
+        left.drop(self.folder)
+        active = self.active()
+        made = {task.id for task in self.work.tasks if self.work.manifest(task)}
+        possible: dict[str, Task] = {}
+        for task in self.work.tasks:
+            if task.id in found.tasks and all(
+                up.id in made or up.id in active or up.id in possible for up in task.upstream()
+            ):
+                possible[task.id] = task
+        if out := [task for task in found.tasks if task not in possible]:
+            log.warning("not submitted, since what they need has failed: %s", ", ".join(out))
+        return self.submit(list(possible.values()), found.options)
 
     def _check_inputs(self, chosen: Sequence[Task], active: Mapping[str, str]) -> None:
         """Raise TiebreakError for an input that neither exists nor has an active job."""
@@ -145,8 +227,8 @@ class SlurmJobs:
         active: dict[str, str] = {}
         unsatisfiable_jobs: dict[str, str] = {}
         states = {job.id: job.state for job in self._queued_when_settled()}
-        fresh = [task for task in self.work.tasks if states and state(self.work, task).status == "fresh"]
-        made = {task.id: self.work.key(task) for task in fresh}
+        found = planner.states(self.work, self.work.tasks) if states else []
+        made = {state.task.id: self.work.key(state.task) for state in found if state.status == "fresh"}
         for task in self.work.tasks:
             for job in self.jobs_of(task):
                 if states.get(job) == "PENDING" and not (
@@ -211,6 +293,9 @@ class SlurmJobs:
     def cancel(self) -> list[str]:
         """Cancel every job of this run that is pending or running. Returns their ids."""
         jobs = [str(job) for job in sorted({job.job for job in self._queued()})]
+        if later := left.read(self.folder):
+            jobs.append(later.job)
+            left.drop(self.folder)
         client.cancel(jobs)
         return jobs
 
@@ -247,8 +332,11 @@ class SlurmJobs:
             "submitted": time.time(),
         }
         self.record.append(entry)
-        write_atomically(self.folder / "jobs.json", json.dumps(self.record, indent=1))
+        self._write_record()
         return entry
+
+    def _write_record(self) -> None:
+        write_atomically(self.folder / "jobs.json", json.dumps(self.record, indent=1))
 
 
 def tiebreak_command() -> Path:

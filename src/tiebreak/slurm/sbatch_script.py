@@ -1,16 +1,16 @@
-"""Batch scripts of the task graph: one submission per step, an array over its tasks, afterok dependencies."""
+"""Batch scripts of the task graph: arrays of a step's tasks that wait for the same ones, by afterok."""
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tiebreak.engine.planner import state
+from tiebreak.engine.planner import states
 from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import TiebreakError
 from tiebreak.pipeline.graph import STEPS, Task
-from tiebreak.recipe.execution import Slurm
+from tiebreak.recipe.execution import Slurm, StepJobs
 from tiebreak.recipe.schema import Recipe
 
 _MULTIPROCESS_STEPS = frozenset(step.name for step in STEPS if step.is_multiprocess)
@@ -46,9 +46,9 @@ _SET_BY_SCRIPT = {
 
 @dataclass(frozen=True)
 class Submission:
-    """The tasks of one step submitted together, and their dependencies.
+    """The tasks of one step submitted together, and what each of them waits for.
 
-    after: steps of this submission; after_jobs: unfinished array tasks of an earlier one, such as 17_3.
+    after: tasks that are submitted before it; after_jobs: unfinished array tasks of an earlier run, such as 17_3.
     """
 
     step: str
@@ -72,8 +72,10 @@ class Site:
     processes: int = 1
 
 
-def script(submission: Submission, site: Site, dependencies: Sequence[str] = ()) -> str:
-    """The batch script of a submission; `dependencies` are job ids."""
+def script(
+    submission: Submission, site: Site, dependencies: Sequence[str] = (), is_last: bool = False
+) -> str:
+    """The batch script of a submission; `dependencies` are job ids. is_last: nothing of the run waits for it."""
     minutes = minutes_of(submission.step, site)
     warning = min(WARNING_SECONDS, _WARNING_SECONDS_PER_MINUTE * minutes) if minutes else WARNING_SECONDS
     limit = f"%{site.settings.at_once}" if site.settings.at_once else ""
@@ -86,15 +88,20 @@ def script(submission: Submission, site: Site, dependencies: Sequence[str] = ())
         "time": str(minutes),
         "signal": f"B:USR1@{warning}",
         **{option: site.variables[name] for name, option in _OPTIONS.items() if name in site.variables},
+        **_own_options(submission.step, site),
     }
     if submission.step in _MULTIPROCESS_STEPS and site.processes > 1:
         nodes = site.settings.nodes
         directives |= {"nodes": str(nodes), "ntasks-per-node": str(site.processes // nodes)}
     if cards := cards_of(submission.step, site):
-        directives["gres"] = _gres(_site_gpu(site.variables), cards)
+        directives["gres"] = _own(submission.step, site).gres or _gres(_site_gpu(site.variables), cards)
     if dependencies:
         directives |= {"dependency": "afterok:" + ":".join(dependencies), "kill-on-invalid-dep": "yes"}
+    if is_last and site.settings.mail:
+        directives |= {"mail-user": site.settings.mail, "mail-type": "END,FAIL,INVALID_DEPEND"}
+    own = _own(submission.step, site)
     source = [f"source {shlex.quote(str(site.profile))}"] if site.profile else []
+    inside = f"apptainer exec --nv {shlex.quote(own.container)} " if own.container else ""
     recipe = shlex.quote(str(site.recipe))
     lines = [
         "#!/bin/bash",
@@ -102,10 +109,41 @@ def script(submission: Submission, site: Site, dependencies: Sequence[str] = ())
         *(f"#SBATCH --{option}={value}" for option, value in directives.items()),
         "trap '' USR1  # until tiebreak listens: Slurm's warning before the end",
         *source,
+        *own.before,
         f"tasks=({' '.join(shlex.quote(task) for task in submission.tasks)})",
-        f'exec {site.tiebreak} task --requeue {recipe} "${{tasks[SLURM_ARRAY_TASK_ID]}}"',
+        f'exec {inside}{site.tiebreak} task --requeue {recipe} "${{tasks[SLURM_ARRAY_TASK_ID]}}"',
     ]
     return "\n".join(lines) + "\n"
+
+
+def follow_up_script(site: Site, jobs: Sequence[str]) -> str:
+    """The batch script that submits what a limit left out, once these jobs have ended, however they did."""
+    folder = str(site.run_dir).replace("%", "%%")
+    directives = {
+        "job-name": f"{site.name}.rest",
+        "output": f'"{folder}/logs/slurm-%x-%j.log"',
+        "time": "60",
+        **{option: site.variables[name] for name, option in _OPTIONS.items() if name in site.variables},
+        "dependency": "afterany:" + ":".join(jobs),
+    }
+    lines = [
+        "#!/bin/bash",
+        *(f"#SBATCH --{option}={value}" for option, value in directives.items()),
+        *([f"source {shlex.quote(str(site.profile))}"] if site.profile else []),
+        f"exec {site.tiebreak} slurm rest {shlex.quote(str(site.recipe))}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _own(step: str, site: Site) -> StepJobs:
+    return site.settings.steps.get(step, StepJobs())
+
+
+def _own_options(step: str, site: Site) -> dict[str, str]:
+    """Directives from the recipe's settings for the jobs of a step alone."""
+    own = _own(step, site)
+    given = {"partition": own.partition, "qos": own.qos, "account": own.account, "mem": own.mem}
+    return {option: value for option, value in given.items() if value}
 
 
 def passthrough_variables(step: str, site: Site) -> dict[str, str]:
@@ -119,18 +157,6 @@ def passthrough_variables(step: str, site: Site) -> dict[str, str]:
         for name, value in site.variables.items()
         if name not in _SET_BY_SCRIPT and (has_gpu or "GPU" not in name)
     }
-
-
-def array_too_large(counts: Mapping[str, int], most: int | None) -> str | None:
-    """The error text for a step with more tasks than the cluster's largest array; None if there is none."""
-    for step, count in counts.items():
-        if most is not None and count > most:
-            keys = "logits.shards or logits.folds" if step == "score" else "split.count or teach.folds"
-            return (
-                f"{step} has {count} tasks, the cluster takes {most} in one array (MaxArraySize): "
-                f"make fewer with {keys}"
-            )
-    return None
 
 
 def gpu_steps(recipe: Recipe) -> frozenset[str]:
@@ -163,8 +189,8 @@ def minutes_of(step: str, site: Site) -> int:
 
     0 for no limit, which only a profile can set.
     """
-    if step in site.settings.minutes_of:
-        return site.settings.minutes_of[step]
+    if own := _own(step, site).minutes:
+        return own
     text = site.variables.get("SBATCH_TIMELIMIT")
     return minutes_in(text) if text else site.settings.minutes
 
@@ -187,32 +213,52 @@ def minutes_in(text: str) -> int:
 
 
 def submissions(
-    work: Workspace, chosen: Sequence[Task], active: Mapping[str, str] | None = None
+    work: Workspace,
+    chosen: Sequence[Task],
+    active: Mapping[str, str] | None = None,
+    largest_array: int | None = None,
 ) -> list[Submission]:
     """The submissions that complete every chosen task; `active` maps tasks to the array tasks that will run them.
 
-    A fresh task is included when one of its inputs is made again, which may change it.
+    A fresh task is included when one of its inputs is made again, which may change it. Tasks of a step that wait for the
+    same ones are an array of at most `largest_array`: a fold goes on when its own inputs are made.
     """
     active = active or {}
     to_run: dict[str, Task] = {}
-    for task in chosen:
+    for task, found in zip(chosen, states(work, chosen), strict=True):
         input_changes = any(upstream.id in to_run or upstream.id in active for upstream in task.upstream())
-        if task.id not in active and (input_changes or state(work, task).status != "fresh"):
+        if task.id not in active and (input_changes or found.status != "fresh"):
             to_run[task.id] = task
-    steps = dict.fromkeys(task.step.name for task in to_run.values())
+    groups: dict[tuple[str, tuple[str, ...], tuple[str, ...]], list[str]] = {}
+    reached: dict[str, frozenset[str]] = {}
+    for task in to_run.values():
+        direct = dict.fromkeys(up.id for up in task.upstream())
+        implied = frozenset[str]().union(*(reached[up] for up in direct if up in to_run))
+        reached[task.id] = implied.union(up for up in direct if up in to_run)
+        after = tuple(up for up in direct if up in to_run and up not in implied)
+        after_jobs = tuple(active[up] for up in direct if up in active)
+        groups.setdefault((task.step.name, after, after_jobs), []).append(task.id)
     return [
-        _submission(step, [t for t in to_run.values() if t.step.name == step], to_run, active)
-        for step in steps
+        Submission(step, chunk, after, after_jobs)
+        for (step, after, after_jobs), tasks in groups.items()
+        for chunk in _chunks(tasks, largest_array)
     ]
 
 
-def _submission(
-    step: str, tasks: Sequence[Task], to_run: Mapping[str, Task], active: Mapping[str, str]
-) -> Submission:
-    upstream = [up.id for task in tasks for up in task.upstream()]
-    return Submission(
-        step,
-        tuple(task.id for task in tasks),
-        tuple(dict.fromkeys(to_run[up].step.name for up in upstream if up in to_run)),
-        tuple(dict.fromkeys(active[up] for up in upstream if up in active)),
-    )
+def _chunks(tasks: Sequence[str], most: int | None) -> Iterator[tuple[str, ...]]:
+    size = most or len(tasks)
+    for start in range(0, len(tasks), size):
+        yield tuple(tasks[start : start + size])
+
+
+def dependencies(planned: Submission, submitted: Mapping[str, Sequence[str]]) -> list[str]:
+    """The jobs that a submission waits for: arrays, or single tasks of them such as 17_3.
+
+    submitted: the tasks of each job so far.
+    """
+    needed = set(planned.after)
+    found = list(planned.after_jobs)
+    for job, tasks in submitted.items():
+        indices = [n for n, task in enumerate(tasks) if task in needed]
+        found += [job] if len(indices) == len(tasks) else [f"{job}_{n}" for n in indices]
+    return found
