@@ -1,6 +1,6 @@
 """Command line: thin calls only. Results go to stdout, all else to stderr; an error exits with 2.
 
-Here are init, check and schema; `runs.py` has the commands on recipes, `models.py` those on what they made, `rows.py` those on
+Here are example, init, check and schema; `runs.py` has the commands on recipes, `models.py` those on what they made, `rows.py` those on
 rows of files, `audits.py` those that examine a judge, `comparing.py` the one that compares models, `cluster.py` those on the nine scripts, `serving.py` the one that
 serves a model, `sharing.py` the one that pushes it.
 """
@@ -25,6 +25,7 @@ from tiebreak.output import full_disk_as_error, new_file
 from tiebreak.recipe.basics import FEWEST_VOTES, MOST_VOTES, presets
 
 EVERYDAY = (
+    "example",
     "init",
     "check",
     "run",
@@ -147,6 +148,14 @@ def _report_unexpected(error: Exception) -> None:
         f"error: unexpected {type(error).__name__}: {plain.message(error):.300}",
         f"This is a fault of tiebreak; please report it with {log.name} (tiebreak --debug shows it here).",
     )
+
+
+@app.command("example", epilog=example("tiebreak example votes"))
+def example_votes(folder: Annotated[Path, typer.Argument(help="A folder, made if need be.")]) -> None:
+    """Write example votes, made up: votes.csv to learn from, fresh.csv on other prompts to try a judge on."""
+    from tiebreak.votes import examples
+
+    terminal.result(*examples.copy_to(folder))
 
 
 @app.command(epilog=example("tiebreak init judge --preset small --votes votes.csv"))
