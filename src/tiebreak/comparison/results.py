@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from tiebreak.errors import TiebreakError, nearest
+from tiebreak.pages import notebook
 from tiebreak.stats.metrics import Estimate
 
 if TYPE_CHECKING:
@@ -73,6 +74,16 @@ class Leaderboard:
     def to_frame(self) -> "pd.DataFrame":
         """A row a model, best first. Needs pandas."""
         return _frame([standing_row(standing) for standing in self.standings])
+
+    def _repr_html_(self) -> str:
+        """The standings, for a notebook."""
+        return notebook.fragment(
+            f"{self.comparisons:,} comparisons on {self.prompts:,} prompts, by {self.source}", [self._table()]
+        )
+
+    def _table(self) -> notebook.Table:
+        columns = ("model", "rank", "Elo", "win rate", "comparisons", "why it is not ranked")
+        return notebook.Table(columns, [_shown(standing) for standing in self.standings])
 
     def plot(self) -> "Svg":
         """Strengths with their intervals, as SVG, which a notebook shows."""
@@ -153,6 +164,10 @@ class Comparison:
     worth: Worth | None
     next_votes: NextVotes | None
 
+    def _repr_html_(self) -> str:
+        """The headline, the leaderboard and what to know of it, for a notebook."""
+        return notebook.fragment(self.headline, [self.leaderboard._table()], self.notes)
+
     def to_frame(self) -> "pd.DataFrame":
         """A row a pair of models. Needs pandas."""
         return _frame([pair_row(pair) for pair in self.pairs])
@@ -173,6 +188,20 @@ def _without_nan(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_without_nan(one) for one in value]
     return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _shown(standing: Standing) -> tuple[object, ...]:
+    """A standing as cells of a table that is read."""
+    rank = None if standing.best_rank is None else f"{standing.best_rank} to {standing.worst_rank}"
+    rates = standing.rates
+    elo, win_rate = _with_interval(standing.elo, 0), _with_interval(rates.win_rate, 3)
+    return standing.model, rank, elo, win_rate, rates.comparisons, standing.why_apart
+
+
+def _with_interval(found: Estimate | None, digits: int) -> str | None:
+    if found is None or found.low is None or found.high is None:
+        return None if found is None else f"{found.value:.{digits}f}"
+    return f"{found.value:.{digits}f} ({found.low:.{digits}f} to {found.high:.{digits}f})"
 
 
 def standing_row(standing: Standing) -> dict[str, Any]:

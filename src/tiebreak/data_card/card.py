@@ -104,6 +104,12 @@ class Card:
     disagreement: Disagreement
     overlaps: list[tuple[str, str, int]]
 
+    def _repr_html_(self) -> str:
+        """The card, for a notebook."""
+        from tiebreak.data_card.view import fragment
+
+        return fragment(self)
+
     def as_dict(self) -> dict[str, Any]:
         """The card as plain values for JSON, with None for unknown values."""
         plain: dict[str, Any] = _without_nan(asdict(self))

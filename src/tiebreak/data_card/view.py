@@ -13,6 +13,7 @@ from tiebreak import pages, plain
 from tiebreak.data_card.card import Card, labels_of
 from tiebreak.data_card.standings import Model
 from tiebreak.output import write_atomically
+from tiebreak.pages import notebook
 from tiebreak.stats.clustered import FEWEST_PROMPTS, Share
 from tiebreak.votes import sample_size
 from tiebreak.votes.near_duplicates import THRESHOLD
@@ -66,6 +67,12 @@ def html(card: Card) -> str:
         warnings=list(warnings(card)),
         parts=list(sections(card)),
     )
+
+
+def fragment(card: Card) -> str:
+    """The card as a notebook shows it: its warnings and tables."""
+    tables = [notebook.Table(part.columns, part.rows, part.title) for part in sections(card) if part.rows]
+    return notebook.fragment(f"{card.votes:,} votes", tables, warnings(card))
 
 
 def write_html(card: Card, path: Path) -> None:

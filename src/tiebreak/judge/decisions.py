@@ -1,5 +1,6 @@
 """Decisions for pairs of answers: a, b or tie, or none where the judge is not certain enough."""
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 
 from tiebreak.errors import TiebreakError
 from tiebreak.judge.package import Package
+from tiebreak.pages import notebook
 from tiebreak.stats.guarantees import CONFIDENCE, Guarantees
 
 
@@ -21,6 +23,12 @@ class Decisions:
     def share(self) -> float:
         """The share of the pairs that are decided; NaN of none."""
         return float(np.mean([label is not None for label in self.labels])) if self.labels else float("nan")
+
+    def _repr_html_(self) -> str:
+        """How many pairs are decided for what, for a notebook."""
+        rows = [(label or "left to people", count) for label, count in Counter(self.labels).most_common()]
+        heading = f"{self.share:.0%} of {len(self.labels)} pairs decided, from a certainty of {self.certain_from:.2f}"
+        return notebook.fragment(heading, [notebook.Table(("decision", "pairs"), rows)])
 
 
 def certain_from(package: Package, folder: Path, max_error: float) -> float:

@@ -27,6 +27,7 @@ from tiebreak.judge.tta import first_order, is_certain
 from tiebreak.model import hub
 from tiebreak.model.classifier import Classifier, load
 from tiebreak.model.fast.compile import device_context
+from tiebreak.pages import notebook
 from tiebreak.stats.acquisition import disagreement, priority
 from tiebreak.stats.guarantees import decisions, prediction_sets
 from tiebreak.tokens.prompt import TokenizedVotes, tokenize
@@ -47,6 +48,17 @@ class PairJudge(ABC):
         self.package = shipped
         self.folder = folder
         self.postprocessing = Postprocessing.from_package(shipped, folder)
+
+    def _repr_html_(self) -> str:
+        """What it is, for a notebook."""
+        rows = [
+            ("folder", self.folder),
+            ("tokens of a pair", self.package.tta.max_tokens),
+            ("orders", "both" if self.package.tta.both_orders else "as stored"),
+            ("calibration", ", ".join(self.package.calibration)),
+            ("blended with its baseline", "no" if self.package.blend is None else "yes"),
+        ]
+        return notebook.fragment("A judge: P(A), P(B), P(tie) of two answers", [notebook.Table(("", ""), rows)])
 
     @checked
     def predict(

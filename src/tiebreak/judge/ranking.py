@@ -15,6 +15,7 @@ import numpy as np
 from scipy.special import softmax
 
 from tiebreak.errors import TiebreakError
+from tiebreak.pages import notebook
 from tiebreak.stats.davidson import Floats
 from tiebreak.stats.pair_schedule import Pair, PairSchedule, budget_of
 from tiebreak.votes.formats.candidates import Candidates
@@ -57,6 +58,14 @@ class Ranking:
         """
         share_N: Floats = softmax(self.scores - np.log(self.alike))
         return share_N
+
+    def _repr_html_(self) -> str:
+        """The responses, best first, for a notebook."""
+        rows = [(n, f"{self.scores[n]:+.3f}", f"{self.p_best[n]:.1%}") for n in self.order]
+        columns = ("response, by its index", "score", "P(best)")
+        return notebook.fragment(
+            f"A ranking of {len(rows)} by {len(self.pairs)} pairs", [notebook.Table(columns, rows)]
+        )
 
     def probabilities(self, one: int, other: int) -> Floats:
         """P(one preferred), P(other preferred), P(tie), by the fitted model."""
