@@ -9,7 +9,8 @@ PYTEST := $(BIN)/python -m pytest -n auto --no-loadscope-reorder
 # each is one of the kills of the thorough test beside it
 KILLED_ONCE := tests/engine/test_kill_steps.py::test_a_step_that_is_killed_ends_the_same
 
-.PHONY: help demo test quick thorough all nightly golden lint format clean
+SITE := build/site-tools
+.PHONY: help demo test quick thorough all nightly golden docs lint format clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -35,6 +36,10 @@ nightly: $(READY)  ## those that take tens of minutes: damaged files by the thou
 golden: $(READY)  ## renew what each step's output is tested against, unless a VERSION has to rise first
 	@$(BIN)/python tests/golden.py
 
+docs: $(SITE)/ready  ## the site, in build/site; a warning is an error
+	@$(SITE)/bin/python docs/build.py
+	@$(SITE)/bin/zensical build --strict --clean
+
 lint: $(READY)  ## ruff and mypy
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -46,6 +51,11 @@ format: $(READY)  ## let ruff mend what it can
 
 clean:  ## remove the environment and the caches; runs stay
 	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+
+$(SITE)/ready: docs/requirements.txt
+	@$${PYTHON:-python3} -m venv $(SITE)
+	@$(SITE)/bin/python -m pip install -qq --no-input --disable-pip-version-check -r docs/requirements.txt
+	@touch $@
 
 $(READY): pyproject.toml constraints.txt scripts/setup.sh
 	@scripts/setup.sh

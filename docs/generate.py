@@ -1,14 +1,25 @@
-"""Write docs/recipe.md from the recipe's own schema: `python docs/generate.py`. A test holds it current."""
+"""Write the reference pages that the code itself can tell: `python docs/generate.py`. A test holds them current.
+
+recipe.md is from the recipe's schema, glossary.md from the words that reports explain, reference/commands.md from the command line,
+reference/schemas from the files' own models.
+"""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import typer
+
+from tiebreak import cli
+from tiebreak.engine.artifacts import Manifest
+from tiebreak.judge.package import Package
 from tiebreak.model.families import VERIFIED
+from tiebreak.pages.terms import TERMS
 from tiebreak.recipe.schema import Recipe
 
-PAGE = Path(__file__).with_name("recipe.md")
+DOCS = Path(__file__).parent
+SCHEMAS = {"recipe": Recipe, "tiebreak": Package, "manifest": Manifest}
 BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
 INTRODUCTION = """# The recipe
 
@@ -37,8 +48,73 @@ are at most as long as the model has positions (`max_position_embeddings`; with 
 """
 
 
-def page() -> str:
-    """The whole page."""
+GLOSSARY = """# Glossary
+
+The words of reports and pages, which explain them too. Generated from `src/tiebreak/pages/terms.py` by `python docs/generate.py`.
+"""
+
+COMMANDS = """# Commands
+
+Results go to standard output, all else to standard error. Every command that prints a table takes `--json`. An error exits with 2, what
+nobody expected with 70. `--help`, behind `tiebreak` or a command, says the same as this page, which `python docs/generate.py` makes of it.
+"""
+
+
+def pages() -> dict[str, str]:
+    """Every generated file, by its path below docs."""
+    schemas = {
+        f"reference/schemas/{name}.schema.json": json.dumps(model.model_json_schema(), indent=2) + "\n"
+        for name, model in SCHEMAS.items()
+    }
+    written = {
+        "recipe.md": recipe_page(),
+        "reference/commands.md": commands_page(),
+        "glossary.md": glossary(),
+    }
+    return written | schemas
+
+
+def glossary() -> str:
+    """The words of pages and reports, by the alphabet."""
+    words = [f"## {term[0].upper()}{term[1:]}\n\n{TERMS[term]}\n" for term in sorted(TERMS, key=str.lower)]
+    return "\n".join([GLOSSARY, *words])
+
+
+def commands_page() -> str:
+    """Every command, in the order of `tiebreak --help`, with its arguments and options."""
+    group: Any = typer.main.get_command(cli.app)
+    return "\n".join([COMMANDS, *(_command(name, command) for name, command in _all(group.commands))])
+
+
+def _all(commands: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Commands by their whole names, those of a group behind it."""
+    for name, command in commands.items():
+        yield f"{above}{name}", command
+        yield from _all(getattr(command, "commands", {}), f"{above}{name} ")
+
+
+def _command(name: str, command: Any) -> str:
+    context = typer.Context(command, info_name=f"tiebreak {name}")
+    usage = " ".join(command.collect_usage_pieces(context))
+    told = [f"## tiebreak {name}\n", f"{command.help}\n", f"```text\ntiebreak {name} {usage}\n```\n"]
+    rows = [row for parameter in command.get_params(context) if (row := _parameter(parameter, context))]
+    if rows:
+        told += ["| argument or option | meaning |", "|---|---|", *rows, ""]
+    example = (command.epilog or "").partition("Example: ")[2]
+    return "\n".join([*told, f"Example: `{example}`\n"] if example else told)
+
+
+def _parameter(parameter: Any, context: typer.Context) -> str | None:
+    record = parameter.get_help_record(context)
+    return f"| `{record[0]}` | {_escaped(record[1])} |" if record else None
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;")
+
+
+def recipe_page() -> str:
+    """Every key of a recipe, and the verified families."""
     schema = Recipe.model_json_schema()
     titles = dict(_titles(schema, schema["$defs"]))
     tables = [_table(schema, schema["$defs"], titles)]
@@ -114,4 +190,6 @@ def _default(field: dict[str, Any], sections: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
+    for name, text in pages().items():
+        (DOCS / name).parent.mkdir(parents=True, exist_ok=True)
+        (DOCS / name).write_text(text, encoding="utf-8")

@@ -202,7 +202,20 @@ def _table(text: str) -> list[list[str]]:
     return [line.split("|") for line in text.strip().splitlines()]
 
 
-PERCENT = ((5, 240), (12, 50), (18, 150), (30, 90), (35, 60), (45, 80), (60, 75), (8, 125), (22, 300), (70, 40), (3, 900), (55, 20))
+PERCENT = (
+    (5, 240),
+    (12, 50),
+    (18, 150),
+    (30, 90),
+    (35, 60),
+    (45, 80),
+    (60, 75),
+    (8, 125),
+    (22, 300),
+    (70, 40),
+    (3, 900),
+    (55, 20),
+)
 FILMS = ((19, 40, 135), (20, 15, 98), (18, 5, 160), (21, 30, 112), (17, 50, 145), (16, 20, 101))
 CELSIUS = (-10, 5, 18, 37, 180, 220, 28, 65)
 VANS = ((3, 72), (5, 135), (6, 87), (7, 203), (4, 310), (8, 444))
@@ -218,7 +231,14 @@ def _sums() -> list[Task]:
     found = []
     for share, whole in PERCENT:
         right = share * whole / 100
-        found.append(Task(f"{share} percent of {whole}", f"{right:g}", f"{right * 1.1:g}", f"One percent is {whole / 100:g}."))
+        found.append(
+            Task(
+                f"{share} percent of {whole}",
+                f"{right:g}",
+                f"{right * 1.1:g}",
+                f"One percent is {whole / 100:g}.",
+            )
+        )
     for hours, minutes, lasts in FILMS:
         end = hours * 60 + minutes + lasts
         text = f"A film starts at {hours}:{minutes:02d} and lasts {lasts} minutes. When is it over?"
@@ -227,11 +247,15 @@ def _sums() -> list[Task]:
     for celsius in CELSIUS:
         right = celsius * 9 / 5 + 32
         text = f"How warm is {celsius} degrees Celsius in Fahrenheit?"
-        found.append(Task(text, f"{right:g} degrees", f"{celsius * 2:g} degrees", "Times 9, divided by 5, plus 32."))
+        found.append(
+            Task(text, f"{right:g} degrees", f"{celsius * 2:g} degrees", "Times 9, divided by 5, plus 32.")
+        )
     for people, cost in VANS:
         text = f"{people} of us rented a van for {cost} euros. What does each owe?"
         right = cost / people
-        found.append(Task(text, f"{right:g} euros", f"{right + 5:g} euros", f"It is {cost} divided by {people}."))
+        found.append(
+            Task(text, f"{right:g} euros", f"{right + 5:g} euros", f"It is {cost} divided by {people}.")
+        )
     return found
 
 
@@ -280,7 +304,9 @@ def brook(task: Task, generator: random.Random) -> Answer:
             "Of course, everyone's situation is different, so do take what I say with a grain of salt. Feel free to ask more!",
         )
     )
-    steps = f" You could do it like this: {', then '.join(step.lower() for step in task.steps)}." * bool(task.steps)
+    steps = f" You could do it like this: {', then '.join(step.lower() for step in task.steps)}." * bool(
+        task.steps
+    )
     return Answer(f"{opening} {_sentence(task.right)} {task.why}{steps} {closing}", True, True)
 
 
@@ -342,7 +368,9 @@ def votes() -> tuple[list[dict[str, str]], list[dict[str, str]]]:
             row = (task.prompt, a.text, b.text, one.__name__, other.__name__, winner(a, b, generator))
             rows.append(dict(zip(COLUMNS, (f"v{len(rows)}", *row), strict=True)))
     fresh = {task.prompt for task in shuffled[:FRESH_PROMPTS]}
-    return [row for row in rows if row["prompt"] not in fresh], [row for row in rows if row["prompt"] in fresh]
+    return [row for row in rows if row["prompt"] not in fresh], [
+        row for row in rows if row["prompt"] in fresh
+    ]
 
 
 def write(folder: Path) -> None:

@@ -119,7 +119,7 @@ def test_errors_are_one_line_and_exit_code_2(
     assert not Path("x").exists()
 
 
-WITHOUT_A_RECIPE = {"demo", "init", "schema", "slurm"}
+WITHOUT_A_RECIPE = {"demo", "example", "init", "schema", "slurm"}
 ARGUMENTS: dict[str, tuple[str, ...]] = {
     "audit": ("{recipe}", "votes.csv"),
     "bench": ("{recipe}", "--suite", "votes.csv"),

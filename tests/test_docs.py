@@ -9,6 +9,8 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -22,9 +24,11 @@ from served import served
 from tiebreak import cli
 from tiebreak.recipe.basics import presets
 from tiebreak.recipe.schema import Recipe
+from tiebreak.votes.formats.readers import read_whole
+from tiebreak.votes.schema import probabilities
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-PAGES = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")])
+PAGES = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md")])
 RESULTS = sorted((REPOSITORY / "benchmarks" / "results").glob("*.md"))
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMAND_LINE = typer.main.get_command(cli.app)
@@ -66,8 +70,12 @@ def desk(tiny_run, tmp_path_factory) -> Path:
     return folder
 
 
-RUNNABLE = [page for page in PAGES if blocks(page) and page.stem not in ("serve", "hub", "plugins")]
-"""Those of the server and the hub have tests of their own; that of plug-ins needs other packages, and tests/plugins runs it."""
+RUNNABLE = [
+    page for page in PAGES if blocks(page) and page.stem not in ("serve", "hub", "plugins", "tutorial")
+]
+"""The tutorial and those of the server and the hub have tests of their own; that of plug-ins needs other packages, and tests/plugins
+runs it.
+"""
 
 
 @pytest.mark.slow
@@ -91,18 +99,47 @@ def _run_python(text: str) -> None:
 @pytest.mark.slow
 def test_the_page_on_serving_shows_requests_that_work(desk):
     """Its first command is a server, on its own port; all others ask it."""
-    page = REPOSITORY / "docs" / "serve.md"
-    first, *lines = (line for _, text in blocks(page) for line in text.splitlines())
-    program, verb, *arguments, background = shlex.split(first)
-    assert (program, verb, background) == ("tiebreak", "serve", "&")
-    with served(*arguments, folder=desk) as (_, url):
+    first, *lines = (
+        line for _, text in blocks(REPOSITORY / "docs" / "serve.md") for line in text.splitlines()
+    )
+    with background(first, desk) as url:
         for line in lines:
-            command = shlex.split(line.replace("http://localhost:8000", url))
-            assert command[0] == "curl"
-            done = subprocess.run(
-                [*command, "-sS", "--fail-with-body"], capture_output=True, text=True, check=False
-            )
-            assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+            ask(line, url)
+
+
+@pytest.mark.slow
+def test_the_tutorial_works_from_an_empty_folder(tmp_path):
+    """From beginning to end; the server that it starts lives on to its end."""
+    with ExitStack() as servers:
+        url = ""
+        for kind, text in blocks(REPOSITORY / "docs" / "tutorial.md"):
+            if kind == "python":
+                Forked(exec, text, {"__name__": "__main__"}, folder=tmp_path).finish()
+                continue
+            for line in text.splitlines():
+                if line.endswith("&"):
+                    url = servers.enter_context(background(line, tmp_path))
+                elif line.startswith("curl"):
+                    ask(line, url)
+                else:
+                    run(shlex.split(line), tmp_path)
+
+
+@contextmanager
+def background(line: str, folder: Path) -> Iterator[str]:
+    """The address of the server that a line of a page starts, on a port that is free."""
+    program, verb, *arguments, ending = shlex.split(line)
+    assert (program, verb, ending) == ("tiebreak", "serve", "&")
+    with served(*arguments, folder=folder) as (_, url):
+        yield url
+
+
+def ask(line: str, url: str) -> None:
+    """A request of a page, sent to the server at `url`."""
+    command = shlex.split(line.replace("http://localhost:8000", url))
+    assert command[0] == "curl"
+    done = subprocess.run([*command, "-sS", "--fail-with-body"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
 
 
 def test_the_page_on_the_hub_shows_what_works(desk, tmp_path):
@@ -186,7 +223,7 @@ def test_links_lead_somewhere(page):
     for target in links:
         path, _, anchor = target.partition("#")
         assert path.startswith("https://") or (page.parent / path).exists(), target
-        if anchor and not path.startswith("https://"):
+        if anchor and not path.startswith("https://") and not path.endswith(".png"):
             assert anchor in anchors(page.parent / path if path else page), target
 
 
@@ -197,11 +234,28 @@ def test_files_of_the_repository_that_a_page_names_are_there(page):
         assert (REPOSITORY / path).exists(), path
 
 
-def test_the_page_on_recipes_is_current():
+def test_generated_pages_are_current():
     generate = runpy.run_path(str(REPOSITORY / "docs" / "generate.py"))
-    assert (REPOSITORY / "docs" / "recipe.md").read_text() == generate["page"](), (
-        "run: python docs/generate.py"
-    )
+    for file, text in generate["pages"]().items():
+        assert (REPOSITORY / "docs" / file).read_text() == text, f"{file}: run: python docs/generate.py"
+
+
+FORMATS = REPOSITORY / "docs" / "reference" / "formats.md"
+
+
+@pytest.mark.parametrize("row", [text for kind, text in BLOCK.findall(FORMATS.read_text()) if kind == "json"])
+def test_every_format_shown_is_read(row, tmp_path):
+    (tmp_path / "votes.jsonl").write_text(row)
+    votes = read_whole(tmp_path / "votes.jsonl", "votes")
+    assert len(votes) == 1
+    prompt, (p,) = votes["prompt"][0].as_py(), probabilities(votes)
+    assert prompt[-1] == "Is it raining?"
+    assert p.sum() == pytest.approx(1)
+    if json.loads(row).get("winner") == "tie":
+        assert p.argmax() == 2
+    else:  # which side chosen answers stand on is drawn by their texts
+        preferred = votes["response_b" if p.argmax() else "response_a"][0].as_py()
+        assert preferred[-1].startswith("Yes")
 
 
 def test_every_recipe_key_says_what_it_means():

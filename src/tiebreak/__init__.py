@@ -25,8 +25,8 @@ def load(
     precision: str = "auto",
     revision: str | None = None,
 ) -> "Judge":
-    """Load a model folder that `tiebreak run` made, or a model of the Hugging Face hub by its name, OWNER/NAME;
-    `load(folder).predict(pairs)` gives an array (n, 3).
+    """Load a judge: a model folder, a run that is finished by the folder of its recipe, or a model of the Hugging Face hub by its name,
+    OWNER/NAME. `load(folder).predict(pairs)` gives an array (n, 3).
 
     revision: branch, tag or commit of a model of the hub; its commit is in `judge.package.provenance`. A folder that is
     here comes before a model of the hub.
@@ -36,10 +36,11 @@ def load(
     Raises TiebreakError if the folder is missing, no such model or damaged, by the hashes that it records, the model of
     the hub is not to be had, or the device is not here.
     """
+    from tiebreak.commands.outputs import locate_model
     from tiebreak.judge.judge import load_judge
     from tiebreak.judge.location import locate
 
-    found = locate(folder, revision)
+    found = locate(folder, revision) if revision else locate_model(Path(folder))
     judge = load_judge(found.folder, device, score_tokens, precision)
     judge.package = found.recorded(judge.package)
     return judge
@@ -132,6 +133,7 @@ def compare(
     """
     from tiebreak.comparison.api import compare as compared
 
+    judge = load(judge) if isinstance(judge, str | Path) else judge
     return compared(judge, outputs, votes, baseline, by, budget, columns)
 
 

@@ -10,6 +10,7 @@ from hostile_text import HOSTILE
 from shipped_judge import ship
 
 import tiebreak
+from tiebreak.engine.progress import Event
 from tiebreak.judge.decisions import Decisions
 from tiebreak.judge.ranking import Ranking
 from tiebreak.pages.notebook import Bar, Table, fragment
@@ -70,10 +71,12 @@ def test_a_leaderboard_shows_its_standings():
     ]
     found = tiebreak.leaderboard(votes)
     header, *rows = Reader(found._repr_html_()).rows
-    assert header[:4] == ["model", "rank", "Elo", "win rate"]
+    assert header[:4] == ["model", "rank", "Elo", "win rate, %"]
     assert [row[0] for row in rows] == [standing.model for standing in found.standings]
     assert rows[0][2].startswith(f"{found.standings[0].elo.value:.0f} (")
+    assert rows[0][3].startswith(f"{100 * found.standings[0].rates.win_rate.value:.1f} (")
     assert rows[0][4] == "120"
+    assert len(header) == 5
 
 
 def test_a_ranking_shows_the_best_first():
@@ -111,10 +114,19 @@ def test_a_bar_moves_in_place(monkeypatch):
         shown.append([html])
         return SimpleNamespace(update=shown[-1].append)
 
-    monkeypatch.setitem(sys.modules, "IPython", ModuleType("IPython"))
+    for name in ("ipykernel", "IPython"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
     monkeypatch.setitem(sys.modules, "IPython.display", SimpleNamespace(HTML=str, display=display))
     bar = Bar()
     for ended in (0, 1):
-        bar(SimpleNamespace(ended=ended, tasks=17, text="<teach> step 3"))
-    texts = [f'<progress value="{ended}" max="17"></progress> &lt;teach&gt; step 3' for ended in (0, 1)]
+        bar(Event("teach/<b>", "step 3", ended, 17))
+    texts = [
+        f'<progress value="{ended}" max="17"></progress> [{ended}/17] teach/&lt;b&gt;: step 3'
+        for ended in (0, 1)
+    ]
     assert shown == [texts]
+
+
+def test_a_bar_is_lines_where_there_is_no_notebook(capsys):
+    Bar()(Event("split/votes", "done\x1b[2J", 1, 17))
+    assert capsys.readouterr().err == "[1/17] split/votes: done\\x1b[2J\n"

@@ -15,7 +15,9 @@ from tiebreak.votes.schema import probabilities
 def test_the_files_are_those_that_the_script_makes(repository, tmp_path):
     runpy.run_path(str(repository / "scripts" / "example_votes.py"))["write"](tmp_path)
     for file in (examples.VOTES, examples.FRESH):
-        assert (tmp_path / file.name).read_bytes() == file.read_bytes(), "run: python scripts/example_votes.py"
+        assert (tmp_path / file.name).read_bytes() == file.read_bytes(), (
+            "run: python scripts/example_votes.py"
+        )
 
 
 def test_fresh_prompts_are_none_of_those_to_learn_from():

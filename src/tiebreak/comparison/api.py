@@ -14,8 +14,7 @@ from tiebreak.comparison import analysis
 from tiebreak.comparison.judged import Judged, judged
 from tiebreak.comparison.results import Comparison, Leaderboard
 from tiebreak.errors import TiebreakError
-from tiebreak.judge.judge import PairJudge, load_judge
-from tiebreak.judge.location import locate
+from tiebreak.judge.judge import PairJudge
 from tiebreak.terminal import counted
 from tiebreak.votes.formats.mapping import ColumnMap
 from tiebreak.votes.formats.model_outputs import (
@@ -45,8 +44,6 @@ def compare(
     columns: Mapping[str, str] | None = None,
 ) -> Comparison:
     """Compare models, see `tiebreak.compare`."""
-    if isinstance(judge, str | Path):
-        judge = load_judge(locate(judge).folder)
     if not isinstance(judge, PairJudge):
         raise TiebreakError(f"judge is what tiebreak.load gives, or a model folder, not {judge!r:.60}")
     if budget is not None and budget < 1:

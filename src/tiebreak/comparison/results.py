@@ -82,8 +82,9 @@ class Leaderboard:
         )
 
     def _table(self) -> notebook.Table:
-        columns = ("model", "rank", "Elo", "win rate", "comparisons", "why it is not ranked")
-        return notebook.Table(columns, [_shown(standing) for standing in self.standings])
+        columns = ("model", "rank", "Elo", "win rate, %", "comparisons", "why it is not ranked")
+        shown = len(columns) if any(standing.why_apart for standing in self.standings) else -1
+        return notebook.Table(columns[:shown], [_shown(standing)[:shown] for standing in self.standings])
 
     def plot(self) -> "Svg":
         """Strengths with their intervals, as SVG, which a notebook shows."""
@@ -194,14 +195,18 @@ def _shown(standing: Standing) -> tuple[object, ...]:
     """A standing as cells of a table that is read."""
     rank = None if standing.best_rank is None else f"{standing.best_rank} to {standing.worst_rank}"
     rates = standing.rates
-    elo, win_rate = _with_interval(standing.elo, 0), _with_interval(rates.win_rate, 3)
+    elo, win_rate = _with_interval(standing.elo, 0), _with_interval(rates.win_rate, 1, 100)
     return standing.model, rank, elo, win_rate, rates.comparisons, standing.why_apart
 
 
-def _with_interval(found: Estimate | None, digits: int) -> str | None:
-    if found is None or found.low is None or found.high is None:
-        return None if found is None else f"{found.value:.{digits}f}"
-    return f"{found.value:.{digits}f} ({found.low:.{digits}f} to {found.high:.{digits}f})"
+def _with_interval(found: Estimate | None, digits: int, times: int = 1) -> str | None:
+    """An estimate, times a number, with its interval if it has one."""
+    if found is None:
+        return None
+    value, *bounds = (
+        f"{times * one:.{digits}f}" for one in (found.value, found.low, found.high) if one is not None
+    )
+    return f"{value} ({' to '.join(bounds)})" if bounds else value
 
 
 def standing_row(standing: Standing) -> dict[str, Any]:

@@ -146,7 +146,8 @@ class Display:
     def __init__(self, console: Console, total: int, tell: Callable[[Event], None] | None = None) -> None:
         self._console = console
         self._tell = tell
-        self._has_bars = console.is_terminal and tell is None
+        # a notebook sets FORCE_COLOR, and cannot move a cursor
+        self._has_bars = console.is_terminal and console.file.isatty() and tell is None
         self._rows: dict[str, TaskID] = {}
         self._done, self._total = 0, total
         self._bars = Progress(

@@ -58,7 +58,7 @@ class PairJudge(ABC):
             ("calibration", ", ".join(self.package.calibration)),
             ("blended with its baseline", "no" if self.package.blend is None else "yes"),
         ]
-        return notebook.fragment("A judge: P(A), P(B), P(tie) of two answers", [notebook.Table(("", ""), rows)])
+        return notebook.fragment("A judge: P(A), P(B), P(tie) of two answers", [notebook.Table((), rows)])
 
     @checked
     def predict(

@@ -3,18 +3,19 @@
 Texts of others are escaped, and their controls are made visible (tiebreak.plain), as on pages.
 """
 
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup, escape
 
-from tiebreak import plain
+from tiebreak import plain, terminal
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of a fragment. rows: cells of any type, shown as text; the first of a row is its heading."""
+    """A table of a fragment. columns: none, if rows say what they are. rows: cells of any type, shown as text; the first is a heading."""
 
     columns: Sequence[str]
     rows: Iterable[Sequence[object]]
@@ -23,7 +24,11 @@ class Table:
 
 def fragment(heading: str, tables: Iterable[Table], notes: Iterable[str] = ()) -> str:
     """A heading, tables below each other, and notes, a paragraph each."""
-    parts = [_paragraph(heading, "strong"), *map(_table, tables), *(_paragraph(note, "small") for note in notes)]
+    parts = [
+        _paragraph(heading, "strong"),
+        *map(_table, tables),
+        *(_paragraph(note, "small") for note in notes),
+    ]
     return str(Markup("<div>{}</div>").format(Markup("").join(parts)))
 
 
@@ -32,7 +37,8 @@ def _paragraph(text: str, tag: str) -> Markup:
 
 
 def _table(table: Table) -> Markup:
-    rows = [_row(table.columns, "th"), *(_row(row, "td") for row in table.rows)]
+    heading = [_row(table.columns, "th")] if table.columns else []
+    rows = [*heading, *(_row(row, "td") for row in table.rows)]
     caption = Markup("<caption>{}</caption>").format(_shown(table.caption)) if table.caption else ""
     return Markup('<table class="dataframe">{}{}</table>').format(caption, Markup("").join(rows))
 
@@ -48,17 +54,20 @@ def _shown(cell: object) -> Markup:
 
 
 class Bar:
-    """A bar that a notebook moves in place: `tiebreak.train(votes, progress=Bar())`. Needs IPython, which a notebook has."""
+    """A bar that a notebook moves in place, and lines elsewhere: `tiebreak.train(votes, progress=Bar())`."""
 
     def __init__(self) -> None:
         self._shown: Any = None
 
     def __call__(self, event: Any) -> None:
-        """Show an event of `tiebreak.train`: its `text`, and of all `tasks` how many have `ended`."""
+        """Show an event of `tiebreak.train` as its line, and of all `tasks` how many have `ended`."""
+        if "ipykernel" not in sys.modules:
+            terminal.note(event)
+            return
         from IPython.display import HTML, display
 
         bar = Markup('<progress value="{}" max="{}"></progress> {}')
-        html = HTML(str(bar.format(event.ended, event.tasks, plain.line(event.text))))
+        html = HTML(str(bar.format(event.ended, event.tasks, plain.line(event))))
         if self._shown is None:
             self._shown = display(html, display_id=True)
         else:
