@@ -2,7 +2,7 @@
 
 `train` resumes from its checkpoint and stops on request, as real steps do. Environment variables make it fail:
 FAKE_FAIL, FAKE_BUG, FAKE_FULL_DISK, FAKE_DIE and FAKE_TERM name a task, FAKE_SLEEP is the duration of each of its
-steps. It pauses by $HOLD (paused_training.py).
+steps; FAKE_DIE_ABOVE is the number of tokens in a forward up to which FAKE_DIE does nothing. It pauses by $HOLD (paused_training.py).
 """
 
 import hashlib
@@ -43,7 +43,7 @@ def _read(settings: Settings, inputs: Inputs, output: Path, runtime: Runtime) ->
 def _train(settings: Settings, inputs: Inputs, output: Path, runtime: Runtime) -> dict[str, Any]:
     task = f"train/fold{settings.fold}"
     (output / "half.txt").write_text("half written")
-    _fail_on_request(task)
+    _fail_on_request(task, runtime.train_tokens)
     checkpoint = runtime.scratch / "state.json"
     state: dict[str, Any] = (
         json.loads(checkpoint.read_text())
@@ -72,12 +72,12 @@ def _join(settings: Settings, inputs: Inputs, output: Path, runtime: Runtime) ->
     return {"length": len(together)}
 
 
-def _fail_on_request(task: str) -> None:
+def _fail_on_request(task: str, train_tokens: int) -> None:
     if os.environ.get("FAKE_FAIL") == task:
         raise TiebreakError("this fold does not train")
     if os.environ.get("FAKE_BUG") == task:
         raise ValueError("a mistake of ours")
-    if os.environ.get("FAKE_DIE") == task:
+    if os.environ.get("FAKE_DIE") == task and train_tokens > int(os.environ.get("FAKE_DIE_ABOVE", "0")):
         os.kill(os.getpid(), signal.SIGKILL)
     if os.environ.get("FAKE_TERM") == task:
         os.kill(os.getpid(), signal.SIGTERM)

@@ -395,6 +395,13 @@ def test_no_room_at_all_is_an_error(
         SlurmJobs(work).submit(work.tasks)
 
 
+def test_retries_are_those_of_the_task_command(work: Workspace, cluster_folder: Path) -> None:
+    SlurmJobs(work).submit(work.tasks, retries=2)
+    assert (
+        f"/tiebreak task --requeue --retry 2 {work.frozen_path} " in (cluster_folder / "102.sh").read_text()
+    )
+
+
 def test_a_step_has_settings_of_its_own(work: Workspace) -> None:
     own = StepJobs(
         partition="big",

@@ -227,6 +227,19 @@ def test_more_tasks_than_the_site_takes_at_once(
     assert fake_steps.payload(work.run_dir) == undisturbed
 
 
+def test_a_task_that_is_killed_for_memory_starts_again_in_its_job(
+    work: Workspace, undisturbed: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGKILL, as the kernel sends it, until the tokens of a forward are half as many."""
+    monkeypatch.setenv("FAKE_DIE", "train/fold1")
+    monkeypatch.setenv("FAKE_DIE_ABOVE", "4096")
+    SlurmJobs(work).submit(work.tasks, retries=1)
+    until(work, all_done)
+    logs = [path.read_text() for path in (work.run_dir / "logs").glob("slurm-fake.train-*.log")]
+    assert sum("killed by SIGKILL (often: out of memory)" in log for log in logs) == 1
+    assert fake_steps.payload(work.run_dir) == undisturbed
+
+
 def test_limits_are_the_cluster_s_own(work: Workspace, monkeypatch: pytest.MonkeyPatch, real_slurm) -> None:
     if real_slurm.sandbox is None:
         pytest.skip("only a sandbox has these partitions")

@@ -43,6 +43,9 @@ Shard = Annotated[
 Shards = Annotated[int, typer.Option(min=1, help="Jobs to share the work, for --on slurm.")]
 Sbatch = Annotated[list[str] | None, typer.Option(help="A flag for sbatch, such as --time=60.")]
 Requeue = Annotated[bool, typer.Option(help="Requeue this job when Slurm says its time is over.")]
+Retry = Annotated[
+    int, typer.Option(min=0, help="How often a task whose process was killed starts again, with less memory.")
+]
 Strict = Annotated[bool, typer.Option(help="End with an error at a row that cannot be judged.")]
 Columns = Annotated[
     list[str] | None,

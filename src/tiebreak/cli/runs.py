@@ -18,6 +18,7 @@ from tiebreak.cli.options import (
     On,
     RecipeFile,
     Requeue,
+    Retry,
     Sbatch,
     Seed,
     Sets,
@@ -89,6 +90,7 @@ def run(
     set_: Sets = None,
     on: On = "local",
     sbatch: Sbatch = None,
+    retry: Retry = 0,
     as_json: AsJson = False,
 ) -> None:
     """Run every task that is missing or stale. May be stopped and started again at any moment."""
@@ -98,20 +100,22 @@ def run(
     chosen = words(steps)
     work = workspace(recipe, set_, folds, chosen)
     if on == "slurm":
-        made = SlurmJobs(work).submit(planner.select(work, chosen), sbatch or ())
+        made = SlurmJobs(work).submit(planner.select(work, chosen), sbatch or (), retry)
         rows = [{"job": entry["job"], "step": entry["step"], "tasks": len(entry["tasks"])} for entry in made]
         show(rows, as_json, nothing="nothing to submit: everything is fresh or on its way")
         return
     stop.install()
-    _run_and_report(work, planner.select(work, chosen), as_json)
+    _run_and_report(work, planner.select(work, chosen), as_json, retry)
 
 
-def _run_and_report(work: "Workspace", tasks: Sequence["Task"], as_json: bool = False) -> None:
+def _run_and_report(
+    work: "Workspace", tasks: Sequence["Task"], as_json: bool = False, retry: int = 0
+) -> None:
     """Run tasks here and report the outcome; failures exit with 2."""
     from tiebreak.commands import outputs
     from tiebreak.engine import local_runner
 
-    outcome = local_runner.run(work, tasks, stop)
+    outcome = local_runner.run(work, tasks, stop, retries=retry)
     evaluated = not outcome.failed and "evaluate/report" in (*outcome.done, *outcome.fresh)
     verdict = outputs.verdict(work) if evaluated else None
     if as_json:
@@ -168,6 +172,7 @@ def task(
     task_id: Annotated[str, typer.Argument(help="Such as teach/llama-fold0; `tiebreak plan` lists them.")],
     redo: Annotated[bool, typer.Option(help="Even if it is complete.")] = False,
     requeue: Requeue = False,
+    retry: Retry = 0,
     set_: Sets = None,
 ) -> None:
     """Run one task here, as a job of a cluster does; its inputs must exist."""
@@ -178,7 +183,10 @@ def task(
     use_threads(work.recipe.compute)
     chosen = work.find(task_id)
     with _requeued_in_time(work) if requeue else nullcontext():
-        run_task(work, chosen, lambda line: terminal.note(f"{task_id}: {line}"), stop, redo)
+        if retry and not redo:  # a process of its own, so that this one outlives it
+            _run_and_report(work, [chosen], retry=retry)
+        else:
+            run_task(work, chosen, lambda line: terminal.note(f"{task_id}: {line}"), stop, redo)
     terminal.result(work.folder(chosen))
 
 

@@ -40,11 +40,13 @@ def run(
     chosen: Sequence[Task],
     stop: Stop | None = None,
     tell: Callable[[Event], None] | None = None,
+    retries: int = 0,
 ) -> Outcome:
     """Run the chosen tasks, in topological order, that are not fresh.
 
     tell: called with each line of progress, instead of a display on stderr.
-    An input that turns out to be damaged is made again first, chosen or not, with what it needs for that. Tasks that depend on a failed one are skipped; all others are finished. Raises TiebreakError if an input from a
+    An input that turns out to be damaged is made again first, chosen or not, with what it needs for that. A task whose process is killed,
+    which may be for memory, starts again up to `retries` times with half the tokens in a forward. Tasks that depend on a failed one are skipped; all others are finished. Raises TiebreakError if an input from a
     task that was not chosen or a library is missing, `errors.Interrupted` once `stop` is set.
     """
     for text in missing_inputs(work, chosen).values():
@@ -53,7 +55,7 @@ def run(
     require_libraries(found.task for found in states(work, chosen) if found.status != "fresh")
     threads(work.recipe.compute, 1)  # before any process starts: what is wrong with them is told once
     began = time.monotonic()
-    run_state = _Run(work, chosen, stop or Stop(), tell)
+    run_state = _Run(work, chosen, stop or Stop(), tell, retries)
     outcome = run_state.run()
     outcome.seconds = time.monotonic() - began
     return outcome
@@ -97,6 +99,7 @@ class _Run:
         chosen: Sequence[Task],
         stop: Stop,
         tell: Callable[[Event], None] | None = None,
+        retries: int = 0,
     ) -> None:
         self.work = work
         self.waiting = list(chosen)
@@ -105,6 +108,8 @@ class _Run:
         self.outcome = Outcome()
         self.workers: list[Worker] = []
         self.attempts: Counter[str] = Counter()
+        self.retries = retries
+        self.deaths: Counter[str] = Counter()
         self.display = Display(Terminal(stderr=True), len(chosen), tell)
 
     def run(self) -> Outcome:
@@ -150,7 +155,7 @@ class _Run:
         elif worker := self._idle_worker():
             if isinstance(found.reason, Damaged):
                 self.display.log(task.id, f"{found.reason}; making it again")
-            worker.send(task, self.work.key(task))
+            worker.send(task, self.work.key(task), with_half=self.deaths[task.id] > 0)
             self.waiting.remove(task)
             self.display.start(task.id)
 
@@ -224,7 +229,20 @@ class _Run:
         memory = " (often: out of memory)" if code == -signal.SIGKILL else ""
         if worker.task and not self.stop():
             text = f"its process was {how}{memory}, more in {log_file(self.work, worker.task.id)}"
-            self._record_end(worker.task, Message("failed", text))
+            self._retry_or_fail(worker.task, text)
+
+    def _retry_or_fail(self, task: Task, text: str) -> None:
+        """Let a task whose process died wait to start again, unless it did so often enough."""
+        if self.deaths[task.id] >= self.retries:
+            self._record_end(task, Message("failed", text))
+            return
+        self.deaths[task.id] += 1
+        self.display.pause(task.id)
+        self.display.log(
+            task.id,
+            f"{text}; again, with half the tokens in a forward ({self.deaths[task.id]} of {self.retries})",
+        )
+        self.waiting.append(task)
 
     def _terminate_workers(self) -> None:
         for worker in self._busy_workers():

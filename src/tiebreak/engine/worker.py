@@ -51,11 +51,11 @@ class Worker:
         worker_end.close()
         self.task: Task | None = None
 
-    def send(self, task: Task, key: str) -> None:
-        """Send a task to the idle worker, which verifies its `key`."""
+    def send(self, task: Task, key: str, with_half: bool = False) -> None:
+        """Send a task to the idle worker, which verifies its `key`. with_half: the tokens of a forward, for less memory."""
         self.task = task
         with suppress(BrokenPipeError):  # it died: the run handles that as any other death
-            self.connection.send((task.id, key))
+            self.connection.send((task.id, key, with_half))
 
     def end(self) -> None:
         """Let an idle process exit; kill one that is busy or does not exit."""
@@ -104,10 +104,21 @@ def _run_tasks(connection: Connection, work: Workspace, index: int) -> None:
     logging.captureWarnings(True)
     while True:
         try:
-            task_id, key = connection.recv()
+            task_id, key, with_half = connection.recv()
         except EOFError:
             return
-        connection.send(_run_task(work, task_id, key, index, connection, stop))
+        chosen = with_half_the_tokens(work) if with_half else work
+        connection.send(_run_task(chosen, task_id, key, index, connection, stop))
+
+
+def with_half_the_tokens(work: Workspace) -> Workspace:
+    """A workspace whose tasks take half the tokens in a forward; they have the same keys."""
+    compute = work.recipe.compute
+    halves = (
+        f"compute.train_tokens={max(1, compute.train_tokens // 2)}",
+        f"compute.score_tokens={max(1, compute.score_tokens // 2)}",
+    )
+    return Workspace(work.path, (*work.overrides, *halves), work.expand)
 
 
 class _ForwardingHandler(logging.Handler):

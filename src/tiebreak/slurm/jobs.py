@@ -107,12 +107,14 @@ class SlurmJobs:
             scripts.append((planned, text))
         return scripts
 
-    def submit(self, chosen: Sequence[Task], options: Sequence[str] = ()) -> list[dict[str, Any]]:
+    def submit(
+        self, chosen: Sequence[Task], options: Sequence[str] = (), retries: int = 0
+    ) -> list[dict[str, Any]]:
         """Submit tasks that are neither done nor active. Returns the new entries of jobs.json.
 
         Raises TiebreakError, before anything is submitted, if an input is missing.
         """
-        site = self.site()
+        site = replace(self.site(), retries=retries)
         self.folder.mkdir(parents=True, exist_ok=True)
         new_folder(self.work.place("logs"))
         with artifacts.lock(self.folder):
@@ -179,7 +181,7 @@ class SlurmJobs:
             self._write_record()
             text = follow_up_script(site, [entry["job"] for entry in made])
             job = client.submit(text, (), self._variables_without_gpus(site))
-        left.store(self.folder, left_out, options, job)
+        left.store(self.folder, left_out, options, site.retries, job)
         log.warning(
             "the site takes no more jobs for now (MaxSubmitJobs): %d tasks are left, and job %s submits them when those "
             "that are in the queue have ended",
@@ -206,7 +208,7 @@ class SlurmJobs:
                 possible[task.id] = task
         if out := [task for task in found.tasks if task not in possible]:
             log.warning("not submitted, since what they need has failed: %s", ", ".join(out))
-        return self.submit(list(possible.values()), found.options)
+        return self.submit(list(possible.values()), found.options, found.retries)
 
     def _check_inputs(self, chosen: Sequence[Task], active: Mapping[str, str]) -> None:
         """Raise TiebreakError for an input that neither exists nor has an active job."""

@@ -12,10 +12,11 @@ from tiebreak.output import write_atomically
 
 
 class Left(BaseModel):
-    """Tasks that are left, the flags of sbatch that they are submitted with, and the job that does it."""
+    """Tasks that are left, the flags of sbatch and the retries that they are submitted with, and the job that does it."""
 
     tasks: list[str]
     options: list[str]
+    retries: int
     job: str
 
 
@@ -24,8 +25,8 @@ def read(folder: Path) -> Left | None:
     return Left.model_validate_json(path.read_bytes()) if path.is_file() else None
 
 
-def store(folder: Path, tasks: Iterable[str], options: Sequence[str], job: str) -> None:
-    left = Left(tasks=list(tasks), options=list(options), job=job)
+def store(folder: Path, tasks: Iterable[str], options: Sequence[str], retries: int, job: str) -> None:
+    left = Left(tasks=list(tasks), options=list(options), retries=retries, job=job)
     write_atomically(folder / "left.json", left.model_dump_json(indent=1))
 
 

@@ -70,6 +70,7 @@ class Site:
     gpu_steps: frozenset[str]
     tiebreak: str
     processes: int = 1
+    retries: int = 0
 
 
 def script(
@@ -103,6 +104,7 @@ def script(
     source = [f"source {shlex.quote(str(site.profile))}"] if site.profile else []
     inside = f"apptainer exec --nv {shlex.quote(own.container)} " if own.container else ""
     recipe = shlex.quote(str(site.recipe))
+    retry = f"--retry {site.retries} " if site.retries else ""
     lines = [
         "#!/bin/bash",
         "#SBATCH --requeue",
@@ -111,7 +113,7 @@ def script(
         *source,
         *own.before,
         f"tasks=({' '.join(shlex.quote(task) for task in submission.tasks)})",
-        f'exec {inside}{site.tiebreak} task --requeue {recipe} "${{tasks[SLURM_ARRAY_TASK_ID]}}"',
+        f'exec {inside}{site.tiebreak} task --requeue {retry}{recipe} "${{tasks[SLURM_ARRAY_TASK_ID]}}"',
     ]
     return "\n".join(lines) + "\n"
 
