@@ -32,6 +32,7 @@ LAYERS = (
         "console",
         "hashes",
         "json_files",
+        "limits",
         "output",
         "pages",
         "regular_file",

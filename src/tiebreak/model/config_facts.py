@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tiebreak.errors import TiebreakError, nearest
+from tiebreak.limits import RAISE, raised
 from tiebreak.model import families
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -128,9 +129,9 @@ def _beyond_models(config: Mapping[str, Any]) -> Iterator[str]:
     for section in (config, text if isinstance(text, Mapping) else {}):
         for key, most in _MOST.items():
             value = section.get(key)
-            if isinstance(value, int | float) and not 0 <= value <= most:
+            if isinstance(value, int | float) and not 0 <= value <= raised(most):
                 hint = "; a judge has three, so that key may go" if key == "num_labels" else ""
-                yield f"{key} is {value:.15g}, and valid is 0 to {most:,}{hint}"
+                yield f"{key} is {value:.15g}, and valid is 0 to {raised(most):,}{hint} ({RAISE})"
 
 
 def _unequal_parts(config: Mapping[str, Any]) -> Iterator[str]:

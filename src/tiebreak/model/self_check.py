@@ -23,6 +23,7 @@ from transformers import (
 )
 
 from tiebreak.errors import TiebreakError
+from tiebreak.limits import RAISE, raised
 from tiebreak.model import attention, families
 from tiebreak.model.fast.fuse import fuse
 from tiebreak.tokens.packing import Document, pack
@@ -87,8 +88,8 @@ def tiny(config: PreTrainedConfig) -> PreTrainedConfig:
 
     Raises TiebreakError for more layers than any model has.
     """
-    if config.num_hidden_layers > _MOST_LAYERS:
-        raise TiebreakError(f"it claims {config.num_hidden_layers} layers")
+    if config.num_hidden_layers > raised(_MOST_LAYERS):
+        raise TiebreakError(f"it claims {config.num_hidden_layers} layers; {RAISE}")
     small = copy.deepcopy(config)
     heads = config.num_attention_heads
     size = getattr(config, "head_dim", None) or config.hidden_size // heads
@@ -142,8 +143,8 @@ def _unlike_a_decoder(config: PreTrainedConfig) -> Iterator[str]:
     """What a class lacks that packed documents run through, or has too much of, without its weights in memory."""
     with torch.device("meta"):
         model = _model(config, "eager")
-    if (weights := sum(p.numel() for p in model.parameters())) > _MOST_WEIGHTS:
-        yield f"a tiny model of it would have {weights} weights"
+    if (weights := sum(p.numel() for p in model.parameters())) > raised(_MOST_WEIGHTS):
+        yield f"a tiny model of it would have {weights} weights; {RAISE}"
     parts = {"model.layers": getattr(getattr(model, "model", None), "layers", None)}
     parts["model.embed_tokens"] = getattr(getattr(model, "model", None), "embed_tokens", None)
     parts["score"] = getattr(model, "score", None)

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from yaml.composer import ComposerError
 
 from tiebreak.errors import TiebreakError
+from tiebreak.limits import RAISE, raised
 from tiebreak.recipe.limits import CHECKED
 from tiebreak.recipe.problems import problems
 from tiebreak.recipe.schema import Recipe
@@ -53,9 +54,12 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
         """The document's value. Raises YAMLError before it is made if its aliases unfold to too many values."""
         try:
             node = self.get_single_node()
-            if node is not None and _values(node, {}) > MOST_VALUES:
+            if node is not None and _values(node, {}) > raised(MOST_VALUES):
                 raise ComposerError(
-                    None, None, f"its aliases unfold to more than {MOST_VALUES:,} values", None
+                    None,
+                    None,
+                    f"its aliases unfold to more than {raised(MOST_VALUES):,} values; {RAISE}",
+                    None,
                 )
             return None if node is None else self.construct_document(node)
         except (ArithmeticError, AttributeError, LookupError, RecursionError, ValueError) as error:

@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from tiebreak.limits import RAISE
 from tiebreak.votes.formats.dialog import RowError, dialog, transcript
 from tiebreak.votes.formats.labels import label
 from tiebreak.votes.formats.record_formats import detect_format
@@ -386,7 +387,7 @@ def test_ultrafeedback_gives_all_pairs_or_some():
     ("completions", "reason"),
     [
         ([completion(1, "m")], "not 2 to 64 completions: 1"),
-        ([completion(1, "m")] * 3000, "not 2 to 64 completions: 3000"),
+        ([completion(1, "m")] * 3000, f"not 2 to 64 completions: 3000; {RAISE}"),
         (["x", "y"], "completions is not a list of answers with scores"),
         ([completion(1, "m"), {"response": "x"}], "a completion has no score"),
         ([completion(1, "m"), completion("N/A", "n")], "score is not a number: 'N/A'"),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tiebreak.errors import TiebreakError
+from tiebreak.limits import RAISE, raised
 from tiebreak.votes.formats.dialog import RowError, Turns, decode
 from tiebreak.votes.formats.mapping import NO_MAP, ColumnMap, Fields, fields_of, require_columns
 from tiebreak.votes.formats.prompts import PARTS
@@ -96,8 +97,11 @@ def _prompt_and_responses(record: Record) -> tuple[Turns, list[Turns]]:
         responses = decode(responses, column)
     if not isinstance(responses, list):
         raise RowError(f"{column} is no list of responses")
-    if not 1 <= len(responses) <= MOST_RESPONSES:
-        raise RowError(f"not 1 to {MOST_RESPONSES} responses", str(len(responses)))
+    if not 1 <= len(responses) <= raised(MOST_RESPONSES):
+        raise RowError(
+            f"not 1 to {raised(MOST_RESPONSES)} responses",
+            str(len(responses)) + f"; {RAISE}" * bool(responses),
+        )
     prompt = {name: record[name] for name in (*_PROMPTS, *PARTS) if name in record}
     prompt["prompt"] = _decoded(record.get("prompt"))
     sides = [_side(prompt, response, f"{column}[{n}]") for n, response in enumerate(responses)]

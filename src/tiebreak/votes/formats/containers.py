@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from tiebreak import json_files
 from tiebreak.errors import TiebreakError
+from tiebreak.limits import RAISE, raised
 from tiebreak.regular_file import require_regular
 from tiebreak.votes.formats import delimited, hub_datasets
 from tiebreak.votes.formats.dialog import RowError
@@ -84,7 +85,9 @@ def records(path: Path, columns: Collection[str] = ()) -> Iterator[Row]:
 
 def arriving(stream: BinaryIO) -> Iterator[Row]:
     """Stream JSON Lines from a pipe, each as soon as it has come. Raises TiebreakError for what begins like something else."""
-    for count, line in enumerate(filter(bytes.strip, iter(partial(stream.readline, MAX_RECORD), b"")), 1):
+    for count, line in enumerate(
+        filter(bytes.strip, iter(partial(stream.readline, raised(MAX_RECORD)), b"")), 1
+    ):
         try:
             text = line.decode("utf-8-sig")
         except UnicodeDecodeError:
@@ -150,7 +153,7 @@ def _json_lines(lines: Lines, first: str) -> Iterator[Row]:
             continue
         count += 1
         record = unreadable(RowError("not UTF-8"), line) if damaged(line) else _parsed(line)
-        if isinstance(record, RowError) and not line.endswith("\n") and len(line) < MAX_RECORD:
+        if isinstance(record, RowError) and not line.endswith("\n") and len(line) < raised(MAX_RECORD):
             if not lines.broken:
                 yield count, RowError(TRUNCATED, f"the last line does not end: {record}")
             return
@@ -206,7 +209,7 @@ def _json_array(lines: Lines, first: str) -> Iterator[Row]:
         except (ValueError, RecursionError) as error:
             rest = buffer[at:]
             buffer, at = _grow(rest, pieces), 0
-            if len(buffer) > len(rest) and len(rest) <= MAX_RECORD:
+            if len(buffer) > len(rest) and len(rest) <= raised(MAX_RECORD):
                 continue
             if rest:
                 yield count + 1, RowError(TRUNCATED, f"not JSON: {error}")
@@ -250,9 +253,10 @@ def _parquet(path: Path, columns: Collection[str]) -> Iterator[Row]:
         raise TiebreakError(f"{path} is a damaged Parquet file: {error}") from None
     require_unique(path, file.schema_arrow.names, columns)
     unfolded = Unfolded(path)
-    if file.metadata.num_rows > _FREE_ROWS + unfolded.size // 2:
+    if file.metadata.num_rows > raised(_FREE_ROWS) + raised(1) * unfolded.size // 2:
         raise TiebreakError(
-            f"{path} has {unfolded.size} bytes and claims {file.metadata.num_rows} rows; it is damaged"
+            f"{path} has {unfolded.size} bytes and claims {file.metadata.num_rows} rows; it is damaged, or "
+            f"{RAISE}"
         )
     wanted = [name for name in file.schema_arrow.names if name in columns] or None
     done = 0

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any, Literal, cast
 
+from tiebreak.limits import raised
 from tiebreak.votes.formats.dialog import RowError
 from tiebreak.votes.formats.rows import TRUNCATED, Record, Row, Unended, require_unique, unreadable
 from tiebreak.votes.formats.text_lines import MAX_RECORD, Lines, damaged
@@ -32,7 +33,7 @@ _ESCAPED_OTHER = re.compile(r'(?<!\\)(?:\\\\)*\\[^\\"\r\n]')
 
 def rows(lines: Lines, first: str, columns: Collection[str]) -> Iterator[Row]:
     """The records of a table whose first line has been read. Raises TiebreakError for one of `columns` that is twice there."""
-    csv.field_size_limit(MAX_RECORD)
+    csv.field_size_limit(raised(MAX_RECORD))
     named = _SEPARATOR.match(first)
     rest: Iterator[str] = iter(lines)
     first, rest = _whole_header(next(rest, "") if named else first, rest)

@@ -10,6 +10,7 @@ ms-swift     messages with the preferred answer last, and rejected_response, in 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tiebreak.limits import RAISE, raised
 from tiebreak.votes.formats.dialog import RowError, Turns, clean, decode, dialog, is_messages, is_question
 from tiebreak.votes.formats.labels import number
 from tiebreak.votes.formats.prompts import MOST_JOINED, whole_conversation
@@ -48,8 +49,10 @@ def _with_earlier_turns(full: Any, a: Side, b: Side) -> tuple[Side, Side]:
         full = decode(full, "full_conversation")
     if not isinstance(full, list) or not all(isinstance(turn, dict) for turn in full):
         return a, b
-    if len(full) > MOST_JOINED:
-        raise RowError(f"full_conversation has more than {MOST_JOINED} turns", str(len(full)))
+    if len(full) > raised(MOST_JOINED):
+        raise RowError(
+            f"full_conversation has more than {raised(MOST_JOINED)} turns", f"{len(full)}; {RAISE}"
+        )
     whole = [
         dialog(
             [part for part in (turn.get("user"), turn.get(f"model_side_{side}")) if part], "full_conversation"

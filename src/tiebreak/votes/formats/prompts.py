@@ -7,6 +7,7 @@ Beside `prompt`, `instruction` or a question, `input` is the rest of it (Alpaca)
 from collections.abc import Mapping
 from typing import Any
 
+from tiebreak.limits import RAISE, raised
 from tiebreak.votes.formats.dialog import RowError, decode, is_messages, is_question, turns
 
 Record = Mapping[str, Any]
@@ -57,9 +58,10 @@ def joined(before: Messages, messages: Messages) -> Messages:
 
     Raises RowError for more than MOST_JOINED.
     """
-    if before and len(before) + len(messages) > MOST_JOINED:
+    if before and len(before) + len(messages) > raised(MOST_JOINED):
         raise RowError(
-            f"more than {MOST_JOINED} messages, with the earlier ones", str(len(before) + len(messages))
+            f"more than {raised(MOST_JOINED)} messages, with the earlier ones",
+            f"{len(before) + len(messages)}; {RAISE}",
         )
     shared = next((n for n in range(len(before), 0, -1) if before[-n:] == messages[:n]), 0)
     if not shared and all(message in messages for message in before):

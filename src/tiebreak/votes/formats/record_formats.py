@@ -15,6 +15,7 @@ from functools import partial
 from itertools import combinations
 from typing import Any
 
+from tiebreak.limits import RAISE, raised
 from tiebreak.votes.formats import known_names
 from tiebreak.votes.formats.dialog import (
     RowError,
@@ -270,8 +271,11 @@ def _ultrafeedback(record: Record, options: ReadOptions) -> Iterator[Vote]:
         completions = decode(completions, "completions")
     if not isinstance(completions, list) or not all(isinstance(item, dict) for item in completions):
         raise RowError("completions is not a list of answers with scores")
-    if not 2 <= len(completions) <= MOST_RESPONSES:
-        raise RowError(f"not 2 to {MOST_RESPONSES} completions", str(len(completions)))
+    if not 2 <= len(completions) <= raised(MOST_RESPONSES):
+        raise RowError(
+            f"not 2 to {raised(MOST_RESPONSES)} completions",
+            str(len(completions)) + f"; {RAISE}" * (len(completions) > 1),
+        )
     text = ReadOptions()
     side = _side_of(prompt_of(record, text.encoded), text)
     sides = [side(completion.get("response"), "response") for completion in completions]

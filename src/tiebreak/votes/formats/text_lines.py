@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from tiebreak.errors import TiebreakError
+from tiebreak.limits import RAISE, raised
 
 log = logging.getLogger(__name__)
 
@@ -62,14 +63,15 @@ class Unfolded:
 
     def __init__(self, path: Path) -> None:
         self.path, self.size = path, path.stat().st_size
-        self._left = _FREE_BYTES + MOST_UNFOLDED * self.size
+        self._times = raised(MOST_UNFOLDED)
+        self._left = raised(_FREE_BYTES) + self._times * self.size
 
     def add(self, count: int) -> None:
         self._left -= count
         if self._left < 0:
             raise TiebreakError(
-                f"{self.path} has {self.size} bytes and unfolds to more than {MOST_UNFOLDED} times that; "
-                "if it is what it should be, store it as plain CSV or JSON Lines, which may have any size"
+                f"{self.path} has {self.size} bytes and unfolds to more than {self._times} times that; {RAISE}, and plain "
+                "CSV or JSON Lines may have any size"
             )
 
 
@@ -86,6 +88,7 @@ class Lines:
         self.stream = io.BufferedReader(_CarriageReturns(stream)) if _ends_lines_with_cr(stream) else stream
         self.broken = ""
         self._unfolded = Unfolded(path)
+        self._most = raised(MAX_RECORD)
         self._fallback = ""
         self._buffered: deque[bytes] = deque()
         self._at_start = True
@@ -99,7 +102,7 @@ class Lines:
 
     def _read(self) -> bytes:
         try:
-            raw = self.stream.readline(MAX_RECORD)
+            raw = self.stream.readline(self._most)
         except _BROKEN_STREAM as error:
             self.broken = str(error) or type(error).__name__
             return b""
