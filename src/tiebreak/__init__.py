@@ -121,6 +121,8 @@ def compare(
     by: str | Sequence[str] = (),
     budget: int | None = None,
     columns: Mapping[str, str] | None = None,
+    leaders: bool = False,
+    width: float = 0.04,
 ) -> "Comparison":
     """Compare models by their outputs, judged in both orders: win rates, a leaderboard with intervals and ranks, at equal style too.
 
@@ -128,13 +130,14 @@ def compare(
     (generator), or pairs with response_a, response_b, model_a and model_b. votes: people's votes on a random sample of the same
     answers, likewise; then all is by votes and judge together (prediction-powered inference), and intervals hold whatever the judge's
     errors are. baseline: compare each model with this one alone. by: "language", "length" and one column, to look at apart. budget:
-    comparisons to judge at most. columns: those of other names, as `--map` gives them.
+    comparisons to judge at most. columns: those of other names, as `--map` gives them. leaders: spend half of the budget on what tells
+    the first models apart. width: of a win rate's interval, for which the votes that are needed are told.
     Raises TiebreakError for outputs and votes that cannot be read, and for fewer than two models.
     """
     from tiebreak.comparison.api import compare as compared
 
     judge = load(judge) if isinstance(judge, str | Path) else judge
-    return compared(judge, outputs, votes, baseline, by, budget, columns)
+    return compared(judge, outputs, votes, baseline, by, budget, columns, leaders, width)
 
 
 @checked

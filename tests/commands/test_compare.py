@@ -1,6 +1,7 @@
 """Comparison of models' outputs from the command line: what is said, what is kept, going on after a stop."""
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,78 @@ def test_votes_that_cannot_be_read_are_left_out_and_said(
     assert code == 2
     assert "no votes; needed are model_a, model_b and winner, and 1 cannot be read" in err
     assert "judging" not in err
+
+
+def test_a_budget_for_the_leaders_goes_on_behind_its_even_part(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was judged of the even part is not judged again, unless something else was asked."""
+    source = write(tmp_path / "all.jsonl", outputs())
+    request = Request(model, [source], tmp_path / "out.json", budget=40, leaders=True, device="cpu")
+    answers = iter([False, True])
+    with pytest.raises(Interrupted):
+        compare(request, lambda: next(answers))
+    first = tmp_path / "out.json.first.parquet"
+    even = pq.read_table(first)
+    assert len(even) == 20
+    runs = []
+    run = pieces.run
+    monkeypatch.setattr(
+        pieces, "run", lambda work, files, stop: runs.append(files.output.name) or run(work, files, stop)
+    )
+    found = compare(request)
+    assert runs == ["out.json.pairs.parquet"]
+    assert not first.exists()
+    kept = pq.read_table(tmp_path / "out.json.pairs.parquet")
+    assert len(kept) == found.judged == 40
+    assert kept.slice(0, 20).equals(even)
+    keys = list(zip(*(kept[name].to_pylist() for name in ("prompt", "model_a", "model_b")), strict=True))
+    assert len(set(keys)) == 40
+    expected = library.compare(library.load(model, device="cpu"), outputs(), budget=40, leaders=True)
+    assert found.result.headline == expected.headline
+    shares = Counter(key[1:] for key in keys)
+    assert max(shares.values()) > min(shares.values()) + 3, "the rest is not spread evenly"
+    with pytest.raises(TiebreakError, match="add --budget"):
+        compare(Request(model, [source], leaders=True))
+
+
+@pytest.mark.parametrize("voted", [False, True])
+def test_the_pairs_to_vote_on_next_can_be_voted_on(
+    model: Path, tmp_path: Path, tiebreak: Tiebreak, voted: bool
+) -> None:
+    source, given = write(tmp_path / "all.jsonl", outputs()), write(tmp_path / "votes.jsonl", votes())
+    out = tmp_path / "next.jsonl"
+    asked = ("compare", model, source, "--next", out, "--next-votes", 30)
+    code, _, err = tiebreak(*asked, *(("--votes", given) if voted else ()))
+    assert code == 0, err
+    assert "30 pairs to vote on" in err
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert all(row.keys() == {"prompt", "response_a", "response_b", "model_a", "model_b"} for row in rows)
+    pairs = {(row["prompt"], frozenset((row["model_a"], row["model_b"]))) for row in rows}
+    assert len(pairs) == 30
+    assert {row["model_a"] for row in rows} == {"ada", "bob", "cyd"}, "no model is always A"
+    if voted:
+        assert not pairs & {(row["prompt"], frozenset(("ada", "bob"))) for row in votes()}
+    again = write(tmp_path / "again.jsonl", [row | {"winner": "a"} for row in rows])
+    code, _, err = tiebreak("compare", model, source, "--votes", again)
+    assert code == 0, err
+    assert "are on none of these comparisons" not in err
+
+
+def test_the_votes_for_a_width_and_chances_are_shown(model: Path, tmp_path: Path, tiebreak: Tiebreak) -> None:
+    source, given = write(tmp_path / "all.jsonl", outputs(60)), write(tmp_path / "votes.jsonl", votes(40))
+    out = tmp_path / "out.html"
+    code, shown, err = tiebreak("compare", model, source, "--votes", given, "--width", "0.3", "-o", out)
+    assert code == 0, err
+    assert "whose interval is 30 points wide: " in shown
+    assert "P(row is preferred to column)" in shown
+    page = out.read_text()
+    assert "votes for a width of 30 points" in page
+    assert "Probability that a model is preferred to another" in page
+    code, shown, _ = tiebreak("compare", model, source, "--votes", given, "--width", "0.3", "--json")
+    found = json.loads(shown)
+    assert found["width"] == 0.3
+    assert tiebreak("compare", model, source, "--width", "2")[0] == 2
 
 
 def test_what_cannot_be_done_is_said_before_anything_is_judged(

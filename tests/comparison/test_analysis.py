@@ -88,7 +88,8 @@ def test_win_rates_of_the_board_are_by_its_strengths():
 def test_by_the_judge_alone_it_says_what_the_intervals_leave_out():
     found = analysis.compare(made_up(60)[0])
     assert found.worth is None
-    assert found.next_votes is None
+    assert [count for *_, count in found.next_votes.pairs] == [17, 17, 17, 17, 16, 16]
+    assert found.next_votes.errors_fall_by is None
     assert "where the judge's preferences are not people's" in found.notes[0]
     assert found.headline.startswith("ada ")
     assert "by the judge" in found.headline

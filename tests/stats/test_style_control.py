@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_up_votes import drawn, probabilities
+from made_up_votes import JUDGES, all_pairs, drawn, probabilities
 
 from tiebreak.stats import bradley_terry, ratings, style_control
 
@@ -108,3 +108,48 @@ def test_rows_that_do_not_tell_style_from_strength_give_none():
     assert style_control.fit(models[:60], y[:60], same[:60] * 0, np.arange(60), 3) is not None
     always = np.tile([[1.0, 0.0, 0.0]], (30, 1))
     assert style_control.fit(np.tile([[0, 1]], (30, 1)), always, np.zeros((30, 1)), np.arange(30), 2) is None
+
+
+def styled(random, prompts, strengths=(0.5, 0.0, -0.5)):
+    """Pairs of models whose answers' style counts too."""
+    models, gap, groups = all_pairs(random, np.array(strengths), prompts)
+    counts = random.gamma(4, 100, size=(2, len(gap), 2))
+    style = (counts[0] - counts[1]) / counts.sum(axis=0) / 0.35
+    return models, gap + style @ [0.5, 0.3], style, groups
+
+
+def test_without_styles_a_judge_is_worth_what_he_is_to_the_strengths():
+    """But for the residuals, which are from the model's probabilities here and from the pair's mean there: the same up to the weight."""
+    random = np.random.default_rng(7)
+    models, gap, groups = all_pairs(random, np.array([0.5, 0.0, -0.5]), 300)
+    flip = random.random(len(gap)) < 0.5
+    sides = np.where(flip[:, None], models[:, ::-1], models)
+    y, f = drawn(random, probabilities(gap)), probabilities(gap)
+    y, f = (np.where(flip[:, None], x[:, [1, 0, 2]], x) for x in (y, f))
+    y[groups >= 100] = np.nan
+    found = style_control.fit(sides, y, np.zeros((len(y), 1)), groups, 3, f).ratings
+    expected = ratings.fit(sides, y, groups, 3, f)
+    assert found.weight_ == pytest.approx(expected.weight_, rel=1e-6)
+    assert found.strengths_ == pytest.approx(expected.strengths_, abs=1e-6)
+    assert found.margins == pytest.approx(expected.margins, rel=1e-6)
+
+
+@pytest.mark.parametrize("judge", JUDGES)
+def test_intervals_from_votes_and_a_judge_hold_whatever_it_says(judge):
+    """100 votes, one a prompt; more of it in benchmarks/compare_style.py."""
+    models, gap, style, groups = styled(np.random.default_rng(8), 20_000)
+    true = style_control.fit(models, probabilities(gap), style, groups, 3)
+    random = np.random.default_rng(9)
+    held, width = [], []
+    for _ in range(60):
+        models, gap, style, groups = styled(random, 300)
+        y = drawn(random, probabilities(gap))
+        voted = 3 * np.arange(100) + random.integers(0, 3, 100)
+        y[np.isin(np.arange(len(y)), voted, invert=True)] = np.nan
+        found = style_control.fit(models, y, style, groups, 3, JUDGES[judge](gap, models, random))
+        alone = style_control.fit(models, y, style, groups, 3)
+        held.append(np.abs(found.ratings.strengths_ - true.ratings.strengths_) <= found.ratings.margins)
+        held.append(np.abs(found.coefficients_ - true.coefficients_) <= found.margins_)
+        width.append(found.ratings.margins.mean() / alone.ratings.margins.mean())
+    assert 0.92 <= np.mean(np.concatenate(held)) <= 0.99
+    assert np.mean(width) <= (1.0 + 1e-9 if judge == "adversarial" else 0.97)

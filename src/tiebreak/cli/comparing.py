@@ -12,8 +12,11 @@ from tiebreak.commands.table import show
 from tiebreak.errors import TiebreakError
 
 if TYPE_CHECKING:
-    from tiebreak.comparison.results import Comparison, Pair, Standing
+    from tiebreak.comparison.results import Comparison, Leaderboard, Pair, Standing
     from tiebreak.stats.metrics import Estimate
+
+MOST_MODELS = 12
+"""Models of which all are shown beside each other."""
 
 
 def compare(
@@ -37,6 +40,22 @@ def compare(
     budget: Annotated[
         int | None, typer.Option(min=1, help="Judge this many comparisons at most, spread evenly.")
     ] = None,
+    leaders: Annotated[
+        bool, typer.Option("--leaders", help="Half of the budget on what tells the first models apart.")
+    ] = False,
+    width: Annotated[
+        float,
+        typer.Option(
+            min=0.001,
+            max=0.999,
+            help="Of a win rate's interval: how many votes would do. 0.04 is two points to either side.",
+        ),
+    ] = 0.04,
+    next_: Annotated[
+        Path | None,
+        typer.Option("--next", help="Write the pairs to vote on next: a .jsonl, .csv or .parquet file."),
+    ] = None,
+    next_votes: Annotated[int, typer.Option(min=1, max=100_000, help="How many pairs to vote on.")] = 100,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write a page (.html), or all of it as .json.")
     ] = None,
@@ -50,7 +69,7 @@ def compare(
     """Compare models by their outputs: win rates, a leaderboard with intervals and ranks, at equal style too.
 
     Every two models' answers to the same prompt are judged in both orders. With --votes, people's votes and the judge are taken together:
-    intervals hold whatever the judge's errors are, and are the narrower the better he foresees votes. With -o, a stopped command goes on
+    intervals hold whatever the judge's errors are, and are the narrower the better it foresees votes. With -o, a stopped command goes on
     where it was, and what the judge said stays in OUT.pairs.parquet.
     """
     from tiebreak.cli.rows import model_before_files
@@ -70,6 +89,10 @@ def compare(
         baseline,
         tuple(by or ()),
         budget,
+        leaders,
+        width,
+        next_,
+        next_votes,
         mapping_of(map_, values),
         device,
         precision,
@@ -82,18 +105,24 @@ def compare(
     else:
         _show(found.result)
     terminal.note(*found.remarks, *found.result.notes)
+    if next_ is not None:
+        pairs = found.result.next_votes.votes
+        terminal.note(f"written: {next_}, {terminal.counted(pairs, 'pair')} to vote on, all of them")
     if output is not None:
         terminal.note(f"written: {output}; what the judge said: {output}{comparing.PAIRS}")
 
 
 def _show(found: "Comparison") -> None:
-    from tiebreak.comparison.sentences import next_votes, worth
+    from tiebreak.comparison.sentences import advice
 
     terminal.result(found.headline, "")
     others = {board.source: {s.model: s for s in board.standings} for board in found.by_source}
     show([_standing(standing, others) for standing in found.leaderboard.standings], as_json=False)
     terminal.result("")
     show([_pair(pair) for pair in found.pairs], as_json=False)
+    if chances := board_chances(found.leaderboard):
+        terminal.result("", "P(row is preferred to column) by the strengths, ties as half, in per cent")
+        show(chances, as_json=False)
     for name in dict.fromkeys(one.by for one in found.slices):
         slices = [one for one in found.slices if one.by == name]
         terminal.result("")
@@ -105,7 +134,7 @@ def _show(found: "Comparison") -> None:
             ],
             as_json=False,
         )
-    terminal.result("", *worth(found), *next_votes(found))
+    terminal.result("", *advice(found))
 
 
 def _standing(standing: "Standing", others: "dict[Any, dict[str, Standing]]") -> dict[str, Any]:
@@ -122,6 +151,21 @@ def _standing(standing: "Standing", others: "dict[Any, dict[str, Standing]]") ->
     }
 
 
+def board_chances(board: "Leaderboard") -> list[dict[str, Any]]:
+    """The probability that a model is preferred to each other one, a row a model; none for more than MOST_MODELS models."""
+    names = [standing.model for standing in board.standings]
+    if len(names) > MOST_MODELS:
+        return []
+    return [
+        {"": name}
+        | {
+            other: "" if other == name or p is None else f"{100 * p:.0f}"
+            for other, p in zip(names, row, strict=True)
+        }
+        for name, row in zip(names, board.p_better, strict=True)
+    ]
+
+
 def _pair(pair: "Pair") -> dict[str, Any]:
     first = pair.rates[0]
     row = {
@@ -134,7 +178,7 @@ def _pair(pair: "Pair") -> dict[str, Any]:
         "win rate": percent(first.win_rate),
     }
     row |= {f"by {rates.source}": percent(rates.win_rate) for rates in pair.rates[1:]}
-    return row | {"at equal length": percent(pair.length_controlled)}
+    return row | {"at equal length": percent(pair.at_equal_length)}
 
 
 def percent(estimate: "Estimate | None") -> str:

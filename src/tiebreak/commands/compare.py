@@ -1,7 +1,7 @@
 """Comparison of models' outputs by a judge, and by people's votes if there are any, as by `tiebreak compare`.
 
 What the judge says of each comparison is kept beside the output (OUT.pairs.parquet), written in pieces, so that a stopped command goes
-on where it was.
+on where it was. A budget for the leaders is judged in two parts, of which the first, spread evenly, is in OUT.first.parquet until the second is.
 """
 
 import json
@@ -13,32 +13,42 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tiebreak.commands import pieces
+from tiebreak import __version__
+from tiebreak.commands import pieces, row_files
 from tiebreak.commands.pieces import Compute, Files
+from tiebreak.engine.workspace import content_fingerprint
+from tiebreak.errors import TiebreakError
 from tiebreak.hashes import file_digest
 from tiebreak.output import new_file, write_atomically
 from tiebreak.terminal import counted
 from tiebreak.votes.formats import containers
 from tiebreak.votes.formats.mapping import NO_MAP, ColumnMap
 from tiebreak.votes.formats.model_outputs import Comparison, Outputs, read_outputs
+from tiebreak.votes.formats.vote import digest, random_side
 from tiebreak.votes.schema import probability_columns
 
 if TYPE_CHECKING:
+    from tiebreak.comparison.judged import Judged, Matched
     from tiebreak.comparison.results import Comparison as Result
 
 SUFFIXES = (".html", ".json")
 PAIRS = ".pairs.parquet"
 """The ending of the file with what the judge said, after the output's name."""
+FIRST = ".first.parquet"
+"""That of the even part of a budget for the leaders."""
+_MADE_FROM = b"tiebreak made from"
 
 
 @dataclass(frozen=True)
 class Request:
     """Which outputs to compare, by which model and votes. baseline: compare each with this model alone. by: what to look at apart.
-    budget: comparisons to judge. mapping: of the columns. origin: of a model of the hub, its name and commit.
-    judge: the model's name on the page.
+    budget: comparisons to judge. leaders: half of them on what tells the first models apart. width: of a win rate's interval, that is wanted.
+    to_vote: the file for the comparisons to vote on next, and next_votes how many. mapping: of the columns. origin: of a model of the hub,
+    its name and commit. judge: the model's name on the page.
     """
 
     model: Path
@@ -48,6 +58,10 @@ class Request:
     baseline: str | None = None
     by: Sequence[str] = ()
     budget: int | None = None
+    leaders: bool = False
+    width: float = 0.04
+    to_vote: Path | None = None
+    next_votes: int = 100
     mapping: ColumnMap = NO_MAP
     device: str | None = None
     precision: str = "auto"
@@ -60,8 +74,14 @@ class Request:
         from tiebreak.judge import package
 
         package.read(self.model)
+        if self.leaders and self.budget is None:
+            raise TiebreakError(
+                "--leaders says what a budget is spent on: add --budget N, the comparisons to judge"
+            )
         if self.output is not None:
             new_file(self.output, SUFFIXES, [*self.outputs, *self.votes])
+        if self.to_vote is not None:
+            new_file(self.to_vote, row_files.SUFFIXES, [*self.outputs, *self.votes])
 
 
 @dataclass(frozen=True)
@@ -90,15 +110,20 @@ def compare(request: Request, stop: Callable[[], bool] = lambda: False) -> Compa
     if votes is not None:
         seen = int(seen_votes(request.model, votes).sum())
     work = _Judging(request, votes)
-    with _kept(request.output) as kept:
-        pieces.run(work, Files(request.outputs, kept), stop)
-        made = Judged(pq.read_table(kept), tuple(work.outputs.models))
+    with _kept(request.output) as place:
+        if request.leaders:
+            work = _Judging(request, votes, work, _even_part(work, place, stop))
+        pieces.run(work, Files(request.outputs, Path(f"{place}{PAIRS}")), stop)
+        Path(f"{place}{FIRST}").unlink(missing_ok=True)
+        made = Judged(pq.read_table(f"{place}{PAIRS}"), tuple(work.outputs.models))
     found = None if votes is None else made.votes(votes)
     matched = api.matched(made, votes)
-    result = analysis.compare(made, matched, request.by)
+    result = analysis.compare(made, matched, request.by, request.width, request.next_votes)
     remarks = tuple(
         _remarks(work.outputs, problems, found.unmatched if found else 0, len(votes) if votes else 0, seen)
     )
+    if request.to_vote is not None:
+        _write_to_vote(request.to_vote, result, made, found, work.judged)
     compared = Compared(result, remarks, made.models, len(made.table))
     if request.output is not None:
         write_atomically(request.output, _text(request, compared))
@@ -127,14 +152,44 @@ def _text(request: Request, compared: Compared) -> str:
     return page(compared.result, request.judge, compared.judged, compared.remarks)
 
 
+def _even_part(work: "_Judging", place: Path, stop: Callable[[], bool]) -> "Judged":
+    """What the judge says of the even part of a budget, as it was kept if that was done before."""
+    from tiebreak.comparison.judged import Judged
+
+    kept = Path(f"{place}{FIRST}")
+    if not kept.is_file() or (pq.read_schema(kept).metadata or {}).get(_MADE_FROM) != work.made_from():
+        pieces.run(work, Files(work.files, kept), stop)
+    return Judged(pq.read_table(kept), tuple(work.outputs.models))
+
+
+def _write_to_vote(
+    path: Path, result: "Result", made: "Judged", found: "Matched | None", judged: Sequence[Comparison]
+) -> None:
+    """Write the pairs to vote on next, without what the judge says of them."""
+    from tiebreak.comparison.spending import to_vote_on
+
+    counts = {(a, b): count for a, b, count in result.next_votes.pairs}
+    count_N = found.count_N if found else np.zeros(len(judged), np.int64)
+    chosen = [judged[n] for n in to_vote_on(made, count_N, counts)]
+    row_files.write(lambda: map(_pair_to_vote_on, chosen), path)
+
+
+def _pair_to_vote_on(one: Comparison) -> dict[str, Any]:
+    """A comparison as a pair of which people are asked, its models on sides drawn by a hash of the texts."""
+    vote = random_side(one.vote)
+    texts = {"prompt": vote.prompt, "response_a": vote.response_a, "response_b": vote.response_b}
+    shown = {name: turns[0] if len(turns) == 1 else turns for name, turns in texts.items()}
+    return shown | {"model_a": vote.model_a, "model_b": vote.model_b}
+
+
 @contextmanager
 def _kept(output: Path | None) -> Iterator[Path]:
-    """Where what the judge says is kept: beside the output, or for the time of the command."""
+    """The beginning of the names under which what the judge says is kept: beside the output, or for the time of the command."""
     if output is not None:
-        yield output.with_name(output.name + PAIRS)
+        yield output
         return
     with tempfile.TemporaryDirectory(prefix="tiebreak-") as folder:
-        yield Path(folder) / f"compare{PAIRS}"
+        yield Path(folder) / "compare"
 
 
 def _remarks(
@@ -159,26 +214,55 @@ def _remarks(
 
 
 class _Judging(pieces.Work[Comparison]):
-    """The judge's probabilities of all comparisons. votes: those voted on come first where not all are judged."""
+    """The judge's probabilities of comparisons. votes: those voted on come first where not all are judged.
+
+    even, made: the even part of a budget for the leaders, and what the judge said of it, where these are the rest.
+    """
 
     name = "compare"
 
-    def __init__(self, request: Request, votes: pa.Table | None) -> None:
-        self._request, self._votes = request, votes
+    def __init__(
+        self,
+        request: Request,
+        votes: pa.Table | None,
+        even: "_Judging | None" = None,
+        made: "Judged | None" = None,
+    ) -> None:
+        self._request, self._votes, self._even, self._made = request, votes, even, made
+
+    @property
+    def files(self) -> Sequence[Path]:
+        return self._request.outputs
 
     @cached_property
     def outputs(self) -> Outputs:
         from tiebreak.comparison.api import column_of
 
+        if self._even is not None:
+            return self._even.outputs
         request = self._request
         files = containers.expand(request.outputs)
         return read_outputs(files, request.mapping, column_of(request.by), bool(request.votes))
 
     @cached_property
     def _comparisons(self) -> list[Comparison]:
-        from tiebreak.comparison.api import to_judge
+        from tiebreak.comparison.api import first_part, to_judge, to_judge_next
 
-        return to_judge(self.outputs, self._request.baseline, self._request.budget, self._votes)
+        request = self._request
+        if self._made is not None and request.budget is not None:
+            return to_judge_next(self.outputs, request.baseline, self._made, request.budget, self._votes)
+        first = first_part(request.budget, request.leaders)
+        return to_judge(self.outputs, request.baseline, first, self._votes)
+
+    @property
+    def judged(self) -> list[Comparison]:
+        """The comparisons in the order of the rows."""
+        return (self._even.judged if self._even else []) + self._comparisons
+
+    def made_from(self) -> bytes:
+        """A hash of what the result depends on."""
+        inputs = [content_fingerprint(path) for path in containers.expand(self.files)]
+        return digest(json.dumps([self.depends_on(), inputs, __version__], default=str)).encode()
 
     def depends_on(self) -> dict[str, Any]:
         from tiebreak.comparison.api import voted
@@ -190,6 +274,7 @@ class _Judging(pieces.Work[Comparison]):
             "the baseline": request.baseline,
             "the budget": [
                 request.budget,
+                request.leaders,
                 sorted(voted(self.outputs, self._votes)) if request.budget is not None else [],
             ],
             "the column": list(request.by),
@@ -224,6 +309,8 @@ class _Judging(pieces.Work[Comparison]):
     ) -> Iterator[dict[str, Any]]:
         from tiebreak.comparison.judged import facts
 
+        if self._made is not None:
+            yield from self._made.table.to_pylist()
         for piece, (table,) in pieces:
             for one, p in zip(piece, table.to_pylist(), strict=True):
                 yield facts(one) | p
@@ -231,4 +318,5 @@ class _Judging(pieces.Work[Comparison]):
     def types(self, files: Sequence[Path]) -> pa.Schema | None:
         from tiebreak.comparison.judged import SCHEMA
 
-        return SCHEMA
+        is_part = self._request.leaders and self._made is None
+        return SCHEMA.with_metadata({_MADE_FROM: self.made_from()}) if is_part else SCHEMA

@@ -38,9 +38,9 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 NEXT_VOTES = 100
-"""Votes for which a plan is made."""
-WANTED = 0.02
-"""Half the width of a win rate's interval that is wanted."""
+"""Votes for which a plan is made, unless it is said for how many."""
+WIDTH = 0.04
+"""The width of a win rate's interval that is wanted: two points to either side."""
 MOST_SLICES = 60
 _SCORE_C = np.array([1.0, 0.0, 0.5])
 
@@ -77,15 +77,25 @@ def rows_of(judged: Judged, votes: tuple[Floats, Ints] | None = None) -> Rows:
     return Rows(judged.models, judged.sides, judged.prompts, judged.probabilities, y_NC, count_N)
 
 
-def compare(judged: Judged, votes: tuple[Floats, Ints] | None = None, by: Sequence[str] = ()) -> Comparison:
-    """Compare models by a judge, and by votes where there are any. by: what to look at apart: language, length, or a column."""
+def compare(
+    judged: Judged,
+    votes: tuple[Floats, Ints] | None = None,
+    by: Sequence[str] = (),
+    width: float = WIDTH,
+    next_votes: int = NEXT_VOTES,
+) -> Comparison:
+    """Compare models by a judge, and by votes where there are any.
+
+    by: what to look at apart: language, length, or a column. width: of a win rate's interval, for which the votes that are needed are told.
+    next_votes: for how many votes to plan.
+    """
     rows = rows_of(judged, votes)
     fitted = {source: _fit(rows, source) for source in rows.sources}
     boards = [leaderboard(rows, source, fitted[source]) for source in rows.sources]
-    pairs = tuple(_pairs(rows, judged, boards[0]))
+    pairs = tuple(_pairs(rows, judged, boards[0], width))
     slices = tuple(one for name in by for one in _slices(rows, name, judged.slices(name)))
     worth = _worth(rows, fitted) if rows.y_NC is not None else None
-    plan = _next_votes(rows, fitted, worth) if worth else None
+    plan = _next_votes(rows, fitted, worth, next_votes) if worth else _first_votes(rows, next_votes)
     return Comparison(
         headline(boards[0], pairs),
         tuple(notes(rows.y_NC is not None, sampling_gap(rows), boards[0])),
@@ -96,6 +106,7 @@ def compare(judged: Judged, votes: tuple[Floats, Ints] | None = None, by: Sequen
         slices,
         worth,
         plan,
+        width,
     )
 
 
@@ -195,7 +206,7 @@ def _estimate(found: ppi.Means, k: int = 0) -> Estimate:
     return Estimate(value) if math.isnan(low) else Estimate(value, low, high)
 
 
-def _pairs(rows: Rows, judged: Judged, board: Leaderboard) -> Iterator[Pair]:
+def _pairs(rows: Rows, judged: Judged, board: Leaderboard, width: float) -> Iterator[Pair]:
     """The pairs of models that were compared, in the order of the leaderboard, the better one first."""
     place = {standing.model: n for n, standing in enumerate(board.standings)}
     pair_N2 = np.sort(rows.model_N2, axis=1)
@@ -204,59 +215,56 @@ def _pairs(rows: Rows, judged: Judged, board: Leaderboard) -> Iterator[Pair]:
     made = []
     for (a, b), chosen in zip(found.tolist(), by_pair, strict=True):
         first, second = (a, b) if place[rows.models[a]] < place[rows.models[b]] else (b, a)
-        made.append(_pair(rows, judged, first, second, chosen))
+        made.append(_pair(rows, judged, first, second, chosen, width))
     yield from sorted(made, key=lambda pair: (place[pair.model], place[pair.other]))
 
 
-def _pair(rows: Rows, judged: Judged, m: int, other: int, chosen: Ints) -> Pair:
+def _pair(rows: Rows, judged: Judged, m: int, other: int, chosen: Ints, width: float) -> Pair:
+    names = rows.models[m], rows.models[other]
     rates = tuple(_rates(rows, source, m, chosen) for source in rows.sources)
-    pair = Pair(rows.models[m], rows.models[other], rates, _length_controlled(rows, judged, m, chosen))
+    length_controlled = dict(_length_controlled(rows, judged, m, chosen))
     if rows.y_NC is None or not rates[0].comparisons:
-        return pair
-    swapped_N = rows.model_N2[chosen, 1] == m
-    y_N1 = (swap_answers(rows.y_NC[chosen], swapped_N) @ _SCORE_C)[:, None]
-    f_N1 = np.zeros_like(y_N1)
-    if rows.f_NC is not None:
-        f_N1 = (swap_answers(rows.f_NC[chosen], swapped_N) @ _SCORE_C)[:, None]
-    score = ppi.means(y_N1, f_N1, rows.prompt_N[chosen])
-    if rates[0].win_rate.low is None:
-        return Pair(pair.model, pair.other, rates, pair.length_controlled, score.votes)
-    needed = score.votes_needed(WANTED)
-    return Pair(
-        pair.model,
-        pair.other,
-        rates,
-        pair.length_controlled,
-        score.votes,
-        score.effective_votes,
-        math.ceil(needed) if needed <= score.judged else None,
+        return Pair(*names, rates, length_controlled)
+    y_N, f_N = _scores(rows, rows.sources[0], m, chosen)
+    score = ppi.means(
+        y_N[:, None], np.zeros((len(y_N), 1)) if f_N is None else f_N[:, None], rows.prompt_N[chosen]
     )
+    if rates[0].win_rate.low is None:
+        return Pair(*names, rates, length_controlled, score.votes)
+    needed = score.votes_needed(width / 2)
+    enough = math.ceil(needed) if needed <= score.judged else None
+    return Pair(*names, rates, length_controlled, score.votes, score.effective_votes, enough)
 
 
-def _length_controlled(rows: Rows, judged: Judged, m: int, chosen: Ints) -> Estimate | None:
-    if rows.f_NC is None or len(chosen) < FEWEST_PROMPTS:
-        return None
+def _scores(rows: Rows, source: Source, m: int, chosen: Ints) -> tuple[Floats, Floats | None]:
+    """What votes, and the judge beside them, give a model on some of its comparisons: 1 a win, 0.5 a tie."""
     swapped_N = rows.model_N2[chosen, 1] == m
-    y_N = swap_answers(rows.f_NC[chosen], swapped_N) @ _SCORE_C
+    y_NC, f_NC = rows.of(source)
+    y_N: Floats = swap_answers(y_NC[chosen], swapped_N) @ _SCORE_C
+    return y_N, None if f_NC is None else swap_answers(f_NC[chosen], swapped_N) @ _SCORE_C
+
+
+def _length_controlled(rows: Rows, judged: Judged, m: int, chosen: Ints) -> Iterator[tuple[Source, Estimate]]:
+    """The win rates at equal length of the sources with enough prompts."""
+    swapped_N = rows.model_N2[chosen, 1] == m
     a_N, b_N = (style_NS[chosen, 0] for style_NS in judged.styles)
     lengths = np.where(swapped_N, b_N, a_N), np.where(swapped_N, a_N, b_N)
-    found = length_controlled.win_rate(y_N, *lengths, rows.prompt_N[chosen])
-    if math.isnan(found.value):
-        return None
-    return Estimate(found.value) if math.isnan(found.low) else Estimate(found.value, found.low, found.high)
+    for source in rows.sources:
+        y_N, f_N = _scores(rows, source, m, chosen)
+        if np.count_nonzero(~np.isnan(y_N)) < FEWEST_PROMPTS:
+            continue
+        found = length_controlled.win_rate(y_N, *lengths, rows.prompt_N[chosen], f_N)
+        if not math.isnan(found.value):
+            has_interval = not math.isnan(found.low)
+            yield source, Estimate(found.value, *((found.low, found.high) if has_interval else ()))
 
 
 def _styles(rows: Rows, judged: Judged) -> Iterator[Style]:
-    """Strengths at equal style by the judge, and by the votes alone."""
+    """Strengths at equal style by each source."""
     style_NS = style_control.differences(*judged.styles)
     for source in rows.sources:
-        if source == "votes and judge":
-            continue
-        y_NC, _ = rows.of(source)
-        kept = np.flatnonzero(~np.isnan(y_NC[:, 0]))
-        found = style_control.fit(
-            rows.model_N2[kept], y_NC[kept], style_NS[kept], rows.prompt_N[kept], len(rows.models)
-        )
+        y_NC, f_NC = rows.of(source)
+        found = style_control.fit(rows.model_N2, y_NC, style_NS, rows.prompt_N, len(rows.models), f_NC)
         if found is None:
             continue
         coefficients = {
@@ -290,14 +298,42 @@ def _worth(rows: Rows, fitted: dict[Source, ratings.Ratings]) -> Worth | None:
     return Worth(int(rows.count_N.sum()), compared, effective, fitted["votes and judge"].weight_)
 
 
-def _next_votes(rows: Rows, fitted: dict[Source, ratings.Ratings], worth: Worth) -> NextVotes:
-    pair_P2, number_N = np.unique(np.sort(rows.model_N2, axis=1), axis=0, return_inverse=True)
-    free_P = np.bincount(number_N, rows.count_N == 0, len(pair_P2)).astype(np.int64)
+def _next_votes(rows: Rows, fitted: dict[Source, ratings.Ratings], worth: Worth, votes: int) -> NextVotes:
+    """Where the strengths' variances fall most; half of them where models can not be compared yet, if there are such."""
+    pair_P2, free_P = _free(rows)
+    found = fitted["votes and judge"]
+    linked_P = found.comparable_[pair_P2].all(axis=1)
+    first_P = _evenly(np.where(linked_P, 0, free_P), votes if not linked_P.any() else votes // 2)
     unjudged = 1 - worth.compared / len(rows.count_N)
     explained = (1 - worth.compared / worth.effective_votes) / unjudged if unjudged > 0 else 0.0
-    chosen_P, falls = next_votes(
-        fitted["votes and judge"], pair_P2, free_P, NEXT_VOTES, min(max(explained, 0.0), 0.99)
-    )
+    left = votes - int(first_P.sum())
+    chosen_P, falls = next_votes(found, pair_P2, free_P, left, min(max(explained, 0.0), 0.99))
+    chosen_P += first_P
+    chosen_P += _evenly(free_P - chosen_P, votes - int(chosen_P.sum()))
+    return _plan(rows, pair_P2, chosen_P, falls if linked_P.any() else None)
+
+
+def _first_votes(rows: Rows, votes: int) -> NextVotes:
+    """The first votes: as many of each pair of models."""
+    pair_P2, free_P = _free(rows)
+    return _plan(rows, pair_P2, _evenly(free_P, votes), None)
+
+
+def _evenly(free_P: Ints, votes: int) -> Ints:
+    """The votes (P,) spread evenly over pairs, as far as each has comparisons without one."""
+    chosen_P = np.zeros_like(free_P)
+    for _ in range(min(votes, int(free_P.sum()))):
+        chosen_P[int(np.where(chosen_P < free_P, -chosen_P, -votes - 1).argmax())] += 1
+    return chosen_P
+
+
+def _free(rows: Rows) -> tuple[Ints, Ints]:
+    """The pairs of models (P, 2), and how many comparisons of each have no vote (P,)."""
+    pair_P2, number_N = np.unique(np.sort(rows.model_N2, axis=1), axis=0, return_inverse=True)
+    return pair_P2, np.bincount(number_N, rows.count_N == 0, len(pair_P2)).astype(np.int64)
+
+
+def _plan(rows: Rows, pair_P2: Ints, chosen_P: Ints, falls: float | None) -> NextVotes:
     pairs = sorted(
         (
             (rows.models[a], rows.models[b], count)

@@ -13,6 +13,7 @@ import pyarrow as pa
 from tiebreak.comparison import analysis
 from tiebreak.comparison.judged import Judged, judged
 from tiebreak.comparison.results import Comparison, Leaderboard
+from tiebreak.comparison.spending import for_leaders
 from tiebreak.errors import TiebreakError
 from tiebreak.judge.judge import PairJudge
 from tiebreak.terminal import counted
@@ -22,6 +23,8 @@ from tiebreak.votes.formats.model_outputs import (
     Key,
     Outputs,
     comparisons,
+    more_comparisons,
+    pair_sizes,
     prompt_key,
     read_given,
     read_outputs,
@@ -42,12 +45,18 @@ def compare(
     by: str | Sequence[str] = (),
     budget: int | None = None,
     columns: Mapping[str, str] | None = None,
+    leaders: bool = False,
+    width: float = analysis.WIDTH,
 ) -> Comparison:
     """Compare models, see `tiebreak.compare`."""
     if not isinstance(judge, PairJudge):
         raise TiebreakError(f"judge is what tiebreak.load gives, or a model folder, not {judge!r:.60}")
     if budget is not None and budget < 1:
         raise TiebreakError(f"budget, the comparisons to judge, is 1 or more, not {budget}")
+    if leaders and budget is None:
+        raise TiebreakError("leaders says what a budget is spent on: give budget=, the comparisons to judge")
+    if not 0 < width < 1:
+        raise TiebreakError(f"width, of a win rate's interval, is between 0 and 1, not {width}")
     names = [by] if isinstance(by, str) else list(by)
     mapping = ColumnMap(columns or {})
     found = _outputs(outputs, mapping, column_of(names), votes is not None)
@@ -56,10 +65,19 @@ def compare(
             f"{len(found.problems)} of the outputs cannot be read, the first is {found.problems[0]}"
         )
     table = None if votes is None else _votes(votes, mapping)
-    chosen = to_judge(found, baseline, budget, table)
+    first = first_part(budget, leaders)
+    made = _judge(judge, to_judge(found, baseline, first, table), found)
+    if leaders and first is not None and budget is not None:
+        rest = _judge(judge, to_judge_next(found, baseline, made, budget, table), found)
+        made = Judged(pa.concat_tables([made.table, rest.table]), made.models)
+    return analysis.compare(made, matched(made, table), names, width)
+
+
+def _judge(judge: PairJudge, chosen: Sequence[Comparing], found: Outputs) -> Judged:
+    if not chosen:
+        return judged([], np.empty((0, 3)), found.models)
     pairs = pa.Table.from_batches([record_batch([one.vote for one in chosen])])
-    made = judged(chosen, judge.predict_table(pairs, both=True), found.models)
-    return analysis.compare(made, matched(made, table), names)
+    return judged(chosen, judge.predict_table(pairs, both=True), found.models)
 
 
 def leaderboard(votes: Any, columns: Mapping[str, str] | None = None) -> Leaderboard:
@@ -122,6 +140,20 @@ def to_judge(
     if votes is not None and not any(one.key in wanted for one in found):
         raise _no_votes(votes)
     return found
+
+
+def first_part(budget: int | None, leaders: bool) -> int | None:
+    """The part of a budget that is spread evenly: all of it, or half, before the leaders are known."""
+    return -(-budget // 2) if budget is not None and leaders else budget
+
+
+def to_judge_next(
+    outputs: Outputs, baseline: str | None, made: Judged, budget: int, votes: pa.Table | None
+) -> list[Comparing]:
+    """The comparisons to judge with the rest of a budget, which tell the leaders apart, after those of its even part."""
+    done = len(made.table)
+    more = for_leaders(made, pair_sizes(outputs, baseline), budget - done)
+    return more_comparisons(outputs, baseline, done, voted(outputs, votes), more)
 
 
 def voted(outputs: Outputs, votes: pa.Table | None) -> frozenset[Key]:

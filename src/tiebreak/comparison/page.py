@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 from tiebreak.comparison.plot import strengths_on_page
 from tiebreak.comparison.results import Comparison
-from tiebreak.comparison.sentences import BY, next_votes, worth
+from tiebreak.comparison.sentences import BY, advice
 from tiebreak.pages import render
 
 MOST_PAIRS = 300
 """Pairs of models that are shown; all are in the JSON."""
 MOST_MODELS = 12
-"""Models in the tables of slices."""
+"""Models in the tables of slices, and beside each other."""
 
 
 def page(found: Comparison, judge: str, judged: int, remarks: Sequence[str] = ()) -> str:
@@ -37,5 +37,6 @@ def page(found: Comparison, judge: str, judged: int, remarks: Sequence[str] = ()
         apart=any(standing.why_apart for standing in found.leaderboard.standings),
         plot=strengths_on_page(found.leaderboard),
         sure=sum(standing.best_rank == 1 for standing in found.leaderboard.standings) == 1 or None,
-        advice=[*worth(found), *next_votes(found)],
+        points=f"{100 * found.width:g} points",
+        advice=[*advice(found)],
     )

@@ -97,18 +97,23 @@ class Leaderboard:
 class Pair:
     """Two models compared: `model` against `other`, by each source there is, the most reliable first.
 
-    length_controlled: the judge's win rate at equal length (AlpacaEval 2's). effective_votes: the votes without a judge that would be as
-    exact as those there are with him. votes_for_two_points: votes for an interval of two points to either side, None if more votes alone
-    cannot give it.
+    length_controlled: the win rate at equal length (AlpacaEval 2's) by each source that tells. effective_votes: the votes without a judge
+    that would be as exact as those there are with it. votes_for_width: votes for a win rate's interval of the width that is wanted, None if
+    more votes alone cannot give it.
     """
 
     model: str
     other: str
     rates: tuple[Rates, ...]
-    length_controlled: Estimate | None
+    length_controlled: dict[Source, Estimate]
     votes: int = 0
     effective_votes: float | None = None
-    votes_for_two_points: int | None = None
+    votes_for_width: int | None = None
+
+    @property
+    def at_equal_length(self) -> Estimate | None:
+        """The win rate at equal length by the most reliable source that tells."""
+        return next(iter(self.length_controlled.values()), None)
 
 
 @dataclass(frozen=True)
@@ -131,7 +136,7 @@ class Slice:
 
 @dataclass(frozen=True)
 class Worth:
-    """What the judge is worth beside votes: `votes` with him are as exact as `effective_votes` without, for the strengths."""
+    """What the judge is worth beside votes: `votes` with it are as exact as `effective_votes` without, for the strengths."""
 
     votes: int
     compared: int
@@ -141,18 +146,22 @@ class Worth:
 
 @dataclass(frozen=True)
 class NextVotes:
-    """Where the next votes lower the strengths' errors most: how many on which pairs, and by which share errors should fall."""
+    """Where the next votes lower the strengths' errors most: how many on which pairs, and by which share errors should fall.
+
+    Without votes so far, as many on each pair; then the share is None.
+    """
 
     votes: int
     pairs: tuple[tuple[str, str, int], ...]
-    errors_fall_by: float
+    errors_fall_by: float | None
 
 
 @dataclass(frozen=True)
 class Comparison:
     """What is known of some models. leaderboard: by votes and judge where there are votes, else by the judge.
 
-    by_source: the leaderboards of each source alone. headline: in a sentence. notes: what to know of the figures.
+    by_source: the leaderboards of each source alone. headline: in a sentence. notes: what to know of the figures. width: of a win rate's
+    interval, that is wanted.
     """
 
     headline: str
@@ -163,7 +172,8 @@ class Comparison:
     pairs: tuple[Pair, ...]
     slices: tuple[Slice, ...]
     worth: Worth | None
-    next_votes: NextVotes | None
+    next_votes: NextVotes
+    width: float = 0.04
 
     def _repr_html_(self) -> str:
         """The headline, the leaderboard and what to know of it, for a notebook."""
@@ -234,7 +244,7 @@ def pair_row(pair: Pair) -> dict[str, Any]:
     }
     for name in ("win", "tie", "loss", "win_rate"):
         found |= _named(name, getattr(rates, name))
-    return found | _named("length_controlled", pair.length_controlled)
+    return found | _named("length_controlled", pair.at_equal_length)
 
 
 def _named(name: str, estimate: Estimate | None) -> dict[str, float | None]:

@@ -14,6 +14,10 @@ BY: dict[Source, str] = {
 }
 
 
+_SHOWN = 6
+"""Pairs of models that a sentence names."""
+
+
 def headline(board: Leaderboard, pairs: Sequence[Pair]) -> str:
     """Who is ahead, by how much, and how sure that is."""
     ranked = [standing for standing in board.standings if not standing.why_apart]
@@ -59,7 +63,7 @@ def notes(with_votes: bool, sampling: float | None, board: Leaderboard) -> Itera
     if board.source == "judge":
         yield (
             "Intervals are about which prompts were asked, and nothing else: where the judge's preferences are not people's, "
-            "all figures are off by that. Some hundred votes on a random sample of these comparisons (--votes) correct it."
+            "all figures are off by that. Some hundred votes on a random sample of these comparisons, which --next FILE draws, correct it (--votes)."
         )
     if with_votes:
         yield (
@@ -97,13 +101,34 @@ def worth(found: Comparison) -> Iterator[str]:
         )
 
 
+def advice(found: Comparison) -> Iterator[str]:
+    """What the judge is worth, how many votes would do, and where to vote next."""
+    yield from worth(found)
+    yield from votes_for_width(found)
+    yield from next_votes(found)
+
+
+def votes_for_width(found: Comparison) -> Iterator[str]:
+    """How many votes the pairs of models need for a win rate's interval of the width that is wanted."""
+    told = [pair for pair in found.pairs if pair.effective_votes is not None]
+    if told:
+        needs = [
+            f"{pair.model} against {pair.other} {pair.votes_for_width or 'more than are judged'} (there are {pair.votes})"
+            for pair in told[:_SHOWN]
+        ]
+        more = f", and {len(told) - _SHOWN} more pairs in the page and JSON" if len(told) > _SHOWN else ""
+        yield (
+            f"Votes for a win rate whose interval is {100 * found.width:g} points wide: {', '.join(needs)}{more}."
+        )
+
+
 def next_votes(found: Comparison) -> Iterator[str]:
     """Where to vote next."""
     plan = found.next_votes
-    if plan is not None and plan.votes:
-        named = ", ".join(f"{a} and {b} {count}" for a, b, count in plan.pairs[:6])
-        more = f" and {len(plan.pairs) - 6} more pairs" if len(plan.pairs) > 6 else ""
+    if plan.votes and plan.errors_fall_by is not None:
+        named = ", ".join(f"{a} and {b} {count}" for a, b, count in plan.pairs[:_SHOWN])
+        more = f" and {len(plan.pairs) - _SHOWN} more pairs" if len(plan.pairs) > _SHOWN else ""
         yield (
-            f"The next {plan.votes} votes are best spent on {named}{more}, each on prompts drawn at random; errors of the strengths should "
-            f"fall by {plan.errors_fall_by:.0%}."
+            f"The next {plan.votes} votes are best spent on {named}{more}, each on prompts drawn at random (--next FILE writes them); errors of "
+            f"the strengths should fall by {plan.errors_fall_by:.0%}."
         )

@@ -4,8 +4,8 @@ PPI++ (Angelopoulos, Duchi and Zrnic 2023, arXiv:2311.01453): for votes y on som
 all, the mean of the votes is estimated by mean(y) - w (mean of f where there are votes - mean of all f). Whatever f is, this
 is right, if the rows with votes are a random sample of the rows; the weight w that makes the variance smallest is
 estimated, so that a judge who knows nothing costs nothing. Rows of one group, such as those on one prompt, are
-correlated: variances are sums over groups (Liang and Zeger, Biometrika 73, 1986), each residual of a group by a weight
-that was fitted without it (the jackknife's, MacKinnon and White, Journal of Econometrics 29, 1985).
+correlated: variances are the jackknife's over groups, each residual of a group by a mean and a weight that were fitted without it
+(MacKinnon and White, Journal of Econometrics 29, 1985; Bell and McCaffrey, Survey Methodology 28, 2002, for groups of unequal size).
 
 Dimension letters: N judged rows, K figures of a row, G groups.
 """
@@ -86,12 +86,13 @@ def means(y_NK: Floats, f_NK: Floats, group_N: Ints, weight: float | None = None
     number_N = np.unique(group_N, return_inverse=True)[1]
     y_mean_K, f_mean_K = y_NK[voted_N].mean(axis=0), f_NK[voted_N].mean(axis=0)
     all_mean_K = f_NK.mean(axis=0)
-    a_GK = sums(np.where(voted_N[:, None], y_NK - y_mean_K, 0.0), number_N) / votes
-    b_GK = sums(np.where(voted_N[:, None], f_NK - f_mean_K, 0.0), number_N) / votes
+    size_G = np.bincount(number_N[voted_N], minlength=int(number_N.max()) + 1)
+    others_G1 = (votes - size_G).clip(1)[:, None]  # a group's weight in what changes without it
+    a_GK = sums(np.where(voted_N[:, None], y_NK - y_mean_K, 0.0), number_N) / others_G1
+    b_GK = sums(np.where(voted_N[:, None], f_NK - f_mean_K, 0.0), number_N) / others_G1
     b_GK -= sums(f_NK - all_mean_K, number_N) / len(f_NK)
     tuned = power_tuned(a_GK, b_GK) if weight is None else weight
     residual_GK = residuals(a_GK, b_GK) if weight is None else a_GK - weight * b_GK
-    size_G = np.bincount(number_N[voted_N])
     prompts = round(votes**2 / float(size_G @ size_G), 6)  # as clustered.effective_groups has it
     groups = int(np.count_nonzero(size_G))
     spread_K = y_mean_K * (1 - y_mean_K)
@@ -129,12 +130,12 @@ def residuals(a_GK: Floats, b_GK: Floats) -> Floats:
     return found_GK
 
 
-def sums(x_NK: Floats, number_N: Ints) -> Floats:
-    """The sums (G, K) of the groups, which are numbered from 0."""
-    return np.stack([np.bincount(number_N, x_N) for x_N in x_NK.T], axis=1)
+def sums(x_NK: Floats, number_N: Ints, groups: int = 0) -> Floats:
+    """The sums (G, K) of the groups, which are numbered from 0. groups: how many there are at least."""
+    return np.stack([np.bincount(number_N, x_N, groups) for x_N in x_NK.T], axis=1)
 
 
 def standard_errors(residual_GK: Floats, groups: int) -> Floats:
-    """The roots of the sums of squares over groups, times G / (G - 1) for the G groups with votes."""
-    error_K: Floats = np.sqrt((residual_GK**2).sum(axis=0) * groups / max(groups - 1, 1))
+    """The jackknife's: roots of the sums of squares over groups of what changes without one, times (G - 1) / G for the G groups with votes."""
+    error_K: Floats = np.sqrt((residual_GK**2).sum(axis=0) * max(groups - 1, 1) / groups)
     return error_K

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,14 @@ from json_lines import write
 
 from tiebreak.errors import TiebreakError
 from tiebreak.votes.formats.mapping import parse
-from tiebreak.votes.formats.model_outputs import comparisons, prompt_key, read_given, read_outputs
+from tiebreak.votes.formats.model_outputs import (
+    comparisons,
+    more_comparisons,
+    pair_sizes,
+    prompt_key,
+    read_given,
+    read_outputs,
+)
 
 
 def rows(model: str, prompts: range, **more: Any) -> list[dict[str, Any]]:
@@ -108,6 +116,19 @@ def test_a_budget_is_spread_over_pairs_and_prompts() -> None:
     assert Counter((c.vote.model_a, c.vote.model_b) for c in some) == {("ada", "bob"): 5, ("cyd", "ada"): 5}
     assert ("Q7?", "cyd") in {(c.vote.prompt[0], c.vote.model_a) for c in some}
     assert len(comparisons(found, budget=999)) == 240
+
+
+def test_more_comparisons_go_on_where_the_budget_ended() -> None:
+    found = read_given([row for m in "abcd" for row in rows(m, range(40))])
+    assert pair_sizes(found, None) == dict.fromkeys(combinations("abcd", 2), 40)
+    assert pair_sizes(found, "c") == {("a", "c"): 40, ("b", "c"): 40, ("c", "d"): 40}
+    voted = frozenset({(prompt_key(["Q7?"]), "b", "d")})
+    even = comparisons(found, budget=60, wanted=voted)
+    more = more_comparisons(found, None, 60, voted, {("a", "b"): 5, ("b", "d"): 99})
+    assert Counter((c.vote.model_a, c.vote.model_b) for c in more) == {("a", "b"): 5, ("b", "d"): 29}
+    assert not {c.key for c in even} & {c.key for c in more}
+    longer = {c.key for c in comparisons(found, budget=90, wanted=voted)}
+    assert {c.key for c in more if c.key[1:] == ("a", "b")} <= longer, "in the order of an even budget"
 
 
 def test_a_second_answer_to_a_prompt_is_refused_and_the_same_one_is_not(tmp_path: Path) -> None:

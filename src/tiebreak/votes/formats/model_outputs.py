@@ -164,28 +164,54 @@ def comparisons(
         raise TiebreakError(
             f"no outputs of the baseline {baseline!r}; there are those of {', '.join(outputs.models)}"
         )
+    found = _candidates(outputs, baseline)
+    places: Sequence[int] = range(len(found))
+    if budget is not None and budget < len(found):
+        places = sorted(_in_turn(found, wanted)[:budget])
+    return [_comparison(outputs, found[n]) for n in places]
+
+
+def more_comparisons(
+    outputs: Outputs,
+    baseline: str | None,
+    budget: int,
+    wanted: frozenset[Key],
+    more: Mapping[tuple[str, str], int],
+) -> list[Comparison]:
+    """The comparisons to judge after those of an even budget: `more` of each pair of models, sorted, as far as there are any."""
+    found, left = _candidates(outputs, baseline), Counter(more)
+    places = []
+    for n in _in_turn(found, wanted)[budget:]:
+        if left[pair := _key(found[n])[1:]] > 0:
+            left[pair] -= 1
+            places.append(n)
+    return [_comparison(outputs, found[n]) for n in sorted(places)]
+
+
+def pair_sizes(outputs: Outputs, baseline: str | None) -> Counter[tuple[str, str]]:
+    """The number of comparisons that there are of each pair of models, sorted."""
+    return Counter(_key(one)[1:] for one in _candidates(outputs, baseline))
+
+
+def _candidates(outputs: Outputs, baseline: str | None) -> list[Key | Comparison]:
+    """All comparisons that can be made: pairs of answers by prompt and models, and those that were given as pairs."""
     place = {model: n for n, model in enumerate(outputs.models)}
-    chosen: list[Key] = [
+    made: list[Key | Comparison] = [
         (key, a, b)
         for key, answers in outputs.answers.items()
         for a, b in combinations(sorted(answers, key=place.__getitem__), 2)
         if baseline is None or baseline in (a, b)
     ]
-    given = [
+    return made + [
         one for one in outputs.given if baseline is None or baseline in (one.vote.model_a, one.vote.model_b)
     ]
-    places: Sequence[int] = range(len(chosen) + len(given))
-    if budget is not None and budget < len(places):
-        keys = [(key, min(a, b), max(a, b)) for key, a, b in chosen] + [one.key for one in given]
-        places = _spread(keys, budget, wanted)
-    made = len(chosen)
-    return [_comparison(outputs, *chosen[n]) if n < made else given[n - made] for n in places]
 
 
-def _spread(keys: list[Key], budget: int, wanted: frozenset[Key]) -> list[int]:
-    """The places of as many of the comparisons: each pair of models goes through the prompts in one random order, from a place of
-    its own.
+def _in_turn(found: Sequence[Key | Comparison], wanted: frozenset[Key]) -> list[int]:
+    """The places of comparisons in the order in which a budget takes them: each pair of models goes through the prompts in one random
+    order, from a place of its own.
     """
+    keys = [_key(one) for one in found]
     prompts = sorted({key for key, *_ in keys}, key=digest)
     place = {key: n for n, key in enumerate(prompts)}
     pairs = {pair: n for n, pair in enumerate(dict.fromkeys((a, b) for _, a, b in keys))}
@@ -196,10 +222,21 @@ def _spread(keys: list[Key], budget: int, wanted: frozenset[Key]) -> list[int]:
         start = pair * len(prompts) // len(pairs)
         return keys[n] not in wanted, (place[key] - start) % len(prompts), pair
 
-    return sorted(sorted(range(len(keys)), key=turn)[:budget])
+    return sorted(range(len(keys)), key=turn)
 
 
-def _comparison(outputs: Outputs, key: str, a: str, b: str) -> Comparison:
+def _key(one: Key | Comparison) -> Key:
+    """The prompt and the models, sorted."""
+    if isinstance(one, Comparison):
+        return one.key
+    key, a, b = one
+    return key, min(a, b), max(a, b)
+
+
+def _comparison(outputs: Outputs, found: Key | Comparison) -> Comparison:
+    if isinstance(found, Comparison):
+        return found
+    key, a, b = found
     answers = outputs.answers[key]
     vote = Vote(None, outputs.prompts[key], answers[a], answers[b], a, b, None)
     return Comparison(vote, outputs.by.get(key), language=outputs.language.get(key))
