@@ -183,7 +183,7 @@ Every interval holds what it says, whatever the judge says, with 100 votes and w
 depend on each other. The ranks hold more often than 95 %, as they should: they are whole numbers. A judge narrows intervals by
 7 to 17 % here, and even a perfect one can do no more: most of what a vote says is the voter's own, and the judge replaces only
 what differs between prompts. The adversarial judge costs nothing, at a weight that is tuned; with the weight fixed at 1, as
-plain prediction-powered inference has it, he makes intervals wider than the votes alone.
+plain prediction-powered inference has it, it makes intervals wider than the votes alone.
 
 ## Caveats
 

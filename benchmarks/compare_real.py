@@ -151,7 +151,7 @@ features, trained on Auto-J, LLMEval2 and the first 999 votes of LMSYS without t
 
 ## What it shows
 
-A judge of words is worth little, and costs nothing: his figures alone may be far off those of all votes, with narrow intervals that know nothing of
+A judge of words is worth little, and costs nothing: its figures alone may be far off those of all votes, with narrow intervals that know nothing of
 it, while those by votes and judge stay with the votes.
 
 ## Caveats

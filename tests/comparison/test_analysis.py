@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from made_up_votes import all_pairs, drawn, probabilities
 
-from tiebreak.comparison import analysis
+from tiebreak.comparison import analysis, sentences
 from tiebreak.comparison.judged import Judged, judged
 from tiebreak.comparison.sentences import worth
 from tiebreak.votes.formats.model_outputs import Comparison, comparisons, read_given
@@ -94,6 +94,53 @@ def test_by_the_judge_alone_it_says_what_the_intervals_leave_out():
     assert found.headline.startswith("ada ")
     assert "by the judge" in found.headline
     assert "significan" not in json.dumps(found.as_dict())
+
+
+@pytest.mark.parametrize(
+    ("of", "headline", "why"),
+    [
+        (0, "ada won all of its 25 comparisons, by people's votes: ", "won all of its 25"),
+        (1, "bob won all of its 25 comparisons, by people's votes: ", "won all of its 25"),
+        (2, "Too little to rank the models", "had ties in all of its 25"),
+    ],
+    ids=["wins", "losses", "ties"],
+)
+def test_who_won_everything_comes_first(of, headline, why):
+    """Without a bound to its strength; ties alone are told as such."""
+    y = np.tile(np.eye(3)[of], (25, 1))
+    rows = analysis.Rows(
+        ("ada", "bob", "cyd"), np.tile([[0, 1]], (25, 1)), np.arange(25), None, y, np.ones(25, int)
+    )
+    board = analysis.leaderboard(rows, "votes")
+    assert sentences.headline(board, []).startswith(headline)
+    assert board.standings[0].why_apart == why
+    assert board.standings[0].rates.win_rate.low > 0.85 or of == 2
+    assert board.standings[0].unbeaten == (of != 2)
+    assert (board.standings[2].model, board.standings[2].why_apart) == ("cyd", "no votes")
+
+
+def test_the_headline_names_models_without_votes():
+    made, _, gap = made_up(200)
+    y, count = voted(gap, 0.8)
+    of_dan = (made.sides == 3).any(axis=1)
+    y[of_dan], count[of_dan] = np.nan, 0
+    found = analysis.compare(made, (y, count))
+    assert found.headline.endswith(". Not ranked: dan.")
+    assert found.next_votes.pairs[0][2] >= 16
+    assert sum(n for a, b, n in found.next_votes.pairs if "dan" in (a, b)) == 50, "half of the next votes"
+
+
+def test_at_equal_style_and_length_votes_and_judge_are_taken_together():
+    made, _, gap = made_up(250)
+    found = analysis.compare(made, voted(gap, 0.4))
+    assert [style.leaderboard.source for style in found.style] == ["votes and judge", "votes", "judge"]
+    both, alone, _ = found.style
+    assert both.leaderboard.judge_weight > 0.3
+    for standing, other in zip(both.leaderboard.standings, alone.leaderboard.standings, strict=True):
+        assert standing.elo.high - standing.elo.low < other.elo.high - other.elo.low + 3
+    for pair in found.pairs:
+        assert list(pair.length_controlled) == ["votes and judge", "votes", "judge"]
+        assert pair.at_equal_length == pair.length_controlled["votes and judge"]
 
 
 def test_models_that_say_the_same_come_out_even():

@@ -47,7 +47,7 @@ _SCORE_C = np.array([1.0, 0.0, 0.5])
 
 @dataclass(frozen=True)
 class Rows:
-    """Comparisons as arrays. y_NC: by votes, NaN without; f_NC: by a judge, None without him; count_N: votes on each."""
+    """Comparisons as arrays. y_NC: by votes, NaN without; f_NC: by a judge, None without one; count_N: votes on each."""
 
     models: tuple[str, ...]
     model_N2: Ints
@@ -126,8 +126,8 @@ def leaderboard(rows: Rows, source: Source, fitted: ratings.Ratings | None = Non
             elo = Estimate(value, value - half, value + half) if ranked_M[m] else Estimate(value)
         best, worst = (int(best_M[m]), int(worst_M[m])) if ranked_M[m] else (None, None)
         rates = _rates_of_model(rows, source, m)
-        standings.append(Standing(name, elo, best, worst, rates, _why_apart(found, m, source)))
-    order = sorted(range(len(standings)), key=lambda m: (bool(standings[m].why_apart), _place(standings[m])))
+        standings.append(Standing(name, elo, best, worst, rates, _why_apart(found, m, rates)))
+    order = sorted(range(len(standings)), key=lambda m: _place(standings[m]))
     return Leaderboard(
         source,
         int(voted_N.sum()),
@@ -139,10 +139,11 @@ def leaderboard(rows: Rows, source: Source, fitted: ratings.Ratings | None = Non
     )
 
 
-def _place(standing: Standing) -> tuple[bool, float]:
-    """Where it comes: by strength, then, of those without, by win rate."""
+def _place(standing: Standing) -> tuple[bool, bool, bool, float]:
+    """Where it comes: if it won everything first; by strength; those that are not ranked last, and of them those without strength by win rate."""
     value = standing.elo.value if standing.elo else standing.rates.win_rate.value
-    return standing.elo is None, -value if math.isfinite(value) else math.inf
+    place = -value if math.isfinite(value) else math.inf
+    return not standing.unbeaten, bool(standing.why_apart), standing.elo is None, place
 
 
 def _fit(rows: Rows, source: Source) -> ratings.Ratings:
@@ -161,12 +162,16 @@ def _ranks(found: ratings.Ratings, prompt_N: Ints) -> tuple[Ints, Ints]:
     return best_M, worst_M
 
 
-def _why_apart(found: ratings.Ratings, m: int, source: Source) -> str:
+def _why_apart(found: ratings.Ratings, m: int, rates: Rates) -> str:
+    """Why a model is not ranked, or nothing."""
     if not found.prompts_[m]:
-        return "no comparisons" if source == "judge" else "no votes"
-    if not found.comparable_[m]:
-        return "not to be compared: it won or lost everything, or met none of the others"
-    return "" if found.prompts_[m] >= FEWEST_PROMPTS else f"in fewer than {FEWEST_PROMPTS} prompts"
+        return "no comparisons" if rates.source == "judge" else "no votes"
+    if found.comparable_[m]:
+        return "" if found.prompts_[m] >= FEWEST_PROMPTS else f"in fewer than {FEWEST_PROMPTS} prompts"
+    for share, what in ((rates.win, "won"), (rates.loss, "lost"), (rates.tie, "had ties in")):
+        if share.value == 1:
+            return f"{what} all of its {rates.comparisons}"
+    return "not to be compared: it met none of the others, or one side won everything"
 
 
 def _p_better(found: ratings.Ratings, order: Ints) -> tuple[tuple[float | None, ...], ...]:
@@ -347,7 +352,7 @@ def _plan(rows: Rows, pair_P2: Ints, chosen_P: Ints, falls: float | None) -> Nex
 
 def sampling_gap(rows: Rows) -> float | None:
     """The largest difference, in standard errors less what chance explains, between the comparisons with votes and all of the same
-    models, of what the judge says: how he rates each model, how likely a tie is, how far apart the answers are. Above 0 the votes are not
+    models, of what the judge says: how it rates each model, how likely a tie is, how far apart the answers are. Above 0 the votes are not
     on a random sample. None without a judge, and with votes on few prompts, or on all.
     """
     if rows.y_NC is None or rows.f_NC is None:

@@ -47,6 +47,11 @@ class Standing:
     rates: Rates
     why_apart: str = ""
 
+    @property
+    def unbeaten(self) -> bool:
+        """True if it won everything, on enough prompts for an interval: it has no strength, for there is no upper bound."""
+        return self.elo is None and self.rates.win.value == 1 and self.rates.win_rate.low is not None
+
 
 @dataclass(frozen=True)
 class Leaderboard:

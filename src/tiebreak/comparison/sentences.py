@@ -19,22 +19,36 @@ _SHOWN = 6
 
 
 def headline(board: Leaderboard, pairs: Sequence[Pair]) -> str:
-    """Who is ahead, by how much, and how sure that is."""
+    """Who is ahead, by how much, and how sure that is; and who is not ranked."""
     ranked = [standing for standing in board.standings if not standing.why_apart]
-    if len(ranked) < 2:
+    unbeaten = [standing for standing in board.standings if standing.unbeaten]
+    if unbeaten:
+        won = ", ".join(
+            f"{s.model} won all of its {counted(s.rates.comparisons, 'comparison')}" for s in unbeaten
+        )
+        said = f"{won}, {BY[board.source]}: there is no upper bound to its strength"
+    elif len(ranked) < 2:
         of = f"{counted(board.comparisons, 'comparison')} on {counted(board.prompts, 'prompt')}"
         return f"Too little to rank the models, {BY[board.source]}: {of}."
+    else:
+        said = _ahead(board.source, ranked, pairs)
+    left = [s.model for s in board.standings if s.why_apart and not s.unbeaten]
+    return f"{said}. Not ranked: {_listed(left)}." if left else f"{said}."
+
+
+def _ahead(source: Source, ranked: Sequence[Standing], pairs: Sequence[Pair]) -> str:
+    """Which of the models that are ranked is ahead."""
     first, second = ranked[0], ranked[1]
     rivals = [s.model for s in ranked[1:] if s.best_rank == 1]
     pair = next((p for p in pairs if {p.model, p.other} == {first.model, second.model}), None)
     shown = f": {against(pair)}" if pair else ""
     if not rivals:
-        return f"{first.model} is ahead of the other{'s' * (len(ranked) > 2)}, {BY[board.source]}{shown}."
+        return f"{first.model} is ahead of the other{'s' * (len(ranked) > 2)}, {BY[source]}{shown}"
     level = [s.model for s in ranked[1:] if s.model in rivals and _is_level(first, s)]
     others = [name for name in rivals if name not in level]
     ahead = f"{_listed([first.model, *level])} come out even" if level else f"{first.model} leads"
     but = f", but {_listed(others)} may be as good" if others else ""
-    return f"{ahead}{but}, {BY[board.source]}{shown}."
+    return f"{ahead}{but}, {BY[source]}{shown}"
 
 
 def _is_level(first: Standing, other: Standing) -> bool:

@@ -4,7 +4,7 @@ A logistic regression of the preference on a constant and tanh(difference in len
 is the prediction at equal length. Of their three terms the difficulty of an instruction is left out: it is known for
 their 805 prompts alone, and so are the votes on shortened and lengthened answers that shrink the length's weight there.
 
-Beside votes a judge is a control variate, as in stats.ratings: what his residuals add has mean 0 where the votes are on a random sample
+Beside votes a judge is a control variate, as in stats.ratings: what its residuals add has mean 0 where the votes are on a random sample
 of the rows. Standard errors are those of the jackknife over groups, from one Newton step each (MacKinnon and White, Journal of
 Econometrics 29, 1985).
 

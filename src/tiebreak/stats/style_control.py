@@ -5,7 +5,7 @@ ties as an outcome of their own: the covariate is (a - b) / (a + b) of what is c
 root mean square. LMArena subtracts its mean too, which is near 0 and would make a vote depend on which answer is called A.
 
 A judge enters beside votes as in stats.ratings: within each pair of models the rows with votes are a random sample, so that what they and all
-rows say by the judge differs by chance alone, whatever he says. His residuals are from the votes' own fit (Angelopoulos, Duchi and
+rows say by the judge differs by chance alone, whatever it says. Its residuals are from the votes' own fit (Angelopoulos, Duchi and
 Zrnic 2023, arXiv:2311.01453, for M-estimators, with the predictions' gradient at a first estimate).
 
 Dimension letters: N rows, P pairs of models, C classes (a, b, tie), M models, S measures of style, F parameters (M strengths, log v,

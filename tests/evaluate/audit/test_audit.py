@@ -136,6 +136,18 @@ def test_position_bias_is_the_judges_beside_peoples(made):
     assert in_one_order["bias"]["position"] is None
 
 
+def test_a_judge_whose_choice_changes_with_the_order_is_not_free_of_position_bias(made):
+    """Noise of either order, without a lead of the first answer."""
+    z_IC = np.log(made.true_IC)
+    noise = np.random.default_rng(5).normal(scale=3, size=(2, *z_IC.shape))
+    z_IOC = np.stack([z_IC + noise[0], z_IC + noise[1]], axis=1)
+    found = audit(Judged(made.annotations, made.true_IC, z_IOC, symmetric=True), Bootstrap(200))
+    position = found["bias"]["position"]
+    assert position["first_advantage"]["low"] < 0 < position["first_advantage"]["high"]
+    assert position["flips"]["value"] > 0.25
+    assert findings(found)["position"]["holds"] is False
+
+
 def test_one_vote_on_a_pair_cannot_tell_how_people_agree():
     single = world(count=60, people=1)
     found = audit(Judged(single.annotations, single.true_IC), BOOTSTRAP)

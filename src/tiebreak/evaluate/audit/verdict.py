@@ -17,6 +17,9 @@ KINDS = {
 }
 """Names of slices within a sentence, by what votes are sliced by."""
 
+MOST_FLIPS = 0.25
+"""The share of choices that may change with the order: half of what tossing a coin would change."""
+
 
 def audit_verdict(
     found: Mapping[str, Any], p_NC: Array, prior_NC: Array, truth: LabelledVotes, bootstrap: Bootstrap
@@ -108,7 +111,10 @@ def _position(bias: Mapping[str, Any]) -> Iterator[Finding]:
         f"In one order the judge gives the answer shown first {_points(first)} of lead, and changes its choice in "
         f"{_share(judge['flips'])} of votes when they are exchanged. {of_people}."
     )
-    yield Finding("position", None if first.low is None else sign is None, text)
+    if judge["flips"]["value"] > MOST_FLIPS:
+        yield Finding("position", False, text)
+    else:
+        yield Finding("position", None if first.low is None else sign is None, text)
 
 
 def _length(longer: Mapping[str, Any] | None) -> Iterator[Finding]:
