@@ -338,6 +338,10 @@ def test_comparisons_of_models_at_a_tiny_size(script: Script) -> None:
     rows = json.loads(line)["rows"]
     assert {row["arm"] for row in rows} == {"leaders", "apart", "votes"}
     assert all(row["per_cent"] >= 0 for row in rows)
+    *_, line = script("bench_coverage.py", "--small", "--processes", "1").strip().split("\n\n")
+    rows = json.loads(line)["rows"]
+    assert {row["arm"] for row in rows} == {"middling", "good"}
+    assert all(row["per_cent"] >= 0 for row in rows)
     *_, line = script("compare_style.py", "--small", "--processes", "1").strip().split("\n\n")
     rows = json.loads(line)["rows"]
     assert {row["arm"] for row in rows} == {"perfect", "biased", "miscalibrated", "adversarial"}

@@ -58,6 +58,33 @@ def test_repetitions_in_other_strata_add_nothing():
     assert apart.high - apart.low < 0.75 * (once.high - once.low)
 
 
+def test_a_small_stratum_without_a_mistake_and_one_of_large_weight_widen_the_interval():
+    """Half of the weight is on ten rows: it has the variance of ten, not of the rows that the others have, with as few degrees of freedom."""
+    weights = {"a": 0.5, "b": 0.5}
+    strata = ["a"] * 10 + ["b"] * 500
+    hits = np.r_[np.ones(9), 0, np.ones(400), np.zeros(100)]
+    found = weighted_change(rows(hits, strata), weights)
+    error = np.sqrt(hits[:10].var(ddof=1) / 10 + hits[10:].var(ddof=1) / 500) / 2
+    assert found.high - found.value > 2.2 * error, "Student's t of about nine degrees of freedom"
+    perfect = np.r_[np.ones(10), np.ones(400), np.zeros(100)]
+    one = weighted_share(rows(perfect, strata), weights)
+    other = weighted_share(rows(perfect[10:]), ONE)
+    assert one.high - one.low > other.high - other.low
+
+
+def test_intervals_cover_where_the_hardest_subset_is_the_smallest():
+    """50 of 1,000 questions have a quarter of the weight; benchmarks/bench_coverage.py has more of it."""
+    random = np.random.default_rng(5)
+    strata = np.repeat(list("abcd"), [50, 150, 300, 500])
+    p = np.repeat([0.86, 0.915, 0.94, 0.97], [50, 150, 300, 500])
+    weights = dict.fromkeys("abcd", 0.25)
+    covered = []
+    for _ in range(300):
+        found = weighted_share(rows(random.random(1000) < p, strata), weights)
+        covered.append(found.low <= (0.86 + 0.915 + 0.94 + 0.97) / 4 <= found.high)
+    assert 0.925 <= np.mean(covered) <= 0.98
+
+
 def test_judges_alike_do_not_differ():
     hits = np.ones(40)
     found = weighted_change(rows(hits).less(rows(hits)), ONE)

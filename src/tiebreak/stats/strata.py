@@ -1,8 +1,7 @@
 """Weighted means of strata's means, with cluster-robust intervals: a benchmark's score from the scores of its subsets.
 
 The strata and their weights are fixed; what varies is which rows each holds. Rows of one cluster, such as one prompt in several
-subsets, are correlated. Variances are by linearisation (Cochran, Sampling Techniques, 1977, chapter 5A; clusters summed over strata,
-with G / (G - 1)), intervals by Student's t.
+subsets, are correlated. Variances are the jackknife's over clusters, intervals by Student's t.
 
 Dimension letters: R rows, S strata, G clusters.
 """
@@ -50,47 +49,80 @@ def weighted_share(
 ) -> Estimate:
     """The sum of weight times mean over strata, which is within bounds, with a 95 % interval.
 
-    As a share of what is between the bounds its interval is Wilson's for the number of independent rows that has the same variance, at least as many as Kish's effective clusters
-    and corrected for the degrees of freedom, as in stats.clustered: so a score of 0 or 1 has one too.
+    As a share of what is between the bounds its interval is Wilson's for the number of independent rows that has the same variance, corrected
+    for the degrees of freedom, as in stats.clustered; for a score of 0 or 1 that is Kish's effective number of clusters. The variance of a
+    stratum is at least that of a share by Jeffreys' prior: a small one without a mistake says little.
     """
-    value, influence_G, weight_G = _linearised(rows, weights)
-    groups = len(influence_G)
-    if groups < MIN_GROUPS:
-        return Estimate(value)
+    found = _jackknife(rows, weights)
+    if found.groups < MIN_GROUPS:
+        return Estimate(found.value)
     lowest, width = bounds[0], bounds[1] - bounds[0]
-    share = min(max((value - lowest) / width, 0.0), 1.0)
-    variance = float(influence_G @ influence_G) / width**2 * groups / (groups - 1)
-    effective = float(weight_G.sum() ** 2 / (weight_G @ weight_G))
-    independent = max(share * (1 - share) / variance if variance > 0 else 0.0, effective)
-    low, high = wilson(share, independent * (_Z / float(t.ppf(0.975, groups - 1))) ** 2)
-    return Estimate(value, lowest + width * low, lowest + width * high)
+    share = min(max((found.value - lowest) / width, 0.0), 1.0)
+    variance = found.variance / width**2 + _too_sure(rows, weights, bounds)
+    spread = share * (1 - share)
+    independent = spread / variance if spread > 0 and variance > 0 else found.effective
+    low, high = wilson(share, independent * (_Z / float(t.ppf(0.975, found.degrees))) ** 2)
+    return Estimate(found.value, lowest + width * low, lowest + width * high)
 
 
 def weighted_change(rows: Rows, weights: Mapping[str, float]) -> Change:
     """The sum of weight times mean over strata, of paired differences, with a 95 % t interval and a two-sided t test."""
-    value, influence_G, _ = _linearised(rows, weights)
-    groups = len(influence_G)
-    if groups < MIN_GROUPS:
-        return Change(value)
-    error = math.sqrt(float(influence_G @ influence_G) * groups / (groups - 1))
-    half = float(t.ppf(0.975, groups - 1)) * error
-    p = float(2 * t.sf(abs(value) / error, groups - 1)) if error > 0 else float(value == 0)
-    return Change(value, value - half, value + half, p)
+    found = _jackknife(rows, weights)
+    if found.groups < MIN_GROUPS:
+        return Change(found.value)
+    error = math.sqrt(found.variance)
+    half = float(t.ppf(0.975, found.degrees)) * error
+    p = float(2 * t.sf(abs(found.value) / error, found.degrees)) if error > 0 else float(found.value == 0)
+    return Change(found.value, found.value - half, found.value + half, p)
 
 
-def _linearised(rows: Rows, weights: Mapping[str, float]) -> tuple[float, Array, Array]:
-    """The weighted mean, and for each cluster the sum of its rows' influences on it and of their weights."""
-    value, weight_R, mean_R = 0.0, np.zeros(len(rows.value_R)), np.zeros(len(rows.value_R))
+@dataclass(frozen=True)
+class _Mean:
+    """A weighted mean with its variance. groups: clusters; effective: by their weights (Kish); degrees: of freedom of the variance."""
+
+    value: float
+    variance: float
+    groups: int
+    effective: float
+    degrees: float
+
+
+def _jackknife(rows: Rows, weights: Mapping[str, float]) -> _Mean:
+    """The weighted mean, and its variance by what changes without each cluster.
+
+    The degrees of freedom are Satterthwaite's (Biometrics 2, 1946) for rows of like variance: a few rows with a large weight have few.
+    """
+    value, weight_R, change_R = 0.0, np.zeros(len(rows.value_R)), np.zeros(len(rows.value_R))
+    group_R = np.unique(rows.cluster_R, return_inverse=True)[1]
     for stratum, weight in weights.items():
         inside_R = rows.stratum_R == stratum
+        count = int(inside_R.sum())
         mean = float(rows.value_R[inside_R].mean())
-        weight_R[inside_R], mean_R[inside_R] = weight / inside_R.sum(), mean
+        own_R = np.bincount(group_R[inside_R], minlength=int(group_R.max()) + 1)[group_R[inside_R]]
+        weight_R[inside_R] = weight / count
+        change_R[inside_R] = weight * (rows.value_R[inside_R] - mean) / np.maximum(count - own_R, 1)
         value += weight * mean
     used_R = weight_R != 0
-    value_R, weight_R, mean_R = rows.value_R[used_R], weight_R[used_R], mean_R[used_R]
-    group_R = np.unique(rows.cluster_R[used_R], return_inverse=True)[1]
-    influence_G, weight_G = (
-        np.bincount(group_R, values).astype(np.float64)
-        for values in (weight_R * (value_R - mean_R), weight_R)
+    group_R = np.unique(group_R[used_R], return_inverse=True)[1]
+    change_G, weight_G = (np.bincount(group_R, values) for values in (change_R[used_R], weight_R[used_R]))
+    groups = len(change_G)
+    square_G = weight_G**2
+    return _Mean(
+        value,
+        float(change_G @ change_G) * (groups - 1) / groups,
+        groups,
+        float(weight_G.sum() ** 2 / square_G.sum()),
+        max(float(square_G.sum() ** 2 / (square_G @ square_G)) - 1, 1.0),
     )
-    return value, influence_G, weight_G
+
+
+def _too_sure(rows: Rows, weights: Mapping[str, float], bounds: tuple[float, float]) -> float:
+    """What the strata's variances lack of those of shares by Jeffreys' prior."""
+    lacking = 0.0
+    for stratum, weight in weights.items():
+        value_R = rows.value_R[rows.stratum_R == stratum]
+        share_R = ((value_R - bounds[0]) / (bounds[1] - bounds[0])).clip(0, 1)
+        count, share = len(share_R), (share_R.sum() + 0.5) / (len(share_R) + 1)
+        own = share_R.var(ddof=1) / count if count > 1 else 0.0
+        lacking += weight**2 * max(float(share * (1 - share) / (count + 1) - own), 0.0)
+    return lacking

@@ -216,7 +216,7 @@ def test_judgebench_asks_in_both_orders(tmp_path):
     assert found["score"] == found["both orders"] == pytest.approx(expected)
     assert found["both orders"] == 0.5, "the second is right in one order and a draw in the other"
     assert found["consistent"] == 0.5
-    assert found["as shipped"] == (1 + 1 + 0.5 + 0) / 4
+    assert found["as shipped"] == (1 + 1 + 0 + 0) / 4, "a draw is wrong, as in their code with one order"
     assert (found["both orders, mmlu-pro"], found["both orders, livebench-math"]) == (1, 0)
 
 

@@ -2,8 +2,8 @@
 
 ScalerLab/JudgeBench: pair_id, source, question, response_model, response_A, response_B, label (A>B or B>A). A pair is correct if one order
 is and the other is not wrong; two orders that contradict each other are a tie, which is not correct. The score is over all pairs of a response
-model, gpt-4o's where both are there. Beside it: how often both orders agree, and the choice as shipped, which is the published rule
-for judges whose choice does not depend on the order (--single_game).
+model, gpt-4o's where both are there. Beside it: how often both orders agree, and the choice as shipped, by the published rule
+for judges whose choice does not depend on the order (--single_game): a draw is not correct.
 """
 
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ class JudgeBench(Suite):
             {
                 "both orders": (first_N + second_N > 1).astype(np.float64),
                 "consistent": (first_N == second_N).astype(np.float64),
-                "as shipped": answers.shipped_N,
+                "as shipped": (answers.shipped_N == 1).astype(np.float64),
             }
         )
 
