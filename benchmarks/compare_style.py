@@ -160,6 +160,7 @@ Win rates at equal length, near .9 too, have errors by the jackknife over prompt
 ## Caveats
 
 With 30 votes on six pairs of models strengths often cannot be told from style at all; those worlds are left out, as are win rates where one side won every vote.
+A win rate is one figure a world, so with few worlds its per cent say little: with 60 they are off by 3 one time in three.
 """
 
 
