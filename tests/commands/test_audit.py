@@ -128,3 +128,13 @@ def test_what_cannot_be_audited(tiebreak, model, votes, monkeypatch, arguments, 
     assert (code, out) == (2, "")
     assert message in err
     assert sorted(path.name for path in votes.parent.iterdir()) == ["votes.jsonl"]
+
+
+def test_a_model_that_gives_no_probabilities_is_named_as_damaged(tiebreak, model, votes, monkeypatch):
+    monkeypatch.setattr(
+        "tiebreak.judge.postprocessing.Postprocessing.to_probabilities",
+        lambda _, table, z: np.full((len(table), 3), np.nan),
+    )
+    code, _, err = tiebreak("audit", model, votes)
+    assert code == 2
+    assert "the model gives no probabilities for" in err

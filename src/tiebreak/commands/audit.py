@@ -90,7 +90,7 @@ def _from_model(request: Request, folder: Path, voted: "Annotations") -> "Judged
 
     from tiebreak.commands.row_progress import Progress
     from tiebreak.evaluate.audit.audit import Judged
-    from tiebreak.judge.judge import load_judge
+    from tiebreak.judge.judge import load_judge, require_probabilities
 
     judge = load_judge(folder, request.device, precision=request.precision)
     pairs = len(voted.pairs)
@@ -98,7 +98,7 @@ def _from_model(request: Request, folder: Path, voted: "Annotations") -> "Judged
         z_IOC = judge.logits(
             voted.pairs, True, lambda _, done, total, __: progress.within(0, pairs, done / total)
         )
-    p_IC = judge.postprocessing.to_probabilities(voted.pairs, z_IOC)
+    p_IC = require_probabilities(judge.postprocessing.to_probabilities(voted.pairs, z_IOC))
     return Judged(voted, p_IC, z_IOC, symmetric=judge.package.tta.both_orders)
 
 

@@ -201,8 +201,8 @@ class PairJudge(ABC):
 
     def _postprocess(self, table: pa.Table, p_NOC: NDArray[np.float64]) -> NDArray[np.float64]:
         """Calibrated probabilities (n, 3) from the model's own in the orders that were shown."""
-        p_NC = _require_probabilities(p_NOC.sum(axis=1) / shown(p_NOC).sum(axis=1)[:, None])
-        return _require_probabilities(self.postprocessing.postprocess(table, p_NC))
+        p_NC = require_probabilities(p_NOC.sum(axis=1) / shown(p_NOC).sum(axis=1)[:, None])
+        return require_probabilities(self.postprocessing.postprocess(table, p_NC))
 
     def _tokens(self, table: pa.Table) -> TokenizedVotes:
         votes, most = (
@@ -244,7 +244,7 @@ class Judge(PairJudge):
         return swap_answers(z_RC, rows_R2[:, 1] == 1).astype(np.float64)
 
 
-def _require_probabilities(p_NC: NDArray[np.float64]) -> NDArray[np.float64]:
+def require_probabilities(p_NC: NDArray[np.float64]) -> NDArray[np.float64]:
     """These probabilities (n, 3). Raises TiebreakError if any are not finite, not between 0 and 1, or do not sum to one."""
     wrong_N = ~((p_NC >= 0).all(axis=1) & (np.abs(p_NC.sum(axis=1) - 1) < 1e-6))
     if wrong_N.any():
