@@ -1,6 +1,7 @@
 """Rows of predictions: the columns of the records they come from, and the probabilities behind them."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,26 +57,26 @@ def output_rows(
         yield own_columns(pair.record, ADDED) | added
 
 
-def own_columns(record: Mapping[str, Any], added: Collection[str]) -> dict[str, Any]:
+def own_columns(record: Mapping[str, Any], added: tuple[str, ...]) -> dict[str, Any]:
     """A record under the names that its columns have in the output."""
-    names = own_names(record, added)
-    return {names[name]: value for name, value in record.items()}
+    return dict(zip(own_names(tuple(record), added), record.values(), strict=True))
 
 
-def own_names(names: Iterable[str], added: Collection[str]) -> dict[str, str]:
+@lru_cache
+def own_names(names: tuple[str, ...], added: tuple[str, ...]) -> tuple[str, ...]:
     """The name of each of a record's own columns in the output: none of those that are added, no other's."""
     found = {name: name for name in names}
     for name in found.keys() & set(added):
         while found[name] in added or found[name] in found.keys() - {name}:
             found[name] = f"given_{found[name]}"
-    return found
+    return tuple(found.values())
 
 
-def own_types(files: Sequence[Path], added: Collection[str]) -> pa.Schema | None:
+def own_types(files: Sequence[Path], added: tuple[str, ...]) -> pa.Schema | None:
     """The types of the records' own columns where all files are Parquet and agree on them."""
     try:
         schema = pa.unify_schemas([pq.read_schema(opened(path)) for path in files])
-        names = own_names(schema.names, added)
-        return pa.schema([column.with_name(names[column.name]) for column in schema])
+        names = own_names(tuple(schema.names), added)
+        return pa.schema([column.with_name(name) for column, name in zip(schema, names, strict=True)])
     except (pa.ArrowException, OSError):
         return None

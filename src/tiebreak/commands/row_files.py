@@ -1,6 +1,6 @@
 """Files of rows, by their ending: JSON Lines, CSV or Parquet. Rows are dicts, which need not have the same keys.
 
-Written from rows that can be iterated twice: the first pass finds the columns and their types.
+Written from rows that can be iterated twice: the second pass is for those whose columns, or types, the first rows do not show.
 """
 
 import base64
@@ -8,9 +8,10 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,6 +24,10 @@ Rows = Callable[[], Iterable[Row]]
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
 _BATCH = 2048
+_ENCODED = (list, dict, bool)
+"""What is JSON in a cell of CSV."""
+_Types = dict[str, pa.DataType | None]
+Columns = TypeVar("Columns", list[str], _Types)
 
 
 def write(rows: Rows, path: Path, known: pa.Schema | None = None, last: Sequence[str] = ()) -> None:
@@ -36,9 +41,10 @@ def write(rows: Rows, path: Path, known: pa.Schema | None = None, last: Sequence
             case ".jsonl":
                 file.writelines(map(json_line, rows()))
             case ".csv":
-                _write_csv(rows, file, last)
+                _write_batches(rows, file, partial(_names, last=last), [], _write_csv)
             case _:
-                _write_parquet(rows, file, known, last)
+                grow, write = partial(_types, known=known), partial(_write_parquet, known=known, last=last)
+                _write_batches(rows, file, grow, {}, write)
 
 
 def json_line(row: Row) -> bytes:
@@ -75,27 +81,77 @@ def _in_order(names: Iterable[str], last: Sequence[str]) -> list[str]:
     return sorted(names, key=lambda name: last.index(name) + 1 if name in last else 0)
 
 
-def _write_csv(rows: Rows, file: BinaryIO, last: Sequence[str]) -> None:
-    names = _in_order(dict.fromkeys(name for row in rows() for name in row), last)
+def _write_batches(
+    rows: Rows,
+    file: BinaryIO,
+    grow: Callable[[Columns, Sequence[Row]], Columns],
+    nothing: Columns,
+    write: Callable[[Iterable[Sequence[Row]], BinaryIO, Columns], None],
+) -> None:
+    """Write rows in the columns of all. If later batches make those of the first one grow, it is begun again."""
+    batches = _batches(rows())
+    first = next(batches, [])
+    columns = found = grow(nothing, first)
+
+    def alike() -> Iterator[Sequence[Row]]:
+        nonlocal found
+        yield first
+        for batch in batches:
+            found = grow(found, batch)
+            if found == columns:
+                yield batch
+
+    write(alike(), file, columns)
+    if found != columns:
+        file.seek(0)
+        file.truncate()
+        write(_batches(rows()), file, found)
+
+
+def _write_csv(batches: Iterable[Sequence[Row]], file: BinaryIO, names: Sequence[str]) -> None:
     text = io.TextIOWrapper(file, encoding="utf-8", errors="replace", newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(names)
-    writer.writerows([_cell(row.get(name)) for name in names] for row in rows())
+    writer.writerows([_cell(row.get(name)) for name in names] for batch in batches for row in batch)
     text.flush()
     text.detach()
 
 
+def _names(found: Sequence[str], batch: Sequence[Row], last: Sequence[str]) -> list[str]:
+    return _in_order(dict.fromkeys(chain(found, *batch)), last)
+
+
 def _cell(value: Any) -> Any:
-    return _json(value) if isinstance(value, list | dict | bool) else value
+    return _json(value) if isinstance(value, _ENCODED) else value
 
 
-def _write_parquet(rows: Rows, file: BinaryIO, known: pa.Schema | None, last: Sequence[str]) -> None:
-    schema = _schema(rows, known, last)
-    encoded = {field.name for field in schema if (field.metadata or {}).get(b"encoding") == b"json"}
+def _write_parquet(
+    batches: Iterable[Sequence[Row]],
+    file: BinaryIO,
+    types: _Types,
+    known: pa.Schema | None,
+    last: Sequence[str],
+) -> None:
+    fields = [_field(name, types[name]) for name in _in_order(types, last)]
+    schema = pa.schema(fields, metadata=known.metadata if known is not None else None)
+    encoded = {name for name, kind in types.items() if kind is None}
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:
-        for batch in _batches(rows()):
+        for batch in filter(None, batches):
             plain = [_encoded(row, encoded) for row in batch] if encoded else batch
             writer.write_table(pa.Table.from_pylist(plain, schema=schema))
+
+
+def _types(found: _Types, batch: Sequence[Row], known: pa.Schema | None) -> _Types:
+    """The columns in the order in which they come, with a type that holds all values: None if they have no common one."""
+    types = dict(found)
+    given = {field.name: field.type for field in known or ()}
+    for name in dict.fromkeys(chain(*batch)):
+        if name in given:
+            types[name] = given[name]
+        else:
+            kind = _type_of([row.get(name) for row in batch])
+            types[name] = _wider(types.get(name, pa.null()), kind)
+    return types
 
 
 def _encoded(row: Row, names: Iterable[str]) -> dict[str, Any]:
@@ -110,21 +166,6 @@ def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
     iterator = iter(rows)
     while batch := list(islice(iterator, _BATCH)):
         yield batch
-
-
-def _schema(rows: Rows, known: pa.Schema | None, last: Sequence[str]) -> pa.Schema:
-    """The columns in the order in which they come, with a type that holds all values: text if they have no other."""
-    types: dict[str, pa.DataType | None] = {}
-    given = {field.name: field.type for field in known or ()}
-    for batch in _batches(rows()):
-        for name in dict.fromkeys(name for row in batch for name in row):
-            if name in given:
-                types[name] = given[name]
-                continue
-            values = [row.get(name) for row in batch]
-            types[name] = _wider(types.get(name, pa.null()), _type_of(values))
-    fields = [_field(name, types[name]) for name in _in_order(types, last)]
-    return pa.schema(fields, metadata=known.metadata if known is not None else None)
 
 
 def _type_of(values: Sequence[Any]) -> pa.DataType | None:
