@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tiebreak.judge.inputs import read_pairs
+from tiebreak.serve import batching
 from tiebreak.serve.batching import Batcher, QueueFull, estimated_tokens
 from tiebreak.serve.bodies import PAIR_EXAMPLE
 from tiebreak.votes.formats.readers import votes_table
@@ -47,7 +48,9 @@ def test_what_waits_is_judged_in_one_call(judge):
     np.testing.assert_allclose(np.concatenate(found), np.concatenate(expected), atol=1e-6, rtol=0)
 
 
-def test_a_batch_stays_within_the_token_budget(judge):
+@pytest.mark.parametrize(("seconds", "calls"), [(0.0, [1, 3, 3, 1]), (1e9, [1, 7])])
+def test_a_batch_stays_within_the_token_budget_or_the_seconds(judge, monkeypatch, seconds, calls):
+    monkeypatch.setattr(batching, "_BATCH_SECONDS", seconds)
     paused = Paused(judge, score_tokens=3 * estimated_tokens(votes(1)[0]))
     with Batcher([paused], 100) as batcher:
         futures = [batcher.submit(votes(1)[0])]
@@ -55,7 +58,7 @@ def test_a_batch_stays_within_the_token_budget(judge):
         futures += [batcher.submit(one) for one in votes(7)]
         paused.go.set()
         wait(futures, 30)
-    assert paused.calls == [1, 3, 3, 1]
+    assert paused.calls == calls
 
 
 def test_a_request_above_the_budget_is_judged_by_itself(judge):

@@ -1,8 +1,8 @@
-"""Micro-batching: pairs of several requests are judged together, about a forward at a time.
+"""Micro-batching: pairs of several requests are judged together, about a forward at a time, or a quarter of a second.
 
 Requests wait in one queue. Each worker is a thread that alone uses its judge, takes what waits up to its judge's token
-budget, and has both orders of all of it scored in one call. The scorer packs by exact lengths; how much to take is
-estimated from characters.
+budget, or more where that is judged sooner than in _BATCH_SECONDS, and has both orders of all of it scored in one call. The
+scorer packs by exact lengths; how much to take is estimated from characters.
 """
 
 import math
@@ -28,7 +28,9 @@ _FRAME_TOKENS = 30
 """About those of the template and the marks around the texts."""
 _ORDERS = 2
 _RECENT = 0.2
-"""The weight of the last batch in the moving average of seconds a pair."""
+"""The weight of the last batch in moving averages."""
+_BATCH_SECONDS = 0.25
+"""A batch that takes no longer may be several forwards: the more pairs there are to pack, the less each costs."""
 
 
 class Judging(Protocol):
@@ -65,6 +67,7 @@ class Batcher:
         self._changed = Condition()
         self._closing = False
         self._seconds_per_pair = 0.01
+        self._tokens_per_second = 0.0
         self._threads = [
             Thread(target=self._work, args=(judge,), name=f"judge-{n}", daemon=True)
             for n, judge in enumerate(judges)
@@ -114,17 +117,17 @@ class Batcher:
         while batch := self._next_batch(judge.score_tokens):
             start = time.monotonic()
             tokens = _judge(judge, batch)
-            self._count(sum(len(waiting.votes) for waiting in batch), tokens, time.monotonic() - start)
+            self._count(batch, tokens, time.monotonic() - start)
 
     def _next_batch(self, budget: int) -> list[_Waiting]:
-        """What waits, up to the token budget; none once all is done and the batcher is closing."""
+        """What waits, up to the token budget of a forward or _BATCH_SECONDS; none once all is done and the batcher is closing."""
         batch: list[_Waiting] = []
         with self._changed:
             while not batch:
                 self._changed.wait_for(lambda: self._waiting or self._closing)
                 if not self._waiting:
                     return []
-                tokens = 0
+                tokens, budget = 0, max(budget, round(_BATCH_SECONDS * self._tokens_per_second))
                 while self._waiting and (not batch or tokens + self._waiting[0].tokens <= budget):
                     waiting = self._waiting.popleft()
                     if waiting.future.set_running_or_notify_cancel():  # else nobody waits for it any more
@@ -132,12 +135,15 @@ class Batcher:
                         tokens += waiting.tokens
         return batch
 
-    def _count(self, pairs: int, tokens: int, seconds: float) -> None:
+    def _count(self, batch: Sequence[_Waiting], tokens: int, seconds: float) -> None:
+        pairs = sum(len(waiting.votes) for waiting in batch)
+        estimated = sum(waiting.tokens for waiting in batch)
         with self._changed:
             self.batches += 1
             self.judged += pairs
             self.tokens += tokens
             self._seconds_per_pair += _RECENT * (seconds / pairs - self._seconds_per_pair)
+            self._tokens_per_second += _RECENT * (estimated / seconds - self._tokens_per_second)
 
 
 def estimated_tokens(votes: Sequence[Vote]) -> int:

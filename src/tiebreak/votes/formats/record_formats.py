@@ -98,7 +98,7 @@ class RecordFormat:
         weight, question_id = weight_in(record), id_in(record, "question_id")
         session, about = id_in(record, session_column(record)), tags(record)
         votes = list(self.convert(record, options))
-        if any(value is not None for value in (weight, question_id, session, about)):
+        if (weight, question_id, session, about) != (None,) * 4:
             votes = [
                 vote._replace(weight=weight, question_id=question_id, session=session, tags=about)
                 for vote in votes
