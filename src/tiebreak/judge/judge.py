@@ -158,13 +158,12 @@ class PairJudge(ABC):
         """Calibrated probabilities of pairs as by `predict_table`, with both orders' and what was cut."""
         votes, max_tokens = self._tokens(table), self.package.tta.max_tokens
         p_NOC = self._probabilities(table, votes, None, lambda *_, **__: None)
-        kept = [votes.kept_lengths(vote, max_tokens) for vote in range(len(votes))]
         return Judgements(
             self._postprocess(table, p_NOC),
             p_NOC,
             self.postprocessing.decided_by(table),
             votes.lengths,
-            np.array(kept, np.int64).reshape(-1, 3),
+            votes.kept_lengths(max_tokens),
             votes.frame_tokens,
         )
 

@@ -44,8 +44,8 @@ def score(
         )
     rows_R2, row_R = _distinct(votes, rows_R2)
     z_RC, scored_R = np.zeros((len(rows_R2), 3), dtype=np.float32), np.zeros(len(rows_R2), dtype=bool)
-    lengths = np.array([votes.length(vote, max_tokens) for vote in rows_R2[:, 0].tolist()])
-    by_length = np.lexsort((_canonical_order(votes, rows_R2), rows_R2[:, 0], -lengths))
+    lengths_R = votes.frame_tokens + votes.kept_lengths(max_tokens).sum(axis=1)[rows_R2[:, 0]]
+    by_length = np.lexsort((_canonical_order(votes, rows_R2), rows_R2[:, 0], -lengths_R))
     classifier.model.eval()
     check(classifier, budget, training=False)
     done = 0
@@ -63,7 +63,7 @@ def score(
             except torch.cuda.OutOfMemoryError:
                 if distributed.world_size() > 1:  # the other processes use the same batches
                     raise out_of_memory_error(budget, "score_tokens") from None
-                budget = halve_budget(budget, int(lengths.max()), "score_tokens")
+                budget = halve_budget(budget, int(lengths_R.max()), "score_tokens")
     return distributed.join_rows(torch.from_numpy(z_RC), torch.from_numpy(scored_R)).numpy()[row_R]
 
 
@@ -119,8 +119,10 @@ def _distinct(
     Both orders of a vote whose answers are the same are one row: at two places of a forward its logits may differ in the last bit.
     """
     a, b = votes.answers
-    is_same_R = np.array([np.array_equal(a[vote], b[vote]) for vote in rows_R2[:, 0].tolist()], dtype=bool)
-    number_R = 2 * rows_R2[:, 0] + np.where(is_same_R, 0, rows_R2[:, 1])
+    is_same_N = a.lengths == b.lengths
+    for vote in np.flatnonzero(is_same_N).tolist():
+        is_same_N[vote] = np.array_equal(a[vote], b[vote])
+    number_R = 2 * rows_R2[:, 0] + np.where(is_same_N[rows_R2[:, 0]], 0, rows_R2[:, 1])
     distinct, row_R = np.unique(number_R, return_inverse=True)
     return np.stack([distinct // 2, distinct % 2], axis=1), row_R
 
@@ -131,10 +133,8 @@ def _canonical_order(votes: TokenizedVotes, rows_R2: NDArray[np.int64]) -> NDArr
     A swapped vote then packs as the vote itself, so that swapping the answers swaps the logits to the last bit.
     """
     a, b = votes.answers
-    is_swapped = np.array(
-        [a[vote].tolist() > b[vote].tolist() for vote in rows_R2[:, 0].tolist()], dtype=np.int64
-    )
-    return rows_R2[:, 1] ^ is_swapped
+    is_swapped_N = np.array([a[vote].tolist() > b[vote].tolist() for vote in range(len(votes))], np.int64)
+    return rows_R2[:, 1] ^ is_swapped_N[rows_R2[:, 0]]
 
 
 def both_orders(votes: NDArray[np.int64]) -> NDArray[np.int64]:

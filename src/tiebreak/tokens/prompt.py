@@ -86,11 +86,14 @@ class TokenizedVotes:
 
     def length(self, vote: int, max_tokens: int) -> int:
         """The number of tokens in the vote's row, the same in both orders."""
-        return self.frame_tokens + sum(self.kept_lengths(vote, max_tokens))
+        return self.frame_tokens + sum(self._kept(vote, max_tokens))
 
-    def kept_lengths(self, vote: int, max_tokens: int) -> tuple[int, int, int]:
-        """The tokens of the vote's prompt and answers A and B that a row of max_tokens keeps."""
-        return self._kept_lengths([len(text[vote]) for text in (self.prompts, *self.answers)], max_tokens)
+    def kept_lengths(self, max_tokens: int) -> NDArray[np.int64]:
+        """The tokens (n, 3) of each vote's prompt and answers A and B that a row of max_tokens keeps."""
+        kept_N3 = self.lengths
+        for vote in np.flatnonzero(kept_N3.sum(axis=1) + self.frame_tokens > max_tokens).tolist():
+            kept_N3[vote] = self._kept(vote, max_tokens)
+        return kept_N3
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -105,9 +108,12 @@ class TokenizedVotes:
 
     def _is_alike(self, vote: int, max_tokens: int) -> bool:
         a, b = self.answers
-        kept = self.kept_lengths(vote, max_tokens)
+        kept = self._kept(vote, max_tokens)
         first, second = self._truncate(a, vote, kept[1]), self._truncate(b, vote, kept[2])
         return np.array_equal(first, second) and not np.array_equal(a[vote], b[vote])
+
+    def _kept(self, vote: int, max_tokens: int) -> tuple[int, int, int]:
+        return self._kept_lengths([len(text[vote]) for text in (self.prompts, *self.answers)], max_tokens)
 
     def _kept_lengths(self, lengths: Sequence[int], max_tokens: int) -> tuple[int, int, int]:
         prompt, first, second = lengths
