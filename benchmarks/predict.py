@@ -1,6 +1,6 @@
 """Prediction of files beside the scorer alone, memory as files grow, and kills.
 
-    python benchmarks/predict.py [--block 4096] [--rounds 12] [--pairs 4000 16000 64000] [--kills 10] [--device cuda] [--write]
+    python benchmarks/predict.py [--block 4096] [--rounds 6] [--pairs 4000 8000 16000] [--kills 10] [--device cuda] [--write]
     python benchmarks/predict.py --many 1000000 --shards 8 [--kills 10] [--device cuda] [--write]
 
 A tiny random judge predicts made-up pairs of about 60 tokens, so that what is not scoring shows most.
@@ -218,9 +218,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--pairs", type=int, nargs="+", default=[4000, 16_000, 64_000])
+    parser.add_argument("--pairs", type=int, nargs="+", default=[4000, 8000, 16_000])
     parser.add_argument("--block", type=int, default=4096)
-    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--many", type=int, help="pairs, by shards")
     parser.add_argument("--shards", type=int, default=8)

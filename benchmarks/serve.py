@@ -7,7 +7,8 @@ process, ask without a pause for made-up pairs of about 60 tokens, `pairs` in a 
 4,096 such pairs in one call, from a table in memory, in a process of its own that keeps its memory as the server does. The two
 take turns, since others may use the machine: a sixth of the seconds each, the scorer first and last. `of_scorer` is the median
 over the turns of the server's throughput by the mean of the scorer's before and after: the server shares the cores with its
-clients, which the scorer does not. `cpu_us` is a processor's time a pair, of the server's process (its /metrics) and of the
+clients, which the scorer does not, unless there are two or more: then the clients have the last one to themselves, and server and
+scorer, by turns, the others. `cpu_us` is a processor's time a pair, of the server's process (its /metrics) and of the
 scorer's, with all their threads; `clients_cpu_us` that of the process with the clients; `of_scorer_cpu` divides the scorer's by
 the server's. `stopped` is another run, whose server is sent SIGTERM halfway: lost is a request that was sent whole and
 got no answer; the server's own count of judged pairs must agree with the answers. Memory is the server's resident set after the
@@ -60,6 +61,9 @@ COLUMNS = (
     *("errors", "lost", "memory_start_mib", "memory_end_mib"),
 )
 TURNS = 6
+CORES = sorted(os.sched_getaffinity(0))
+JUDGES, CLIENTS = CORES[:-1] or CORES, CORES[-1:]
+"""The cores of server and scorer, and that of the clients."""
 
 
 def made_up(count: int, seed: int) -> list[dict[str, str]]:
@@ -93,6 +97,7 @@ class Scorer:
         command = [sys.executable, __file__, "--score", str(model), "--device", device]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         self._process = subprocess.Popen(command, text=True, **pipes)  # type: ignore[call-overload]
+        os.sched_setaffinity(self._process.pid, JUDGES)
 
     def rates(self, seconds: float) -> tuple[float, float]:
         """Pairs a second, and a processor's seconds a pair."""
@@ -175,6 +180,7 @@ def server(model: Path, device: str) -> Iterator[tuple["subprocess.Popen[str]", 
     """A server, and where it listens."""
     command = [sys.executable, "-m", "tiebreak", "serve", str(model), "--port", "0", "--device", device]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    os.sched_setaffinity(process.pid, JUDGES)
     try:
         assert process.stderr is not None
         while not (found := re.search(r"http://([\d.]+):(\d+)", line := process.stderr.readline())):
@@ -266,6 +272,7 @@ def main() -> None:
     if arguments.score:
         score(Path(arguments.score), arguments.device)
         return
+    os.sched_setaffinity(0, CLIENTS)
     with TemporaryDirectory(prefix="tiebreak-serve-") as name:
         write_judge(Path(name))
         model = Path(name) / "model"
@@ -276,7 +283,7 @@ def main() -> None:
         "date": date.today().isoformat(),
         "device": arguments.device,
         "processor": processor(),
-        "cores": os.cpu_count(),
+        "cores": f"{len(CORES)}; of the server and of the scorer {JUDGES}, of the clients {CLIENTS}",
         "load average": [round(load, 1) for load in os.getloadavg()],
         "threads": os.environ.get("OMP_NUM_THREADS", "as many as torch takes"),
         "python": platform.python_version(),
@@ -298,8 +305,8 @@ def page(shown: str, about: dict[str, Any]) -> str:
     return f"# A server under load\n\n    {command}\n\n{facts}\n\n{CAVEATS}\n\n{shown}\n"
 
 
-CAVEATS = """Server and clients share the machine, and so do the others that its load average counts: where it is above the cores,
-compare the arms by CPU time, and these roughly. The model is tiny, so that all that is not scoring shows most."""
+CAVEATS = """The clients have a core of their own where there are two or more; others that the load average counts may be on any: where
+it is above 2, compare the arms by CPU time, and these roughly. The model is tiny, so that all that is not scoring shows most."""
 
 
 if __name__ == "__main__":
