@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tiebreak.errors import TiebreakError
-from tiebreak.output import new_folder
+from tiebreak.output import new_folder, write_atomically
 from tiebreak.recipe.basics import RECIPE
 from tiebreak.slurm import client
 from tiebreak.slurm.numbered_scripts import SCRIPTS, prepare_in, scratch_base
@@ -27,12 +27,14 @@ def write(folder: Path) -> list[Path]:
     made = []
     for source in sorted(Path(str(files("tiebreak.slurm") / "scripts")).glob("*.sh")):
         path = folder / source.name
-        if not path.exists():
+        if path.exists():
+            continue
+        if path.name == PROFILE:
+            own = f'  PATH="{Path(sys.executable).parent}:$PATH"\n'
+            write_atomically(path, source.read_text("utf-8").replace(_IN_JOBS, own))
+        else:
             shutil.copy(source, path)
-            made.append(path)
-            if path.name == PROFILE:
-                own = f'  PATH="{Path(sys.executable).parent}:$PATH"\n'
-                path.write_text(path.read_text("utf-8").replace(_IN_JOBS, own), "utf-8")
+        made.append(path)
     return made
 
 
