@@ -108,9 +108,9 @@ The middling judge is right in 60 of 100, the good one in 93.
 
 ## What it shows
 
-Scores and paired changes hold what they say from 100 prompts on, and for the published benchmarks' sizes. Where a subset of two to five questions has a quarter of the weight
+Scores hold what they say, and so do paired changes but for the good judge's with 40 and 100 prompts, one question on each. Where a subset of two to five questions has a quarter of the weight
 intervals of scores are wide and those of changes at times too narrow, since such a subset often shows no difference at all. Before December 2026 a score's interval
-had at least the rows that its weights alone would give, as if subsets were equally hard: it held in 83 to 94 % here.
+had at least the rows that its weights alone would give, as if subsets were equally hard: it held in 79 to 95 % here.
 
 ## Caveats
 
