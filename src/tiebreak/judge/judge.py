@@ -27,6 +27,7 @@ from tiebreak.judge.tta import first_order, is_certain
 from tiebreak.model import hub
 from tiebreak.model.classifier import Classifier, load
 from tiebreak.model.fast.compile import device_context
+from tiebreak.model.precision import widened
 from tiebreak.pages import notebook
 from tiebreak.stats.acquisition import disagreement, priority
 from tiebreak.stats.guarantees import decisions, prediction_sets
@@ -237,10 +238,22 @@ class Judge(PairJudge):
     def _score(
         self, votes: TokenizedVotes, rows_R2: NDArray[np.int64], report: Callable[..., None]
     ) -> NDArray[np.float64]:
-        max_tokens = self.package.tta.max_tokens
         with device_context(self.classifier.device):
-            z_RC = score(self.classifier, votes, rows_R2, max_tokens, self.score_tokens, report)
+            z_RC = self._raw_logits(votes, rows_R2, report)
+            overflown_R = ~np.isfinite(z_RC).all(axis=1)
+            if overflown_R.any() and self.classifier.is_plain_fp16:
+                log.info(
+                    "%d of %d rows exceed fp16 and are scored again in fp32", overflown_R.sum(), len(z_RC)
+                )
+                with widened(self.classifier.model):
+                    z_RC[overflown_R] = self._raw_logits(votes, rows_R2[overflown_R], report)
         return swap_answers(z_RC, rows_R2[:, 1] == 1).astype(np.float64)
+
+    def _raw_logits(
+        self, votes: TokenizedVotes, rows_R2: NDArray[np.int64], report: Callable[..., None]
+    ) -> NDArray[np.float32]:
+        max_tokens = self.package.tta.max_tokens
+        return score(self.classifier, votes, rows_R2, max_tokens, self.score_tokens, report)
 
 
 def require_probabilities(p_NC: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -102,6 +102,11 @@ class Classifier:
         return str(self.model.device)
 
     @property
+    def is_plain_fp16(self) -> bool:
+        """True for a model in fp16 without the kernels, as on cards that have no bf16."""
+        return self.model.dtype == torch.float16 and not self.fixed
+
+    @property
     def on_gpu(self) -> bool:
         return str(self.model.device.type) == "cuda"
 

@@ -2,10 +2,14 @@
 
 import importlib.util
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import cast
 
 import torch
+from torch import nn
 
 from tiebreak.errors import TiebreakError
 from tiebreak.hardware.gpu_specs import CPU, GIB, Card, weight_format
@@ -57,6 +61,19 @@ def _reason(card: Card, parameters: int, stored_in: str) -> str:
         if stored_in in TYPES
         else (f"16-bit weights would take {size} of the {of_card}")
     )
+
+
+@contextmanager
+def widened(model: nn.Module) -> Iterator[None]:
+    """Compute a model of fp16 in fp32 within the block: its fp16 weights are widened in place; 8-bit codes stay as they are."""
+    narrow = [held for held in chain(model.parameters(), model.buffers()) if held.dtype == torch.float16]
+    for held in narrow:
+        held.data = held.data.float()
+    try:
+        yield
+    finally:
+        for held in narrow:
+            held.data = held.data.half()  # exactly what it was
 
 
 def announce(name: str, precision: Precision) -> None:
