@@ -56,6 +56,8 @@ def desk(tiny_run, tmp_path_factory) -> Path:
     """A folder as a reader has it: the finished demo, votes of their own in the competition's format, a benchmark."""
     folder = tmp_path_factory.mktemp("desk")
     shutil.copytree(tiny_run.folder, folder / "demo")
+    (folder / "wheels").mkdir()
+    (folder / "wheels" / "rich-15.0.0-py3-none-any.whl").touch()
     judgebench(folder / "judgebench", [("livecodebench", "right", "wrong", "A>B")] * 2)
     votes = pq.read_table(tiny_run.folder / "data" / "votes.parquet").slice(0, 150).to_pylist()
     with (folder / "votes.csv").open("w", newline="") as file:

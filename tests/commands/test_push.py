@@ -194,7 +194,7 @@ def test_a_damaged_model_is_refused_before_anything_is_sent(hub: FakeHub, model:
     weights[-1] ^= 1
     (model / "model.safetensors").write_bytes(weights)
     with pytest.raises(
-        TiebreakError, match="damaged or not whole, and nothing was sent: the content of model"
+        TiebreakError, match="damaged or not whole, and nothing was sent or written: the content of model"
     ):
         push(model, NAME)
     (model / "tokenizer.json").unlink()

@@ -2,7 +2,7 @@
 
 Here are example, init, check and schema; `runs.py` has the commands on recipes, `models.py` those on what they made, `rows.py` those on
 rows of files, `audits.py` those that examine a judge, `comparing.py` the one that compares models, `cluster.py` those on the nine scripts, `serving.py` the one that
-serves a model, `sharing.py` the one that pushes it.
+serves a model, `sharing.py` the one that pushes it, `exporting.py` those that export it.
 """
 
 import os
@@ -17,7 +17,7 @@ import typer
 import typer.core
 
 from tiebreak import __version__, plain, terminal
-from tiebreak.cli import audits, cluster, comparing, models, rows, runs, serving, sharing
+from tiebreak.cli import audits, cluster, comparing, exporting, models, rows, runs, serving, sharing
 from tiebreak.cli.options import AsJson, Columns, On, Seed, Sets, Values, example, mapping_of
 from tiebreak.commands.table import show_findings
 from tiebreak.errors import Interrupted, TiebreakError
@@ -285,7 +285,7 @@ for command, line in (
     (runs.demo, "tiebreak demo --votes 2000"),
 ):
     app.command(command.__name__.rstrip("_"), epilog=example(line))(command)
-
+app.add_typer(exporting.app, name="export")
 app.add_typer(cluster.app, name="slurm", epilog=example("tiebreak slurm submit judge"))
 
 

@@ -51,7 +51,7 @@ def push(
     if not REPOSITORY.fullmatch(repo):
         raise TiebreakError(f"{repo!r} is no name of the hub; a model's is OWNER/NAME, such as ada/judge")
     folder = model_folder(where, overrides)
-    files = _files(folder)
+    files = model_files(folder)
     metadata = _metadata(_run(where, folder, overrides))
     card = _read_card(folder)
     if get_token() is None:
@@ -66,7 +66,7 @@ def push(
         return _commit(api, repo, files, card, private)
 
 
-def _files(folder: Path) -> dict[str, Path]:
+def model_files(folder: Path) -> dict[str, Path]:
     """The files that a model is read from, by name. Raises TiebreakError for a model that is not whole."""
     from tiebreak.judge import package
     from tiebreak.judge.location import is_read, require_readable
@@ -75,7 +75,7 @@ def _files(folder: Path) -> dict[str, Path]:
     missing = hub.missing_file(folder)
     if problem := f"it has no {missing}" if missing else package.damage(shipped, folder):
         raise TiebreakError(
-            f"the model in {folder} is damaged or not whole, and nothing was sent: {problem}; {package.again(folder)}"
+            f"the model in {folder} is damaged or not whole, and nothing was sent or written: {problem}; {package.again(folder)}"
         )
     require_readable(shipped.files, str(folder))
     known = {package.NAME, *shipped.files}

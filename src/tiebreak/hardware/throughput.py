@@ -30,7 +30,8 @@ def table() -> dict[str, Any]:
 
 
 def rate(card: Card, work: Work, held: str, parameters: float) -> float:
-    """The operations per second of a card, for so many parameters stored in fp32, bf16, fp16, fp8 or nf4.
+    """The operations per second of a card, for so many parameters stored in fp32, bf16, fp16, int8, fp8 or nf4, or in 16 bits
+    "without kernels", as before Ampere.
 
     From the entry of the nearest size, of this card if there is one; otherwise another card's share of its peak
     is used. Raises TiebreakError for a card of unknown speed.
