@@ -9,10 +9,10 @@ trap 'rm -rf "$place"' EXIT
 python=${PYTHON:-python3}
 version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 
-.venv/bin/tiebreak export kaggle "$run" -o "$bundle" --owner ada --python "$version" --constraints constraints.txt
-
 "$python" -m venv "$place/image"
 "$place/image/bin/pip" install -q -c constraints.txt torch
+"$place/image/bin/pip" freeze | sed 's/+.*//' >"$place/image.txt"
+.venv/bin/tiebreak export kaggle "$run" -o "$bundle" --owner ada --python "$version" --image "$place/image.txt"
 "$place/image/bin/python" - "$bundle/kernel/predict.ipynb" >"$place/cells.py" <<'END'
 import json, sys
 cells = json.load(open(sys.argv[1]))["cells"]

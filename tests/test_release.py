@@ -138,3 +138,13 @@ def test_the_code_of_conduct_states_its_licence_and_has_no_blank(repository: Pat
     text = (repository / "CODE_OF_CONDUCT.md").read_text()
     assert "Creative Commons Attribution 4.0" in text
     assert "[INSERT" not in text
+
+
+def test_the_changelog_has_this_version(repository: Path) -> None:
+    headings = re.findall(
+        r"^## \[(.+?)\](?: - (\d{4}-\d{2}-\d{2}))?$", (repository / "CHANGELOG.md").read_text(), re.M
+    )
+    assert headings[0] == ("Unreleased", "")
+    version, day = headings[1]
+    assert version == __version__
+    assert parsed(repository / "CITATION.cff")["date-released"] == day

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tiebreak.data_card.card import Card
     from tiebreak.judge.judge import Judge
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["check", "compare", "leaderboard", "load", "train"]
 
 

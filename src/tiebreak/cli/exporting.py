@@ -32,9 +32,9 @@ def kaggle(
         Path | None, typer.Option(help="A folder of wheels, where pip cannot download them.")
     ] = None,
     python: Annotated[str, typer.Option(help="Of Kaggle's image, for the wheels.")] = "3.12",
-    constraints: Annotated[
+    image: Annotated[
         Path | None,
-        typer.Option(help="What the image has, by `pip freeze` there; the same versions are left out."),
+        typer.Option(help="What Kaggle's image has, by `pip freeze` there; the same is left out."),
     ] = None,
     set_: Sets = None,
 ) -> None:
@@ -47,7 +47,7 @@ def kaggle(
 
     outputs.refuse_unused(set_, [where])
     bundle = Bundle(owner, name, competition, test, hours)
-    for found in export(where, output, bundle, wheels, python, constraints, set_ or ()):
+    for found in export(where, output, bundle, wheels, python, image, set_ or ()):
         terminal.note(
             f"{found.machine}: about {found.tokens_per_s:,} tokens/s, 10,000 pairs of the longest rows in {found.hours:.1f} hours "
             "(an estimate)"

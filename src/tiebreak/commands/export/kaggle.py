@@ -100,12 +100,12 @@ def export(
     bundle: Bundle,
     from_wheels: Path | None = None,
     python: str = "3.12",
-    constraints: Path | None = None,
+    image: Path | None = None,
     overrides: Sequence[str] = (),
 ) -> list[Estimate]:
     """Write `folder`/dataset and `folder`/kernel for a recipe that ran, or a model folder.
 
-    from_wheels: a folder of wheels; downloaded if not given, for this `python` and by these `constraints`. Raises TiebreakError for a
+    from_wheels: a folder of wheels; downloaded if not given, for this `python` and what the `image` has. Raises TiebreakError for a
     model that is damaged, a folder that holds something, and wheels that are not to be had; then nothing is left behind.
     """
     model = outputs.model_folder(where, overrides)
@@ -123,7 +123,7 @@ def export(
         if from_wheels:
             wheels.copy(from_wheels, dataset)
         else:
-            wheels.download(dataset, python, constraints)
+            wheels.download(dataset, python, image)
         wheels.write_own(dataset)
         _write_json(dataset / "dataset-metadata.json", bundle.dataset_metadata())
         _write_json(kernel / "kernel-metadata.json", bundle.kernel_metadata())

@@ -67,10 +67,10 @@ def requirements() -> list[str]:
     return [line for line in needed if _name(line) not in LEFT_OUT]
 
 
-def download(folder: Path, python: str, constraints: Path | None) -> None:
+def download(folder: Path, python: str, image: Path | None) -> None:
     """Download with pip what the core needs, for Linux on x86-64 and this version of Python.
 
-    constraints: versions of that machine, as `pip freeze` prints them; what is the same version there is left out.
+    image: what that machine has, as `pip freeze` prints it: versions go with it, and what is the same there is left out.
     Raises TiebreakError for what pip refuses, as without internet.
     """
     command = [
@@ -84,7 +84,7 @@ def download(folder: Path, python: str, constraints: Path | None) -> None:
     ]
     command += ["--only-binary", ":all:", "--python-version", python, "--dest", str(folder)]
     command += [part for platform in PLATFORMS for part in ("--platform", platform)]
-    command += ["--constraint", str(constraints)] if constraints else []
+    command += ["--constraint", str(image)] if image else []
     done = subprocess.run([*command, *requirements()], capture_output=True, text=True, check=False)
     if done.returncode:
         why = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
@@ -94,8 +94,8 @@ def download(folder: Path, python: str, constraints: Path | None) -> None:
             f"pip download --only-binary :all: --python-version {python} --platform {PLATFORMS[0]} -d wheels "
             + " ".join(f"'{line}'" for line in requirements()),
         )
-    if constraints:
-        there = _pins(constraints)
+    if image:
+        there = _pins(image)
         for wheel in folder.glob("*.whl"):
             if wheel.name.split("-")[1] == there.get(_name(wheel.name.split("-")[0])):
                 wheel.unlink()
@@ -112,8 +112,8 @@ def copy(source: Path, folder: Path) -> None:
         shutil.copyfile(wheel, folder / wheel.name)
 
 
-def _pins(constraints: Path) -> dict[str, str]:
-    pins = re.findall(r"(?m)^([\w.-]+)==([^\s;]+)", constraints.read_text(encoding="utf-8"))
+def _pins(freeze: Path) -> dict[str, str]:
+    pins = re.findall(r"(?m)^([\w.-]+)==([^\s;]+)", freeze.read_text(encoding="utf-8"))
     return {_name(name): version for name, version in pins}
 
 
