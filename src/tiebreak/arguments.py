@@ -15,7 +15,7 @@ Result = TypeVar("Result")
 
 _NUMBERS = {int: Integral, float: Real}
 """Those of NumPy too."""
-_MODULE = re.compile(r"\b(collections\.abc|pathlib|pathlib\._local|typing)\.")
+_MODULE = re.compile(r"\b(collections\.abc|pathlib\._local|pathlib|typing)\.")
 _NOT_LOOKED_AT = (Any, Iterable, inspect.Parameter.empty)
 
 
