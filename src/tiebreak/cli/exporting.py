@@ -1,4 +1,4 @@
-"""Commands that export a judge into the form of another place: export kaggle."""
+"""Commands that export a judge, or a run, into the form of another place: export kaggle, snakemake, skypilot."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from tiebreak import terminal
-from tiebreak.cli.options import Sets, example
+from tiebreak.cli.options import RecipeFile, Sets, example
+from tiebreak.cli.runs import workspace
 
 app = typer.Typer(
     help="Export a judge into the form of another place.",
@@ -55,3 +56,32 @@ def kaggle(
     terminal.result(
         f"kaggle datasets create -p {output / 'dataset'}", f"kaggle kernels push -p {output / 'kernel'}"
     )
+
+
+@app.command(epilog=example("tiebreak export snakemake judge -o Snakefile"))
+def snakemake(
+    recipe: RecipeFile = Path(),
+    output: Annotated[Path, typer.Option("--output", "-o", help="The workflow's file.")] = Path("Snakefile"),
+    set_: Sets = None,
+) -> None:
+    """Write a run's tasks as a Snakemake workflow, which has executors for other schedulers and clouds."""
+    from tiebreak.commands.export.snakemake import export
+
+    terminal.result(export(workspace(recipe, set_), output))
+
+
+@app.command(epilog=example("tiebreak export skypilot judge --card H100 --spot"))
+def skypilot(
+    recipe: RecipeFile = Path(),
+    card: Annotated[str, typer.Option(help="The machine's, as SkyPilot names it.")] = "H100",
+    spot: Annotated[bool, typer.Option("--spot", help="A machine that may be taken away, for less.")] = False,
+    bucket: Annotated[
+        str | None, typer.Option(help="Where the run outlives the machine, such as s3://mine.")
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The task's file.")] = Path("sky.yaml"),
+    set_: Sets = None,
+) -> None:
+    """Write a run as a SkyPilot task: one machine of a cloud, which runs the whole recipe."""
+    from tiebreak.commands.export.skypilot import export
+
+    terminal.result(export(workspace(recipe, set_), output, card, spot, bucket))
