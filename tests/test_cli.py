@@ -125,6 +125,7 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "bench": ("{recipe}", "--suite", "votes.csv"),
     "compare": ("{recipe}", "ada.json", "bob.json"),
     "evaluate": ("{recipe}", "votes.csv"),
+    "export": ("snakemake", "{recipe}"),
     "label": ("{recipe}", "pairs.csv", "-o", "out.jsonl"),
     "next": ("{recipe}", "pairs.csv", "-o", "out.csv"),
     "predict": ("{recipe}", "pairs.csv", "-o", "out.csv"),
