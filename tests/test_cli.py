@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 from pathlib import Path
+from typing import Any
 
 import fake_steps
 import pytest
@@ -158,10 +159,17 @@ def test_every_command_that_reads_a_recipe_takes_set_and_finds_it_by_file_or_fol
     assert "sed: unknown key; did you mean 'seed'" in err
 
 
+def parameters_of(command: str) -> list[Any]:
+    """Of a command, or of the recipe's among the commands of a group."""
+    found = COMMAND_LINE.commands[command]
+    first = ARGUMENTS.get(command, ("",))[0]
+    return (found.commands[first] if first in getattr(found, "commands", ()) else found).params
+
+
 @pytest.mark.parametrize("command", sorted(COMMAND_LINE.commands))
 def test_commands_say_recipe_in_the_same_words(command: str) -> None:
     """And only those that read one have --set."""
-    parameters = COMMAND_LINE.commands[command].params
+    parameters = parameters_of(command)
     assert ("--set" in {option for p in parameters for option in p.opts}) == (command not in WITHOUT_A_RECIPE)
     told = [p.help for p in parameters if p.name == "recipe"]
     assert told in ([], ["The recipe, or the folder that holds its recipe.yaml."])

@@ -285,7 +285,7 @@ for command, line in (
     (runs.demo, "tiebreak demo --votes 2000"),
 ):
     app.command(command.__name__.rstrip("_"), epilog=example(line))(command)
-app.add_typer(exporting.app, name="export")
+app.add_typer(exporting.app, name="export", epilog=example("tiebreak export snakemake judge"))
 app.add_typer(cluster.app, name="slurm", epilog=example("tiebreak slurm submit judge"))
 
 
