@@ -90,7 +90,8 @@ def _from_model(request: Request, folder: Path, voted: "Annotations") -> "Judged
 
     from tiebreak.commands.row_progress import Progress
     from tiebreak.evaluate.audit.audit import Judged
-    from tiebreak.judge.judge import load_judge, require_probabilities
+    from tiebreak.judge.judge import load_judge
+    from tiebreak.judge.postprocessing import require_probabilities
 
     judge = load_judge(folder, request.device, precision=request.precision)
     pairs = len(voted.pairs)

@@ -20,7 +20,7 @@ from tiebreak.judge.decisions import Decisions, certain_from, likely_from
 from tiebreak.judge.inputs import Pairs, as_list, as_table
 from tiebreak.judge.judgements import Judgements, shown
 from tiebreak.judge.logits import softmax
-from tiebreak.judge.postprocessing import Postprocessing
+from tiebreak.judge.postprocessing import Postprocessing, require_probabilities
 from tiebreak.judge.ranking import Ranking
 from tiebreak.judge.scoring import both_orders, score
 from tiebreak.judge.tta import first_order, is_certain
@@ -254,17 +254,6 @@ class Judge(PairJudge):
     ) -> NDArray[np.float32]:
         max_tokens = self.package.tta.max_tokens
         return score(self.classifier, votes, rows_R2, max_tokens, self.score_tokens, report)
-
-
-def require_probabilities(p_NC: NDArray[np.float64]) -> NDArray[np.float64]:
-    """These probabilities (n, 3). Raises TiebreakError if any are not finite, not between 0 and 1, or do not sum to one."""
-    wrong_N = ~((p_NC >= 0).all(axis=1) & (np.abs(p_NC.sum(axis=1) - 1) < 1e-6))
-    if wrong_N.any():
-        raise TiebreakError(
-            f"the model gives no probabilities for {wrong_N.sum()} of {len(p_NC)} pairs, such as "
-            f"{p_NC[wrong_N][0].tolist()}: its weights or its tiebreak.json are damaged; fetch or make it again"
-        )
-    return p_NC
 
 
 def load_judge(

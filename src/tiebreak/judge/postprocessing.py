@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from tiebreak.errors import TiebreakError
 from tiebreak.judge import baseline_blend
 from tiebreak.judge.baseline_blend import BaselineBlend
 from tiebreak.judge.judgements import DecidedBy
@@ -66,3 +67,14 @@ class Postprocessing:
         if self.rules is None:
             return [otherwise] * len(votes)
         return ["rule" if applies else otherwise for applies in self.rules.applies(votes).tolist()]
+
+
+def require_probabilities(p_NC: NDArray[np.float64]) -> NDArray[np.float64]:
+    """These probabilities (n, 3). Raises TiebreakError if any are not finite, not between 0 and 1, or do not sum to one."""
+    wrong_N = ~((p_NC >= 0).all(axis=1) & (np.abs(p_NC.sum(axis=1) - 1) < 1e-6))
+    if wrong_N.any():
+        raise TiebreakError(
+            f"the model gives no probabilities for {wrong_N.sum()} of {len(p_NC)} pairs, such as "
+            f"{p_NC[wrong_N][0].tolist()}: its weights or its tiebreak.json are damaged; fetch or make it again"
+        )
+    return p_NC

@@ -385,6 +385,12 @@ def test_a_row_that_cannot_be_read_is_an_error(tmp_path, rows, message):
     assert message in str(error.value)
 
 
+def test_a_judge_that_gives_no_probabilities_is_named_as_damaged(tmp_path):
+    folder = judgebench(tmp_path / "jb", [("livecodebench", "x!", "y", "A>B")])
+    with pytest.raises(TiebreakError, match="gives no probabilities for 1 of 1 pairs"):
+        scored(folder, Marks(first=np.nan))
+
+
 def test_a_folder_without_a_benchmark_is_an_error(tmp_path):
     (tmp_path / "notes.json").write_text('[{"text": "x"}]')
     (tmp_path / "README.md").write_text("# notes")

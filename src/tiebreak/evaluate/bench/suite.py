@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from tiebreak.judge.postprocessing import require_probabilities
 from tiebreak.stats import round_robin
 from tiebreak.stats.metrics import Array
 from tiebreak.stats.strata import Rows
@@ -143,14 +144,21 @@ def question(prompt: Any, right: Any, wrong: Any, subset: str, item: str) -> Que
 
 
 def ask(judge: Judges, suite: Suite, report: Callable[[float], None] = lambda _: None) -> Answers:
-    """Ask a judge all questions of a benchmark, in both orders, and score its lists."""
+    """Ask a judge all questions of a benchmark, in both orders, and score its lists.
+
+    Raises TiebreakError for a judge that gives no probabilities.
+    """
     z_NOC = (
         judge.logits(suite.table, True, lambda _, done, total, __: report(done / total))
         if suite.questions
         else np.empty((0, 2, 3))
     )
     y_NC = probabilities(suite.table)
-    p_NC = judge.postprocessing.to_probabilities(suite.table, z_NOC) if suite.questions else y_NC
+    p_NC = (
+        require_probabilities(judge.postprocessing.to_probabilities(suite.table, z_NOC))
+        if suite.questions
+        else y_NC
+    )
     return Answers(
         choices(p_NC, y_NC),
         np.stack([choices(z_NOC[:, order], y_NC) for order in (0, 1)], axis=1),
