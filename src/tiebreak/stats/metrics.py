@@ -114,7 +114,7 @@ def within(
     spread = share * (1 - share) * width**2
     votes = groups if spread < CLIP else spread / error**2 if error > 0 else math.inf
     low, high = wilson(share, votes, quantile)
-    return bounds[0] + width * low, bounds[0] + width * high
+    return min(bounds[0] + width * low, value), max(bounds[0] + width * high, value)  # however they round
 
 
 def minimum_detectable(change: Estimate, confidence: float) -> float | None:
