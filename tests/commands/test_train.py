@@ -137,7 +137,7 @@ def test_other_arguments_make_only_what_depends_on_them_stale(
         ({"columns": ["a"]}, "columns takes"),
         ({"teach__training__epoch": 2}, "teach.training.epoch: .*did you mean 'epochs'"),
         ({"nothing": 2}, "nothing"),
-        ({"teach__training__epochs": object()}, "teach__training__epochs takes a plain value"),
+        ({"teach__training__epochs": slice(3)}, "teach__training__epochs takes a plain value"),
         ({"split__count": 1}, "split.count"),
     ],
     ids=str,

@@ -27,8 +27,6 @@ from tiebreak.votes.formats.mapping import NO_MAP, ColumnMap
 
 LINGER_SECONDS = 1.0
 """After a stop signal, how long connections are still answered, each for the last time, before the socket closes."""
-_LAST_SECONDS = 0.2
-"""After the socket's end, how long a connection that was just accepted may take to send its request."""
 _KEEP_ALIVE_SECONDS = 75
 _BACKLOG = 2048
 
@@ -103,9 +101,6 @@ class _Server(uvicorn.Server):
         self._service.draining = True
         terminal.note("stopping: what was accepted is answered first")
         await asyncio.sleep(LINGER_SECONDS)
-        for listening in self.servers:
-            listening.close()
-        await asyncio.sleep(_LAST_SECONDS)
         await super().shutdown(sockets)
 
 
