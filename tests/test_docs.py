@@ -82,9 +82,8 @@ runs it.
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", RUNNABLE, ids=name)
-def test_what_a_page_shows_runs(page, desk):
-    folder = desk / page.stem
-    shutil.copytree(desk, folder, ignore=shutil.ignore_patterns(*(other.stem for other in PAGES)))
+def test_what_a_page_shows_runs(page, desk, tmp_path):
+    folder = shutil.copytree(desk, tmp_path / "desk")
     for kind, text in blocks(page):
         if kind == "python":
             Forked(_run_python, text, folder=folder).finish()
