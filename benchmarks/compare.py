@@ -9,13 +9,13 @@ or more, drawn at random, are voted on. Prints tables, then one line of JSON; --
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
-from simulation import Row, per_cent, run
+from simulation import Arm, Row, per_cent, run
 
 from tiebreak.stats import ppi, ratings
 from tiebreak.stats.rank_intervals import critical_value, difference_errors, rank_intervals
@@ -137,23 +137,12 @@ def _win_rates(
     widths["width of the win rate, weight 1"].append((plain[1] - plain[0]) / (alone_high - alone_low))
 
 
-def perfect(worlds: int, prompts: int, votes: int) -> Iterator[Row]:
-    yield from coverage("perfect", worlds, prompts, votes)
-
-
-def biased(worlds: int, prompts: int, votes: int) -> Iterator[Row]:
-    yield from coverage("biased", worlds, prompts, votes)
-
-
-def miscalibrated(worlds: int, prompts: int, votes: int) -> Iterator[Row]:
-    yield from coverage("miscalibrated", worlds, prompts, votes)
-
-
-def adversarial(worlds: int, prompts: int, votes: int) -> Iterator[Row]:
-    yield from coverage("adversarial", worlds, prompts, votes)
-
-
-ARMS = (perfect, biased, miscalibrated, adversarial)
+def arms(measured: Callable[..., Iterator[Row]]) -> tuple[Arm, ...]:
+    """An arm for each judge, named after it: what is measured with it."""
+    found = {judge: partial(measured, judge) for judge in JUDGES}
+    for judge, arm in found.items():
+        arm.__name__ = judge  # type: ignore[attr-defined]
+    return tuple(found.values())
 
 
 def page(table: str, facts: Row) -> str:
@@ -193,7 +182,7 @@ hundreds of prompts, never of twenty.
 
 
 def main() -> None:
-    run(__doc__, RESULT, ARMS, SETTINGS, worlds=1000, tiny=((30, 2), 4), page=page)
+    run(__doc__, RESULT, arms(coverage), SETTINGS, worlds=1000, tiny=((30, 2), 4), page=page)
 
 
 if __name__ == "__main__":

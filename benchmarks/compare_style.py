@@ -13,9 +13,9 @@ from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
-from compare import JUDGED, JUDGES, SCORE_C, probabilities
+from compare import JUDGED, JUDGES, SCORE_C, arms, probabilities
 from numpy.typing import NDArray
-from simulation import Arm, Row, per_cent, run
+from simulation import Row, per_cent, run
 
 from tiebreak.stats import length_controlled, style_control
 
@@ -117,25 +117,6 @@ def _drawn(random: np.random.Generator, gap_N: Array) -> Array:
     return votes
 
 
-def perfect(worlds: int, prompts: int, votes: int) -> Iterator[Row]:
-    yield from coverage("perfect", worlds, prompts, votes)
-
-
-def biased(worlds: int, prompts: int, votes: int) -> Iterator[Row]:
-    yield from coverage("biased", worlds, prompts, votes)
-
-
-def miscalibrated(worlds: int, prompts: int, votes: int) -> Iterator[Row]:
-    yield from coverage("miscalibrated", worlds, prompts, votes)
-
-
-def adversarial(worlds: int, prompts: int, votes: int) -> Iterator[Row]:
-    yield from coverage("adversarial", worlds, prompts, votes)
-
-
-ARMS: tuple[Arm, ...] = (perfect, biased, miscalibrated, adversarial)
-
-
 def page(table: str, facts: Row) -> str:
     error = 100 * (0.95 * 0.05 / facts["worlds"]) ** 0.5
     return f"""# Coverage at equal style, from votes and a judge
@@ -165,7 +146,7 @@ A win rate is one figure a world, so with few worlds its per cent say little: wi
 
 
 def main() -> None:
-    run(__doc__, RESULT, ARMS, SETTINGS, worlds=300, tiny=((60, 2), 3), page=page)
+    run(__doc__, RESULT, arms(coverage), SETTINGS, worlds=300, tiny=((60, 2), 3), page=page)
 
 
 if __name__ == "__main__":

@@ -68,16 +68,13 @@ def per_cent(held: dict[str, list[bool]]) -> Iterator[Row]:
 
 def _measured(arms: Sequence[Arm], settings: Settings, worlds: int, processes: int) -> list[Row]:
     """The rows of every arm in every setting, which are measured side by side."""
-    cells = [(arm, worlds, prompts, votes) for arm in arms for prompts, votes in settings]
+    cells = [(arm.__name__, arm, worlds, prompts, votes) for arm in arms for prompts, votes in settings]
     with ProcessPoolExecutor(processes) as pool:
         return [row for rows in pool.map(_cell, *zip(*cells, strict=True)) for row in rows]
 
 
-def _cell(arm: Arm, worlds: int, prompts: int, votes: int) -> list[Row]:
-    return [
-        {"arm": arm.__name__, "prompts": prompts, "votes": votes, **row}
-        for row in arm(worlds, prompts, votes)
-    ]
+def _cell(name: str, arm: Arm, worlds: int, prompts: int, votes: int) -> list[Row]:
+    return [{"arm": name, "prompts": prompts, "votes": votes, **row} for row in arm(worlds, prompts, votes)]
 
 
 def _markdown(rows: Sequence[Row], arm: str, settings: Settings, unit: str) -> str:
