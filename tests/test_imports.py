@@ -30,6 +30,7 @@ LAYERS = (
     {
         "arguments",
         "console",
+        "full_disk",
         "hashes",
         "json_files",
         "limits",

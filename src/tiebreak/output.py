@@ -4,7 +4,6 @@ Whatever is written appears under a random name beside its place and is renamed 
 of it, writers of one file never collide, and a link at the place is replaced: what it points to is left alone.
 """
 
-import errno
 import os
 import shutil
 import time
@@ -14,10 +13,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from tiebreak.errors import TiebreakError, nearest
+from tiebreak.full_disk import full_disk_as_error
 from tiebreak.regular_file import require_regular
-
-STANDARD_OUTPUT = "standard output"
-"""What an error about standard output has as the name of its file."""
 
 _PREFIX, _SUFFIX = ".tiebreak-", ".partial"
 _COMPRESSED = (".gz", ".zst", ".bz2", ".xz", ".zip")
@@ -94,7 +91,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file to write, which takes its place at `path` at the end, and is removed if anything raises."""
     partial = _partial(path)
     try:
-        with open(partial, "xb", opener=no_link) as file:
+        with full_disk_as_error(path, is_file=True), open(partial, "xb", opener=no_link) as file:
             yield file
         partial.replace(path)
     finally:
@@ -107,7 +104,8 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     partial = _partial(path)
     partial.mkdir(parents=True)
     try:
-        yield partial
+        with full_disk_as_error(path):
+            yield partial
         remove(path)
         partial.rename(path)
     finally:
@@ -161,28 +159,3 @@ def _partial(path: Path) -> Path:
     """A random name in the folder of `path`, from which leftovers are removed."""
     drop_partials(path.parent)
     return path.with_name(f"{_PREFIX}{os.urandom(8).hex()}{_SUFFIX}")
-
-
-@contextmanager
-def full_disk_as_error(folder: Path) -> Iterator[None]:
-    """Convert any library's error about a full disk into a TiebreakError."""
-    try:
-        yield
-    except Exception as error:
-        if not _disk_is_full(error) or getattr(error, "filename", None) == STANDARD_OUTPUT:
-            raise
-        free = shutil.disk_usage(folder if folder.exists() else folder.anchor).free / 2**30
-        raise TiebreakError(
-            f"the disk is full ({free:.1f} GiB left at {folder}); nothing finished is lost: "
-            "free some space and run the same command again"
-        ) from error
-
-
-def _disk_is_full(error: BaseException | None) -> bool:
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        if "No space left on device" in str(error) or "Disk quota exceeded" in str(error):
-            return True
-        error = error.__cause__ or error.__context__
-    return False

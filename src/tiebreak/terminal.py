@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
 from tiebreak import plain
-from tiebreak.output import STANDARD_OUTPUT
+from tiebreak.full_disk import STANDARD_OUTPUT
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -106,7 +106,7 @@ def test_internal_errors_differ_from_user_errors(recipe: Path, monkeypatch: pyte
 def test_a_full_disk_is_one_clear_error(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_FULL_DISK", "train/fold2")
     failed = run(workspace(recipe)).failed["train/fold2"]
-    assert failed.startswith("the disk is full (")
+    assert failed.startswith("the disk is full, that of ")
     assert "nothing finished is lost" in failed
 
 

@@ -21,7 +21,8 @@ from tiebreak.cli import audits, cluster, comparing, exporting, models, rows, ru
 from tiebreak.cli.options import AsJson, Columns, On, Seed, Sets, Values, example, mapping_of
 from tiebreak.commands.table import show_findings
 from tiebreak.errors import Interrupted, TiebreakError
-from tiebreak.output import full_disk_as_error, new_file
+from tiebreak.full_disk import full_disk_as_error
+from tiebreak.output import new_file
 from tiebreak.recipe.basics import FEWEST_VOTES, MOST_VOTES, presets
 
 EVERYDAY = (

@@ -29,6 +29,7 @@ from tiebreak.cli.options import (
 from tiebreak.commands.table import show, show_verdict
 from tiebreak.engine.signals import Stop
 from tiebreak.errors import Interrupted
+from tiebreak.full_disk import full_disks
 from tiebreak.recipe.basics import FEWEST_VOTES, MOST_VOTES, RECIPE, SYNTHETIC_VOTES
 
 if TYPE_CHECKING:
@@ -246,7 +247,7 @@ def status(
     work = work.snapshot()
     if not watch:
         show([asdict(row) for row in task_statuses(work)], as_json)
-    terminal.note(total(work))
+    terminal.note(total(work), *full_disks([work.run_dir]))
 
 
 def _watch(work: "Workspace") -> None:

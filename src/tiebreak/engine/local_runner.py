@@ -18,6 +18,7 @@ from tiebreak.engine.trackers import require_installed
 from tiebreak.engine.worker import Message, Worker, log_file
 from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import Interrupted, TiebreakError
+from tiebreak.full_disk import full_disks
 from tiebreak.pipeline.graph import Task
 
 MOST_ATTEMPTS = 3
@@ -228,7 +229,8 @@ class _Run:
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
         memory = " (often: out of memory)" if code == -signal.SIGKILL else ""
         if worker.task and not self.stop():
-            text = f"its process was {how}{memory}, more in {log_file(self.work, worker.task.id)}"
+            disks = "".join(f"; {found}" for found in full_disks([self.work.run_dir]))
+            text = f"its process was {how}{memory}, more in {log_file(self.work, worker.task.id)}{disks}"
             self._retry_or_fail(worker.task, text)
 
     def _retry_or_fail(self, task: Task, text: str) -> None:

@@ -23,6 +23,7 @@ from tiebreak.engine.artifacts import SCRATCH
 from tiebreak.engine.signals import block_signals
 from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import Interrupted, TiebreakError
+from tiebreak.full_disk import full_disks
 from tiebreak.output import write_atomically
 from tiebreak.pipeline.graph import Task
 from tiebreak.recipe.environment import count
@@ -229,7 +230,8 @@ def _raise_on_failure(
         raise TiebreakError(f"{own[rank].text} (process {rank} of {size}; the others were ended)")
     if should_stop():  # srun's processes get the signal too, and die of it while they import
         raise Interrupted
-    raise TiebreakError(_death_text(codes, failures, size))
+    disks = "".join(f"; {text}" for text in full_disks([spec.folder]))
+    raise TiebreakError(_death_text(codes, failures, size) + disks)
 
 
 def _death_text(codes: Sequence[int | None], failures: Mapping[int, Failure], size: int) -> str:

@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
 from tiebreak import distributed, terminal
@@ -16,6 +17,7 @@ from tiebreak.engine.task_runner import describe_error, runtime_of
 from tiebreak.engine.tracking import Tracking
 from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import Interrupted, TiebreakError
+from tiebreak.full_disk import FullDisk, full_disk_as_error
 from tiebreak.output import write_atomically
 
 
@@ -30,7 +32,8 @@ def main(spec: WorkerSpec) -> int:
     if place.rank == 0:
         terminal.log_to_stderr()
     try:
-        _work(spec, place)
+        with full_disk_as_error(spec.folder):
+            _work(spec, place)
     except Interrupted:
         return 0  # without metrics; any other code would have srun kill the rest
     except BaseException as error:
@@ -68,7 +71,8 @@ def _write_failure(spec: WorkerSpec, rank: int, error: BaseException) -> None:
     if not (of_a_peer or isinstance(error, TiebreakError)):
         traceback.print_exception(error)
     failure = Failure(text=describe_error(error), of_a_peer=of_a_peer, when=time.time())
-    write_atomically(spec.failure(rank), failure.model_dump_json())
+    with suppress(OSError, FullDisk):  # the parent sees that the disk is full
+        write_atomically(spec.failure(rank), failure.model_dump_json())
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ from tiebreak.engine.progress import Reporter
 from tiebreak.engine.tracking import Tracking
 from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import DamagedInput, Interrupted, TiebreakError
-from tiebreak.output import full_disk_as_error, write_atomically
+from tiebreak.full_disk import FullDisk, full_disk_as_error
+from tiebreak.output import write_atomically
 from tiebreak.pipeline.graph import Source, Task
 from tiebreak.recipe.environment import count
 from tiebreak.recipe.execution import Compute
@@ -51,10 +52,12 @@ def run_task(
         artifacts.clear(folder, keep_scratch=manifest is None)
         began = time.monotonic()
         try:
-            return _make(work, task, folder, log, should_stop, device, began)
+            with full_disk_as_error(folder):
+                return _make(work, task, folder, log, should_stop, device, began)
         except BaseException as error:
-            artifacts.store_seconds(folder, artifacts.seconds_spent(folder) + time.monotonic() - began)
-            artifacts.clear(folder)
+            artifacts.clear(folder)  # first, since this makes room where the disk is full
+            with suppress(FullDisk):  # the error is raised anyway
+                artifacts.store_seconds(folder, artifacts.seconds_spent(folder) + time.monotonic() - began)
             if not isinstance(error, (Interrupted, KeyboardInterrupt)):
                 _write_failure(folder, error)
             raise
@@ -214,7 +217,7 @@ def hardware(device: str) -> dict[str, Any]:
 
 
 def _write_failure(folder: Path, error: BaseException) -> None:
-    with suppress(OSError):  # a full disk: the error is raised anyway
+    with suppress(OSError, FullDisk):  # the error is raised anyway
         write_atomically(folder / FAILURE, f"{describe_error(error)}\n")
 
 

@@ -18,6 +18,7 @@ from tiebreak.engine.signals import Stop, block_signals, kill_on_parent_exit, un
 from tiebreak.engine.task_runner import choose_device, describe_error, run_task, use_threads
 from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import DamagedInput, Interrupted, TiebreakError
+from tiebreak.full_disk import full_disk_as_error
 from tiebreak.output import new_folder, no_link
 from tiebreak.pipeline.graph import Task
 from tiebreak.recipe.schema import Recipe
@@ -139,7 +140,7 @@ def _run_task(
     try:
         log = log_file(work, task_id)
         require_regular(log, "remove it")
-        with _redirect_output(log):
+        with full_disk_as_error(log, is_file=True), _redirect_output(log):
             return _run_logged(work, task_id, key, index, connection, stop, log)
     except TiebreakError as error:
         return Message("failed", str(error))
