@@ -1,8 +1,8 @@
 """Fake pipeline steps that run quickly: read -> train (one task per fold) -> join.
 
 `train` resumes from its checkpoint and stops on request, as real steps do. Environment variables make it fail:
-FAKE_FAIL, FAKE_BUG, FAKE_FULL_DISK, FAKE_DIE and FAKE_TERM name a task, FAKE_SLEEP is the duration of each of its
-steps; FAKE_DIE_ABOVE is the number of tokens in a forward up to which FAKE_DIE does nothing. It pauses by $HOLD (paused_training.py).
+FAKE_FAIL, FAKE_BUG, FAKE_FULL_DISK, FAKE_DIE, FAKE_LOSE and FAKE_TERM name a task, FAKE_SLEEP is the duration of each of its
+steps; FAKE_SCORES adds a step; FAKE_DIE_ABOVE is the number of tokens in a forward up to which FAKE_DIE and FAKE_LOSE (one of its processes) do nothing. It pauses by $HOLD (paused_training.py).
 """
 
 import hashlib
@@ -11,6 +11,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from paused_training import pause_at_step
 
 from tiebreak.engine.artifacts import write_atomically
 from tiebreak.engine.workspace import Workspace
-from tiebreak.errors import Interrupted, TiebreakError
+from tiebreak.errors import Interrupted, ProcessDied, TiebreakError
 from tiebreak.pipeline.graph import Source, Task
 from tiebreak.pipeline.step import Step
 from tiebreak.recipe.schema import Recipe
@@ -50,7 +51,8 @@ def _train(settings: Settings, inputs: Inputs, output: Path, runtime: Runtime) -
         if checkpoint.exists()
         else {"step": 0, "value": str(settings.seed)}
     )
-    text = (inputs["text"][0] / "deep" / "text.txt").read_text()
+    read = inputs["text"][0] / "deep" / "text.txt"
+    text = (read if read.exists() else inputs["text"][0] / "weights.bin").read_text()
     while state["step"] < STEPS:
         value = hashlib.sha256((state["value"] + text + task).encode()).hexdigest()
         state = {"step": state["step"] + 1, "value": value}
@@ -77,8 +79,11 @@ def _fail_on_request(task: str, train_tokens: int) -> None:
         raise TiebreakError("this fold does not train")
     if os.environ.get("FAKE_BUG") == task:
         raise ValueError("a mistake of ours")
-    if os.environ.get("FAKE_DIE") == task and train_tokens > int(os.environ.get("FAKE_DIE_ABOVE", "0")):
-        os.kill(os.getpid(), signal.SIGKILL)
+    if train_tokens > int(os.environ.get("FAKE_DIE_ABOVE", "0")):
+        if os.environ.get("FAKE_DIE") == task:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if os.environ.get("FAKE_LOSE") == task:
+            raise ProcessDied("process 1 of 2 was killed by SIGKILL")
     if os.environ.get("FAKE_TERM") == task:
         os.kill(os.getpid(), signal.SIGTERM)
     if os.environ.get("FAKE_FULL_DISK") == task:
@@ -103,6 +108,14 @@ def tasks(recipe: Recipe) -> tuple[Task, ...]:
     return read, *trained, Task(JOIN, "all", Settings(), {"parts": trained})
 
 
+def tasks_with_scores(recipe: Recipe) -> tuple[Task, ...]:
+    """The graph with a step in the middle, each of whose tasks reads one of `train`."""
+    score = replace(TRAIN, name="score")
+    read, *trained, _ = tasks(recipe)
+    scored = [Task(score, task.name, task.settings, {"text": (task,)}) for task in trained]
+    return (read, *trained, *scored, Task(JOIN, "all", Settings(), {"parts": (*trained, *scored)}))
+
+
 RECIPE = """
 name: fake
 data: {votes: [votes.txt]}
@@ -124,7 +137,8 @@ cli.main()
 def use(set_attribute: Callable[[object, str, object], None]) -> None:
     """Make every workspace one of these steps, by `setattr` or pytest's."""
     init: Any = Workspace.__init__
-    set_attribute(init, "__defaults__", (init.__defaults__[0], tasks, *init.__defaults__[2:]))
+    graph = tasks_with_scores if "FAKE_SCORES" in os.environ else tasks
+    set_attribute(init, "__defaults__", (init.__defaults__[0], graph, *init.__defaults__[2:]))
 
 
 def write(folder: Path) -> Path:

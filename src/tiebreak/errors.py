@@ -20,6 +20,10 @@ class DamagedInput(TiebreakError):
     """An artifact that a task reads is not what was written."""
 
 
+class ProcessDied(TiebreakError):
+    """A process of a task died without an error of its own, which may pass: it was killed, often for memory."""
+
+
 class Interrupted(Exception):
     """The end of a task that was asked to stop and has saved its checkpoint."""
 

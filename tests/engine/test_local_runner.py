@@ -118,12 +118,16 @@ def test_a_worker_that_is_killed_fails_its_task_alone(recipe: Path, monkeypatch:
     assert sorted(outcome.done) == ["ingest/votes", "train/fold1", "train/fold2"]
 
 
+@pytest.mark.parametrize(
+    ("death", "told"), [("FAKE_DIE", "killed by SIGKILL"), ("FAKE_LOSE", "process 1 of 2")]
+)
 def test_a_task_whose_process_is_killed_starts_again_with_half_the_tokens(
-    recipe: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    recipe: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], death: str, told: str
 ) -> None:
+    """The process of the task, or one of several that share it."""
     undisturbed = fake_steps.write(recipe.parent / "undisturbed")
     run(workspace(undisturbed))
-    monkeypatch.setenv("FAKE_DIE", "train/fold0")
+    monkeypatch.setenv(death, "train/fold0")
     monkeypatch.setenv("FAKE_DIE_ABOVE", "4096")
     work = workspace(recipe)
     outcome = local_runner.run(work, work.tasks, retries=2)
@@ -134,7 +138,7 @@ def test_a_task_whose_process_is_killed_starts_again_with_half_the_tokens(
     monkeypatch.setenv("FAKE_DIE_ABOVE", "1")
     other = workspace(recipe, "seed=1")
     outcome = local_runner.run(other, other.tasks, retries=2)
-    assert "killed by SIGKILL" in outcome.failed["train/fold0"]
+    assert told in outcome.failed["train/fold0"]
 
 
 def test_a_new_worker_takes_the_card_of_a_dead_one(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from tiebreak.commands.init import init_recipe
 from tiebreak.engine import multiprocess
 from tiebreak.engine.task_runner import run_task
 from tiebreak.engine.workspace import Workspace
-from tiebreak.errors import Interrupted, TiebreakError
+from tiebreak.errors import Interrupted, ProcessDied, TiebreakError
 from tiebreak.recipe.loader import load
 
 TEACH, SCORE = "teach/llama-fold0", "score/llama-fold0-1of1"
@@ -56,10 +56,12 @@ def folder(alone: Workspace, tmp_path: Path) -> Path:
     return tmp_path / "votes"
 
 
-def launch(folder: Path, task: str, *sets: str, processes: int = 2, real: bool = False) -> Tiebreak:
+def launch(
+    folder: Path, task: str, *sets: str, processes: int = 2, retries: int = 0, real: bool = False
+) -> Tiebreak:
     settings = [*SETTINGS, f"compute.processes={processes}", *sets]
     options = [part for setting in settings for part in ("--set", setting)]
-    return Tiebreak("task", folder, task, *options, fork_ranks=not real)
+    return Tiebreak("task", folder, task, f"--retry={retries}", *options, fork_ranks=not real)
 
 
 def finish(folder: Path, task: str, *sets: str, processes: int = 2, real: bool = False) -> Path:
@@ -67,10 +69,10 @@ def finish(folder: Path, task: str, *sets: str, processes: int = 2, real: bool =
     return Path(launch(folder, task, *sets, processes=processes, real=real).finish().strip())
 
 
-def train_until(folder: Path, hold: Path, steps: int) -> Tiebreak:
+def train_until(folder: Path, hold: Path, steps: int, retries: int = 0) -> Tiebreak:
     """A training by two processes that stands still after so many steps."""
     hold.write_text(str(steps))
-    training = launch(folder, TEACH)
+    training = launch(folder, TEACH, retries=retries)
     deadline = time.monotonic() + 240
     while not list(folder.glob(f"run/artifacts/teach/*/checkpoint/step-{steps:08d}")):
         assert training.poll() is None, training.communicate()
@@ -81,11 +83,12 @@ def train_until(folder: Path, hold: Path, steps: int) -> Tiebreak:
 
 def process_of(training: Tiebreak, rank: int) -> int:
     """The id of one of the processes that share the task."""
-    children = Path(f"/proc/{training.pid}/task/{training.pid}/children").read_text().split()
-    for child in children:
-        if Path(f"/proc/{child}/comm").read_text() == f"rank {rank}\n":
-            return int(child)
-    raise AssertionError(f"no rank {rank} among {children}")
+    found = [str(training.pid)]
+    for process in found:  # with those of a worker, where there is one
+        found += Path(f"/proc/{process}/task/{process}/children").read_text().split()
+        if Path(f"/proc/{process}/comm").read_text() == f"rank {rank}\n":
+            return int(process)
+    raise AssertionError(f"no rank {rank} among {found}")
 
 
 @pytest.mark.slow
@@ -118,6 +121,22 @@ def test_a_process_that_dies_ends_the_task_with_one_message(
     assert "Traceback" not in err
     if rank:
         assert_same_teacher(alone.folder(alone.find(TEACH)), finish(folder, TEACH))
+
+
+@pytest.mark.slow
+def test_a_task_whose_process_dies_starts_again_with_half_the_tokens(
+    alone: Workspace, folder: Path, hold: Path
+) -> None:
+    training = train_until(folder, hold, 2, retries=1)
+    os.kill(process_of(training, 1), signal.SIGKILL)
+    hold.write_text("")
+    _, err = training.communicate(timeout=300)
+    assert training.returncode == 0, err
+    assert (
+        "process 1 of 2 was killed by SIGKILL (often: out of memory); the others were ended; "
+        "again, with half the tokens in a forward (1 of 1)"
+    ) in err
+    assert_same_teacher(alone.folder(alone.find(TEACH)), finish(folder, TEACH))
 
 
 @pytest.mark.slow
@@ -179,15 +198,15 @@ def test_processes_that_die_of_a_stop_are_interrupted(tmp_path: Path) -> None:
     srun.wait()
     with pytest.raises(Interrupted):
         multiprocess._raise_on_failure([srun], spec, 2, lambda: True)
-    with pytest.raises(TiebreakError, match="process 0 or 1 of 2 died without a word"):
+    with pytest.raises(ProcessDied, match="process 0 or 1 of 2 died without a word"):
         multiprocess._raise_on_failure([srun], spec, 2, lambda: False)
     spec.exchange_folder.mkdir(parents=True)
     lost = multiprocess.Failure(text="NCCL error: out of memory", of_a_peer=True, when=2.0)
     spec.failure(0).write_text(lost.model_dump_json())
-    with pytest.raises(TiebreakError, match=r"1 of 2 died .*; process 0 says: NCCL error: out of memory$"):
+    with pytest.raises(ProcessDied, match=r"1 of 2 died .*; process 0 says: NCCL error: out of memory$"):
         multiprocess._raise_on_failure([srun], spec, 2, lambda: False)
     with subprocess.Popen(["sleep", "60"]) as alive:
-        with pytest.raises(TiebreakError, match=r"^NCCL error: out of memory \(process 0 of 2; the others"):
+        with pytest.raises(ProcessDied, match=r"^NCCL error: out of memory \(process 0 of 2; the others"):
             multiprocess._raise_on_failure([srun, alive], spec, 2, lambda: False)
         alive.kill()
     failure = multiprocess.Failure(text="the loss became nan", of_a_peer=False, when=1.0)

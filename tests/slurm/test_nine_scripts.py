@@ -82,7 +82,7 @@ def test_the_nine_commands_in_a_row(
     assert f"submission: {submission}" in last
     test_pairs = pq.read_table(recipe.parent / "data" / "test.parquet")
     assert len(submission.read_text().splitlines()) == 1 + len(test_pairs)
-    assert sorted(path.name for path in scripts.glob(".*")) == [".scratch_base"]
+    assert sorted(path.name for path in scripts.glob(".*")) == [".scratch_base", ".starts"]
 
     again = tmp_path / "again"
     again.mkdir()

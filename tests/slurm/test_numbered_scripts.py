@@ -16,7 +16,7 @@ from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import TiebreakError
 from tiebreak.recipe import loader
 from tiebreak.recipe.schema import Recipe
-from tiebreak.slurm.numbered_scripts import Job, outlook, prepare, scratch_base
+from tiebreak.slurm.numbered_scripts import STARTS, Job, outlook, prepare, scratch_base
 
 SITE = """
 name: site
@@ -208,6 +208,17 @@ def test_a_refused_job_does_not_send_the_next_into_the_series_before(site: Path,
     with pytest.raises(TiebreakError, match="SCRATCH_BASE: "):
         do(site, 2, SLURM_JOB_ID="12")
     assert sorted(path.name for path in site.glob(".*")) == [".scratch_base"]
+
+
+def test_a_job_that_died_before_tiebreak_does_not_send_the_next_into_the_series_before(
+    site: Path, tmp_path: Path
+) -> None:
+    """run_step.sh has noted where it was to work."""
+    old, new = tmp_path / "old", tmp_path / "new, 'quoted'"
+    do(site, 1, SCRATCH_BASE=str(old), SLURM_JOB_ID="8")
+    (site / STARTS).write_text(f"8\t1\t{old}\n9\t1\t{new}\n10\t1\t\nhalf a li")
+    assert do(site, 2, SLURM_JOB_ID="11").work.path.parent == new
+    assert do(site, 2, SLURM_JOB_ID="9").work.path.parent == old, "its own line is not one before it"
 
 
 def test_errors_speak_of_the_variables(site: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from tiebreak.slurm import client, requeue
 from tiebreak.slurm.client import QueuedJob
-from tiebreak.slurm.numbered_scripts import STORED_BASE
+from tiebreak.slurm.numbered_scripts import STARTS, STORED_BASE
 from tiebreak.slurm.script_folder import RUN_STEP
 
 Requeued = list[tuple[str, Sequence[int]]]
@@ -74,3 +74,18 @@ def test_jobs_of_one_series_are_those_of_scripts_in_one_folder(
     )
     assert requeue.requeue_until_base_known(3, {}, scripts)
     assert requeued == [("21", [11, 12, 13])]
+
+
+def test_jobs_that_died_before_tiebreak_started_are_told_until_one_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_queue(monkeypatch, queued(tmp_path, 21))
+    assert requeue.died_early(tmp_path) == []
+    (tmp_path / STORED_BASE).write_text('[18, "/new"]\n')
+    (tmp_path / STARTS).write_text("18\t1\t/new\n19\t1\t/new\n20\t2\t\n21\t3\t\n")
+    first, second = requeue.died_early(tmp_path)
+    assert first.startswith("job 19 (step1_post_pretrain) ended before tiebreak started")
+    assert "step2_make_folds-20.log, says why; mend profile.sh" in second
+    with (tmp_path / STORED_BASE).open("a") as file:
+        file.write('[21, "/new"]\n')
+    assert requeue.died_early(tmp_path) == []

@@ -5,9 +5,8 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent import futures
-from dataclasses import replace
 from pathlib import Path
 
 import fake_steps
@@ -290,18 +289,9 @@ def test_after_a_failure_unsatisfiable_jobs_are_resubmitted(work: Workspace, clu
     assert directives((cluster_folder / "104.sh").read_text())["dependency"] == "afterok:101_0:101_2:103"
 
 
-def graph(recipe: Recipe) -> tuple[Task, ...]:
-    """The fake steps with one in the middle, each of whose tasks reads one of `train`."""
-    score = replace(fake_steps.TRAIN, name="score")
-    read, *trained, _ = fake_steps.tasks(recipe)
-    middle = [Task(score, task.name, task.settings, {"text": (task,)}) for task in trained]
-    join = Task(fake_steps.JOIN, "all", fake_steps.Settings(), {"parts": (*trained, *middle)})
-    return (read, *trained, *middle, join)
-
-
 def test_a_fold_waits_for_its_own_inputs_alone(tmp_path: Path, cluster_folder: Path) -> None:
     """What an input has waited for already is not waited for again."""
-    work = Workspace(fake_steps.write(tmp_path), (), graph)
+    work = Workspace(fake_steps.write(tmp_path), (), fake_steps.tasks_with_scores)
     SlurmJobs(work).submit(work.tasks)
     waits = {
         path.stem: directives(path.read_text()).get("dependency") for path in cluster_folder.glob("*.sh")
@@ -309,11 +299,36 @@ def test_a_fold_waits_for_its_own_inputs_alone(tmp_path: Path, cluster_folder: P
     assert waits == {
         "101": None,
         "102": "afterok:101",
-        "103": "afterok:102_0",
-        "104": "afterok:102_1",
-        "105": "afterok:102_2",
-        "106": "afterok:103:104:105",
+        "103": "aftercorr:102",
+        "104": "afterok:103",
     }
+    assert directives((cluster_folder / "103.sh").read_text())["array"] == "0-2"
+    assert SlurmJobs(work).record[2]["after_each"] == "102"
+
+
+def test_shards_of_folds_are_an_array_a_shard(tmp_path: Path, cluster_folder: Path) -> None:
+    """A fold that has another number of shards than the others keeps its edges, and so do they."""
+
+    def shards(*counts: int) -> Callable[[Recipe], tuple[Task, ...]]:
+        def expand(recipe: Recipe) -> tuple[Task, ...]:
+            before = fake_steps.tasks_with_scores(recipe)[:-1]
+            folds = [task for task in before if task.step.name == "train"]
+            others = [
+                Task(before[-1].step, f"{task.name}-{n}", task.settings, {"text": (task,)})
+                for task, count in zip(folds, counts, strict=True)
+                for n in range(count)
+            ]
+            return (*(task for task in before if task.step.name != "score"), *others)
+
+        return expand
+
+    even = Workspace(fake_steps.write(tmp_path / "even"), (), shards(2, 2, 2))
+    make(even, "ingest/votes")
+    arrays = [tuple(planned.tasks) for planned in submissions(even, even.tasks)][1:]
+    assert arrays == [tuple(f"score/fold{fold}-{n}" for fold in range(3)) for n in range(2)]
+    odd = Workspace(fake_steps.write(tmp_path / "odd"), (), shards(2, 1, 2))
+    make(odd, "ingest/votes")
+    assert [len(planned.tasks) for planned in submissions(odd, odd.tasks)] == [3, 2, 1, 2]
 
 
 def test_an_array_is_as_large_as_the_cluster_takes(work: Workspace, cluster_folder: Path) -> None:
@@ -387,6 +402,19 @@ def test_a_job_goes_on_with_what_was_left_out_but_not_behind_a_failure(
     assert SlurmJobs(work).submit_left() == []
 
 
+def test_what_waits_a_task_for_a_task_is_submitted_one_by_one_at_a_limit(
+    tmp_path: Path, cluster_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = Queue(6, monkeypatch)
+    work = Workspace(fake_steps.write(tmp_path), (), fake_steps.tasks_with_scores)
+    made = SlurmJobs(work).submit(work.tasks)
+    assert [list(entry["tasks"]) for entry in made][2:] == [["score/fold0"]]
+    assert directives(queue.scripts[made[2]["job"]])["dependency"] == "afterok:2_0"
+    found = left.read(SlurmJobs(work).folder)
+    assert found is not None
+    assert found.tasks == ["score/fold1", "score/fold2", "join/all"]
+
+
 def test_no_room_at_all_is_an_error(
     work: Workspace, cluster_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -431,10 +459,10 @@ def test_jobs_unsatisfiable_by_a_failed_array_task_are_resubmitted(
     tmp_path: Path, cluster_folder: Path
 ) -> None:
     """fold1 failed: what waits for it is sent out anew, and the other folds go on."""
-    work = Workspace(fake_steps.write(tmp_path), (), graph)
+    work = Workspace(fake_steps.write(tmp_path), (), fake_steps.tasks_with_scores)
     make(work, "ingest/votes")
     SlurmJobs(work).submit(work.tasks)
-    pending = [*(f"{job}_0|fake.score" for job in (102, 103, 104)), "105_0|fake.join"]
+    pending = [*(f"102_{n}|fake.score" for n in range(3)), "103_0|fake.join"]
     in_queue(
         cluster_folder,
         *(f"101_{n}|fake.train|RUNNING|None" for n in (0, 2)),
@@ -442,10 +470,10 @@ def test_jobs_unsatisfiable_by_a_failed_array_task_are_resubmitted(
     )
     made = SlurmJobs(work).submit(work.tasks)
     assert [list(entry["tasks"]) for entry in made] == [["train/fold1"], ["score/fold1"], ["join/all"]]
-    assert "scancel 103_0 105_0\n" in (cluster_folder / "calls").read_text()
-    assert directives((cluster_folder / "107.sh").read_text())["dependency"] == "afterok:106"
-    waits = directives((cluster_folder / "108.sh").read_text())["dependency"]
-    assert waits == "afterok:101_0:101_2:102_0:104_0:107"
+    assert "scancel 102_1 103_0\n" in (cluster_folder / "calls").read_text()
+    assert directives((cluster_folder / "105.sh").read_text())["dependency"] == "afterok:104"
+    waits = directives((cluster_folder / "106.sh").read_text())["dependency"]
+    assert waits == "afterok:101_0:101_2:102_0:102_2:105"
 
 
 def test_other_output_of_sbatch_is_ignored(work: Workspace, cluster_folder: Path) -> None:

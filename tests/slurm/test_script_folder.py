@@ -11,7 +11,7 @@ import pytest
 from tiebreak.commands.init import init_recipe
 from tiebreak.errors import TiebreakError
 from tiebreak.slurm import client, script_folder
-from tiebreak.slurm.numbered_scripts import SCRIPTS
+from tiebreak.slurm.numbered_scripts import SCRIPTS, Start, unheard_of
 
 
 @pytest.fixture
@@ -115,7 +115,12 @@ def test_a_script_that_cannot_start_says_what_to_mend(folder: Path, profile: str
     if profile:
         (folder / "profile.sh").write_text(f"{profile}\n")
     done = subprocess.run(
-        ["bash", folder / "step2_make_folds.sh"], capture_output=True, text=True, check=False
+        ["bash", folder / "step2_make_folds.sh"],
+        env={**os.environ, "SLURM_JOB_ID": "17", "SLURM_SUBMIT_DIR": str(folder), "SCRATCH_BASE": "/a b/c"},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 2
     assert told.format(folder=folder) in done.stderr
+    assert unheard_of(folder) == [Start(17, 2, "/a b/c")]

@@ -16,6 +16,7 @@ import fake_steps
 import nightly
 import pytest
 
+from tiebreak.commands import logs, status
 from tiebreak.commands.status import Status, task_statuses
 from tiebreak.engine import local_runner, progress
 from tiebreak.engine.workspace import Workspace
@@ -105,6 +106,40 @@ def test_a_failed_task_and_what_needs_it(
     assert [list(entry["tasks"]) for entry in made] == [["train/fold1"], ["join/all"]]
     until(work, all_done)
     assert fake_steps.payload(work.run_dir) == undisturbed
+
+
+def test_a_failed_task_holds_back_its_own_fold_alone(
+    work: Workspace, tmp_path: Path, hold: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three tasks of an array, each behind the one in its place of another array, one of which fails and one is requeued."""
+    here = Workspace(fake_steps.write(tmp_path / "alone"), (), fake_steps.tasks_with_scores)
+    local_runner.run(here, here.tasks)
+    work = Workspace(work.path, (), fake_steps.tasks_with_scores)
+    monkeypatch.setenv("FAKE_SCORES", "1")
+    monkeypatch.setenv("FAKE_FAIL", "train/fold1")
+    hold.write_text("1")
+    made = SlurmJobs(work).submit(work.tasks)
+    assert [(entry["step"], len(entry["tasks"])) for entry in made][2] == ("score", 3)
+    until(
+        work,
+        lambda seen: "training" in seen["train/fold0"].detail and "training" in seen["train/fold2"].detail,
+    )
+    subprocess.run(["scancel", "--signal=USR1", "--batch", f"{made[1]['job']}_0"], check=True)
+    until(work, lambda seen: "requeued 1 times" in seen["train/fold0"].detail)
+    hold.write_text("")
+    seen = until(work, ended)
+    states = {task: row.state for task, row in seen.items() if task.startswith(("score", "join"))}
+    assert states == {
+        "score/fold0": "done",
+        "score/fold1": "cancelled",
+        "score/fold2": "done",
+        "join/all": "cancelled",
+    }
+    monkeypatch.delenv("FAKE_FAIL")
+    made = SlurmJobs(work).submit(work.tasks)
+    assert [list(entry["tasks"]) for entry in made] == [["train/fold1"], ["score/fold1"], ["join/all"]]
+    until(work, all_done)
+    assert fake_steps.payload(work.run_dir) == fake_steps.payload(here.run_dir)
 
 
 def test_submitted_again_while_the_rest_of_an_array_goes_on(
@@ -207,24 +242,29 @@ def test_the_controller_is_down_while_status_is_asked(
     assert fake_steps.payload(work.run_dir) == undisturbed
 
 
+@pytest.mark.parametrize(("most", "folds"), [(3, 3), (10, 12)])
 def test_more_tasks_than_the_site_takes_at_once(
-    work: Workspace, undisturbed: dict[str, object], real_slurm
+    work: Workspace, tmp_path: Path, real_slurm, most: int, folds: int
 ) -> None:
-    """MaxSubmitJobs is 3: a job behind the first ones submits the rest, and another one the rest of that."""
+    """MaxSubmitJobs: a job behind the first ones submits the rest, and another one the rest of that."""
     if real_slurm.sandbox is None:
         pytest.skip("only a sandbox has these limits")
+    sets = (f"split.count={folds}",)
+    here = Workspace(fake_steps.write(tmp_path / "alone"), sets, fake_steps.tasks)
+    local_runner.run(here, here.tasks)
+    work = Workspace(work.path, sets, fake_steps.tasks)
     limit = ["sacctmgr", "-i", "modify", "user", getpass.getuser(), "set"]
-    subprocess.run([*limit, "MaxSubmitJobs=3"], check=True, capture_output=True)
+    subprocess.run([*limit, f"MaxSubmitJobs={most}"], check=True, capture_output=True)
     try:
         time.sleep(2)  # slurmdbd tells the controller
         made = SlurmJobs(work).submit(work.tasks)
-        assert [list(entry["tasks"]) for entry in made] == [["ingest/votes"], ["train/fold0"]]
+        assert sum(len(entry["tasks"]) for entry in made) == len(client.queued()) - 1 == most - 1
         seen = until(work, lambda seen: seen["ingest/votes"].state == "done")
         assert seen["join/all"].state == "pending"
         until(work, all_done)
     finally:
         subprocess.run([*limit, "MaxSubmitJobs=-1"], check=True, capture_output=True)
-    assert fake_steps.payload(work.run_dir) == undisturbed
+    assert fake_steps.payload(work.run_dir) == fake_steps.payload(here.run_dir)
 
 
 def test_a_task_that_is_killed_for_memory_starts_again_in_its_job(
@@ -269,6 +309,56 @@ def test_a_variable_of_the_site_holds_for_every_job(
         limits = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
         assert limits[:2] == ["100M", "UNLIMITED"]
     SlurmJobs(work).cancel()
+
+
+@pytest.fixture
+def without_accounts(work: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, real_slurm) -> None:
+    """Clients that see a cluster without slurmdbd: sacct and sacctmgr fail as they do there."""
+    if real_slurm.sandbox is None:
+        pytest.skip("only a sandbox's configuration may be copied")
+    conf = tmp_path / "slurm.conf"
+    lines = Path(os.environ["SLURM_CONF"]).read_text().splitlines()
+    kept = [line for line in lines if not line.startswith("AccountingStorage")]
+    conf.write_text("\n".join([*kept, "AccountingStorageType=accounting_storage/none", ""]))
+    monkeypatch.setenv("SLURM_CONF", str(conf))
+    assert client.usage(["1"]) is None
+
+
+@pytest.mark.usefixtures("without_accounts")
+def test_a_cluster_without_accounts(
+    work: Workspace, undisturbed: dict[str, object], monkeypatch: pytest.MonkeyPatch, hold: Path
+) -> None:
+    """A task that fails, one that is killed for memory and tried again, one warned of its end, one whose job is killed."""
+    monkeypatch.setenv("FAKE_FAIL", "train/fold1")
+    monkeypatch.setenv("FAKE_DIE", "train/fold2")
+    monkeypatch.setenv("FAKE_DIE_ABOVE", "4096")
+    hold.write_text("1")
+    SlurmJobs(work).submit(work.tasks, retries=1)
+    until(
+        work, lambda seen: seen["train/fold1"].state == "failed" and "training" in seen["train/fold0"].detail
+    )
+    (array,) = (entry["job"] for entry in SlurmJobs(work).record if entry["step"] == "train")
+    subprocess.run(["scancel", "--signal=USR1", "--batch", f"{array}_0"], check=True)
+    seen = until(work, lambda seen: "requeued 1 times" in seen["train/fold0"].detail)
+    assert seen["train/fold1"].detail.startswith(f"job {array}_1, FAILED: this fold does not train")
+    assert "in finished tasks" in status.total(work)
+    until(work, lambda seen: seen["train/fold0"].detail.startswith(f"job {array}_0 on "), seconds=120)
+    reading = progress.read(work.folder(work.find("train/fold2")))
+    assert reading is not None
+    job_process = int(Path(f"/proc/{reading.process}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(job_process, signal.SIGKILL)
+    killed = until(work, lambda seen: seen["train/fold2"].state == "failed")["train/fold2"].detail
+    assert killed.startswith(f"job {array}_2, FAILED by signal 9 (out of memory, or killed): ")
+    assert "killed by SIGKILL (often: out of memory)" in "\n".join(
+        logs.lines(logs.newest_log(work, work.find("train/fold2")), follow=lambda: False)
+    )
+    for name in ("FAKE_FAIL", "FAKE_DIE"):
+        monkeypatch.delenv(name)
+    hold.write_text("")
+    until(work, ended)
+    SlurmJobs(work).submit(work.tasks)
+    until(work, all_done)
+    assert fake_steps.payload(work.run_dir) == undisturbed
 
 
 def sbatch(*options: str) -> None:

@@ -45,8 +45,9 @@ def submit(
     as_json: AsJson = False,
 ) -> None:
     """Submit all nine steps, each to start after the one before it, with the variables of the shell."""
-    from tiebreak.slurm import script_folder
+    from tiebreak.slurm import requeue, script_folder
 
+    terminal.note(*requeue.died_early(folder))
     jobs = script_folder.submit(folder, sbatch or ())
     show([{"job": job, "script": name} for name, job in jobs.items()], as_json)
 

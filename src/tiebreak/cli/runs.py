@@ -204,6 +204,7 @@ def step(
     from tiebreak.slurm import numbered_scripts, requeue
 
     stop.install()
+    terminal.note(*requeue.died_early(Path.cwd()))
     if requeue.requeue_until_base_known(number, os.environ, Path.cwd()):
         raise typer.Exit(0)
     job = numbered_scripts.prepare(number, os.environ, _recipe_path(recipe), Path.cwd(), set_ or ())

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tiebreak.commands.outputs import compute_seconds
 from tiebreak.engine import progress
-from tiebreak.engine.artifacts import is_locked
+from tiebreak.engine.artifacts import is_locked, seconds_spent
 from tiebreak.engine.planner import Failed, State, plan
 from tiebreak.engine.progress import duration
 from tiebreak.engine.workspace import Workspace
@@ -49,13 +49,24 @@ def task_statuses(work: Workspace) -> list[Status]:
 
 
 def total(work: Workspace) -> str:
-    """What the run took so far: by Slurm's accounts, which know failed jobs too, or else by its manifests."""
-    found = client.usage(entry["job"] for entry in SlurmJobs(work).record)
-    where = "by Slurm's accounts" if found else "in finished tasks"
-    seconds, gpu_seconds = found or compute_seconds(
-        manifest for task in work.tasks if (manifest := work.manifest(task))
-    )
-    return f"{duration(seconds)} of jobs and tasks, {gpu_seconds / 3600:.2f} GPU-hours, {where}"
+    """What the run took so far: by Slurm's accounts, which know failed jobs too, or else by what tasks have written."""
+    if found := client.usage(entry["job"] for entry in SlurmJobs(work).record):
+        return f"{_took(*found)}, by Slurm's accounts"
+    manifests = {task.id: work.manifest(task) for task in work.tasks}
+    finished = _took(*compute_seconds(manifest for manifest in manifests.values() if manifest))
+    unfinished = sum(_seconds_so_far(work.folder(task)) for task in work.tasks if manifests[task.id] is None)
+    more = f", {duration(unfinished)} in unfinished ones" if unfinished else ""
+    return f"{finished}, in finished tasks{more}"
+
+
+def _took(seconds: float, gpu_seconds: float) -> str:
+    return f"{duration(seconds)} of jobs and tasks, {gpu_seconds / 3600:.2f} GPU-hours"
+
+
+def _seconds_so_far(folder: Path) -> float:
+    """Seconds of all turns of an unfinished task: of the one that runs, or of those that have ended."""
+    reading = progress.read(folder)
+    return reading.seconds if reading else seconds_spent(folder)
 
 
 def _local_status(work: Workspace, state: State) -> Status:

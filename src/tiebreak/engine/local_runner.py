@@ -201,6 +201,8 @@ class _Run:
             self.display.end(task.id, f"done in {duration(message.seconds)}")
         elif message.kind == "damaged" and self.attempts[task.id] < MOST_ATTEMPTS:
             self._heal(task)
+        elif message.kind == "died" and not self.stop():
+            self._retry_or_fail(task, message.text)
         elif message.kind == "failed" or not self.stop():
             text = message.text or "a signal told its process alone to stop; its checkpoint is kept"
             self.outcome.failed[task.id] = text

@@ -22,7 +22,7 @@ from tiebreak.engine import progress
 from tiebreak.engine.artifacts import SCRATCH
 from tiebreak.engine.signals import block_signals
 from tiebreak.engine.workspace import Workspace
-from tiebreak.errors import Interrupted, TiebreakError
+from tiebreak.errors import Interrupted, ProcessDied, TiebreakError
 from tiebreak.full_disk import full_disks
 from tiebreak.output import write_atomically
 from tiebreak.pipeline.graph import Task
@@ -88,7 +88,7 @@ def run(
 ) -> dict[str, Any]:
     """Run a task in `compute.processes` processes, and return its metrics.
 
-    Raises Interrupted once they have stopped on `should_stop`, TiebreakError if one fails.
+    Raises Interrupted once they have stopped on `should_stop`, TiebreakError if one fails, ProcessDied if one is killed.
     """
     size, in_job = work.recipe.compute.processes, _tasks_of_job() == work.recipe.compute.processes
     spec = WorkerSpec(
@@ -213,7 +213,7 @@ def _wait(
 def _raise_on_failure(
     processes: Sequence[subprocess.Popen[bytes]], spec: WorkerSpec, size: int, should_stop: Callable[[], bool]
 ) -> None:
-    """Return if all succeeded. Raises Interrupted or TiebreakError, with the first cause."""
+    """Return if all succeeded. Raises Interrupted, TiebreakError or ProcessDied, with the first cause."""
     codes = [process.poll() for process in processes]
     if all(code == 0 for code in codes):
         if not spec.metrics.is_file():
@@ -231,7 +231,7 @@ def _raise_on_failure(
     if should_stop():  # srun's processes get the signal too, and die of it while they import
         raise Interrupted
     disks = "".join(f"; {text}" for text in full_disks([spec.folder]))
-    raise TiebreakError(_death_text(codes, failures, size) + disks)
+    raise ProcessDied(_death_text(codes, failures, size) + disks)
 
 
 def _death_text(codes: Sequence[int | None], failures: Mapping[int, Failure], size: int) -> str:

@@ -17,7 +17,7 @@ from tiebreak import plain, terminal
 from tiebreak.engine.signals import Stop, block_signals, kill_on_parent_exit, unblock_signals
 from tiebreak.engine.task_runner import choose_device, describe_error, run_task, use_threads
 from tiebreak.engine.workspace import Workspace
-from tiebreak.errors import DamagedInput, Interrupted, TiebreakError
+from tiebreak.errors import DamagedInput, Interrupted, ProcessDied, TiebreakError
 from tiebreak.full_disk import full_disk_as_error
 from tiebreak.output import new_folder, no_link
 from tiebreak.pipeline.graph import Task
@@ -31,7 +31,7 @@ _JOIN_SECONDS = 5.0
 class Message:
     """Message of a worker: a log line, a line of progress, or the end of a task."""
 
-    kind: Literal["log", "progress", "done", "failed", "damaged", "interrupted"]
+    kind: Literal["log", "progress", "done", "failed", "died", "damaged", "interrupted"]
     text: str = ""
     seconds: float = 0.0
 
@@ -163,6 +163,8 @@ def _run_logged(
         return Message("interrupted")
     except DamagedInput as error:
         return Message("damaged", str(error))
+    except ProcessDied as error:
+        return Message("died", str(error))
     except TiebreakError as error:
         return Message("failed", str(error))
     except Exception as error:

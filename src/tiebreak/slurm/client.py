@@ -83,13 +83,9 @@ def submit(
     return found[1]
 
 
-def queued(*, also_ended: bool = False) -> list[QueuedJob]:
-    """This user's pending and running jobs, or with `also_ended` all that the controller remembers.
-
-    Raises TiebreakError if Slurm does not answer.
-    """
-    states = ["-t", "all"] if also_ended else []
-    command = ["squeue", "-h", *_LINE_PER_ARRAY_TASK, *states, "-u", getpass.getuser(), "-o", _FIELDS]
+def queued() -> list[QueuedJob]:
+    """This user's pending and running jobs. Raises TiebreakError if Slurm does not answer."""
+    command = ["squeue", "-h", *_LINE_PER_ARRAY_TASK, "-u", getpass.getuser(), "-o", _FIELDS]
     lines = _run_command(command).splitlines()
     return [_queued_job(line) for line in lines if line.count("|") >= 5]
 
@@ -147,7 +143,7 @@ def final_states(jobs: Iterable[str]) -> dict[str, Ended]:
     wanted = set(jobs)
     if not wanted:
         return {}
-    states = {job.id: job.state for job in queued(also_ended=True)}
+    now = _remembered()
     command = ["sacct", "-n", "-X", "-P", "-j", ",".join(sorted(wanted)), "-o", "JobID,State,ExitCode"]
     try:
         lines = _run_command(command).splitlines()
@@ -155,8 +151,17 @@ def final_states(jobs: Iterable[str]) -> dict[str, Ended]:
         lines = []
     rows = ((*line.split("|"), "")[:3] for line in lines if "|" in line)
     accounts = {job: Ended(state.split()[0], _signal(exit_code)) for job, state, exit_code in rows}
-    now = {job: Ended(state, accounts[job].signal if job in accounts else 0) for job, state in states.items()}
     return {job: ended for job, ended in (accounts | now).items() if job in wanted}
+
+
+def _remembered() -> dict[str, Ended]:
+    """The states of all jobs of this user that the controller still knows: minutes after their end by default."""
+    fields = "JobArrayID:60,State:24,exit_code:12"
+    command = ["squeue", "-h", *_LINE_PER_ARRAY_TASK, "-t", "all", "-u", getpass.getuser(), "-O", fields]
+    rows = (line.split() for line in _run_command(command).splitlines())
+    return {  # the exit code as wait has it, with the signal in its lowest bits
+        row[0]: Ended(row[1], int(row[2]) & 0x7F) for row in rows if len(row) == 3 and row[2].isdigit()
+    }
 
 
 def _signal(exit_code: str) -> int:

@@ -44,12 +44,16 @@ _ENDING_SECONDS = 60.0
 
 
 class _Entry(BaseModel):
-    """An array of jobs that was submitted: its number, step, tasks with their keys, and the jobs that it waits for."""
+    """An array of jobs that was submitted: its number, step, tasks with their keys, and the jobs that it waits for.
+
+    after_each: the array of which each task waits for the one in its own place.
+    """
 
     job: str = Field(pattern=r"^[0-9]+$")
     step: str
     tasks: dict[str, str]
     after: list[str] = []
+    after_each: str = ""
     submitted: float = 0.0
 
 
@@ -96,7 +100,7 @@ class SlurmJobs:
         active = self.active()
         self._check_inputs(chosen, active)
         site, missing = self.site(), submissions(self.work, chosen, active, client.max_array_size())
-        needed = {task for planned in missing for task in planned.after}
+        needed = {task for planned in missing for task in planned.all_after}
         submitted: dict[str, Sequence[str]] = {}
         scripts: list[tuple[Submission, str]] = []
         for planned in missing:
@@ -140,10 +144,15 @@ class SlurmJobs:
         """Submit in order, in parts where the whole is refused for its size. Returns the new entries and the tasks left out."""
         submitted: dict[str, Sequence[str]] = {}
         made: list[dict[str, Any]] = []
-        needed = {task for planned in missing for task in planned.after}
+        needed = {task for planned in missing for task in planned.all_after}
         waiting = list(missing)
         while waiting:
             planned = waiting.pop(0)
+            if (
+                planned.after_each and planned.after_each not in submitted.values()
+            ):  # that array came in parts
+                waiting[:0] = planned.alone()
+                continue
             waits_for = dependencies(planned, submitted)
             variables = passthrough_variables(planned.step, site)
             text = script(planned, site, waits_for, is_last=needed.isdisjoint(planned.tasks))
@@ -152,8 +161,11 @@ class SlurmJobs:
             except client.LimitReached:
                 half = len(planned.tasks) // 2
                 if half:
-                    parts = (planned.tasks[:half], planned.tasks[half:])
-                    waiting[:0] = [replace(planned, tasks=part) for part in parts]
+                    parts = (slice(half), slice(half, None))
+                    waiting[:0] = [
+                        replace(planned, tasks=planned.tasks[part], after_each=planned.after_each[part])
+                        for part in parts
+                    ]
                     continue
                 if not made:
                     raise
@@ -256,7 +268,9 @@ class SlurmJobs:
     ) -> bool:
         """True if every array task in the job's dependency list is done or will be."""
         entries = {entry["job"]: entry for entry in self.record}
-        for dependency in entries[job.partition("_")[0]].get("after", ()):
+        own_array, _, place = job.partition("_")
+        each = entries[own_array].get("after_each")
+        for dependency in (*entries[own_array].get("after", ()), *([f"{each}_{place}"] if each else ())):
             array = dependency.partition("_")[0]
             for n, (task, key) in enumerate(entries[array]["tasks"].items()):
                 array_task = f"{array}_{n}"
@@ -313,7 +327,10 @@ class SlurmJobs:
             problem = " ".join(str(error).split())[:200]
         else:
             numbers = {entry.job for entry in entries}
-            unknown = {name.partition("_")[0] for entry in entries for name in entry.after} - numbers
+            before = {
+                name.partition("_")[0] for entry in entries for name in (*entry.after, entry.after_each)
+            }
+            unknown = before - numbers - {""}
             if not unknown:
                 return [entry.model_dump(exclude_unset=True) for entry in entries]
             problem = f"jobs wait for {', '.join(sorted(unknown))}, which it does not list"
@@ -330,7 +347,8 @@ class SlurmJobs:
             "job": job,
             "step": planned.step,
             "tasks": keys,
-            "after": list(dependencies),
+            "after": [] if planned.after_each else list(dependencies),
+            "after_each": dependencies[0] if planned.after_each else "",
             "submitted": time.time(),
         }
         self.record.append(entry)

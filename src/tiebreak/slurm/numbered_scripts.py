@@ -40,6 +40,8 @@ SCRIPTS = {
     9: "step9_eval",
 }
 STORED_BASE = ".scratch_base"
+STARTS = ".starts"
+"""Lines of run_step.sh on the jobs that started: number, step and SCRATCH_BASE, with tabs between them."""
 _PUBLISHED = ("llama", "qwen")
 _FOLD_SECTION = {step.number: step.fold_section for step in STEPS}
 _FOLD_VARIABLE: dict[FoldSection, str] = {
@@ -135,17 +137,22 @@ def scratch_base(environment: Mapping[str, str], folder: Path) -> Path:
     """SCRATCH_BASE; if unset, that of this job's first start, of the job before it, or the last one set here.
 
     The default is `scratch` beside the scripts. It is stored for this job's next start and for later jobs, before
-    anything can be refused, so that those after a refused job do not go into an earlier series. Raises TiebreakError
+    anything can be refused, so that those after a refused job do not go into an earlier series; those after one that
+    died before tiebreak started neither. Raises TiebreakError
     for what is no path.
     """
     given = environment.get("SCRATCH_BASE", "").strip()
     number = _job_number(environment)
     known = stored_bases(folder)
+    early = {
+        start.job: start.base for start in unheard_of(folder) if start.base.strip() and start.job < number
+    }
     if given:
         text = given
     else:
-        last = max((job for job in known if 0 < job <= number), default=0)
-        text = known.get(last, "scratch")
+        before = known | early
+        last = max((job for job in before if 0 < job <= number), default=0)
+        text = before.get(last, "scratch")
     stored = ({0: text} if given else {}) | ({number: text} if number else {})
     _store_bases(folder, {job: base for job, base in stored.items() if known.get(job) != base})
     try:
@@ -160,6 +167,36 @@ def stored_bases(folder: Path) -> dict[int, str]:
     if not path.is_file():
         return {}
     return dict(json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
+
+
+@dataclass(frozen=True)
+class Start:
+    """A job of a script that began; base is its SCRATCH_BASE, empty if unset."""
+
+    job: int
+    step: int
+    base: str
+
+    def __str__(self) -> str:
+        script = SCRIPTS[self.step]
+        return (
+            f"job {self.job} ({script}) ended before tiebreak started, so nothing of it is done: its log, by default "
+            f"{script}-{self.job}.log, says why; mend profile.sh, and give it again"
+        )
+
+
+def unheard_of(folder: Path) -> list[Start]:
+    """The jobs after the last one known to tiebreak that began, and of which it knows nothing: they have just begun, or died.
+
+    Such as where profile.sh fails, or activates an environment that is gone.
+    """
+    path = folder / STARTS
+    if not path.is_file():
+        return []
+    known = stored_bases(folder)
+    rows = (line.split("\t", 2) for line in path.read_text("utf-8", errors="replace").splitlines())
+    starts = {int(row[0]): Start(int(row[0]), int(row[1]), row[2]) for row in rows if len(row) == 3}
+    return [start for job, start in sorted(starts.items()) if job > max(known, default=0)]
 
 
 def _store_bases(folder: Path, bases: Mapping[int, str]) -> None:

@@ -34,6 +34,13 @@ def requeue_until_base_known(step: int, environment: Mapping[str, str], folder: 
     return bool(unknown) and _requeue_behind(unknown, "they may say where SCRATCH_BASE is")
 
 
+def died_early(folder: Path) -> list[str]:
+    """Lines on the jobs before this one that ended before tiebreak started."""
+    found = numbered_scripts.unheard_of(folder)
+    queue = {job.job for job in client.queued()} if found else set()
+    return [str(start) for start in found if start.job not in queue]
+
+
 def requeue_if_inputs_missing(step: int, job: Job, folder: Path) -> bool:
     """Requeue this job if earlier jobs from the same folder have yet to make its inputs; True if requeued."""
     missing = list(missing_inputs(job.work, job.tasks))

@@ -1,4 +1,6 @@
-"""Batch scripts of the task graph: arrays of a step's tasks that wait for the same ones, by afterok."""
+"""Batch scripts of the task graph: arrays of a step's tasks that wait for the same ones, by afterok, or each for its own, by
+aftercorr.
+"""
 
 import re
 import shlex
@@ -49,12 +51,24 @@ class Submission:
     """The tasks of one step submitted together, and what each of them waits for.
 
     after: tasks that are submitted before it; after_jobs: unfinished array tasks of an earlier run, such as 17_3.
+    after_each: instead of these, the tasks of one array, in its order; each task waits for the one in its own place.
     """
 
     step: str
     tasks: tuple[str, ...]
     after: tuple[str, ...] = ()
     after_jobs: tuple[str, ...] = ()
+    after_each: tuple[str, ...] = ()
+
+    @property
+    def all_after(self) -> frozenset[str]:
+        """The tasks submitted before it that any of its own waits for."""
+        return frozenset((*self.after, *self.after_each))
+
+    def alone(self) -> "list[Submission]":
+        """One submission a task, each after what it waits for itself."""
+        pairs = zip(self.tasks, self.after_each, strict=True)
+        return [Submission(self.step, (task,), (before,)) for task, before in pairs]
 
 
 @dataclass(frozen=True)
@@ -97,7 +111,8 @@ def script(
     if cards := cards_of(submission.step, site):
         directives["gres"] = _own(submission.step, site).gres or _gres(_site_gpu(site.variables), cards)
     if dependencies:
-        directives |= {"dependency": "afterok:" + ":".join(dependencies), "kill-on-invalid-dep": "yes"}
+        kind = "aftercorr" if submission.after_each else "afterok"
+        directives |= {"dependency": f"{kind}:{':'.join(dependencies)}", "kill-on-invalid-dep": "yes"}
     if is_last and site.settings.mail:
         directives |= {"mail-user": site.settings.mail, "mail-type": "END,FAIL,INVALID_DEPEND"}
     own = _own(submission.step, site)
@@ -223,7 +238,8 @@ def submissions(
     """The submissions that complete every chosen task; `active` maps tasks to the array tasks that will run them.
 
     A fresh task is included when one of its inputs is made again, which may change it. Tasks of a step that wait for the
-    same ones are an array of at most `largest_array`: a fold goes on when its own inputs are made.
+    same ones are an array of at most `largest_array`, and so are those of which each waits for one of another array: a fold
+    goes on when its own inputs are made.
     """
     active = active or {}
     to_run: dict[str, Task] = {}
@@ -240,11 +256,36 @@ def submissions(
         after = tuple(up for up in direct if up in to_run and up not in implied)
         after_jobs = tuple(active[up] for up in direct if up in active)
         groups.setdefault((task.step.name, after, after_jobs), []).append(task.id)
-    return [
-        Submission(step, chunk, after, after_jobs)
-        for (step, after, after_jobs), tasks in groups.items()
-        for chunk in _chunks(tasks, largest_array)
-    ]
+    return _arrays(groups, largest_array)
+
+
+def _arrays(
+    groups: Mapping[tuple[str, tuple[str, ...], tuple[str, ...]], list[str]], largest_array: int | None
+) -> list[Submission]:
+    """The arrays of tasks that are grouped by step and what they wait for: after, after_jobs."""
+    own: dict[str, dict[str, list[str]]] = {}
+    for (step, after, after_jobs), tasks in groups.items():
+        if len(after) == 1 and not after_jobs:
+            own.setdefault(step, {})[after[0]] = tasks
+    made: list[Submission] = []
+    arrays: dict[str, tuple[str, ...]] = {}
+    for (step, after, after_jobs), tasks in groups.items():
+        if tasks[0] in arrays:
+            continue
+        pairs = _paired(step, arrays[after[0]], own[step]) if len(after) == 1 and not after_jobs else []
+        chunks = (Submission(step, chunk, after, after_jobs) for chunk in _chunks(tasks, largest_array))
+        for found in pairs or chunks:
+            made.append(found)
+            arrays |= dict.fromkeys(found.tasks, found.tasks)
+    return made
+
+
+def _paired(step: str, source: Sequence[str], own: Mapping[str, Sequence[str]]) -> list[Submission]:
+    """Arrays beside that of the `source` tasks, if equally many tasks of a step wait for each of those alone; else none."""
+    waiting = [own.get(task, ()) for task in source]
+    if len(source) < 2 or len({len(tasks) for tasks in waiting}) > 1:
+        return []
+    return [Submission(step, tasks, after_each=tuple(source)) for tasks in zip(*waiting, strict=True)]
 
 
 def _chunks(tasks: Sequence[str], most: int | None) -> Iterator[tuple[str, ...]]:
@@ -254,11 +295,11 @@ def _chunks(tasks: Sequence[str], most: int | None) -> Iterator[tuple[str, ...]]
 
 
 def dependencies(planned: Submission, submitted: Mapping[str, Sequence[str]]) -> list[str]:
-    """The jobs that a submission waits for: arrays, or single tasks of them such as 17_3.
+    """The jobs that a submission waits for: arrays, or single tasks of them such as 17_3; with `after_each` the one array.
 
     submitted: the tasks of each job so far.
     """
-    needed = set(planned.after)
+    needed = planned.all_after
     found = list(planned.after_jobs)
     for job, tasks in submitted.items():
         indices = [n for n, task in enumerate(tasks) if task in needed]
