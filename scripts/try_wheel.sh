@@ -25,6 +25,8 @@ tiebreak init judge --synthetic 200
 tiebreak check judge/data/votes.parquet -o card.html
 tiebreak plan judge
 tiebreak run judge --steps split
+tiebreak slurm init cluster --votes judge/data/votes.parquet
+test -f "$place/empty/cluster/profile.sh" && test -x "$place/empty/cluster/step9_eval.sh"
 
 for wheel in "$dist"/tiebreak-*.whl; do install "$wheel[quantize,serve]"; done
 tiebreak run judge
