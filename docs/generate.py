@@ -9,17 +9,41 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import json_files
 import typer
+from pydantic import BaseModel, TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
 from tiebreak import cli
 from tiebreak.engine.artifacts import Manifest
+from tiebreak.engine.progress import Reading
 from tiebreak.judge.package import Package
 from tiebreak.model.families import VERIFIED
 from tiebreak.pages.terms import TERMS
 from tiebreak.recipe.schema import Recipe
 
 DOCS = Path(__file__).parent
-SCHEMAS = {"recipe": Recipe, "tiebreak": Package, "manifest": Manifest}
+SCHEMAS: dict[str, type[Any]] = {
+    "recipe": Recipe,
+    "tiebreak": Package,
+    "manifest": Manifest,
+    "progress": Reading,
+    "metrics": json_files.Metrics,
+    "comparison": json_files.PrintedComparison,
+    "audit": json_files.Audit,
+    "bench": json_files.Bench,
+    "card": json_files.PrintedCard,
+    "status": json_files.Statuses,
+}
+
+
+class _NullForNaN(GenerateJsonSchema):
+    """Schemas of what is written with null for figures that are not known."""
+
+    def float_schema(self, schema: Any) -> JsonSchemaValue:
+        return {"anyOf": [super().float_schema(schema), {"type": "null"}]}
+
+
 BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
 INTRODUCTION = """# The recipe
 
@@ -63,7 +87,7 @@ nobody expected with 70. `--help`, behind `tiebreak` or a command, says the same
 def pages() -> dict[str, str]:
     """Every generated file, by its path below docs."""
     schemas = {
-        f"reference/schemas/{name}.schema.json": json.dumps(model.model_json_schema(), indent=2) + "\n"
+        f"reference/schemas/{name}.schema.json": json.dumps(_schema(model), indent=2) + "\n"
         for name, model in SCHEMAS.items()
     }
     written = {
@@ -72,6 +96,13 @@ def pages() -> dict[str, str]:
         "glossary.md": glossary(),
     }
     return written | schemas
+
+
+def _schema(model: type[Any]) -> dict[str, Any]:
+    """The schema of a model, or of a frozen dataclass, in whose JSON null stands for NaN."""
+    if issubclass(model, BaseModel):
+        return model.model_json_schema()
+    return TypeAdapter(model).json_schema(schema_generator=_NullForNaN)
 
 
 def glossary() -> str:

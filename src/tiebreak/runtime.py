@@ -1,4 +1,4 @@
-"""The runtime environment of a step, which knows nothing of schedulers, terminals or run folders."""
+"""The runtime environment of a step, which knows nothing of schedulers, terminals or run folders; and events of progress."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +11,22 @@ def _silent(phase: str, done: int, total: int, unit: str, **figures: float) -> N
 
 def _never() -> bool:
     return False
+
+
+@dataclass(frozen=True)
+class Event:
+    """A line of progress, for a function that is given: of one task of a run, or of a prediction.
+
+    ended: of all `tasks` those that have ended; of a prediction rows, of those to score. `str(event)` is the line as a log has it.
+    """
+
+    task: str
+    text: str
+    ended: int
+    tasks: int
+
+    def __str__(self) -> str:
+        return f"[{self.ended}/{self.tasks}] {self.task}: {self.text}"
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny_models import base, swapped, votes, votes_with_gaps
 
-from tiebreak.judge import package
+from tiebreak.judge import package, telling
 from tiebreak.judge.judge import Judge, load_judge
 from tiebreak.judge.logits import mean_over_orders, softmax
 from tiebreak.judge.postprocessing import Postprocessing
@@ -18,6 +18,7 @@ from tiebreak.judge.tta import first_order
 from tiebreak.model import classifier
 from tiebreak.model.merge import save
 from tiebreak.recipe.schema import Prompt, Tta
+from tiebreak.runtime import Event
 from tiebreak.stats.calibration import TemperatureScaling
 from tiebreak.votes.schema import swap_answers
 
@@ -92,9 +93,27 @@ def test_a_prediction_does_not_depend_on_other_rows(judge, table) -> None:
 
 def test_certain_pairs_are_scored_once(judge, table) -> None:
     scored = []
-    judge.predict(table, report=lambda phase, done, total, unit: scored.append((done, total)))
+    judge.predict(table, progress=lambda event: scored.append((event.ended, event.tasks)))
     z = judge.logits(table, both=True)
     assert {total for _, total in scored} == {60, int(uncertain(judge, table, z).sum())}
+
+
+def test_a_prediction_tells_of_its_progress(judge, table, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each pass the end, and nothing that goes back; of what comes too often not every line."""
+    events: list[Event] = []
+    monkeypatch.setattr(judge, "score_tokens", 64)
+    monkeypatch.setattr(telling, "EVERY", 0.0)
+    p_NC = judge.predict(table, both=True, progress=events.append)
+    done = [event.ended for event in events]
+    assert len(done) > 3
+    assert done == sorted(done)
+    rows = done[-1]
+    assert {event.tasks for event in events} == {rows}
+    assert str(events[-1]) == f"[{rows}/{rows}] scoring: {rows} of {rows} rows"
+    monkeypatch.setattr(telling, "EVERY", 1e9)
+    few: list[Event] = []
+    assert np.array_equal(judge.predict(table, both=True, progress=few.append), p_NC)
+    assert [event.ended for event in few] == [done[0], rows]
 
 
 def test_rules_are_shipped_and_applied(judge, table) -> None:

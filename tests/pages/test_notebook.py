@@ -10,10 +10,10 @@ from hostile_text import HOSTILE
 from shipped_judge import ship
 
 import tiebreak
-from tiebreak.engine.progress import Event
 from tiebreak.judge.decisions import Decisions
 from tiebreak.judge.ranking import Ranking
 from tiebreak.pages.notebook import Bar, Table, fragment
+from tiebreak.runtime import Event
 from tiebreak.votes import examples
 
 MARKUP = '<img src=x onerror="alert(1)"><b>ada</b> & co'

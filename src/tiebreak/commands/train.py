@@ -10,12 +10,12 @@ import yaml
 from tiebreak.commands.finished_run import Run
 from tiebreak.commands.init import init_recipe, is_written_by, preset_text, removed_on_failure
 from tiebreak.engine import local_runner
-from tiebreak.engine.progress import Event
 from tiebreak.engine.signals import Stop
 from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import Interrupted, TiebreakError
 from tiebreak.output import new_folder, replacing
 from tiebreak.recipe.basics import RECIPE
+from tiebreak.runtime import Event
 from tiebreak.votes.formats.mapping import ColumnMap
 
 HEADING = "# Written by tiebreak.train, anew at each call: change its arguments. `tiebreak run` takes this recipe too.\n"

@@ -11,7 +11,7 @@ from multiprocessing.connection import wait
 from tiebreak.console import Terminal
 from tiebreak.engine.libraries import require_libraries
 from tiebreak.engine.planner import Damaged, state, states
-from tiebreak.engine.progress import Display, Event, duration
+from tiebreak.engine.progress import Display, duration
 from tiebreak.engine.signals import Stop
 from tiebreak.engine.task_runner import threads
 from tiebreak.engine.trackers import require_installed
@@ -20,6 +20,7 @@ from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import Interrupted, TiebreakError
 from tiebreak.full_disk import full_disks
 from tiebreak.pipeline.graph import Task
+from tiebreak.runtime import Event
 
 MOST_ATTEMPTS = 3
 """A task whose inputs are damaged again after so many times they were made again fails: then it is the disk."""

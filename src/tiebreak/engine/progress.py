@@ -5,7 +5,6 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
@@ -15,6 +14,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from tiebreak import plain
 from tiebreak.engine.artifacts import PROGRESS, seconds_spent
 from tiebreak.output import replacing
+from tiebreak.runtime import Event
 
 WRITE_EVERY = 1.0
 LINE_EVERY = 10.0
@@ -125,19 +125,6 @@ def read(folder: Path) -> Reading | None:
         return Reading.model_validate_json((folder / PROGRESS).read_bytes())
     except (OSError, ValidationError, json.JSONDecodeError):
         return None
-
-
-@dataclass(frozen=True)
-class Event:
-    """A line of a run's progress, of one of its tasks; so many of all have ended. `str(event)` is the line as a log has it."""
-
-    task: str
-    text: str
-    ended: int
-    tasks: int
-
-    def __str__(self) -> str:
-        return f"[{self.ended}/{self.tasks}] {self.task}: {self.text}"
 
 
 class Display:

@@ -17,6 +17,8 @@ from tiebreak.judge import package
 from tiebreak.judge.inputs import Pairs, as_table
 from tiebreak.judge.judge import load_judge
 from tiebreak.judge.location import locate
+from tiebreak.judge.telling import telling
+from tiebreak.runtime import Event
 from tiebreak.stats.blend import best_weights, shares, weighted
 from tiebreak.votes.formats.readers import read_whole
 from tiebreak.votes.near_duplicates import prompt_groups
@@ -72,12 +74,13 @@ class Ensemble:
         self,
         pairs: Pairs,
         both: bool | None = None,
-        report: Callable[..., None] = lambda *_, **__: None,
+        progress: Callable[[Event], None] | None = None,
         columns: Mapping[str, str] | None = None,
     ) -> Array:
-        """Calibrated probabilities (n, 3), as `Judge.predict`."""
+        """Calibrated probabilities (n, 3), as `Judge.predict`; progress is told of one model after another."""
         table, swapped_N = as_table(pairs, columns)
-        return swap_answers(weighted(self.weights_, self.predict_table(table, both, report)), swapped_N)
+        predictions = self.predict_table(table, both, telling(progress))
+        return swap_answers(weighted(self.weights_, predictions), swapped_N)
 
     @checked
     def predict_table(

@@ -23,12 +23,14 @@ from tiebreak.judge.logits import softmax
 from tiebreak.judge.postprocessing import Postprocessing, require_probabilities
 from tiebreak.judge.ranking import Ranking
 from tiebreak.judge.scoring import both_orders, score
+from tiebreak.judge.telling import telling
 from tiebreak.judge.tta import first_order, is_certain
 from tiebreak.model import hub
 from tiebreak.model.classifier import Classifier, load
 from tiebreak.model.fast.compile import device_context
 from tiebreak.model.precision import widened
 from tiebreak.pages import notebook
+from tiebreak.runtime import Event
 from tiebreak.stats.acquisition import disagreement, priority
 from tiebreak.stats.guarantees import decisions, prediction_sets
 from tiebreak.tokens.prompt import TokenizedVotes, tokenize
@@ -66,7 +68,7 @@ class PairJudge(ABC):
         self,
         pairs: Pairs,
         both: bool | None = None,
-        report: Callable[..., None] = lambda *_, **__: None,
+        progress: Callable[[Event], None] | None = None,
         columns: Mapping[str, str] | None = None,
     ) -> NDArray[np.float64]:
         """Calibrated probabilities (n, 3) of a, b and tie, one row a pair, in the order given.
@@ -75,10 +77,12 @@ class PairJudge(ABC):
         table with these columns, of pyarrow, pandas or polars; or a file. Of chosen and rejected answers, those stand for a
         and b. both: show each pair in both orders and take the mean, or in the stored order only; None for the package's
         setting, which may be both orders for uncertain pairs only. columns: those of other names, as
-        {"prompt": "question", "response_a": "texts.0"}. Raises TiebreakError for pairs that cannot be read.
+        {"prompt": "question", "response_a": "texts.0"}. progress: called about twice a second with an event of the rows
+        scored, as that of `tiebreak.train`; `tiebreak.pages.notebook.Bar()` makes a bar of them. Raises TiebreakError for
+        pairs that cannot be read.
         """
         table, swapped_N = as_table(pairs, columns)
-        return swap_answers(self.predict_table(table, both, report), swapped_N)
+        return swap_answers(self.predict_table(table, both, telling(progress)), swapped_N)
 
     @checked
     def rank(self, prompt: Any, responses: Iterable[Any], pairs: int | None = None) -> Ranking:
