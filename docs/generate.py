@@ -5,11 +5,11 @@ reference/schemas from the files' own models.
 """
 
 import json
+import runpy
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import json_files
 import typer
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
@@ -23,17 +23,18 @@ from tiebreak.pages.terms import TERMS
 from tiebreak.recipe.schema import Recipe
 
 DOCS = Path(__file__).parent
+OUTPUTS = runpy.run_path(str(DOCS / "json_files.py"))
 SCHEMAS: dict[str, type[Any]] = {
     "recipe": Recipe,
     "tiebreak": Package,
     "manifest": Manifest,
     "progress": Reading,
-    "metrics": json_files.Metrics,
-    "comparison": json_files.PrintedComparison,
-    "audit": json_files.Audit,
-    "bench": json_files.Bench,
-    "card": json_files.PrintedCard,
-    "status": json_files.Statuses,
+    "metrics": OUTPUTS["Metrics"],
+    "comparison": OUTPUTS["PrintedComparison"],
+    "audit": OUTPUTS["Audit"],
+    "bench": OUTPUTS["Bench"],
+    "card": OUTPUTS["PrintedCard"],
+    "status": OUTPUTS["Statuses"],
 }
 
 
