@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import studentized_range, t
 
-from tiebreak.stats.rank_intervals import critical_value, rank_intervals
+from tiebreak.stats.rank_intervals import critical_value, difference_errors, rank_intervals
 
 
 def test_for_two_models_it_is_students_t_and_for_equal_ones_the_studentised_range():
@@ -10,6 +10,23 @@ def test_for_two_models_it_is_students_t_and_for_equal_ones_the_studentised_rang
     assert critical_value(np.eye(5)) == pytest.approx(
         studentized_range.ppf(0.95, 5, np.inf) / np.sqrt(2), rel=0.02
     )
+
+
+@pytest.mark.parametrize("related", [0.0, 0.3, 3.0])
+def test_the_pairs_that_are_left_out_are_never_the_largest(related):
+    random = np.random.default_rng(1)
+    root = related * random.normal(size=(150, 3))
+    covariance = np.diag(random.uniform(0, 1, 150)) + root @ root.T
+    covariance[:, 7] = covariance[7] = 0.0  # a model without an error
+    covariance[8, :] = covariance[9, :]  # and two that are surely equal
+    covariance[:, 8] = covariance[:, 9]
+    values, vectors = np.linalg.eigh(covariance)
+    draws = np.random.default_rng(0).standard_normal((4000, 150)) @ (vectors * np.sqrt(values.clip(0))).T
+    a, b = np.triu_indices(150, 1)
+    error = difference_errors(covariance)[a, b]
+    a, b, error = a[error > 0], b[error > 0], error[error > 0]
+    largest = [(np.abs(draw[a] - draw[b]) / error).max() for draw in draws]
+    assert critical_value(covariance) == pytest.approx(np.quantile(largest, 0.95), rel=1e-9)
 
 
 def test_ranks_that_are_sure_and_ranks_that_are_not():

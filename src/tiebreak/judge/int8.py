@@ -23,8 +23,7 @@ from tiebreak import json_files
 from tiebreak.errors import TiebreakError
 from tiebreak.judge import package
 from tiebreak.model import attention, families, tokenizer_facts
-from tiebreak.model.classifier import Classifier, compute_type, quiet
-from tiebreak.model.fast import compile
+from tiebreak.model.classifier import Classifier, compute_type, quiet, ready
 from tiebreak.model.fast.fuse import fuse
 
 PACKED = ".weight_packed"
@@ -95,7 +94,7 @@ def load_classifier(folder: Path, precision: str = "auto", device: str = "cpu") 
         fuse(model, "fp8", model.dtype, device, None, 0, Int8Linear)
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     model.config.pad_token_id = tokenizer_facts.prepare(tokenizer, model.config.vocab_size, str(folder))
-    return Classifier(model, tokenizer, head_trained=True, fixed=compile.compile_if_supported(model, device))
+    return ready(Classifier(model, tokenizer, head_trained=True), folder, device)
 
 
 def load_int8(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> PreTrainedModel:

@@ -223,7 +223,16 @@ def _classifier(folder: Path, model: PreTrainedModel, has_head: bool, device: st
         generator = torch.Generator().manual_seed(seed)
         head = torch.randn(model.score.weight.shape, generator=generator) * HEAD_STD
     model.score.weight = nn.Parameter(head.to(device))
-    return Classifier(model, tokenizer, has_head, fixed=compile.compile_if_supported(model, device))
+    return ready(Classifier(model, tokenizer, has_head), folder, device)
+
+
+def ready(classifier: Classifier, folder: Path, device: str) -> Classifier:
+    """A classifier that was loaded, checked if its family is not verified, and compiled where kernels are supported."""
+    from tiebreak.model import weights_check
+
+    weights_check.require(classifier, folder)
+    classifier.fixed = compile.compile_if_supported(classifier.model, device)
+    return classifier
 
 
 def _config(folder: Path) -> PreTrainedConfig:

@@ -1,6 +1,7 @@
 """A model's files before any work: whether they are all there, whole, and of a kind that is read.
 
-Of weights only the headers are looked at, so that it takes no time. Bits that changed within them are not seen.
+Of weights only the headers are looked at, so that it takes no time, unless nobody verified the family. Bits that changed
+within them are not seen.
 """
 
 from pathlib import Path
@@ -49,6 +50,10 @@ def require(place: Path, mend: str = gguf.AGAIN) -> None:
     families.require(str(place), config)
     if "vocab_size" in config:
         tokenizer_facts.require_folder(place, config["vocab_size"], mend)
+    if not families.is_verified(config):
+        from tiebreak.model import weights_check
+
+        weights_check.require_small(place)
 
 
 def require_plain(place: Path, mend: str) -> dict[str, Any]:
