@@ -68,8 +68,9 @@ that compares packed documents with plain transformers, are these values of `mod
 {", ".join(f"`{name}`" for name in VERIFIED)}.
 
 Any other family is compared in the same way, as a tiny random model on the CPU, before `tiebreak check`, `tiebreak plan` or a
-run does anything, and is refused where it differs: recurrent layers, attention sinks, attention to both sides. Rows
-are at most as long as the model has positions (`max_position_embeddings`; with longrope, as long as its first factors hold).
+run does anything, and is refused where it differs: recurrent layers, attention sinks, attention to both sides. Its own weights are
+compared as well: before any work in fp32 on the CPU where they take at most a GiB, and of every size each time they are
+loaded, on the device and in the precision that they are used in. Rows are at most as long as the model has positions (`max_position_embeddings`; with longrope, as long as its first factors hold).
 """
 
 
