@@ -174,6 +174,21 @@ def test_errors_of_libraries(error: Exception, text: str) -> None:
         raise ValueError("of ours")
 
 
+def test_the_remedy_is_that_of_the_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable that leads elsewhere is named for what lies in its folder, and not for a run that happens to lie there too."""
+    monkeypatch.setenv("HF_HOME", "/nowhere/hub's")
+    monkeypatch.setenv("TMPDIR", "/nowhere")
+    cached = OSError(errno.ENOSPC, "No space left on device", "/nowhere/hub's/hub/models--x/blob")
+    with pytest.raises(FullDisk, match="or set HF_HOME"), full_disk_as_error(Path("/nowhere/run")):
+        raise cached
+    own = OSError(errno.ENOSPC, "No space left on device", "/nowhere/run/x")
+    with (
+        pytest.raises(FullDisk, match=r"\): free some space there; nothing"),
+        full_disk_as_error(Path("/nowhere/run")),
+    ):
+        raise own
+
+
 def test_the_innermost_place_is_told() -> None:
     inside = full_disk_as_error(Path("/inside"), is_file=True)
     outside = full_disk_as_error(Path("/outside"))

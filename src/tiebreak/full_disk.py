@@ -60,7 +60,8 @@ def _text(error: BaseException, place: Path, is_file: bool) -> str:
     name = getattr(error, "filename2", None) or getattr(error, "filename", None)  # of a copy, the second
     if is_file or isinstance(name, str):
         path = place.absolute() if is_file else Path(name or place).absolute()
-        mend = next((text for other, text in _others().items() if path.is_relative_to(other)), mend)
+        within = (other for other in _others() if not place.absolute().is_relative_to(other))
+        mend = next((_others()[other] for other in within if path.is_relative_to(other)), mend)
         return f"{what}: cannot write {path} ({_room(_existing(path))}): {mend}; {again}"
     if found := full_disks([place]):
         return f"{what}: {'; '.join(found)}; {again}"
@@ -78,9 +79,9 @@ def _others() -> dict[Path, str]:
     triton = os.environ.get("TRITON_CACHE_DIR") or "~/.triton"
     named = (
         (hub, "free some space there, or set HF_HOME to a folder with more (models of the hub)"),
-        (inductor, "free some space there, or set TORCHINDUCTOR_CACHE_DIR (compiled code)"),
         (triton, "free some space there, or set TRITON_CACHE_DIR (compiled code)"),
         (temporary, "free some space there, or set TMPDIR (temporary files)"),
+        (inductor, "free some space there, or set TORCHINDUCTOR_CACHE_DIR (compiled code)"),
     )
     return {Path(place).expanduser().absolute(): remedy for place, remedy in named}
 
