@@ -59,6 +59,8 @@ def output_rows(
 
 def own_columns(record: Mapping[str, Any], added: tuple[str, ...]) -> dict[str, Any]:
     """A record under the names that its columns have in the output."""
+    if record.keys().isdisjoint(added):
+        return {**record}
     return dict(zip(own_names(tuple(record), added), record.values(), strict=True))
 
 

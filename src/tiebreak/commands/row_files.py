@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tiebreak.output import replacing
+from tiebreak.votes.formats.text_lines import damaged
 
 Row = Mapping[str, Any]
 Rows = Callable[[], Iterable[Row]]
@@ -58,7 +59,7 @@ def _json(value: Any) -> str:
     except ValueError:
         numbers = json.dumps(value, default=_text)
         text = json.dumps(json.loads(numbers, parse_constant=lambda _: None), ensure_ascii=False)
-    return text if _encodes(text) else json.dumps(json.loads(text))
+    return json.dumps(json.loads(text)) if damaged(text) else text
 
 
 def _text(value: Any) -> str:
@@ -66,14 +67,6 @@ def _text(value: Any) -> str:
 
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=_text)
-
-
-def _encodes(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair, which "\ud800" may bring
-        return False
-    return True
 
 
 def _in_order(names: Iterable[str], last: Sequence[str]) -> list[str]:
@@ -112,7 +105,7 @@ def _write_csv(batches: Iterable[Sequence[Row]], file: BinaryIO, names: Sequence
     text = io.TextIOWrapper(file, encoding="utf-8", errors="replace", newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(names)
-    writer.writerows([_cell(row.get(name)) for name in names] for batch in batches for row in batch)
+    writer.writerows(_cells(row, names) for batch in batches for row in batch)
     text.flush()
     text.detach()
 
@@ -121,8 +114,8 @@ def _names(found: Sequence[str], batch: Sequence[Row], last: Sequence[str]) -> l
     return _in_order(dict.fromkeys(chain(found, *batch)), last)
 
 
-def _cell(value: Any) -> Any:
-    return _json(value) if isinstance(value, _ENCODED) else value
+def _cells(row: Row, names: Sequence[str]) -> list[Any]:
+    return [_json(value) if isinstance(value, _ENCODED) else value for value in map(row.get, names)]
 
 
 def _write_parquet(

@@ -147,26 +147,20 @@ def _text(path: Path, stream: Stream, columns: Collection[str]) -> Iterator[Row]
 
 
 def _json_lines(lines: Lines, first: str) -> Iterator[Row]:
-    count = 0
-    for line in _join_lines(first, lines):
-        if not line.strip(_BLANK):
+    count, ended = 0, True
+    for line in chain([first], lines):
+        is_rest, ended = not ended, line.endswith("\n")
+        if is_rest or not line.strip(
+            _BLANK
+        ):  # the rest of one longer than MAX_RECORD, whose start does not parse
             continue
         count += 1
         record = unreadable(RowError("not UTF-8"), line) if damaged(line) else _parsed(line)
-        if isinstance(record, RowError) and not line.endswith("\n") and len(line) < raised(MAX_RECORD):
+        if isinstance(record, RowError) and not ended and len(line) < raised(MAX_RECORD):
             if not lines.broken:
                 yield count, RowError(TRUNCATED, f"the last line does not end: {record}")
             return
         yield count, record
-
-
-def _join_lines(first: str, lines: Lines) -> Iterator[str]:
-    """Lines, where of one longer than MAX_RECORD only the first piece is kept, which does not parse."""
-    previous = "\n"
-    for line in chain([first], lines):
-        if previous.endswith("\n"):
-            yield line
-        previous = line
 
 
 def _parsed(text: str) -> Record | RowError:

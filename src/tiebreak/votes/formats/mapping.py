@@ -76,7 +76,7 @@ class ColumnMap:
 
     def reads(self) -> "ColumnNames":
         """The names of all columns to read, beside those that formats read by their own names."""
-        return ColumnNames(fold(name) for column in self.columns.values() for name in (column, _top(column)))
+        return ColumnNames(fold(name) for column in self.columns.values() for name in (column, top(column)))
 
 
 NO_MAP = ColumnMap()
@@ -137,10 +137,8 @@ class Fields:
 
         NaN is nothing, as pandas writes it. Raises RowError for an unknown winner.
         """
-        fields = dict(record)
-        for name in [name for name, value in record.items() if value != value]:
-            fields[name] = None
-        votes = [fields.get(name) for name in self.names.annotators]
+        fields = {name: None if value != value else value for name, value in record.items()}
+        votes = [fields.get(name) for name in self.names.annotators] if labelled else []
         if self.columns:
             fields |= {name: value_at(fields, column) for name, column in self.columns.items()}
         if self.left_out:
@@ -199,7 +197,7 @@ def _left_out(found: Mapping[str, str], mapping: ColumnMap) -> frozenset[str]:
     mapped prompt leaves out.
     """
     prompt = found.get("prompt", found.get("instruction", ""))
-    left_out = {name for name in PARTS if _top(found.get(name, name)) == _top(prompt)}
+    left_out = {name for name in PARTS if top(found.get(name, name)) == top(prompt)}
     left_out |= {name for name in PARTS if found.get(name, name) in mapping.columns.values()}
     if "prompt" in mapping.columns:
         left_out |= {"context"} if fold(prompt) in ("instruction", *QUESTIONS) else {"context", "input"}
@@ -256,8 +254,9 @@ def value_at(record: Mapping[str, Any], column: str) -> Any:
 
 
 def _is_in(column: str, columns: Collection[str]) -> bool:
-    return column in columns or ("." in column and _top(column) in columns)
+    return column in columns or ("." in column and top(column) in columns)
 
 
-def _top(column: str) -> str:
+def top(column: str) -> str:
+    """The column that a path into nested values begins with."""
     return column.partition(".")[0]

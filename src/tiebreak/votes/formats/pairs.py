@@ -15,6 +15,7 @@ from tiebreak.votes.formats import containers
 from tiebreak.votes.formats.candidates import RANK
 from tiebreak.votes.formats.dialog import RowError
 from tiebreak.votes.formats.mapping import NO_MAP, ColumnMap, require_columns
+from tiebreak.votes.formats.plain_texts import plain_reader
 from tiebreak.votes.formats.readers import Ids, detected, not_whole, votes_in
 from tiebreak.votes.formats.record_formats import COMPLETIONS
 from tiebreak.votes.formats.rows import TRUNCATED, Record, Row, columns_of
@@ -42,7 +43,7 @@ class Pair(NamedTuple):
     @property
     def chars(self) -> int:
         """The length of its texts."""
-        return sum(len(turn or "") for turns in self.vote[1:4] for turn in turns) if self.vote else 0
+        return self.vote.chars if self.vote else 0
 
 
 class PairFile:
@@ -74,6 +75,7 @@ class PairFile:
                 f"such as response_a and response_b, or chosen and rejected. {RANK}"
             )
         self.of_preferences = self._format.is_preference
+        self._plain_vote = plain_reader(self._format, self._options)
 
     def __iter__(self) -> Iterator[Pair]:
         return map(self._pair, self._records())
@@ -90,6 +92,8 @@ class PairFile:
 
     def _pair(self, record: Record | RowError) -> Pair:
         own = columns_of(record)
+        if plain := self._plain_vote(own):
+            return Pair(own, plain, self.of_preferences, own_id=plain.id)
         try:
             (vote,) = votes_in(record, self._format, self._options)
         except RowError as error:

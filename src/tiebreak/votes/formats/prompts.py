@@ -15,6 +15,7 @@ Messages = list[dict[str, Any]]
 
 PARTS = ("input", "system", "context", "history")
 """The columns with parts of a prompt."""
+_BEFORE = frozenset(PARTS) - {"input"}
 MOST_JOINED = 1000
 """Messages that are compared with others, each with each."""
 _TO_LEAVE_OUT = "(to leave it out: --map 'prompt=COLUMN')"
@@ -71,7 +72,7 @@ def joined(before: Messages, messages: Messages) -> Messages:
 
 def earlier(record: Record, prompt: Any) -> Messages:
     """The messages before a prompt, without those that it holds itself. Raises RowError."""
-    if not any(map(record.get, ("system", "context", "history"))):
+    if _BEFORE.isdisjoint(record) or not any(map(record.get, _BEFORE)):
         return []
     return [*_system(record.get("system")), *_context(record, prompt), *_history(record)]
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -29,7 +29,7 @@ from tiebreak.votes.formats.record_formats import (
 )
 from tiebreak.votes.formats.rows import TRUNCATED, Record, Row, Unended
 from tiebreak.votes.formats.vote import Vote, content_id
-from tiebreak.votes.schema import SCHEMA
+from tiebreak.votes.schema import LABELS, SCHEMA
 
 REJECTS_SCHEMA = pa.schema(
     [("file", pa.string()), ("row", pa.int64()), ("kind", pa.string()), ("reason", pa.string())]
@@ -278,7 +278,7 @@ def _read_file(
                     yield pending.batch()
                     pending = _Pending()
                 pending.votes.append(vote)
-                pending.chars += _chars(vote)
+                pending.chars += vote.chars
     yield pending.batch()
 
 
@@ -333,19 +333,14 @@ def votes_in(record: Record | RowError, record_format: RecordFormat, options: Re
     return record_format.votes(record, options)
 
 
-def _chars(vote: Vote) -> int:
-    return sum(map(len, filter(None, chain(*vote[1:4]))))
-
-
 def votes_table(votes: Sequence[Vote]) -> pa.Table:
     """A table in votes.schema.SCHEMA."""
     return pa.Table.from_batches([record_batch(votes)])
 
 
 def record_batch(votes: Sequence[Vote]) -> pa.RecordBatch:
-    unlabelled = (None, None, None)
-    rows = [(*vote[:6], *(vote.p or unlabelled), vote.weight, vote.session, vote.tags) for vote in votes]
-    columns = list(zip(*rows, strict=True)) if rows else [()] * len(SCHEMA)
+    columns: dict[str, Sequence[Any]] = dict(zip(Vote._fields, zip(*votes, strict=True), strict=bool(votes)))
+    columns |= {f"p_{label}": [vote.p and vote.p[n] for vote in votes] for n, label in enumerate(LABELS)}
     return pa.RecordBatch.from_arrays(
-        [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)], schema=SCHEMA
+        [pa.array(columns.get(field.name, ()), field.type) for field in SCHEMA], schema=SCHEMA
     )

@@ -76,7 +76,7 @@ class RecordFormat:
 
     needs: tuple[str, ...]
     text: str
-    convert: Callable[[Record, ReadOptions], Iterator[Vote]]
+    convert: Callable[[Record, ReadOptions], Iterable[Vote]]
     reads: tuple[str, ...] = ()
     has_labels: bool = False
     is_preference: bool = False
@@ -84,7 +84,7 @@ class RecordFormat:
     def not_read(self, columns: Collection[str], options: ReadOptions) -> list[str]:
         """Those of a file's columns that no vote is made of, sorted."""
         fields = options.fields
-        names = {*self.needs, *self.reads, *_ABOUT} - (set() if options.labelled else {*_LABELS})
+        names = {"id", *self.needs, *self.reads, *ABOUT} - (set() if options.labelled else {*_LABELS})
         names -= {"instruction"} if "prompt" in fields.has() - fields.left_out else set()
         read = {fields.columns.get(name, name) for name in names - fields.left_out}
         read |= {*fields.names.annotators} if options.labelled and self.has_labels else set()
@@ -95,14 +95,10 @@ class RecordFormat:
         record = options.fields.apply(record, options.labelled and self.has_labels)
         if missing := [name for name in self.needs if name not in record]:
             raise RowError("missing columns", ", ".join(sorted(missing)))
-        weight, question_id = weight_in(record), id_in(record, "question_id")
-        session, about = id_in(record, session_column(record)), tags(record)
+        about = {} if ABOUT.isdisjoint(record) else _about(record)
         votes = list(self.convert(record, options))
-        if (weight, question_id, session, about) != (None,) * 4:
-            votes = [
-                vote._replace(weight=weight, question_id=question_id, session=session, tags=about)
-                for vote in votes
-            ]
+        if about:
+            votes = [vote._replace(**about) for vote in votes]
         for vote in votes:
             require_turns(vote)
         return votes
@@ -145,10 +141,10 @@ def _is_json_list(cell: str) -> bool:
 # --- the formats
 
 
-def _pair(record: Record, options: ReadOptions) -> Iterator[Vote]:
+def _pair(record: Record, options: ReadOptions) -> Iterable[Vote]:
     side = _side_of(prompt_of(record, options.encoded), options)
-    a, b = (side(record[name], name) for name in ("response_a", "response_b"))
-    yield _vote(record, a, b, options)
+    a, b = side(record["response_a"], "response_a"), side(record["response_b"], "response_b")
+    return [_vote(record, a, b, options)]
 
 
 def _vote(
@@ -322,8 +318,8 @@ _PREFERRED = (
     "chosen-model",
     "rejected-model",
 )
-_ABOUT = ("id", "question_id", "weight", "evaluation_session_id", "session", "tags", *TAGS)
-"""The columns that all formats take."""
+ABOUT = frozenset(("question_id", "weight", "evaluation_session_id", "session", "tags", *TAGS))
+"""The columns that all formats take beside the id."""
 
 PAIR = RecordFormat(
     ("prompt", "response_a", "response_b"),
@@ -352,11 +348,21 @@ RECORD_FORMATS = (
 )
 
 COLUMNS = ColumnNames(
-    known_names.KNOWN.union(_ABOUT, *(found.needs + found.reads for found in RECORD_FORMATS))
+    known_names.KNOWN.union(["id"], ABOUT, *(found.needs + found.reads for found in RECORD_FORMATS))
 )
 """The columns that any format reads, by any way of writing them."""
 
 # --- helpers
+
+
+def _about(record: Record) -> dict[str, Any]:
+    """What a record says of its votes beside texts, models and labels. Raises RowError."""
+    return {
+        "weight": weight_in(record),
+        "question_id": id_in(record, "question_id"),
+        "session": id_in(record, session_column(record)),
+        "tags": tags(record),
+    }
 
 
 def _require_same(questions_a: Turns, questions_b: Turns) -> Turns:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from hashlib import blake2b
+from itertools import chain
 from typing import Any, NamedTuple
 
 from tiebreak.votes.formats.dialog import RowError, Turns, clean
@@ -29,10 +30,15 @@ class Vote(NamedTuple):
     session: str | None = None
     tags: list[str] | None = None
 
+    @property
+    def chars(self) -> int:
+        """The length of its texts."""
+        return sum(map(len, filter(None, chain(self.prompt, self.response_a, self.response_b))))
+
 
 def require_turns(vote: Vote) -> None:
     """Raise RowError for a vote without a question, or with another number of questions than of answers."""
-    questions, a, b = map(len, vote[1:4])
+    questions, a, b = len(vote.prompt), len(vote.response_a), len(vote.response_b)
     if vote.prompt.count(None) == questions:
         raise RowError("the prompt is empty")
     if not questions == a == b:
