@@ -15,15 +15,23 @@ import torch
 import torch.nn.functional as F
 from safetensors import safe_open
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
-from transformers.quantizers import HfQuantizer, register_quantization_config, register_quantizer
-from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from tiebreak import json_files
 from tiebreak.errors import TiebreakError
 from tiebreak.judge import package
 from tiebreak.model import attention, families, tokenizer_facts
 from tiebreak.model.classifier import Classifier, compute_type, quiet, ready
+from tiebreak.model.decoders import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    HfQuantizer,
+    PreTrainedModel,
+    QuantizationConfigMixin,
+    register_quantization_config,
+    register_quantizer,
+    without_compiler,
+)
 from tiebreak.model.fast.fuse import fuse
 
 PACKED = ".weight_packed"
@@ -97,6 +105,7 @@ def load_classifier(folder: Path, precision: str = "auto", device: str = "cpu") 
     return ready(Classifier(model, tokenizer, head_trained=True), folder, device)
 
 
+@without_compiler()
 def load_int8(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> PreTrainedModel:
     """Load a classifier whose quantised layers are `Int8Linear`, ready for packed rows; the score head in fp32.
 

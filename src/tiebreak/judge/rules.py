@@ -10,8 +10,8 @@ from typing import Any, Self
 import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator
 
+from tiebreak.stats.estimator import Estimator
 from tiebreak.stats.metrics import Array, targets
 from tiebreak.votes.schema import swap_answers
 
@@ -27,7 +27,7 @@ def kinds(votes: pa.Table) -> NDArray[np.int64]:
     return np.array([_kind(a, b) for a, b in zip(*texts, strict=True)], dtype=np.int64)
 
 
-class Rules(BaseEstimator):  # type: ignore[misc]
+class Rules(Estimator):
     """Dirichlet posterior means by kind. Fitted: counts_ (kinds, 3), label counts; mirrored kinds share theirs."""
 
     def __init__(self, strength: float = 10.0) -> None:

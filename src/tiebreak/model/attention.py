@@ -15,9 +15,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AttentionInterface, PreTrainedModel
 
 from tiebreak.errors import TiebreakError
+from tiebreak.model.decoders import AttentionInterface, PreTrainedModel
 from tiebreak.tokens.packing import Layout, Tiles
 
 NAME = "tiebreak"

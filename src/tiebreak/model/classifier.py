@@ -13,20 +13,21 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
-from transformers import (
-    AutoConfig,
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-    PreTrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
 from transformers.utils import logging as transformers_logging
 
 from tiebreak import distributed
 from tiebreak.errors import TiebreakError
 from tiebreak.hardware.gpu_specs import CPU, rank_error
 from tiebreak.model import attention, families, streaming_loader, tokenizer_facts
+from tiebreak.model.decoders import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    without_compiler,
+)
 from tiebreak.model.fast import compile
 from tiebreak.model.fast.fsdp import shard
 from tiebreak.model.fast.fuse import fuse
@@ -255,6 +256,7 @@ def _config(folder: Path) -> PreTrainedConfig:
     return config
 
 
+@without_compiler()
 def _load_with_transformers(
     folder: Path, config: PreTrainedConfig, dtype: torch.dtype
 ) -> tuple[PreTrainedModel, bool]:

@@ -130,7 +130,7 @@ def download_size_and_config(
 
 def tokenizer(location: str) -> "PreTrainedTokenizerBase":
     """The tokenizer of a model folder, GGUF file or hub id. Raises TiebreakError if there is none to be had."""
-    from transformers import AutoTokenizer
+    from tiebreak.model.decoders import AutoTokenizer
 
     is_file = location.endswith(GGUF) and Path(location).is_file()
     is_here = is_file or Path(location).is_dir()

@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from tiebreak.errors import TiebreakError
+from tiebreak.model.decoders import PreTrainedModel
 from tiebreak.model.fast.fused_linears import FusedLinear
 from tiebreak.output import write_atomically
 from tiebreak.recipe.models import Lora

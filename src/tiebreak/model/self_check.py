@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import (
+
+from tiebreak.errors import TiebreakError
+from tiebreak.limits import RAISE, raised
+from tiebreak.model import attention, families
+from tiebreak.model.decoders import (
     CONFIG_MAPPING,
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     AutoModelForSequenceClassification,
     PreTrainedConfig,
     PreTrainedModel,
 )
-
-from tiebreak.errors import TiebreakError
-from tiebreak.limits import RAISE, raised
-from tiebreak.model import attention, families
 from tiebreak.model.fast.fuse import fuse
 from tiebreak.tokens.packing import Document, pack
 

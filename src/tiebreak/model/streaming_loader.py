@@ -9,10 +9,16 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
-from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 
 from tiebreak.errors import TiebreakError
 from tiebreak.model import attention, hub
+from tiebreak.model.decoders import (
+    AutoModelForSequenceClassification,
+    PreTrainedConfig,
+    PreTrainedModel,
+    no_init_weights,
+    without_compiler,
+)
 from tiebreak.model.fast.fuse import fuse
 from tiebreak.model.fast.fused_linears import Kind, fused_linears
 from tiebreak.model.lora import HEAD
@@ -103,9 +109,10 @@ def count_parameters(config: PreTrainedConfig) -> int:
     return sum(p.numel() for p in _skeleton(config, torch.bfloat16).parameters())
 
 
+@without_compiler()  # torch calls it on the meta device
 def _skeleton(config: PreTrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
     """A classifier without weights, on the meta device."""
-    with torch.device("meta"):
+    with torch.device("meta"), no_init_weights():
         model: PreTrainedModel = AutoModelForSequenceClassification.from_config(
             config, attn_implementation=attention.NAME, dtype=dtype, trust_remote_code=False
         )

@@ -11,16 +11,9 @@ from typing import Any, Literal
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import (
-    AutoModelForCausalLM,
-    Gemma2Config,
-    LlamaConfig,
-    PreTrainedConfig,
-    PreTrainedTokenizerFast,
-    Qwen2Config,
-    Qwen3Config,
-)
+from transformers import Gemma2Config, LlamaConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen3Config
 
+from tiebreak.model.decoders import AutoModelForCausalLM, PreTrainedConfig
 from tiebreak.output import replacing_folder
 from tiebreak.tokens.prompt import TEMPLATES
 

@@ -11,7 +11,6 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator
 
 from tiebreak.errors import TiebreakError
 from tiebreak.stats.calibration import (
@@ -27,13 +26,13 @@ from tiebreak.stats.calibration import (
     softmax,
     with_prior,
 )
+from tiebreak.stats.estimator import Estimator
 from tiebreak.stats.metrics import CLIP, targets
-from tiebreak.stats.nested_cv import best_candidate
 
 Array = NDArray[np.float64]
 
 
-class EqualBlend(BaseEstimator):  # type: ignore[misc]
+class EqualBlend(Estimator):
     """The unweighted mean. Fitted: weights_ (models,), all equal."""
 
     def fit(self, x_NMC: Array, labels: ArrayLike) -> Self:
@@ -65,7 +64,7 @@ class LinearBlend(EqualBlend):
         return {"way": "linear", "weights": self.weights_.tolist()}
 
 
-class LogBlend(BaseEstimator):  # type: ignore[misc]
+class LogBlend(Estimator):
     """softmax(sum_m w_m log p_m): the weighted geometric mean. Fitted: weights_ (models,).
 
     The sum of the weights is free and acts as an inverse temperature, so this blend calibrates as well.
@@ -88,7 +87,7 @@ class LogBlend(BaseEstimator):  # type: ignore[misc]
         return {"way": "log", "weights": self.weights_.tolist()}
 
 
-class MatrixBlend(BaseEstimator):  # type: ignore[misc]
+class MatrixBlend(Estimator):
     """softmax(sum_m W_m log max(p_m, FLOOR) + b), each W_m commuting with the exchange of the answers.
 
     Stacking (Wolpert 1992) of Dirichlet calibrations. Fitted: coef_ (models, 3, 3), intercept_ (3,).
@@ -165,6 +164,8 @@ def best_weights(x_NMC: Array, labels: ArrayLike, groups_N: NDArray[np.integer])
 
     Raises TiebreakError for fewer groups than PROMPTS_TO_FIT.
     """
+    from tiebreak.stats.nested_cv import best_candidate  # by scikit-learn, which a fitted blend does without
+
     if (count := len(np.unique(groups_N))) < PROMPTS_TO_FIT:
         raise TiebreakError(
             f"weights are fitted on votes of at least {PROMPTS_TO_FIT} prompts, and these have {count}; give "

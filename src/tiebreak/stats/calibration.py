@@ -19,9 +19,8 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq
-from sklearn.base import BaseEstimator
 
+from tiebreak.stats.estimator import Estimator
 from tiebreak.stats.metrics import CLIP, targets
 from tiebreak.votes.schema import swap_answers
 
@@ -45,7 +44,7 @@ would distort the linear map for all (on real out-of-fold predictions four such 
 loss)."""
 
 
-class TemperatureScaling(BaseEstimator):  # type: ignore[misc]
+class TemperatureScaling(Estimator):
     """Temperature scaling, softmax(log p / T), which is symmetric in the answers. Fitted: temperature_."""
 
     def __init__(self, prior: float = 1.0) -> None:
@@ -57,6 +56,8 @@ class TemperatureScaling(BaseEstimator):  # type: ignore[misc]
         The total log loss and prior SHAPE (1 / T - 1 + log T) is convex in 1 / T: its slope has one root.
         Raises ValueError where either is malformed.
         """
+        from scipy.optimize import brentq  # which a judge that has fitted it does without
+
         x_NC, y_NC = _log(probabilities, CLIP), targets(labels)
 
         def slope(log_inverse: float) -> float:
@@ -93,7 +94,7 @@ CELLS = tuple((row, column) for column in range(4) for row in range(3))
 """The entries of (W | b)."""
 
 
-class _AffineScaling(BaseEstimator):  # type: ignore[misc]
+class _AffineScaling(Estimator):
     """Affine scaling, softmax(W log max(p, FLOOR) + b), over a family of (W | b). Fitted: coef_ (3, 3), intercept_ (3,).
 
     symmetric: restricts the family to maps that commute with the exchange of the answers.

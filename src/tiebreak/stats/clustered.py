@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t
+from scipy.special import stdtrit
 
 Floats = NDArray[np.floating]
 Numbers = NDArray[np.integer]
@@ -68,7 +68,7 @@ def effective_groups(weight_N: Floats, group_N: Numbers) -> float:
 
 def t_quantile(prompts: float | Floats) -> NDArray[np.float64]:
     """The quantile of Student's t for a two-sided 95 % interval from that many groups."""
-    return np.asarray(t.ppf(0.975, np.maximum(np.asarray(prompts) - 1, 1)))
+    return np.asarray(stdtrit(np.maximum(np.asarray(prompts) - 1, 1), 0.975))
 
 
 def _effective_votes(part_N: NDArray[np.float64], whole_N: NDArray[np.float64], group_N: Numbers) -> float:

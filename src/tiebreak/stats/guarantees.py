@@ -25,7 +25,6 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom
 
 from tiebreak.stats.metrics import Array
 
@@ -79,6 +78,8 @@ class Guarantees:
 
         max_error: above 0 and below 1, else a ValueError.
         """
+        from scipy.stats import binom  # which takes a second, and most judges never decide
+
         if not 0 < max_error < 1:
             raise ValueError(f"a maximum error is between 0 and 1, not {max_error}")
         fewest = np.ceil(

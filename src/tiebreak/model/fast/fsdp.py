@@ -6,9 +6,6 @@ scales.
 
 import torch
 from torch import nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
 from tiebreak import distributed
@@ -20,6 +17,10 @@ def shard(model: PreTrainedModel, device: str) -> None:
     The model may be on the CPU: then no device ever holds more than its shard and one layer. Layers on the
     meta device are allocated without values.
     """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.tensor import DTensor
+
     _view_codes_as_bf16(model)
     kind = torch.device(device).type
     mesh = init_device_mesh(kind, (distributed.world_size(),))
@@ -50,9 +51,10 @@ def _view_codes_as_bf16(model: nn.Module) -> None:
 
 def local_rows(parameter: nn.Parameter) -> tuple[torch.Tensor, slice]:
     """The rows of a parameter on this process, and their slice; all rows of one that is not sharded."""
-    if not isinstance(parameter, DTensor):
+    to_local = getattr(parameter, "to_local", None)
+    if to_local is None:  # no DTensor
         return parameter, slice(None)
-    local = parameter.to_local()
+    local = to_local()
     chunk = -(-len(parameter) // distributed.world_size())
     start = min(chunk * distributed.rank(), len(parameter))
     return local, slice(start, start + len(local))
