@@ -44,6 +44,19 @@ def test_scripts_are_written_and_what_is_there_stays(tmp_path: Path) -> None:
     assert script_folder.write(tmp_path) == []
 
 
+@pytest.mark.parametrize("name", ["profile.sh", "step9_eval.sh"])
+def test_nothing_is_made_where_a_dangling_link_leads(tmp_path: Path, name: str) -> None:
+    place, outside = tmp_path / "scripts", tmp_path / "outside.sh"
+    place.mkdir()
+    (place / name).symlink_to(outside)
+    with pytest.raises(TiebreakError, match=f"{name} is a link or leads out of"):
+        script_folder.write(place)
+    assert not outside.exists()
+    outside.write_text("# ours\n")
+    script_folder.write(place)
+    assert outside.read_text() == "# ours\n", "a link to a script that is there stays, as a file does"
+
+
 def test_the_profile_finds_this_tiebreak_in_jobs(folder: Path) -> None:
     shell = ["bash", "-c", 'source ./profile.sh; echo "$PATH"']
     inside = subprocess.run(

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tiebreak.errors import TiebreakError
-from tiebreak.output import new_folder, write_atomically
+from tiebreak.output import inside, new_folder, write_atomically
 from tiebreak.recipe.basics import RECIPE
 from tiebreak.slurm import client
 from tiebreak.slurm.numbered_scripts import SCRIPTS, prepare_in, scratch_base
@@ -22,13 +22,17 @@ _IN_JOBS = "  :\n"
 
 
 def write(folder: Path) -> list[Path]:
-    """Write the scripts and a profile that finds this installation in jobs; files that are there stay. Returns the new ones."""
+    """Write the scripts and a profile that finds this installation in jobs; files that are there stay. Returns the new ones.
+
+    Raises TiebreakError for a link to what is not there, which would be made wherever it leads.
+    """
     new_folder(folder)
     made = []
     for source in sorted(Path(str(files("tiebreak.slurm") / "scripts")).glob("*.sh")):
         path = folder / source.name
         if path.exists():
             continue
+        inside(folder, path.name)
         if path.name == PROFILE:
             own = f'  PATH="{Path(sys.executable).parent}:$PATH"\n'
             write_atomically(path, source.read_text("utf-8").replace(_IN_JOBS, own))
