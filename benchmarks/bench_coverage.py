@@ -88,7 +88,11 @@ def good(worlds: int, prompts: int, each: int) -> Iterator[Row]:
     return _coverage(0.93, worlds, prompts, each)
 
 
-ARMS: tuple[Arm, ...] = (middling, good)
+def excellent(worlds: int, prompts: int, each: int) -> Iterator[Row]:
+    return _coverage(0.98, worlds, prompts, each)
+
+
+ARMS: tuple[Arm, ...] = (middling, good, excellent)
 
 
 def page(table: str, facts: Row) -> str:
@@ -102,7 +106,7 @@ tiebreak {facts["tiebreak"]}; {facts["seconds"]} s with other work beside it. No
 
 Columns are prompts x questions on each, over four subsets of 5, 15, 30 and 50 % of them, whose means are averaged. Per cent of {facts["worlds"]} worlds whose
 nominal 95 % interval holds the truth, so that one of 95 has a standard error of {error:.1f}, and in which two judges of equal skill differ by the test at 5 %.
-The middling judge is right in 60 of 100, the good one in 93.
+The middling judge is right in 60 of 100, the good one in 93, the excellent one in 98; the other judge is wrong a quarter less often.
 
 {table}
 

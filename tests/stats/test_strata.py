@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from scipy.stats import ttest_1samp, ttest_rel
+from scipy.stats import t, ttest_1samp, ttest_rel
 
 from tiebreak.stats.clustered import share
 from tiebreak.stats.strata import Rows, weighted_change, weighted_share
@@ -49,12 +49,12 @@ def test_weights_count_not_sizes():
 
 def test_repetitions_in_other_strata_add_nothing():
     """The same rows in two strata, by cluster, have the interval of one."""
-    hits = (np.random.default_rng(2).random(60) < 0.4).astype(float)
-    once = weighted_change(rows(hits), ONE)
-    both = rows(np.tile(hits, 2), ["a"] * 60 + ["b"] * 60, np.tile(np.arange(60), 2))
+    changes = np.random.default_rng(2).integers(-1, 2, size=60)
+    once = weighted_change(rows(changes), ONE)
+    both = rows(np.tile(changes, 2), ["a"] * 60 + ["b"] * 60, np.tile(np.arange(60), 2))
     found = weighted_change(both, {"a": 0.5, "b": 0.5})
     assert (found.low, found.high) == pytest.approx((once.low, once.high))
-    apart = weighted_change(rows(np.tile(hits, 2), ["a"] * 60 + ["b"] * 60), {"a": 0.5, "b": 0.5})
+    apart = weighted_change(rows(np.tile(changes, 2), ["a"] * 60 + ["b"] * 60), {"a": 0.5, "b": 0.5})
     assert apart.high - apart.low < 0.75 * (once.high - once.low)
 
 
@@ -86,9 +86,25 @@ def test_intervals_cover_where_the_hardest_subset_is_the_smallest():
 
 
 def test_judges_alike_do_not_differ():
+    """The interval is that of Agresti and Min, (b - c) / (n + 2) -+ t times the error of the table with half a row in each cell."""
     hits = np.ones(40)
     found = weighted_change(rows(hits).less(rows(hits)), ONE)
-    assert (found.value, found.low, found.high, found.p) == (0, 0, 0, 1)
+    half = t.ppf(0.975, 39) * np.sqrt(1 / 42 / 42)
+    assert (found.value, found.p) == (0, 1)
+    assert (found.low, found.high) == pytest.approx((-half, half))
+    doubled = weighted_change(rows(2 * hits).less(rows(2 * hits)), ONE, (0.0, 2.0))
+    assert doubled.high == pytest.approx(2 * half)
+
+
+def test_changes_between_good_judges_cover():
+    """Of 30 questions both get most right; benchmarks/bench_coverage.py has strata and prompts."""
+    random = np.random.default_rng(6)
+    covered = []
+    for _ in range(500):
+        one, other = (random.random((2, 30)) < [[0.98], [0.985]]).astype(float)
+        found = weighted_change(rows(other).less(rows(one)), ONE)
+        covered.append(found.low <= 0.005 <= found.high)
+    assert np.mean(covered) >= 0.95
 
 
 def test_intervals_cover_with_unequal_strata_and_clusters():

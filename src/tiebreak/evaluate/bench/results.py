@@ -21,7 +21,7 @@ def results(suite: Suite, judges: Sequence[str], answers: Sequence[Answers]) -> 
             share = weighted_share(own, figure.weights, figure.bounds)
             row: dict[str, Any] = {"name": figure.name, **asdict(share)}
             if n:
-                row["change"] = asdict(weighted_change(own.less(rows[0]), figure.weights))
+                row["change"] = asdict(weighted_change(own.less(rows[0]), figure.weights, figure.bounds))
             figures.append(row)
         found.append(
             {
