@@ -4,9 +4,11 @@ A file of its own: while Playwright is at work, nothing else in the process can 
 """
 
 import shutil
+from pathlib import Path
 
 import pytest
 from sample_pages import ESTIMATE, PARTS, PARTS_VALUES, VALUES, example
+from whole_pages import audited, checked, compared
 
 from tiebreak import pages
 from tiebreak.pages import plots
@@ -52,7 +54,32 @@ def page(request, package):
             return pages.render(package(PARTS), "page.html.j2", **PARTS_VALUES | {"text": LONG})
 
 
+@pytest.fixture(params=["report", "compare", "audit", "check"])
+def whole_page(request):
+    match request.param:
+        case "report":
+            return Path(request.getfixturevalue("tiny_run").summary["report"]).read_text()
+        case "compare":
+            return compared()
+        case "audit":
+            return audited()
+        case "check":
+            return checked()
+
+
 def test_a_page_is_no_wider_than_the_window_and_axe_finds_nothing(tab, page):
+    fits_and_axe_finds_nothing(tab, page)
+
+
+def test_whole_pages_fit_and_on_a_desk_so_does_each_of_their_tables(tab, whole_page):
+    """Disagreements of an audit are opened, so that axe sees them."""
+    fits_and_axe_finds_nothing(tab, whole_page.replace("<details>", "<details open>"))
+    wide = "[...document.querySelectorAll('.scroll')].filter(part => part.scrollWidth > part.clientWidth)"
+    if tab.viewport_size["width"] > 1000:
+        assert not tab.evaluate(f"{wide}.map(part => part.ariaLabel)")
+
+
+def fits_and_axe_finds_nothing(tab, page):
     axe = pytest.importorskip(
         "axe_playwright_python.sync_playwright", reason="pip install axe-playwright-python"
     )

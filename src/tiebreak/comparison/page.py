@@ -27,7 +27,6 @@ def page(found: Comparison, judge: str, judged: int, remarks: Sequence[str] = ()
         by=BY,
         boards={board.source: board for board in boards},
         sources=sources,
-        pair_sources=tuple(f"win rate {source}" for source in sources),
         pairs_shown=found.pairs[:MOST_PAIRS],
         models=tuple(standing.model for standing in found.leaderboard.standings)[:MOST_MODELS],
         slices_by={

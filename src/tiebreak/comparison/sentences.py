@@ -144,5 +144,5 @@ def next_votes(found: Comparison) -> Iterator[str]:
         more = f" and {len(plan.pairs) - _SHOWN} more pairs" if len(plan.pairs) > _SHOWN else ""
         yield (
             f"The next {plan.votes} votes are best spent on {named}{more}, each on prompts drawn at random (--next FILE writes them); errors of "
-            f"the strengths should fall by {plan.errors_fall_by:.0%}."
+            f"the strengths should fall by {100 * plan.errors_fall_by:.0f} %."
         )

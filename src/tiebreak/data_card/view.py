@@ -15,6 +15,7 @@ from tiebreak.data_card.standings import Model
 from tiebreak.output import write_atomically
 from tiebreak.pages import notebook
 from tiebreak.stats.clustered import FEWEST_PROMPTS, Share
+from tiebreak.terminal import counted
 from tiebreak.votes import sample_size
 from tiebreak.votes.near_duplicates import THRESHOLD
 
@@ -92,7 +93,7 @@ def warnings(card: Card) -> Iterator[str]:
     if card.longer_wins.low > 0.5:
         yield f"length bias: the longer answer wins {_share(card.longer_wins)} of the votes that are no ties"
     if card.disagreement.contradicted:
-        yield f"{card.disagreement.contradicted:,} pairs were voted on more than once with different labels"
+        yield f"votes on the same pair have different labels: {counted(card.disagreement.contradicted, 'pair')}"
     for budget in card.budgets[:1]:
         if budget.rows_cut > 0.05:
             yield f"{budget.rows_cut:.1%} of the rows are longer than {budget.max_tokens} tokens"

@@ -7,7 +7,7 @@ Dimension letters: N votes, O orders, C classes (a, b, tie).
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict
 from itertools import islice, pairwise
 from typing import Any
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from tiebreak.evaluate import text_features
 from tiebreak.evaluate.variants import LabelledVotes
 from tiebreak.judge.logits import softmax
+from tiebreak.stats.agreement import SHARE
 from tiebreak.stats.metrics import MIN_GROUPS, Array, Bootstrap, prior_prediction, row_accuracy, row_log_loss
 
 LENGTH_EDGES = (500, 2000, 5000)
@@ -177,10 +178,14 @@ def _slice(
 
 
 def mean_estimates(
-    columns: dict[str, Array], groups_N: NDArray[np.int64], bootstrap: Bootstrap
+    columns: dict[str, Array],
+    groups_N: NDArray[np.int64],
+    bootstrap: Bootstrap,
+    shares: Collection[str] = (),
 ) -> dict[str, Any]:
-    """The mean of each column with its interval, as dicts."""
-    estimates = bootstrap.estimates(np.stack(list(columns.values()), axis=1), groups_N)
+    """The mean of each column with its interval, as dicts. shares: the columns whose intervals are within 0 and 1."""
+    bounds = [SHARE if name in shares else None for name in columns]
+    estimates = bootstrap.estimates(np.stack(list(columns.values()), axis=1), groups_N, bounds=bounds)
     return {name: asdict(estimate) for name, estimate in zip(columns, estimates, strict=True)}
 
 

@@ -45,7 +45,7 @@ def _slices(
             if n < MAX_SLICES and not rows.all():
                 groups_N = truth.groups_N[rows]
                 figures = mean_estimates(
-                    {key: values[rows] for key, values in columns.items()}, groups_N, bootstrap
+                    {key: values[rows] for key, values in columns.items()}, groups_N, bootstrap, ["accuracy"]
                 )
                 test = calibration_test(p_NC[rows], truth.y_NC[rows], groups_N)
                 yield {"by": by, "name": name, "rows": int(rows.sum()), **figures, "p": test.p}

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tiebreak.evaluate.bias import mean_estimates
 from tiebreak.evaluate.variants import LabelledVotes
+from tiebreak.stats.agreement import SHARE
 from tiebreak.stats.calibration_test import calibration_test
 from tiebreak.stats.metrics import MIN_GROUPS, Array, Bootstrap, Estimate, row_accuracy, row_log_loss
 
@@ -27,7 +28,8 @@ def shift(rank_N: Array, p_NC: Array, truth: LabelledVotes, bootstrap: Bootstrap
     training's.
     """
     unusual_N = rank_N > BEYOND
-    rank, unusual = bootstrap.estimates(np.column_stack([rank_N, unusual_N]), truth.groups_N)
+    columns = np.column_stack([rank_N, unusual_N])
+    rank, unusual = bootstrap.estimates(columns, truth.groups_N, bounds=[SHARE, SHARE])
     parts = {"usual": ~unusual_N, "unusual": unusual_N}
     return {
         "beyond": BEYOND,
@@ -58,7 +60,7 @@ def _scores(
         "overconfidence": p_RC.max(axis=1) - correct_R,
     }
     test = calibration_test(p_RC, y_RC, groups_R)
-    return {"rows": len(p_RC), **mean_estimates(columns, groups_R, bootstrap), "p": test.p}
+    return {"rows": len(p_RC), **mean_estimates(columns, groups_R, bootstrap, ["accuracy"]), "p": test.p}
 
 
 def _change(
