@@ -86,6 +86,47 @@ def test_votes_have_the_id_and_models_of_their_pair_which_voters_are_not_told(se
     assert pairs.y_NC[:2].tolist() == [[1, 0, 0]] * 2
 
 
+def test_the_pairs_of_a_comparison_are_voted_on_and_come_back_to_it(
+    serve, judge, shipped, tiebreak, tmp_path
+):
+    """Answers that are empty, alike, or with space at their ends; a prompt of two turns. Of pairs with the same texts one is asked."""
+    answers = {
+        "Why?": {"ada": "so", "bob": "so", "cyd": ""},
+        "How?": {"ada": " well\n", "bob": "- a\n- b ", "cyd": "<b>"},
+    }
+    outputs = [
+        {"instruction": prompt, "output": text, "generator": model}
+        for prompt, of_models in answers.items()
+        for model, text in of_models.items()
+    ]
+    source, to_vote = tmp_path / "outputs.json", tmp_path / "next.jsonl"
+    source.write_text(json.dumps(outputs))
+    turns = tmp_path / "turns.jsonl"
+    turns.write_text(json.dumps(TURNS | {"model_a": "ada", "model_b": "bob"}))
+    code, _, err = tiebreak("compare", shipped, source, turns, "--next", to_vote)
+    assert code == 0, err
+    file = VotesFile(tmp_path / "votes.jsonl")
+    client = serve(votes=file, to_vote=PairsToVote(in_order(judge, to_vote), file))
+    left = ask(client)["left"]
+    assert len(to_vote.read_text().splitlines()) == 7
+    assert left == 6, "cyd against ada is cyd against bob"
+    while (asked := ask(client))["pair"]:
+        answer = client.post(VOTES, {**asked["pair"], "winner": "ab"[asked["left"] % 2], "shown_first": "b"})
+        assert answer.status_code == 200, answer.text
+    votes = read_whole(file.path, "votes").to_pylist()
+    assert len(votes) == left
+    names = {text: model for of_models in answers.values() for model, text in of_models.items()}
+    for vote in votes:
+        for side in "ab":
+            (*_, text) = vote[f"response_{side}"]
+            assert vote["prompt"] != ["How?"] or vote[f"model_{side}"] == names[text]
+    code, shown, err = tiebreak("compare", shipped, source, turns, "--votes", file.path, "--json")
+    assert code == 0, err
+    found = json.loads(shown)
+    assert found["worth"]["votes"] == left
+    assert found["remarks"] == [remark for remark in found["remarks"] if "answer to" in remark]
+
+
 def test_a_vote_on_equal_answers_has_their_models_as_the_pair_does(serve, tmp_path):
     outputs = [
         {"prompt": "Why?", "response_a": "same", "response_b": "same", "model_a": "ada", "model_b": "bob"}
