@@ -100,7 +100,7 @@ def page(table: str, facts: Row) -> str:
     return f"""# Coverage of the intervals of benchmarks' scores
 
 Measured in December 2026 on {facts["processor"]}; Python {facts["python"]}, NumPy {facts["numpy"]}, SciPy {facts["scipy"]},
-tiebreak {facts["tiebreak"]}; {facts["seconds"]} s with other work beside it. No GPU, no seeds to choose. Made by
+tiebreak {facts["tiebreak"]}; {facts["seconds"]} s on a loaded machine. No GPU, no seeds to choose. Made by
 
     python benchmarks/bench_coverage.py --worlds {facts["worlds"]} --write
 

@@ -150,7 +150,7 @@ def page(table: str, facts: Row) -> str:
     return f"""# Coverage of win rates, strengths and ranks from votes and a judge
 
 Measured in December 2026 on {facts["processor"]}; Python {facts["python"]}, NumPy {facts["numpy"]}, SciPy {facts["scipy"]},
-tiebreak {facts["tiebreak"]}; {facts["seconds"]} s with other work beside it. No GPU, no seeds to choose. Made by
+tiebreak {facts["tiebreak"]}; {facts["seconds"]} s on a loaded machine, which changes no other figure. No GPU, no seeds to choose. Made by
 
     python benchmarks/compare.py --worlds {facts["worlds"]} --write
 

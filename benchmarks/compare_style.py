@@ -122,7 +122,7 @@ def page(table: str, facts: Row) -> str:
     return f"""# Coverage at equal style, from votes and a judge
 
 Measured in December 2026 on {facts["processor"]}; Python {facts["python"]}, NumPy {facts["numpy"]}, SciPy {facts["scipy"]},
-tiebreak {facts["tiebreak"]}; {facts["seconds"]} s with other work beside it. No GPU, no seeds to choose. Made by
+tiebreak {facts["tiebreak"]}; {facts["seconds"]} s on a loaded machine. No GPU, no seeds to choose. Made by
 
     python benchmarks/compare_style.py --worlds {facts["worlds"]} --write
 
@@ -141,7 +141,7 @@ Win rates at equal length, near .9 too, have errors by the jackknife over prompt
 ## Caveats
 
 With 30 votes on six pairs of models strengths often cannot be told from style at all; those worlds are left out, as are win rates where one side won every vote.
-A win rate is one figure a world, so with few worlds its per cent say little: with 60 they are off by 3 one time in three.
+A win rate is one figure a world, and so less certain than strengths and coefficients, of which a world has four and two. The machine was loaded, which changes seconds and no figure.
 """
 
 

@@ -87,14 +87,16 @@ def derivatives(
     p_PC: the model's probabilities. mass_PC: the votes for each class. features: of the logits, (C, K) or (P, C, K).
     """
     total_P = mass_PC.sum(axis=1)
-    gradient_F, hessian_FF = np.zeros(parameters), np.zeros((parameters, parameters))
     residual_PC = mass_PC - total_P[:, None] * p_PC
-    np.add.at(gradient_F, index_PK, (residual_PC[:, None] @ features)[:, 0])
+    gradient_PK = (residual_PC[:, None] @ features)[:, 0]
     mean_PK = (p_PC[:, None] @ features)[:, 0]
     square_PKK = features.swapaxes(-1, -2) @ (p_PC[:, :, None] * features)
     curvature_PKK = total_P[:, None, None] * (square_PKK - mean_PK[:, :, None] * mean_PK[:, None, :])
-    np.add.at(hessian_FF, (index_PK[:, :, None], index_PK[:, None, :]), curvature_PKK)
-    return gradient_F, hessian_FF
+    # bincount is several times as fast as add.at
+    gradient_F = np.bincount(index_PK.ravel(), gradient_PK.ravel(), parameters).astype(np.float64)
+    place_PKK = index_PK[:, :, None] * parameters + index_PK[:, None, :]
+    hessian_F = np.bincount(place_PKK.ravel(), curvature_PKK.ravel(), parameters**2).astype(np.float64)
+    return gradient_F, hessian_F.reshape(parameters, parameters)
 
 
 def _objective(theta_F: Floats, index_PK: Ints, p_PC: Floats, prior: float) -> float:
