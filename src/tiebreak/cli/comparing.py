@@ -75,6 +75,7 @@ def compare(
     from tiebreak.cli.rows import model_before_files
     from tiebreak.commands import compare as comparing
     from tiebreak.commands import outputs
+    from tiebreak.commands.compare_judging import PAIRS
 
     if len(where) < 2:
         raise TiebreakError(
@@ -109,7 +110,7 @@ def compare(
         pairs = found.result.next_votes.votes
         terminal.note(f"written: {next_}, {terminal.counted(pairs, 'pair')} to vote on, all of them")
     if output is not None:
-        terminal.note(f"written: {output}; what the judge said: {output}{comparing.PAIRS}")
+        terminal.note(f"written: {output}; what the judge said: {output}{PAIRS}")
 
 
 def _show(found: "Comparison") -> None:
