@@ -121,8 +121,8 @@ Most of the time goes into pairs of models, each with rates by every source.
 
 ## Caveats
 
-Judging is not in it: it takes what `tiebreak predict` takes for as many pairs. Five other jobs ran on the two cores, so seconds are several times
-those of a machine of its own; CPU seconds are nearer to them.
+Judging is not in it: it takes what `tiebreak predict` takes for as many pairs. The machine was loaded, with 13 to 19 processes waiting for its two cores: seconds are many times those of a
+machine of its own, and CPU seconds some twice. With the code of a day before, on another processor with five jobs beside it, the rows took 1.7, 1.4, 7.0, 15.7 and 0.2 CPU seconds.
 """
 
 
