@@ -37,13 +37,17 @@ class Heads:
     softcap: float
 
 
-FAMILIES = {"gemma2": Heads(16, 8, 256, 50.0), "llama": Heads(64, 8, 128, 0.0)}
+FAMILIES = {
+    "gemma2": Heads(16, 8, 256, 50.0),
+    "llama": Heads(64, 8, 128, 0.0),
+    "smollm2": Heads(9, 3, 64, 0.0),
+}
 CUTS = [
     (own, step, warps, stages)
     for own in (64, 128)
     for step in (32, 64, 128)
     for warps in (4, 8)
-    for stages in (2, 3)
+    for stages in (1, 2, 3, 4)
 ]
 KERNELS = ("forward", "gradient of queries", "gradient of keys and values")
 

@@ -40,8 +40,10 @@ from transformers import PreTrainedModel
 from tiebreak.hardware.memory_model import decoder_shape
 from tiebreak.judge.scoring import both_orders, score
 from tiebreak.model.classifier import Classifier
+from tiebreak.model.fast import graphs
+from tiebreak.model.fast.graphs import MOST_WORK
 from tiebreak.recipe.schema import Training
-from tiebreak.runtime import Runtime
+from tiebreak.runtime import SCORE_TOKENS, Runtime
 from tiebreak.tokens.prompt import TokenizedVotes
 from tiebreak.training.loop import train
 from tiebreak.training.losses import Loss
@@ -55,13 +57,16 @@ RESULTS = Path(__file__).parent / "results"
 
 @dataclass(frozen=True)
 class Work:
-    """What is to be done. steps: optimizer steps of 64 rows, of which the first two warm up, or 64 rows scored."""
+    """What is to be done. steps: optimizer steps of 64 rows, of which the first two warm up, or 64 rows scored.
+
+    budget: tokens of a forward; None is what the product takes by itself.
+    """
 
     title: str
     family: str
     layers: int
     training: bool
-    budget: int
+    budget: int | None
     steps: int
 
 
@@ -71,6 +76,10 @@ WORKS = {
     "llama-step": Work("Llama-3-70B, 12 of 80 layers, LoRA step", "llama", 12, True, 8192, 6),
     "llama-all-step": Work("Llama-3-70B LoRA step", "llama", 80, True, 16384, 4),
     "llama-all-score": Work("Llama-3-70B scoring", "llama", 80, False, 16384, 4),
+    "smollm2-step": Work("SmolLM2-135M LoRA step", "smollm2", 30, True, None, 40),
+    "smollm2-score": Work("SmolLM2-135M scoring", "smollm2", 30, False, None, 40),
+    "qwen-step": Work("Qwen2.5-0.5B LoRA step", "qwen2.5-0.5b", 24, True, None, 24),
+    "qwen-score": Work("Qwen2.5-0.5B scoring", "qwen2.5-0.5b", 24, False, None, 24),
 }
 
 
@@ -85,6 +94,7 @@ class Arm:
     kernels: bool = True
     compiled: bool = True
     shared_prompts: bool = True
+    graphs: bool = True
 
     @property
     def id(self) -> str:
@@ -111,6 +121,11 @@ ARMS = (
     Arm("llama-step", "nf4", "ours", "nf4"),
     Arm("llama-all-step", "fp8", "ours", "fp8"),
     Arm("llama-all-score", "fp8", "ours", "fp8"),
+    *(
+        Arm(work, name, way, graphs=name != "bf16-no-graphs")
+        for work in ("smollm2-step", "smollm2-score", "qwen-step", "qwen-score")
+        for name, way in (("reference", "published"), ("bf16", "ours"), ("bf16-no-graphs", "ours"))
+    ),
 )
 
 
@@ -126,12 +141,14 @@ def measure(arm: Arm, small: bool, device: str) -> dict[str, float]:
     budget = 512 if small else work.budget
     began = time.perf_counter()
     if arm.way == "ours":
+        graphs.MOST_WORK = MOST_WORK if arm.graphs else 0.0
         classifier = build(config, arm.kind, rank, device, arm.kernels, arm.compiled)
         run = our_training if work.training else _our_scoring
         return run(classifier, votes, rows_a_step, work.steps, budget, began)
     model = published.build(config, attention_of(arm.way, work.family), device, arm.kind == "nf4", rank)
     rows = both_orders(np.random.default_rng(1).permutation(len(votes)))
     documents = [votes.row(vote, order, LONGEST) for vote, order in rows.tolist()]
+    budget = budget or SCORE_TOKENS
     flex_budget = budget // 2 if work.training else budget  # what fits with all activations kept
     batches = batches_of(arm.way, documents, flex_budget, device)
     if arm.way == "flex":
@@ -141,14 +158,15 @@ def measure(arm: Arm, small: bool, device: str) -> dict[str, float]:
 
 
 def _our_scoring(
-    classifier: Classifier, votes: TokenizedVotes, rows: int, steps: int, budget: int, began: float
+    classifier: Classifier, votes: TokenizedVotes, rows: int, steps: int, budget: int | None, began: float
 ) -> dict[str, float]:
     order = both_orders(np.arange(len(votes)))
 
     def once() -> None:
-        score(classifier, votes, order, LONGEST, budget, lambda *a, **k: None)
+        score(classifier, votes, order, LONGEST, budget or SCORE_TOKENS, lambda *a, **k: None)
 
-    once()
+    for _ in range(2):  # to compile, and to record graphs
+        once()
     setup = time.perf_counter() - began
     seconds = timed(once)
     tokens = 2 * sum(votes.length(vote, LONGEST) for vote in range(len(votes)))
@@ -161,7 +179,7 @@ def _our_scoring(
 
 
 def our_training(
-    classifier: Classifier, votes: TokenizedVotes, rows: int, steps: int, budget: int, began: float
+    classifier: Classifier, votes: TokenizedVotes, rows: int, steps: int, budget: int | None, began: float
 ) -> dict[str, float]:
     """The product's own loop, twice over the same steps: the first time compiles.
 

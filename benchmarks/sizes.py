@@ -34,6 +34,18 @@ def config_of(family: str, layers: int, small: bool) -> PreTrainedConfig:
             intermediate_size=512 if small else 28672, num_attention_heads=8 if small else 64,
             num_key_value_heads=2 if small else 8, head_dim=128, rope_theta=500000.0, **shared,
         )  # fmt: skip
+    if family == "smollm2":  # SmolLM2-135M
+        return LlamaConfig(
+            vocab_size=1024 if small else 49152, hidden_size=192 if small else 576,
+            intermediate_size=512 if small else 1536, num_attention_heads=3 if small else 9,
+            num_key_value_heads=1 if small else 3, head_dim=64, rope_theta=100000.0, **shared,
+        )  # fmt: skip
+    if family == "qwen2.5-0.5b":
+        return Qwen2Config(
+            vocab_size=1024 if small else 151936, hidden_size=448 if small else 896,
+            intermediate_size=512 if small else 4864, num_attention_heads=7 if small else 14,
+            num_key_value_heads=1 if small else 2, rope_theta=1000000.0, **shared,
+        )  # fmt: skip
     if family == "qwen2":
         return Qwen2Config(
             vocab_size=1024 if small else 152064, hidden_size=256 if small else 8192,
@@ -100,7 +112,8 @@ def fill(model: PreTrainedModel, given: dict[str, Tensor] | None) -> None:
             std = stack.inputs**-0.5  # so that no layer blows up what it is given
             random = None if given else torch.randn(shape, device=device, dtype=torch.bfloat16) * std
             weight = random if given is None else given[f"{name}.weight"].to(device)
-            stack.fill(n, weight, torch.zeros(size, device=device))
+            bias = torch.zeros(size) if given is None else given.get(f"{name}.bias")
+            stack.fill(n, weight, bias)
     for name, p in model.named_parameters():
         if given is not None and id(p) not in in_stacks:
             p.copy_(given[name])

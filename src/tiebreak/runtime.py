@@ -4,6 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+TRAIN_TOKENS = 8192
+"""Tokens of a forward and backward where neither the recipe nor the model's size says otherwise."""
+SCORE_TOKENS = 16384
+"""Tokens of a forward when scoring, where nothing else is said."""
+
 
 def _silent(phase: str, done: int, total: int, unit: str, **figures: float) -> None:
     """Discard a progress report."""
@@ -34,7 +39,7 @@ class Runtime:
     """The environment of one running task.
 
     device: a torch device type, "cpu" or "cuda".
-    train_tokens, score_tokens: tokens of one forward; a longer row gets a batch of its own.
+    train_tokens, score_tokens: tokens of one forward; a longer row gets a batch of its own. None: by the model's size.
     checkpoint_minutes: time between two checkpoints.
     scratch: a folder that survives a kill and is removed once the task is complete (checkpoints).
     report: report(phase, done, total, unit, **figures) is called often; throttling is up to the callee.
@@ -44,8 +49,8 @@ class Runtime:
 
     device: str
     scratch: Path
-    train_tokens: int = 8192
-    score_tokens: int = 16384
+    train_tokens: int | None = None
+    score_tokens: int = SCORE_TOKENS
     checkpoint_minutes: float = 10.0
     report: Callable[..., None] = _silent
     should_stop: Callable[[], bool] = _never

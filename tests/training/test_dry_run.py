@@ -77,8 +77,9 @@ class FakeCard:
         surprise: float = 0.0,
         adapters: float = 0.0,
         share: float = 1.0,
+        graphed: bool = False,
     ) -> None:
-        self.room, self.surprise, self.adapters = room, surprise, adapters
+        self.room, self.surprise, self.adapters, self.graphed = room, surprise, adapters, graphed
         self.tried: list[tuple[int, int]] = []
         monkeypatch.setattr(dry_run, "_peak", self.peak)
         monkeypatch.setattr(dry_run, "MARGIN", 0.0)
@@ -105,12 +106,23 @@ class FakeCard:
         layers = [None] * (LAYERS + 1)  # the last one always keeps
         model = SimpleNamespace(model=SimpleNamespace(layers=layers))
         weights = {"a": SimpleNamespace(numel=lambda: int(self.adapters * GIB / 4))}
-        classifier: Any = SimpleNamespace(model=model, trainable=lambda: weights, skips_last_layer=True)
+        classifier: Any = SimpleNamespace(
+            model=model,
+            trainable=lambda: weights,
+            skips_last_layer=True,
+            is_graphed=lambda tokens: self.graphed,
+        )
         return dry_run.fit_to_memory(classifier, budget, longest, **resumed), self.tried[-1][1]
 
 
 def test_activations_that_fit_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     assert FakeCard(20.0, monkeypatch).fit_to_memory(8192) == (8192, 0)
+
+
+def test_recorded_graphs_have_memory_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """18 GiB of activations fit 20, but not twice."""
+    assert FakeCard(20.0, monkeypatch).fit_to_memory(8192) == (8192, 0)
+    assert FakeCard(20.0, monkeypatch, graphed=True).fit_to_memory(8192) == (4096, 0)
 
 
 def test_free_memory_may_belong_to_another_worker(monkeypatch: pytest.MonkeyPatch) -> None:

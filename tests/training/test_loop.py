@@ -24,7 +24,8 @@ from tiebreak.tokens.packing import Packed, pack
 from tiebreak.tokens.prompt import tokenize
 from tiebreak.training import checkpoint, loop
 from tiebreak.training.fit import fit
-from tiebreak.training.loop import _gradients, _update, learning_rate
+from tiebreak.training.gradients import Gradients
+from tiebreak.training.loop import _update, learning_rate
 from tiebreak.training.losses import Loss
 from tiebreak.training.rows import TrainingRows, labels_of, optimizer_steps
 
@@ -210,7 +211,7 @@ def test_a_process_without_rows_takes_an_fp16_step_too() -> None:
     optimizer = torch.optim.AdamW([{"params": ours.model.score.weight, "multiple": 1.0}])
     scaler = torch.amp.GradScaler("cpu")
     ours.model.score.weight.grad = torch.zeros_like(ours.model.score.weight)  # as the others' sum leaves it
-    total = _gradients(ours, [], 1, Loss(), scaler)
+    total = Gradients(ours, Loss(), scaler).add([], 1)
     assert total == 0
     _update(optimizer, scaler, total, 1e-3, TRAINING)
 
@@ -260,8 +261,8 @@ def test_sharded_weights_cannot_retry_a_step(monkeypatch: pytest.MonkeyPatch) ->
     rows = TrainingRows(tokenize(votes(2), ours.tokenizer, Prompt()), labels_of(votes(2)), None, 100)
     monkeypatch.setattr(loop.distributed, "is_sharded", lambda: True)
     with pytest.raises(TiebreakError, match=r"take fewer tokens: --set compute\.train_tokens="):
-        _gradients(
-            ours, list(rows.batches(np.zeros((1, 2), int), 300)), 1, Loss(), torch.amp.GradScaler("cpu")
+        Gradients(ours, Loss(), torch.amp.GradScaler("cpu")).add(
+            list(rows.batches(np.zeros((1, 2), int), 300)), 1
         )
 
 

@@ -15,7 +15,13 @@ from tiebreak.data_card.vote_features import BYTES_PER_TOKEN
 from tiebreak.engine.planner import State
 from tiebreak.engine.workspace import Workspace
 from tiebreak.hardware.gpu_specs import GIB, Card, weight_format
-from tiebreak.hardware.memory_model import Shape, decoder_shape, memory_of, with_overhead
+from tiebreak.hardware.memory_model import (
+    Shape,
+    decoder_shape,
+    default_train_tokens,
+    memory_of,
+    with_overhead,
+)
 from tiebreak.hardware.throughput import rate
 from tiebreak.model import hub
 from tiebreak.pipeline.graph import Source, Task
@@ -74,7 +80,7 @@ class Forecaster:
 
     def _kept_layers(self, shape: Shape, held: str, rank: int) -> tuple[int, float]:
         """The number of layers whose activations fit the card, and the bytes with these kept."""
-        tokens = self._recipe.compute.train_tokens
+        tokens = self._recipe.compute.train_tokens or default_train_tokens(shape.matrices)
         totals = {
             kept: memory_of(shape, held, rank, tokens, True, kept).total for kept in range(shape.layers + 1)
         }

@@ -17,7 +17,14 @@ from tiebreak.engine.workspace import Workspace
 from tiebreak.errors import TiebreakError
 from tiebreak.hardware import gpu_specs
 from tiebreak.hardware.gpu_specs import GIB, Card
-from tiebreak.hardware.memory_model import Memory, Shape, decoder_shape, memory_of, with_overhead
+from tiebreak.hardware.memory_model import (
+    Memory,
+    Shape,
+    decoder_shape,
+    default_train_tokens,
+    memory_of,
+    with_overhead,
+)
 from tiebreak.model import config_facts, families, hub
 from tiebreak.pipeline import row_limits
 from tiebreak.pipeline.graph import Source, Task
@@ -222,7 +229,8 @@ class Preflight:
         compute, rank = self.work.recipe.compute, known.model.lora.rank
         if why := gpu_specs.rank_error(precision, card, rank):
             return Finding("error", about, why)
-        tokens, holders = compute.train_tokens, compute.processes if compute.shard_model else 1
+        tokens = compute.train_tokens or default_train_tokens(shape.matrices)
+        holders = compute.processes if compute.shard_model else 1
         most = _bytes_per_card(memory_of(shape, precision, rank, tokens, training=True), holders)
         short = min(tokens, _LEAST_TOKENS)
         least = _bytes_per_card(memory_of(shape, precision, rank, short, True, kept_layers=0), holders)

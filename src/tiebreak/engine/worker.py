@@ -23,6 +23,7 @@ from tiebreak.output import new_folder, no_link
 from tiebreak.pipeline.graph import Task
 from tiebreak.recipe.schema import Recipe
 from tiebreak.regular_file import require_regular
+from tiebreak.runtime import TRAIN_TOKENS
 
 _JOIN_SECONDS = 5.0
 
@@ -116,7 +117,7 @@ def with_half_the_tokens(work: Workspace) -> Workspace:
     """A workspace whose tasks take half the tokens in a forward; they have the same keys."""
     compute = work.recipe.compute
     halves = (
-        f"compute.train_tokens={max(1, compute.train_tokens // 2)}",
+        f"compute.train_tokens={max(1, (compute.train_tokens or TRAIN_TOKENS) // 2)}",
         f"compute.score_tokens={max(1, compute.score_tokens // 2)}",
     )
     return Workspace(work.path, (*work.overrides, *halves), work.expand)

@@ -10,9 +10,12 @@ from typing import Any
 
 from tiebreak.errors import TiebreakError
 from tiebreak.hardware.gpu_specs import GIB
+from tiebreak.runtime import TRAIN_TOKENS
 
 BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "nf4": 4.25 / 8}
 """Bytes of a frozen weight by format. NF4 has four bits and a scale of 16 bits for every 64 weights."""
+MOST_TRAIN_TOKENS, WORK = 65536, 8e13
+"""The most tokens of a forward where the recipe names none, and the parameters times tokens that it aims at."""
 MASTER = 16
 """Bytes of an adapter's parameter in training: fp32 master weight, gradient, two moments of Adam."""
 _GATED = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi3")
@@ -101,6 +104,14 @@ def memory_of(
     inputs = (shape.layers - kept) * element * shape.hidden
     at_once = max(kept, 1) + 2  # kept layers, or one recomputed; then that layer's gradients
     return Memory(weights, MASTER * shape.adapters(rank), tokens * (at_once * layer + inputs))
+
+
+def default_train_tokens(matrices: int) -> int:
+    """The tokens of a forward on a card where the recipe names none: of a small model more, so that it takes as long."""
+    tokens = TRAIN_TOKENS
+    while tokens < MOST_TRAIN_TOKENS and 2 * tokens * matrices <= WORK:
+        tokens *= 2
+    return tokens
 
 
 def with_overhead(total: float) -> float:

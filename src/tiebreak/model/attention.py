@@ -50,7 +50,8 @@ def packed_attention(
     for name, given in others.items():  # torch 2.11 cannot trace others.keys() - IGNORED
         if given is not None and name not in IGNORED:
             raise TiebreakError(f"its attention takes {name}, which packed documents do not know")
-    q_THE, k_TKE, v_TKE = (x[0].transpose(0, 1) for x in (query, key, value))
+    # x[0] would have a backward that writes zeros first, and heads before tokens
+    q_THE, k_TKE, v_TKE = (x.squeeze(0).transpose(0, 1) for x in (query, key, value))
     if isinstance(layout, Tiles):
         from tiebreak.model.fast.flash_attention import flash
 
@@ -146,16 +147,20 @@ def _additive(hidden: Tensor) -> Tensor:
     return torch.zeros(hidden.shape, device=hidden.device).masked_fill(hidden, float("-inf"))
 
 
-def disable_unused_windows(model: PreTrainedModel, longest: int) -> None:
-    """Disable sliding windows that no document exceeds, so that layers with and without one share compiled code."""
+def disable_unused_windows(model: PreTrainedModel, longest: int) -> bool:
+    """Disable sliding windows that no document exceeds, so that layers with and without one share compiled code.
+
+    Returns true if there is a window that the longest document exceeds.
+    """
     config = model.config.get_text_config()
     window = getattr(config, "sliding_window", None)
     if not window:
-        return
+        return False
     kinds = getattr(config, "layer_types", None) or ["sliding_attention"] * config.num_hidden_layers
     for kind, layer in zip(kinds, model.model.layers, strict=False):
         if kind == "sliding_attention" and hasattr(layer.self_attn, "sliding_window"):
             layer.self_attn.sliding_window = window if longest > window else None
+    return bool(longest > window)
 
 
 AttentionInterface.register(NAME, packed_attention)

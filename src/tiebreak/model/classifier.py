@@ -28,16 +28,17 @@ from tiebreak.model.decoders import (
     PreTrainedTokenizerBase,
     without_compiler,
 )
-from tiebreak.model.fast import compile
+from tiebreak.model.fast import compile, graphs
 from tiebreak.model.fast.fsdp import shard
 from tiebreak.model.fast.fuse import fuse
 from tiebreak.model.fast.fused_linears import fused_linears
+from tiebreak.model.fast.graphs import Graphs
 from tiebreak.model.fast.last_layer_skip import skip_unused_positions
 from tiebreak.model.intact import quantised
 from tiebreak.model.lora import HEAD, add_adapters, load_adapter, uncovered
 from tiebreak.model.precision import TYPES, Precision, announce, choose, device_card
 from tiebreak.recipe.models import Lora
-from tiebreak.tokens.packing import Packed
+from tiebreak.tokens.packing import Packed, Tiles
 from tiebreak.votes.schema import LABELS
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ class Classifier:
 
     head_trained: whether the score head was ever trained. fixed: true if the model runs on kernels that need batches of
     fixed shapes (`tokens.packing.batches`). checked: true once those kernels were compared with plain attention
-    (`model.fast.kernel_check`). The model's layers must be fused before, and its last one is changed in place
+    (`model.fast.kernel_check`). parameters: those of the layers' matrices. The model's layers must be fused before, and its last one is changed in place
     (`model.fast.last_layer_skip`).
     """
 
@@ -65,9 +66,24 @@ class Classifier:
         self.skips_last_layer = skip_unused_positions(self.model)
         self._fused_linears = fused_linears(self.model)
         self._most_positions = families.most_positions(self.model.config.to_dict())
+        self.parameters = _in_matrices(self.model)
+        self._graphs = Graphs(self.logits_of_tensors)
 
     def logits(self, batch: Packed) -> Tensor:
         """The raw logits (D, C) in fp32 at each document's last token.
+
+        Raises TiebreakError for a document longer than the model has positions.
+        """
+        state = self.prepare(batch)
+        has_tiles = isinstance(
+            batch.layout, Tiles
+        )  # plain attention, which kernels are compared with, has none
+        if has_tiles and self.is_graphed(len(batch.ids_T)) and not torch.is_grad_enabled():
+            return self._graphs(*batch.tensors(), state=state)[: len(batch.spans)]
+        return self._logits(batch, len(batch.spans))
+
+    def prepare(self, batch: Packed) -> bool:
+        """Prepare a forward of a batch; returns true if a sliding window hides tokens in it.
 
         Raises TiebreakError for a document longer than the model has positions.
         """
@@ -76,6 +92,23 @@ class Classifier:
             raise families.too_long(longest, self._most_positions)
         for stack in self._fused_linears:
             stack.prepare()
+        return self.fixed and attention.disable_unused_windows(self.model, longest)
+
+    def is_graphed(self, tokens: int) -> bool:
+        """True if forwards of so many tokens are recorded as CUDA graphs."""
+        return (
+            self.fixed
+            and self.on_gpu
+            and self.parameters * tokens <= graphs.MOST_WORK
+            and not distributed.is_sharded()
+            and not any(getattr(layer, "gradient_checkpointing", False) for layer in self.model.model.layers)
+        )
+
+    def logits_of_tensors(self, *tensors: Tensor) -> Tensor:
+        """The raw logits of a prepared batch, given as `Packed.tensors`, those of padded documents among them."""
+        return self._logits(Packed.of_tensors(*tensors), len(tensors[2]))
+
+    def _logits(self, batch: Packed, documents: int) -> Tensor:
         hidden_TX = self.model.model(
             **self._inputs(batch),
             position_ids=batch.positions_T[None],
@@ -84,13 +117,12 @@ class Classifier:
             ends_D=batch.ends_D if self.skips_last_layer else None,
         ).last_hidden_state[0]
         hidden_DX = hidden_TX if self.skips_last_layer else hidden_TX[batch.ends_D]
-        logits_DC: Tensor = self.model.score(hidden_DX[: len(batch.spans)].float())
+        logits_DC: Tensor = self.model.score(hidden_DX[:documents].float())
         return logits_DC
 
     def _inputs(self, batch: Packed) -> dict[str, Tensor]:
         if not self.fixed:
             return {"input_ids": batch.ids_T[None]}
-        attention.disable_unused_windows(self.model, max(map(len, batch.spans)))
         embedded_1TX = self.model.model.embed_tokens(batch.ids_T[None])
         # so that the first layer shares the compiled code of the others
         return {"inputs_embeds": embedded_1TX.requires_grad_(torch.is_grad_enabled())}
@@ -110,6 +142,13 @@ class Classifier:
     @property
     def on_gpu(self) -> bool:
         return str(self.model.device.type) == "cuda"
+
+
+def _in_matrices(model: PreTrainedModel) -> int:
+    """The parameters of the layers' matrices, without those of adapters on fused layers."""
+    if fused := fused_linears(model):
+        return sum(stack.inputs * sum(stack.sizes) for stack in fused)
+    return sum(p.numel() for p in model.model.layers.parameters() if p.ndim > 1)
 
 
 def load(folder: Path, precision: str = "auto", device: str = "cpu", seed: int = 0) -> Classifier:

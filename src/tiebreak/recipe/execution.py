@@ -31,7 +31,10 @@ class Compute(Slice):
         False,
         description="spread the frozen weights over the processes (FSDP2), for models larger than a card",
     )
-    train_tokens: Tokens = Field(8192, description="tokens in one forward and backward")
+    train_tokens: Tokens | None = Field(
+        None,
+        description="tokens in one forward and backward; by default 8192, and more for small models on a GPU",
+    )
     score_tokens: Tokens = Field(16384, description="tokens in one forward when scoring")
     checkpoint_minutes: Annotated[Weight, AtMost(10**6)] = Field(
         10.0, description="time between two checkpoints"

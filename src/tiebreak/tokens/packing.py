@@ -22,6 +22,8 @@ Document = NDArray[np.int32]
 
 TILE = 128
 """Tokens in a tile of the attention kernel, all of them a document's own."""
+PARTS = 16
+"""Parts of the budget that a forward is padded to a multiple of, so that there are few lengths."""
 MANY_FORWARDS = 8
 """The number of forwards from which on all but the last are packed full; fewer are balanced."""
 MIN_SHARED = 8
@@ -82,6 +84,17 @@ class Packed:
     ends_D: Tensor
     spans: tuple[Span, ...]
     layout: Layout | Tiles
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """The tensors of a row that is packed for the kernel; `of_tensors` is their inverse but for the spans."""
+        assert isinstance(self.layout, Tiles)
+        return self.ids_T, self.positions_T, self.ends_D, self.layout.queries_N5, self.layout.keys_N5
+
+    @staticmethod
+    def of_tensors(
+        ids_T: Tensor, positions_T: Tensor, ends_D: Tensor, queries_N5: Tensor, keys_N5: Tensor
+    ) -> "Packed":
+        return Packed(ids_T, positions_T, ends_D, (), Tiles(queries_N5, keys_N5))
 
     def to(self, device: str) -> "Packed":
         """A copy on a device; from page-locked memory it is asynchronous."""
@@ -159,7 +172,7 @@ def batches(documents: Sequence[Document], budget: int, fixed: bool) -> Iterator
 
 def fixed_length(tokens: int, budget: int) -> int:
     """The padded length of a forward: a multiple of a sixteenth of the budget, or a power of two above the budget."""
-    part = -(-budget // (16 * TILE)) * TILE
+    part = -(-budget // (PARTS * TILE)) * TILE
     return -(-tokens // part) * part if tokens <= budget else 1 << (tokens - 1).bit_length()
 
 

@@ -94,6 +94,8 @@ def fit_to_memory(classifier: Classifier, budget: int, longest: int, resumed: bo
     )  # a last layer skipped so keeps little
     torch.cuda.empty_cache()
     limit = _memory_limit() - (0 if resumed else 8 * _trainable_parameters(classifier))  # two moments in fp32
+    if classifier.is_graphed(budget):  # graphs keep memory of their own beside that of other forwards
+        limit -= (limit - torch.cuda.memory_allocated()) / 2
     memory = _measure(classifier, layers, _longest_forward(longest, budget), limit)
     tokens, recomputed = choose_budget(memory)
     tokens, recomputed = (

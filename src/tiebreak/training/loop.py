@@ -16,16 +16,19 @@ from torch import Tensor, nn
 
 from tiebreak import distributed
 from tiebreak.errors import Interrupted, TiebreakError
+from tiebreak.hardware.memory_model import default_train_tokens
 from tiebreak.model.classifier import Classifier
 from tiebreak.model.fast.compile import ToHost
 from tiebreak.model.fast.kernel_check import check
 from tiebreak.model.lora import HEAD
-from tiebreak.model.memory_budget import halve_budget, out_of_memory_error
+from tiebreak.model.memory_budget import halve_budget
 from tiebreak.recipe.schema import Training
-from tiebreak.runtime import Runtime
+from tiebreak.runtime import TRAIN_TOKENS, Runtime
+from tiebreak.tokens.packing import PARTS, TILE
 from tiebreak.tokens.prefetch import prefetch
 from tiebreak.training import checkpoint
 from tiebreak.training.dry_run import fit_to_memory
+from tiebreak.training.gradients import Gradients
 from tiebreak.training.load_balance import equalize_batch_counts, rows_of_rank
 from tiebreak.training.losses import Loss
 from tiebreak.training.rows import Batch, Rows, TrainingRows, optimizer_steps
@@ -60,11 +63,12 @@ def train(
     if progress.scaler:
         scaler.load_state_dict(progress.scaler)
     classifier.model.train()
-    tokens = runtime.train_tokens
+    tokens = _budget(classifier, rows, steps, runtime)
     check(classifier, tokens, training=True)
     if classifier.on_gpu:
         tokens = fit_to_memory(classifier, tokens, rows.longest(), resumed=progress.step > 0)
     curve = _LossCurve(progress.losses, len(steps), runtime)
+    gradients = Gradients(classifier, loss, scaler)
     saved = time.monotonic()
     began = saved - progress.seconds
     left = [] if _is_over(progress.seconds, training) else steps[progress.step :]
@@ -76,14 +80,14 @@ def train(
             batches = equalize_batch_counts(
                 next(prepared), rows.batches(members[:1], tokens, classifier.fixed)
             )
-            total = _gradients(classifier, batches, len(members), loss, scaler)
+            total = gradients.add(batches, len(members))
             if total is not None:
                 break
-            optimizer.zero_grad(set_to_none=True)
-            torch.cuda.empty_cache()
+            gradients.forget(optimizer)
             tokens = halve_budget(tokens, rows.longest(), "train_tokens")
             prepared = _prepare(classifier, rows, steps[step:], tokens)
         _update(optimizer, scaler, total, rate, training)
+        gradients.zero(optimizer)
         curve.add(total, rate)
         curve.read(waiting=1 if classifier.on_gpu else 0)
         seconds, stop = distributed.all_reduce_max(time.monotonic() - began, runtime.should_stop())
@@ -105,6 +109,16 @@ def train(
     classifier.model.eval()
     classifier.head_trained = True
     return curve.losses
+
+
+def _budget(classifier: Classifier, rows: TrainingRows, steps: Sequence[Rows], runtime: Runtime) -> int:
+    """The tokens of a forward: the recipe's, or else by the model's size; on the kernels no more than a step has."""
+    if not classifier.fixed:
+        return runtime.train_tokens or TRAIN_TOKENS
+    lengths_N = rows.votes.frame_tokens + rows.votes.kept_lengths(rows.max_tokens).sum(axis=1)
+    longest = max(int(lengths_N[members[:, 0]].sum()) for members in steps)
+    whole_parts = -(-longest // (PARTS * TILE)) * PARTS * TILE
+    return min(runtime.train_tokens or default_train_tokens(classifier.parameters), whole_parts)
 
 
 def _is_over(seconds: float, training: Training) -> bool:
@@ -171,36 +185,6 @@ def learning_rate(step: int, steps: int, training: Training) -> float:
     return training.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
-def _gradients(
-    classifier: Classifier,
-    batches: Sequence[Batch],
-    count: int,
-    loss: Loss,
-    scaler: torch.amp.GradScaler,
-) -> Tensor | None:
-    """Accumulate this process's gradients of a step and return its loss, a mean over the step's `count` rows.
-
-    None if any process runs out of memory in a forward. With sharded weights that raises TiebreakError, since the
-    other processes wait within their forward.
-    """
-    total = torch.zeros((), device=classifier.device)
-    scaler.scale(total)  # a process without rows needs the scale too
-    fits = True
-    try:
-        for packed, targets in batches:
-            batch, on_device = packed.to(classifier.device), targets.to(classifier.device)
-            value = loss(classifier.logits(batch), on_device) / count
-            scaler.scale(value).backward()  # type: ignore[no-untyped-call]
-            total += value.detach()
-    except torch.cuda.OutOfMemoryError:
-        if distributed.is_sharded():
-            raise out_of_memory_error(
-                max(len(packed.ids_T) for packed, _ in batches), "train_tokens"
-            ) from None
-        fits = False
-    return None if distributed.all_reduce_max(not fits)[0] else total
-
-
 def _update(
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
@@ -219,7 +203,6 @@ def _update(
     for p in parameters:  # the fused optimizer does not mark them as changed
         torch.autograd.graph.increment_version(p)
     scaler.update()
-    optimizer.zero_grad(set_to_none=True)
 
 
 def _all_reduce(parameters: Sequence[nn.Parameter], total: Tensor) -> None:

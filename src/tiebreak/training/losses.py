@@ -28,6 +28,23 @@ class Targets:
         moved = (None if x is None else x.to(device, non_blocking=True) for x in vars(self).values())
         return Targets(*moved)  # type: ignore[arg-type]
 
+    def padded(self, rows: int) -> "Targets":
+        """The targets of so many rows, those added without weight."""
+        weights_R = torch.ones_like(self.labels_RC[:, 0]) if self.weights_R is None else self.weights_R
+        added = (0, rows - len(weights_R))
+        teachers_RMC = None if self.teachers_RMC is None else F.pad(self.teachers_RMC, (0, 0, 0, 0, *added))
+        return Targets(F.pad(self.labels_RC, (0, 0, *added)), teachers_RMC, F.pad(weights_R, added))
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Labels, weights, and teachers if there are any; `of_tensors` is its inverse."""
+        assert self.weights_R is not None
+        teachers = () if self.teachers_RMC is None else (self.teachers_RMC,)
+        return self.labels_RC, self.weights_R, *teachers
+
+    @staticmethod
+    def of_tensors(labels_RC: Tensor, weights_R: Tensor, teachers_RMC: Tensor | None = None) -> "Targets":
+        return Targets(labels_RC, teachers_RMC, weights_R)
+
     def pinned(self) -> "Targets":
         """The targets in page-locked memory, from which copies to a GPU are asynchronous."""
         return Targets(*(None if x is None else x.pin_memory() for x in vars(self).values()))  # type: ignore[arg-type]

@@ -33,7 +33,8 @@ def _adapted(
 
 
 def _adapted_fake(x_TI, frozen, a_RI, lora_A, lora_B, keep_I, scale, sizes):
-    return x_TI.new_empty(len(x_TI), sum(sizes)), x_TI.new_empty(len(x_TI), len(a_RI))
+    T = x_TI.shape[0]  # not len(), which would fix it in compiled code
+    return x_TI.new_empty(T, sum(sizes)), x_TI.new_empty(T, len(a_RI))
 
 
 def _adapted_backward(
@@ -53,7 +54,7 @@ def _adapted_backward_fake(dy_TO, x_TI, low_TR, frozen, a_RI, keep_I, scale, siz
 def _input_gradient_fake(dy_TO, frozen, a_RI):
     R, I = a_RI.shape  # noqa: E741
     row = I if nf4.is_encoded(frozen[0]) else I + R
-    return dy_TO.new_empty_strided((len(dy_TO), I), (row, 1))
+    return dy_TO.new_empty_strided((dy_TO.shape[0], I), (row, 1))
 
 
 def _gradients_fake(R, I, sizes, a_RI):  # noqa: E741
@@ -101,7 +102,7 @@ def _gated_fake(
     x_TI, up, up_a_RI, up_A, up_B, up_keep_I, down, down_a_RF, down_A, down_B, down_keep_F, outputs, scale, gelu
 ):  # fmt: skip
     widths = (outputs, 2 * down_a_RF.shape[1], len(up_a_RI), len(down_a_RF))
-    return tuple(x_TI.new_empty(len(x_TI), width) for width in widths)
+    return tuple(x_TI.new_empty(x_TI.shape[0], width) for width in widths)
 
 
 def _gated_backward(

@@ -40,7 +40,7 @@ def compile_if_supported(model: PreTrainedModel, device: str) -> bool:
 
 
 def compile_layers(model: PreTrainedModel) -> None:
-    """Compile each layer as a whole. Layers of one kind share the code, so at most two kinds are compiled."""
+    """Compile each layer as a whole, once for all lengths. Layers of one kind share the code, so at most two are compiled."""
     from torch._inductor import config as inductor_config
 
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
@@ -49,7 +49,7 @@ def compile_layers(model: PreTrainedModel) -> None:
     # torch 2.11's pool of compile processes can lose a kernel and then waits for it forever
     inductor_config.compile_threads = 1
     for layer in model.model.layers:
-        layer.compile(dynamic=False)
+        layer.compile(dynamic=True)
 
 
 def uncompile_layers(model: PreTrainedModel) -> None:

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from tiebreak.model.fast.fused_attention import fuse_attentions
 from tiebreak.model.fast.fused_linears import FusedLinear, Kind, Member
 from tiebreak.model.fast.fused_mlp import fuse_mlps
 from tiebreak.recipe.models import Lora
@@ -42,3 +43,4 @@ def fuse(
                     stack.fill(number, layer.weight, layer.bias)
                 setattr(parent, name, Member(stack, number))
     fuse_mlps(model)
+    fuse_attentions(model)

@@ -55,9 +55,10 @@ class FusedLinear(nn.Module):
         b_Or = torch.zeros(sum(self.sizes), self.rank, device=device)
         self.lora_B = nn.Parameter(b_Or, requires_grad=self.rank > 0)
         self.keep_I: Tensor | None = None
+        self._mask_I = torch.empty(self.inputs)
         self.parts: list[Tensor] = []
         self.dtype = dtype
-        self.a_RI = self.lora_A.detach().to(dtype)
+        self.a_RI = self.lora_A.detach().to(dtype, copy=True)
         self._prepared_state: tuple[object, ...] = ()  # the state of the master weights at the last `prepare`
         self._allocate(dtype, device)
         self.bias = None
@@ -76,7 +77,7 @@ class FusedLinear(nn.Module):
             weights = outputs * self.inputs
             self.codes = _frozen(torch.empty(weights // 2, dtype=torch.uint8, device=device))
             self.scales = _frozen(torch.empty(weights // nf4.BLOCK, dtype=torch.bfloat16, device=device))
-            self.b_Or = self.lora_B.detach().to(dtype)
+            self.b_Or = self.lora_B.detach().to(dtype, copy=True)
 
     @property
     def frozen(self) -> list[Tensor]:
@@ -124,22 +125,29 @@ class FusedLinear(nn.Module):
             self._write_b()
         if state != self._prepared_state or had_dropout or self.keep_I is not None:
             a_RI = self.lora_A if self.keep_I is None else self.lora_A * self.keep_I
-            self.a_RI = a_RI.detach().to(
-                self.dtype
-            )  # detached, because a module would register it as a parameter
+            self._renew("a_RI", a_RI.detach().to(self.dtype))
         self._prepared_state = state
+
+    def _renew(self, name: str, value: Tensor) -> None:
+        """Write a value where the last one is, because recorded graphs read it there."""
+        last: Tensor = getattr(self, name)
+        if last.device == value.device:
+            last.copy_(value)
+        else:
+            setattr(self, name, value)
 
     def _draw_dropout(self) -> Tensor | None:
         if not (self.training and self.dropout):
             return None
-        keep_I = torch.empty(self.inputs, device=self.lora_A.device)
-        return keep_I.bernoulli_(1 - self.dropout).div_(1 - self.dropout)
+        if self._mask_I.device != self.lora_A.device:
+            self._mask_I = torch.empty(self.inputs, device=self.lora_A.device)
+        return self._mask_I.bernoulli_(1 - self.dropout).div_(1 - self.dropout)
 
     def _write_b(self) -> None:
         """Write alpha / rank times B: as (O, r), or block-diagonal in the columns beside the weight."""
         scaled_Or = self.lora_B * self.scale
         if self.kind == "nf4":
-            self.b_Or = scaled_Or.to(self.dtype)
+            self._renew("b_Or", scaled_Or.to(self.dtype))
         elif self.rank:
             b_OR: Tensor = torch.block_diag(*torch.split(scaled_Or, self.sizes))  # type: ignore[no-untyped-call]
             weight, rows = local_rows(self.codes if self.kind == "fp8" else self.weight)
