@@ -12,7 +12,7 @@ from transformers import (
 )
 
 from tiebreak.errors import TiebreakError
-from tiebreak.hardware.memory_model import Shape, decoder_shape, memory_of
+from tiebreak.hardware.memory_model import Shape, decoder_shape, default_train_tokens, memory_of
 
 LLAMA_70B = LlamaConfig(
     hidden_size=8192,
@@ -118,3 +118,11 @@ def test_memory_grows_with_tokens_layers_and_rank() -> None:
     assert total() < total(rank=128)
     assert total() < total(tokens=8192)
     assert total(kept=0) < total() < total(kept=None)
+
+
+@pytest.mark.parametrize(
+    ("matrices", "tokens"),
+    [(106_000_000, 65536), (2_400_000_000, 32768), (9_000_000_000, 8192), (70_000_000_000, 8192)],
+)
+def test_small_models_take_more_tokens(matrices: int, tokens: int) -> None:
+    assert default_train_tokens(matrices) == tokens

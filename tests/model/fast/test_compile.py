@@ -76,6 +76,28 @@ def test_kernels_and_compiled_layers_equal_plain_attention(family: str, again: i
         torch.testing.assert_close(got, want, atol=2e-4, rtol=1e-3)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(ON_GPU, reason="the interpreter is for machines without a GPU")
+def test_layers_are_compiled_once_for_all_lengths() -> None:
+    classifier = random_classifier("llama")
+    classifier.fixed = True
+    compiled = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> torch.fx.GraphModule:
+        compiled.append(graph)
+        return graph
+
+    for layer in classifier.model.model.layers:
+        layer.compile(dynamic=True, fullgraph=True, backend=backend)
+    counts = []
+    for length in (40, 200, 330):
+        ((_, packed),) = batches([np.ones(length, np.int32)], 512, True)
+        with torch.no_grad():
+            classifier.logits(packed)
+        counts.append(len(compiled))
+    assert counts == [2, 2, 2], "the last layer is of a kind of its own"
+
+
 def test_layers_are_compiled_without_other_processes() -> None:
     """A pool of compile processes can lose a kernel, and the command would wait for it forever."""
     classifier = random_classifier("llama")
