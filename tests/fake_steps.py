@@ -24,7 +24,7 @@ from tiebreak.pipeline.graph import Source, Task
 from tiebreak.pipeline.step import Step
 from tiebreak.recipe.schema import Recipe
 from tiebreak.recipe.values import Slice
-from tiebreak.runtime import Runtime
+from tiebreak.runtime import TRAIN_TOKENS, Runtime
 
 STEPS = 20
 Inputs = Mapping[str, tuple[Path, ...]]
@@ -44,7 +44,7 @@ def _read(settings: Settings, inputs: Inputs, output: Path, runtime: Runtime) ->
 def _train(settings: Settings, inputs: Inputs, output: Path, runtime: Runtime) -> dict[str, Any]:
     task = f"train/fold{settings.fold}"
     (output / "half.txt").write_text("half written")
-    _fail_on_request(task, runtime.train_tokens)
+    _fail_on_request(task, runtime.train_tokens or TRAIN_TOKENS)
     checkpoint = runtime.scratch / "state.json"
     state: dict[str, Any] = (
         json.loads(checkpoint.read_text())
