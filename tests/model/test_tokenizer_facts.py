@@ -37,6 +37,14 @@ def test_a_tokenizer_without_eos(folder: Path) -> None:
             look(folder)
 
 
+def test_half_of_a_surrogate_pair_is_no_token(folder: Path) -> None:
+    change(folder / "tokenizer_config.json", eos_token="\ud83d")
+    assert "\\ud83d" in (folder / "tokenizer_config.json").read_text(), "as JSON may hold it"
+    for look in (intact.require, load):
+        with pytest.raises(TiebreakError, match=r"ud83d|surrogates"):
+            look(folder)
+
+
 @pytest.mark.parametrize("special", [True, False])
 def test_a_padding_token_beyond_the_embeddings(
     folder: Path, special: bool, caplog: pytest.LogCaptureFixture

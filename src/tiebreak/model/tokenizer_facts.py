@@ -145,10 +145,15 @@ def _odd(file: Path, settings: dict[str, Any], backend: Tokenizer) -> Iterator[s
         yield from (f"{file}: {name} is {settings[name]!r:.100}" for name in names)
     else:
         yield from (
-            f"{file}: no token is {token!r:.100}"
-            for token in read.tokens
-            if backend.token_to_id(token) is None
+            f"{file}: no token is {token!r:.100}" for token in read.tokens if not _is_token(token, backend)
         )
+
+
+def _is_token(token: str, backend: Tokenizer) -> bool:
+    try:
+        return backend.token_to_id(token) is not None
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON may hold
+        return False
 
 
 def _require_loads(folder: Path, vocabulary: int, odd: Sequence[str], mend: str) -> None:
