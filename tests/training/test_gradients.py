@@ -41,3 +41,34 @@ def test_padded_tensors_give_the_gradients_of_the_batch(
     torch.testing.assert_close(padded, plain)
     for name, gradient in expected.items():
         torch.testing.assert_close(actual[name], gradient, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_a_backward_is_recorded_where_it_adds_to_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recorded without gradients it would make them anew at each replay, and a step would lose all batches but its last."""
+    ours = on_kernels(random_classifier("llama"))
+    monkeypatch.setattr(type(ours), "is_graphed", lambda self, tokens: True)
+    ((_, packed),) = batches([np.ones(9, np.int32)], 128, True)
+    batch = (packed, Targets(torch.tensor([[1.0, 0.0, 0.0]])))
+    gradients = Gradients(ours, Loss(), torch.amp.GradScaler("cpu", enabled=False))
+    where: list[list[int]] = []
+
+    def places() -> list[int]:
+        return [p.grad.data_ptr() if p.grad is not None else 0 for p in ours.trainable().values()]
+
+    class Recording:
+        def replay(self, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
+            where.append(places())
+            return gradients._of_tensors(*inputs)
+
+    def record(inputs: tuple[torch.Tensor, ...]) -> Recording:
+        where.append(places())
+        return Recording()
+
+    monkeypatch.setattr(gradients._graphs, "_record", record)
+    optimizer = torch.optim.SGD(ours.trainable().values(), lr=0.1)
+    for step in ([batch], [batch, batch], [batch, batch]):  # run, then recorded in a step of its own
+        gradients.add(step, len(step))
+        gradients.zero(optimizer)
+    assert len(where) == 5, "one recording, and four replays"
+    assert all(all(found) for found in where)
+    assert all(found == where[0] for found in where), "they stay where they were when it was recorded"

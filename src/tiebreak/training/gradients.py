@@ -26,6 +26,7 @@ class Gradients:
     def __init__(self, classifier: Classifier, loss: Loss, scaler: torch.amp.GradScaler) -> None:
         self._classifier, self._loss, self._scaler = classifier, loss, scaler
         self._graphs = Graphs(self._of_tensors)
+        self._weights = list(classifier.trainable().values())
 
     def add(self, batches: Sequence[Batch], count: int) -> Tensor | None:
         """Accumulate this process's gradients of a step and return its loss, a mean over the step's `count` rows.
@@ -62,10 +63,13 @@ class Gradients:
         batch, on_device = packed.to(classifier.device), targets.to(classifier.device)
         if not classifier.is_graphed(len(packed.ids_T)) or self._scaler.is_enabled():
             return self._backward(classifier.logits(batch), on_device, count)
+        for p in self._weights:  # a backward recorded without them would replace gradients, not add to them
+            if p.grad is None:
+                p.grad = torch.zeros_like(p)
         state = classifier.prepare(batch)
         padded = on_device.padded(len(batch.ends_D))
-        share = torch.full((), count, dtype=torch.float32, device=classifier.device)
-        return self._graphs(*batch.tensors(), share, *padded.tensors(), state=state)
+        rows = torch.full((), count, dtype=torch.float32, device=classifier.device)
+        return self._graphs(*batch.tensors(), rows, *padded.tensors(), state=state)
 
     def _of_tensors(self, *tensors: Tensor) -> Tensor:
         """As `_backward`, for tensors of a fixed shape: those of the batch, the step's rows, and those of the targets."""
